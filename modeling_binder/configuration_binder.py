@@ -1,0 +1,122 @@
+"""Configuration of a BINDER model: two encoders, three heads, the entity types and how spans are decoded."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+
+CUSTOM_PIPELINES = {"binder-ner": {"impl": "pipeline_binder.BinderNerPipeline", "pt": ["AutoModel"], "type": "text"}}
+
+
+@strict
+class BinderConfig(PreTrainedConfig):
+    """Everything that a `BinderModel` and the "binder-ner" pipeline need to know, saved as `config.json`.
+
+    Args:
+        text_config: configuration of the text encoder (any encoder of transformers whose position 0 is [CLS]).
+        type_config: configuration of the type encoder; ignored when `share_encoders` is true.
+        share_encoders: read the type descriptions with the text encoder instead of an encoder of their own.
+        projection_size: dimensions of the space in which spans and types are compared (128 in the paper).
+        projection_dropout: dropout on the projected vectors, in training only.
+        use_span_width_embedding: add a learned vector for the width of a span (in tokens) to its two end tokens.
+        max_span_width: the widest span that can be found, in tokens.
+        init_temperature: each head compares by cosine times exp(scale); the scale starts at log(1/init_temperature).
+        start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss (section 3.2).
+        mention_loss_weight, threshold_loss_weight: shares of the mention loss and of the threshold loss.
+        entity_types: `[{"name": ..., "description": ...}, ...]`, the types of this model, in order.
+        decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.
+        inference: "span" compares span scores alone; "joint" asks the start and the end to beat theirs too.
+        max_length: tokens in a window of text, special tokens included.
+        stride: tokens that two neighbouring windows of a long text share.
+        initializer_range: standard deviation of fresh weights.
+
+    Raises:
+        ValueError: a value is out of range; the message says which, and what to write instead.
+    """
+
+    model_type = "binder"
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "type_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True),
+    }
+
+    text_config: PreTrainedConfig | dict | None = None
+    type_config: PreTrainedConfig | dict | None = None
+    share_encoders: bool = False
+    projection_size: int = 128
+    projection_dropout: float = 0.1
+    use_span_width_embedding: bool = True
+    max_span_width: int = 64
+    init_temperature: float = 0.07
+    start_loss_weight: float = 0.2
+    end_loss_weight: float = 0.2
+    span_loss_weight: float = 0.6
+    mention_loss_weight: float = 0.5
+    threshold_loss_weight: float = 0.5
+    entity_types: list[dict[str, str]] | None = None
+    decoding: Literal["nested", "flat"] = "nested"
+    inference: Literal["span", "joint"] = "span"
+    max_length: int = 256
+    stride: int = 32
+    initializer_range: float = 0.02
+
+    def __post_init__(self, custom_pipelines: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self.share_encoders:
+            self.type_config = None
+        elif self.type_config is None:
+            self.type_config = self.text_config
+        super().__post_init__(**kwargs)
+        # Only the copy of this class that was loaded from a repository (trust_remote_code) announces the repository's
+        # pipeline: the installed package has registered its own, and pipeline() would ask for trust all the same.
+        if type(self).__module__.split(".")[0] == "transformers_modules":
+            self.custom_pipelines = custom_pipelines or {}
+        self.validate_ranges()
+        self.validate_entity_types()
+
+    def validate_ranges(self) -> None:
+        """Check the numbers against each other; raises ValueError with the value that would be legal."""
+        for name in ("projection_size", "max_span_width", "max_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.stride < self.max_length:
+            raise ValueError(
+                f"stride must be at least 0 and less than max_length, got stride={self.stride} and "
+                f"max_length={self.max_length}: each window must bring new text. "
+                f"Try stride={max(0, self.max_length // 8)}."
+            )
+        if not 0 <= self.projection_dropout < 1:
+            raise ValueError(f"projection_dropout must lie in [0, 1), got {self.projection_dropout}.")
+        if self.init_temperature <= 0:
+            raise ValueError(f"init_temperature must be positive, got {self.init_temperature} (the paper uses 0.07).")
+        weights = [f"{part}_loss_weight" for part in ("start", "end", "span", "mention", "threshold")]
+        for name in weights:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+
+    def validate_entity_types(self) -> None:
+        """Check that every entity type has a name of its own and a description; raises ValueError otherwise."""
+        seen = set()
+        for position, entity_type in enumerate(self.entity_types or []):
+            if not isinstance(entity_type, dict) or not {"name", "description"} <= set(entity_type):
+                raise ValueError(
+                    f"entity_types[{position}] must be {{'name': ..., 'description': ...}}, got {entity_type!r}."
+                )
+            for key in ("name", "description"):
+                if not isinstance(entity_type[key], str) or not entity_type[key].strip():
+                    raise ValueError(f"entity_types[{position}]: {key} must be a text, got {entity_type[key]!r}.")
+            if entity_type["name"] in seen:
+                raise ValueError(f"entity_types: the name {entity_type['name']!r} is there twice; names must differ.")
+            seen.add(entity_type["name"])
+
+    @property
+    def type_descriptions(self) -> dict[str, str]:
+        """The entity types as name -> description, in order."""
+        return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary, with the pipeline that the repository's code brings (`custom_pipelines`)."""
+        output = super().to_dict()
+        # Also undoes what pipeline() does to the dictionary in place: it replaces names by classes.
+        output["custom_pipelines"] = CUSTOM_PIPELINES
+        return output

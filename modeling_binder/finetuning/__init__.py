@@ -1,0 +1,34 @@
+"""What a user imports to fine-tune: documents, readers, the data report, the trainer and the metrics.
+
+Example:
+    >>> from transformers import AutoTokenizer, TrainingArguments
+    >>> from modeling_binder import BinderModel
+    >>> from modeling_binder.finetuning import BinderTrainer, load_corpus
+    >>> corpus = load_corpus("my_corpus")  # doctest: +SKIP
+"""
+
+from .data import Corpus, DataError, Document, Mention, load_corpus, read_documents, read_jsonl, read_types, write_jsonl
+from .iob import documents_from_words, read_iob
+from .metrics import SpanMetrics, compute_span_metrics
+from .report import data_report
+from .trainer import BinderTrainer
+from .windows import WindowDataset
+
+__all__ = [
+    "BinderTrainer",
+    "Corpus",
+    "DataError",
+    "Document",
+    "Mention",
+    "SpanMetrics",
+    "WindowDataset",
+    "compute_span_metrics",
+    "data_report",
+    "documents_from_words",
+    "load_corpus",
+    "read_documents",
+    "read_iob",
+    "read_jsonl",
+    "read_types",
+    "write_jsonl",
+]

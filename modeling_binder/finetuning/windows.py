@@ -1,0 +1,195 @@
+"""Documents as training windows: token labels, and what is lost on the way and why."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from tqdm.auto import tqdm
+
+from ..losses_binder import IGNORED
+from ..processing_binder import BinderProcessor, TextWindow
+from .data import DataError, Document, Mention
+
+
+class Loss(str, Enum):
+    """Why a gold mention cannot be learned or found."""
+
+    WORD_BOUNDARY = "not at a word boundary"
+    SPAN_WIDTH = "wider than max_span_width"
+    WINDOW = "cut by every window"
+
+
+@dataclass(frozen=True, slots=True)
+class LostMention:
+    """A gold mention that no window can hold, for one of three reasons."""
+
+    document: Document
+    mention: Mention
+    reason: Loss
+
+
+class WindowDataset(Dataset[dict[str, Any]]):
+    """The windows of a corpus. Windows without mentions are kept: they train the thresholds.
+
+    Args:
+        documents: the corpus.
+        processor: cuts texts into windows.
+        entity_types: names; the index of a name is its label.
+        max_span_width: in tokens; wider mentions are counted as lost (they still are no negatives).
+        description: shown beside the progress bar.
+
+    Raises:
+        DataError: a mention's label is none of the entity types.
+    """
+
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        processor: BinderProcessor,
+        entity_types: Iterable[str],
+        max_span_width: int,
+        description: str = "Tokenising",
+    ) -> None:
+        self.documents = list(documents)
+        self.windows: list[TextWindow] = []
+        self.document_index: list[int] = []
+        self.labels: list[list[tuple[int, int, int]]] = []
+        self.lost: list[LostMention] = []
+        self.entity_types = list(entity_types)
+        label_ids = {name: index for index, name in enumerate(self.entity_types)}
+        # A bar for a fraction of a second is noise.
+        progress = tqdm(self.documents, desc=description, unit="document", disable=len(self.documents) < 1000)
+        for index, document in enumerate(progress):
+            self._add(index, document, processor, label_ids, max_span_width)
+
+    def _add(
+        self,
+        index: int,
+        document: Document,
+        processor: BinderProcessor,
+        label_ids: dict[str, int],
+        max_span_width: int,
+    ) -> None:
+        encoded = processor.encode(document.text, document.words)
+        windows = processor.windows(encoded)
+        labels: list[list[tuple[int, int, int]]] = [[] for _ in windows]
+        located = encoded.locate([(mention.start, mention.end) for mention in document.entities])
+        prefix = len(processor.prefix)
+        for mention, span in zip(document.entities, located, strict=True):
+            if mention.label not in label_ids:
+                raise DataError(
+                    f"document {document.id!r} has a mention {document.text[mention.start : mention.end]!r} labelled "
+                    f"{mention.label!r}, which is none of the entity types {[*label_ids]}. Describe it in types.json."
+                )
+            if span is None:
+                self.lost.append(LostMention(document, mention, Loss.WORD_BOUNDARY))
+                continue
+            first, last = span
+            held = False
+            for window, rows in zip(windows, labels, strict=True):
+                if window.begin <= first and last < window.stop:
+                    shift = prefix - window.begin
+                    rows.append((label_ids[mention.label], first + shift, last + shift))
+                    held = True
+            if last - first >= max_span_width:
+                self.lost.append(LostMention(document, mention, Loss.SPAN_WIDTH))
+            elif not held:
+                self.lost.append(LostMention(document, mention, Loss.WINDOW))
+        self.windows += windows
+        self.labels += labels
+        self.document_index += [index] * len(windows)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        window = self.windows[index]
+        return {
+            "input_ids": window.input_ids,
+            "word_start_mask": window.word_start_mask,
+            "word_end_mask": window.word_end_mask,
+            "labels": self.labels[index],
+            "owned": window.owned,
+            "window": index,
+        }
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each window."""
+        return [len(window.input_ids) for window in self.windows]
+
+
+@dataclass
+class WindowCollator:
+    """Pads windows to the longest of their batch and adds the tokenised entity types.
+
+    Args:
+        pad_token_id: fills `input_ids`.
+        type_inputs: `type_input_ids`, `type_attention_mask` from `BinderProcessor.encode_types`.
+    """
+
+    pad_token_id: int
+    type_inputs: dict[str, Tensor]
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`."""
+        length = max(len(item["input_ids"]) for item in items)
+        mentions = max(1, *(len(item["labels"]) for item in items))
+
+        def pad(name: str, value: int) -> Tensor:
+            return torch.tensor([[*item[name], *[value] * (length - len(item[name]))] for item in items])
+
+        input_ids = pad("input_ids", self.pad_token_id)
+        sizes = torch.tensor([len(item["input_ids"]) for item in items])
+        labels = [[*item["labels"], *[(IGNORED,) * 3] * (mentions - len(item["labels"]))] for item in items]
+        return {
+            "input_ids": input_ids,
+            "attention_mask": (torch.arange(length) < sizes[:, None]).long(),
+            "word_start_mask": pad("word_start_mask", 0),
+            "word_end_mask": pad("word_end_mask", 0),
+            "labels": torch.tensor(labels),
+            "owned": torch.tensor([item["owned"] for item in items]),
+            "window": torch.tensor([item["window"] for item in items]),
+            **self.type_inputs,
+        }
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Shuffles windows so that those of one batch have about the same length.
+
+    The windows are shuffled, cut into pools of 50 batches, sorted by length within each pool, and the batches are
+    shuffled again. The order follows from the seed and the epoch alone, so a resumed run sees the batches that the
+    interrupted one would have seen, and so do several processes.
+
+    Args:
+        lengths: tokens of each window.
+        batch_size: windows of one optimizer step, all processes together.
+        seed: of the whole run.
+        epoch: a function that says which epoch is about to begin.
+    """
+
+    POOL = 50
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Any) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Any:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + int(self.epoch()))
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        pool = self.POOL * self.batch_size
+        ordered = []
+        for begin in range(0, len(order), pool):
+            ordered += sorted(order[begin : begin + pool], key=lambda index: -self.lengths[index])
+        batches = [ordered[begin : begin + self.batch_size] for begin in range(0, len(ordered), self.batch_size)]
+        # A last batch that is not full must stay last.
+        tail = batches.pop() if batches and len(batches[-1]) < self.batch_size else []
+        for position in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[position]
+        yield from tail

@@ -1,0 +1,111 @@
+"""The span score of BINDER, exactly, without ever building a vector per span.
+
+The paper represents the span of tokens i..j by ``z_ij = Linear([h_i ; h_j ; e_(j-i+1)])`` and compares it with a type's
+vector t by cosine. The layer is linear, so ``z_ij = u_i + v_j + w_(j-i)`` with one vector per start token, one per end
+token and one per width, and both halves of the cosine are sums of small products:
+
+    t.z_ij   = t.u_i + t.v_j + t.w
+    |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
+
+Nothing of size L x L x D is ever made.
+
+Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def shifted(x: Tensor, width: int) -> Tensor:
+    """Look ahead along the last dimension: [..., L] -> [..., L, W] with out[..., i, w] = x[..., i + w].
+
+    Entries past the end are zero.
+    """
+    return nn.functional.pad(x, (0, width - 1)).unfold(-1, width, 1)
+
+
+def band(x: Tensor, width: int) -> Tensor:
+    """The upper diagonals of square matrices: [..., L, L] -> [..., L, W] with out[..., i, w] = x[..., i, i + w].
+
+    Entries past the end are zero. Rows are padded and read again with a row length one larger, so each row starts one
+    element further: no index tensor, no copy per diagonal.
+    """
+    length = x.shape[-1]
+    x = nn.functional.pad(x, (0, width)).flatten(-2)  # [..., L * (L + W)]
+    x = nn.functional.pad(x, (0, length))  # [..., L * (L + W + 1)]
+    return x.unflatten(-1, (length, length + width + 1))[..., :width]
+
+
+def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
+    """True where the span of tokens i..i+w leaves the window: [L, W]."""
+    positions = torch.arange(length, device=device)[:, None] + torch.arange(width, device=device)[None]
+    return positions >= length
+
+
+class SpanParts:
+    """The vectors that every span of a batch is the sum of, and the inverse norm of each sum.
+
+    Made once per batch of text; scores against any number of types follow from it.
+
+    Args:
+        starts: u, one vector per start token, [B, L, D], float32.
+        ends: v, one vector per end token, [B, L, D], float32.
+        widths: w, one vector per width, [W, D], float32; None where the model has no width embedding.
+        width: W, the number of widths to score.
+    """
+
+    def __init__(self, starts: Tensor, ends: Tensor, widths: Tensor | None, width: int) -> None:
+        self.starts, self.ends, self.widths, self.width = starts, ends, widths, width
+        squared = starts.square().sum(-1)[..., None] + shifted(ends.square().sum(-1), width)  # [B, L, W]
+        squared = squared + 2 * band(starts @ ends.transpose(-1, -2), width)
+        if widths is not None:
+            cross = starts @ widths.T + band_of_columns(ends @ widths.T)  # [B, L, W]
+            squared = squared + widths.square().sum(-1) + 2 * cross
+        self.inverse_norm = squared.clamp_min(1e-12).rsqrt()  # [B, L, W]
+
+    def cosine(self, types: Tensor) -> Tensor:
+        """Cosine of every span with every type.
+
+        Args:
+            types: unit vectors, [T, D], float32.
+
+        Returns:
+            [B, T, L, W]; entries past the end of the window hold no span and are meaningless.
+        """
+        dots = (types @ self.starts.transpose(-1, -2))[..., None]  # [B, T, L, 1]
+        dots = dots + shifted(types @ self.ends.transpose(-1, -2), self.width)  # [B, T, L, W]
+        if self.widths is not None:
+            dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
+        return dots * self.inverse_norm[:, None]
+
+
+def band_of_columns(x: Tensor) -> Tensor:
+    """Look ahead by as many rows as the column says: [..., L, W] -> [..., L, W] with out[i, w] = x[i + w, w].
+
+    Entries past the end are zero.
+    """
+    length, width = x.shape[-2:]
+    x = nn.functional.pad(x.transpose(-1, -2), (0, width)).flatten(-2)  # [..., W * (L + W)]
+    x = nn.functional.pad(x, (0, width)).unflatten(-1, (width, length + width + 1))  # row w starts at x[w, w]
+    return x[..., :length].transpose(-1, -2)
+
+
+def concatenated_span_scores(
+    hidden: Tensor, types: Tensor, weight: Tensor, bias: Tensor, widths: Tensor | None, width: int
+) -> Tensor:
+    """The formula of the paper as it stands (section 3.1), building every span's vector: the yardstick of the tests.
+
+    Args:
+        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings [W, E].
+
+    Returns:
+        Cosines, [B, T, L, W], -inf past the end.
+    """
+    length = hidden.shape[1]
+    last = (torch.arange(length)[:, None] + torch.arange(width)[None]).clamp_max(length - 1)
+    parts = [hidden[:, :, None].expand(-1, -1, width, -1), hidden[:, last]]
+    if widths is not None:
+        parts.append(widths[None, None].expand(*hidden.shape[:2], -1, -1))
+    spans = nn.functional.linear(torch.cat(parts, -1), weight, bias)  # [B, L, W, D]
+    scores = torch.einsum("blwd,td->btlw", nn.functional.normalize(spans, dim=-1), types)
+    return scores.masked_fill(past_the_end(length, width, hidden.device), float("-inf"))

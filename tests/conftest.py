@@ -1,0 +1,96 @@
+"""Tiny models, built in the process: no network, no weights."""
+
+import copy
+import os
+import string
+
+import pytest
+import torch
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
+from transformers import BertConfig, PreTrainedTokenizerFast  # noqa: E402
+
+from modeling_binder import BinderConfig, BinderModel  # noqa: E402
+
+TYPES = {
+    "Gene": "A region of DNA that codes for a protein.",
+    "Cell": "A cell type or a cell line.",
+    "Place": "A city or a country.",
+}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer over single letters and a few pieces: every word has several tokens."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = list(string.ascii_lowercase + string.digits + string.punctuation)
+    pieces = ["the", "gene", "cell", "##s", "il", "pro", "##mo", "##ter", "##ing", "of", "in"]
+    vocabulary = [*specials, *letters, *(f"##{letter}" for letter in letters), *pieces]
+    tokenizer = Tokenizer(
+        models.WordPiece({token: index for index, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+    )
+
+
+def tiny_encoder_config(**overrides) -> BertConfig:
+    """A BERT of two layers and 32 dimensions."""
+    sizes = {
+        "vocab_size": 256,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 128,
+    }
+    return BertConfig(**{**sizes, **overrides})
+
+
+def build_model(**overrides) -> BinderModel:
+    """A tiny BINDER with three types. Its scores are spread out, so that some spans beat their threshold."""
+    torch.manual_seed(7)
+    options = {
+        "text_config": tiny_encoder_config().to_dict(),
+        "projection_size": 16,
+        "max_span_width": 12,
+        "max_length": 64,
+        "stride": 16,
+        "entity_types": [{"name": name, "description": text} for name, text in TYPES.items()],
+        "initializer_range": 0.5,
+    }
+    return BinderModel(BinderConfig(**{**options, **overrides})).eval()
+
+
+_TOKENIZER, _MODEL = build_tokenizer(), build_model()
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return copy.deepcopy(_TOKENIZER)
+
+
+@pytest.fixture
+def model() -> BinderModel:
+    return copy.deepcopy(_MODEL)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, model, tokenizer):
+    """The tiny model and its tokenizer as a folder."""
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,65 @@
+"""A configuration checks itself, keeps unknown keys and survives a round trip."""
+
+import pytest
+
+from modeling_binder import BinderConfig
+from tests.conftest import TYPES, tiny_encoder_config
+
+ENCODER = tiny_encoder_config().to_dict()
+
+
+def build(**options):
+    return BinderConfig(text_config=ENCODER, **options)
+
+
+def test_round_trip(tmp_path):
+    types = [{"name": name, "description": text} for name, text in TYPES.items()]
+    config = build(entity_types=types, decoding="flat", inference="joint", max_length=128, stride=16, my_note="kept")
+    config.save_pretrained(tmp_path)
+    again = BinderConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == config.to_dict()
+    assert again.my_note == "kept"
+    assert again.type_descriptions == TYPES
+    assert again.text_config.hidden_size == again.type_config.hidden_size == 32
+
+
+def test_shared_encoders_have_no_type_config():
+    assert build(share_encoders=True).type_config is None
+    assert build().type_config.hidden_size == 32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stride": 256}, r"stride=256 and max_length=256.*Try stride=32"),
+        ({"stride": -1}, "stride must be at least 0"),
+        ({"max_length": 0}, "max_length must be at least 1"),
+        ({"max_span_width": 0}, "max_span_width must be at least 1"),
+        ({"projection_size": -3}, "projection_size must be at least 1"),
+        ({"projection_dropout": 1.0}, "projection_dropout"),
+        ({"init_temperature": 0.0}, "init_temperature must be positive"),
+        ({"span_loss_weight": -0.1}, "span_loss_weight must not be negative"),
+        ({"entity_types": [{"name": "A"}]}, r"entity_types\[0\] must be"),
+        ({"entity_types": [{"name": "A", "description": " "}]}, r"entity_types\[0\]: description must be a text"),
+        ({"entity_types": [{"name": "A", "description": "a"}] * 2}, "'A' is there twice"),
+    ],
+)
+def test_values_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"decoding": "sideways"}, {"inference": "both"}, {"max_length": "long"}, {"entity_types": "Gene"}]
+)
+def test_values_of_the_wrong_type(options):
+    with pytest.raises(Exception, match=next(iter(options))):
+        build(**options)
+
+
+def test_custom_pipelines_are_announced_in_the_file_and_hidden_in_the_installed_class(tmp_path):
+    config = build()
+    assert not hasattr(config, "custom_pipelines")
+    assert config.to_dict()["custom_pipelines"]["binder-ner"]["pt"] == ["AutoModel"]
+    config.save_pretrained(tmp_path)
+    assert not hasattr(BinderConfig.from_pretrained(tmp_path), "custom_pipelines")

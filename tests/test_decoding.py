@@ -1,0 +1,157 @@
+"""Decoding on matrices written by hand."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.decoding_binder import (
+    flat_exact,
+    flat_greedy,
+    flat_spans,
+    probability,
+    propose_spans,
+    required_margin,
+)
+
+WORDS = torch.tensor([[0, 1, 1, 1, 0]])  # [CLS] a b c [SEP]
+
+
+def scores(*spans, types=1, threshold=1.0):
+    """[1, T, 5, 5] of zeros, the thresholds at (0, 0), and the given (type, first, last, score)."""
+    matrix = torch.zeros(1, types, 5, 5)
+    matrix[:, :, 0, 0] = threshold
+    for kind, first, last, score in spans:
+        matrix[0, kind, first, last - first] = score
+    return matrix
+
+
+def propose(matrix, threshold=0.5, **options):
+    found = propose_spans(matrix, WORDS, WORDS, required_margin(threshold, matrix.shape[1]), **options)
+    return [tuple(row) for row in torch.stack(found[1:4], 1).tolist()]
+
+
+def test_nothing_above_threshold():
+    assert propose(scores()) == []
+
+
+def test_equal_to_the_threshold_is_not_above_it():
+    assert propose(scores((0, 1, 1, 1.0))) == []
+
+
+def test_one_token_and_nested_and_crossing():
+    matrix = scores((0, 1, 1, 2), (0, 1, 3, 3), (0, 1, 2, 2), (0, 2, 3, 2))
+    assert propose(matrix) == [(0, 1, 1), (0, 1, 2), (0, 1, 3), (0, 2, 3)]
+
+
+def test_each_type_has_its_own_threshold():
+    matrix = scores((0, 1, 1, 2), (1, 1, 1, 2), types=2)
+    matrix[0, 1, 0, 0] = 2.5
+    assert propose(matrix) == [(0, 1, 1)]
+
+
+def test_special_tokens_and_inner_tokens_are_no_candidates():
+    matrix = scores((0, 0, 1, 9), (0, 3, 4, 9), (0, 4, 4, 9))
+    assert propose(matrix) == []
+    starts, ends = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[0, 0, 1, 1, 0]])
+    everything = scores(*((0, i, j, 9) for i in range(1, 4) for j in range(i, 4)))
+    found = propose_spans(everything, starts, ends, required_margin(0.5, 1))
+    assert torch.stack(found[2:4], 1).tolist() == [[1, 2], [1, 3], [3, 3]]
+
+
+def test_joint_inference_asks_both_ends():
+    matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
+    start, end = torch.zeros(1, 1, 5), torch.zeros(1, 1, 5)
+    start[0, 0, 1] = start[0, 0, 2] = 1
+    end[0, 0, 3] = 1
+    assert propose(matrix, start_scores=start, end_scores=end) == [(0, 2, 3)]
+
+
+def test_stricter_and_looser_thresholds():
+    matrix = scores((0, 1, 1, 1.5), (0, 2, 2, 4.0))
+    assert propose(matrix, 0.9) == [(0, 2, 2)]
+    assert (0, 3, 3) in propose(matrix, 0.1)
+    assert len(propose(matrix, 0)) == 6
+    assert propose(matrix, 1) == []
+
+
+def test_a_threshold_per_type():
+    matrix = scores((0, 1, 1, 2), (1, 1, 1, 2), types=2)
+    assert propose(matrix, [0.5, 0.99]) == [(0, 1, 1)]
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan"), "0.5", [0.5, 2]])
+def test_thresholds_outside_0_to_1_are_refused(bad):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        required_margin(bad if isinstance(bad, list) else [bad, bad], 2)
+
+
+def test_owned_spans_only():
+    matrix = scores((0, 1, 1, 2), (0, 1, 3, 2), (0, 3, 3, 2))
+    assert propose(matrix, owned=torch.tensor([[2, 5]])) == [(0, 1, 3)]
+
+
+def test_probability_is_above_one_half_exactly_where_the_margin_is_positive():
+    margins = torch.tensor([1e-38, 1e-7, 0.0, -1e-7, 50.0, -50.0])
+    assert (probability(margins) > 0.5).tolist() == [True, True, False, False, True, False]
+
+
+def spans(*rows):
+    starts, ends, types, weights = zip(*rows, strict=True)
+    return torch.tensor(starts), torch.tensor(ends), torch.tensor(types), torch.tensor(weights, dtype=torch.float64)
+
+
+def test_exact_beats_greedy_where_one_span_blocks_two():
+    rows = spans((0, 4, 0, 3.0), (2, 8, 0, 4.0), (5, 9, 0, 3.0))
+    assert flat_greedy(*rows).tolist() == [1]
+    assert flat_exact(*rows).tolist() == [0, 2]
+
+
+def test_flat_decoding_picks_one_type_for_a_span_and_breaks_ties_by_position():
+    rows = spans((0, 4, 1, 2.0), (0, 4, 0, 2.0), (4, 6, 0, 1.0))
+    assert flat_greedy(*rows).tolist() == [1, 2]
+    assert flat_exact(*rows).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("flat", [flat_exact, flat_greedy])
+def test_flat_decoding_of_nothing_and_of_spans_apart(flat):
+    empty = torch.zeros(0, dtype=torch.long)
+    assert flat(empty, empty, empty, torch.zeros(0, dtype=torch.float64)).tolist() == []
+    assert flat(*spans((5, 9, 0, 1.0), (0, 4, 0, 3.0))).tolist() == [1, 0]
+
+
+def test_flat_spans_compares_margins_above_what_each_type_was_asked_for():
+    starts, ends, types = torch.tensor([0, 0]), torch.tensor([4, 4]), torch.tensor([0, 1])
+    margins = torch.tensor([3.0, 2.0])
+    assert flat_spans(starts, ends, types, margins, required_margin(0.5, 2)).tolist() == [0]
+    assert flat_spans(starts, ends, types, margins, required_margin([0.9, 0.1], 2)).tolist() == [1]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 8), st.integers(1, 4), st.integers(0, 1), st.integers(1, 20)), min_size=1, max_size=8
+    )
+)
+@settings(deadline=None, max_examples=200)
+def test_exact_is_optimal_and_both_are_flat(items):
+    rows = spans(*((start, start + length, kind, float(weight)) for start, length, kind, weight in items))
+    starts, ends, _, weights = rows
+
+    def legal(chosen):
+        return all(
+            ends[a] <= starts[b] or ends[b] <= starts[a] for a, b in itertools.combinations(chosen, 2)
+        )
+
+    best = max(
+        sum(weights[list(chosen)]).item() if chosen else 0.0
+        for size in range(len(items) + 1)
+        for chosen in itertools.combinations(range(len(items)), size)
+        if legal(chosen)
+    )
+    exact, greedy = flat_exact(*rows).tolist(), flat_greedy(*rows).tolist()
+    assert legal(exact) and legal(greedy)
+    assert weights[exact].sum().item() == best
+    assert weights[greedy].sum().item() <= best
+    assert starts[exact].tolist() == sorted(starts[exact].tolist())

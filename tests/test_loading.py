@@ -1,0 +1,144 @@
+"""A saved folder loads in a fresh process: with the package, without it, offline, and after being saved again."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from modeling_binder import BinderNerPipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = "the IL-2 gene promoter of cells"
+
+
+def run(code, *, package, cache, offline=False):
+    """Run code in a fresh process and return the JSON of its last line.
+
+    Without the package, `import modeling_binder` fails there, however it is installed.
+    """
+    guard = "" if package else "import sys; sys.modules['modeling_binder'] = None\n"
+    environment = {
+        **os.environ,
+        "HF_HOME": str(cache),
+        "PYTHONWARNINGS": "error::UserWarning:transformers_modules",
+        "PYTHONPATH": str(ROOT) if package else "",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    if offline:
+        environment["HF_HUB_OFFLINE"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-c", guard + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cache,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def expected(model, tokenizer):
+    return BinderNerPipeline(model=model, tokenizer=tokenizer)(TEXT)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+LOADERS = {
+    "with the package": (True, "import modeling_binder\npipe = pipeline('binder-ner', model=path)"),
+    "with the package, task unnamed": (
+        False,
+        "pipe = pipeline(model=path, trust_remote_code=True)",
+    ),
+    "without the package": (False, "pipe = pipeline('binder-ner', model=path, trust_remote_code=True)"),
+    "with the package and trust": (
+        True,
+        "import modeling_binder\npipe = pipeline('binder-ner', model=path, trust_remote_code=True)",
+    ),
+}
+
+
+def load_and_find(path, loader, cache, offline=False):
+    package, line = LOADERS[loader]
+    code = f"import json\nfrom transformers import pipeline\npath = {str(path)!r}\n{line}\nprint(json.dumps(pipe({TEXT!r})))"
+    return run(code, package=package, cache=cache, offline=offline)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_saved_folder_loads(checkpoint, loader, offline, cache, expected):
+    found = load_and_find(checkpoint, loader, cache, offline)
+    assert [(e["entity_group"], e["start"], e["end"]) for e in found] == [
+        (e["entity_group"], e["start"], e["end"]) for e in expected
+    ]
+    assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected], abs=1e-6)
+
+
+def test_without_trust_and_without_the_package_nothing_runs(checkpoint, cache):
+    code = f"""
+    import json
+    from transformers import pipeline
+    try:
+        pipeline("binder-ner", model={str(checkpoint)!r}, trust_remote_code=False)
+        print(json.dumps("loaded"))
+    except (ValueError, KeyError) as error:
+        print(json.dumps(str(error)))
+    """
+    assert "loaded" != run(code, package=False, cache=cache)
+
+
+@pytest.mark.parametrize("saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded remotely"])
+def test_saved_again_it_loads_again(checkpoint, saver, cache, expected, tmp_path):
+    remote = saver.endswith("remotely")
+    again = tmp_path / "again"
+    code = f"""
+    import json
+    {"" if remote else "import modeling_binder"}
+    from transformers import pipeline
+    pipe = pipeline("binder-ner", model={str(checkpoint)!r}{", trust_remote_code=True" if remote else ""})
+    pipe.save_pretrained({str(again)!r})
+    print(json.dumps(sorted(__import__("os").listdir({str(again)!r}))))
+    """
+    names = run(code, package=not remote, cache=cache)
+    assert not [name for name in names if name.endswith((".bin", ".pt"))]
+    config = json.loads((again / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_binder.BinderConfig",
+        "AutoModel": "modeling_binder.BinderModel",
+    }
+    assert config["custom_pipelines"]["binder-ner"]["impl"] == "pipeline_binder.BinderNerPipeline"
+    for loader in LOADERS:
+        found = load_and_find(again, loader, cache)
+        assert [e["word"] for e in found] == [e["word"] for e in expected]
+
+
+def test_auto_model_loads_the_package_class_without_a_flag(checkpoint, cache):
+    code = f"""
+    import json
+    import modeling_binder
+    from transformers import AutoConfig, AutoModel
+    model = AutoModel.from_pretrained({str(checkpoint)!r})
+    assert type(model) is modeling_binder.BinderModel, type(model)
+    assert type(AutoConfig.from_pretrained({str(checkpoint)!r})) is modeling_binder.BinderConfig
+    print(json.dumps(True))
+    """
+    assert run(code, package=True, cache=cache)
+
+
+def test_a_folder_without_weights_says_so(checkpoint):
+    (checkpoint / "model.safetensors").unlink()
+    from transformers import pipeline
+
+    with pytest.raises((OSError, ValueError), match="no file named model.safetensors"):
+        pipeline("binder-ner", model=str(checkpoint))

@@ -1,0 +1,207 @@
+"""The model as transformers sees it: any encoder, saved, loaded, shared, padded, trained."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    RobertaConfig,
+)
+
+from modeling_binder import BinderConfig, BinderModel
+from tests.conftest import build_model, tiny_encoder_config
+
+SIZES = {
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
+}
+ENCODERS = {
+    "bert": tiny_encoder_config(),
+    "roberta": RobertaConfig(**SIZES, type_vocab_size=1),
+    "distilbert": DistilBertConfig(
+        vocab_size=256, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=66
+    ),
+    "deberta-v2": DebertaV2Config(
+        **SIZES, type_vocab_size=0, relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=8
+    ),
+    "modernbert": ModernBertConfig(
+        **SIZES, global_attn_every_n_layers=2, local_attention=16, cls_token_id=2, sep_token_id=3, bos_token_id=2,
+        eos_token_id=3,
+    ),
+    "electra": ElectraConfig(**SIZES, embedding_size=16),
+}  # fmt: skip
+
+
+def batch(length=12, windows=2, types=3):
+    torch.manual_seed(3)
+    words = torch.ones(windows, length, dtype=torch.long)
+    words[:, 0] = words[:, -1] = 0
+    return {
+        "input_ids": torch.randint(5, 250, (windows, length)),
+        "attention_mask": torch.ones(windows, length, dtype=torch.long),
+        "type_input_ids": torch.randint(5, 250, (types, 6)),
+        "type_attention_mask": torch.ones(types, 6, dtype=torch.long),
+        "word_start_mask": words,
+        "word_end_mask": words,
+        "labels": torch.tensor([[[0, 1, 2], [2, 1, 4]], [[1, 5, 5], [-100, -100, -100]]])[:windows],
+    }
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("share", [False, True])
+def test_encoders_build_and_train(name, share, tmp_path):
+    ENCODERS[name].save_pretrained(tmp_path / "config")
+    torch.manual_seed(0)
+    AutoModel.from_config(ENCODERS[name]).save_pretrained(tmp_path / "encoder")
+    model = BinderModel.from_encoders(
+        str(tmp_path / "encoder"), share_encoders=share, projection_size=8, max_span_width=6, max_length=64, stride=8
+    )
+    reference = AutoModel.from_pretrained(tmp_path / "encoder")
+    mine, theirs = model.text_encoder.state_dict(), reference.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
+    assert model.max_positions == (65 if name == "roberta" else ENCODERS[name].max_position_embeddings)
+
+    inputs = batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    model.train()
+    losses = []
+    for _ in range(12):
+        output = model(**inputs)
+        optimizer.zero_grad()
+        output.loss.backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+        optimizer.step()
+        losses.append(output.loss.item())
+    assert losses[-1] < losses[0]
+
+    model.eval().save_pretrained(tmp_path / "saved")
+    loaded = AutoModel.from_pretrained(tmp_path / "saved").eval()
+    assert type(loaded) is BinderModel
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**inputs).span_scores, model(**inputs).span_scores, rtol=0, atol=1e-6)
+
+
+def test_fresh_scales_start_at_the_inverse_temperature():
+    model = build_model(init_temperature=0.07)
+    for head in (model.start_head, model.end_head, model.span_head):
+        assert head.scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+def test_shapes_and_output(model):
+    inputs = batch()
+    with torch.no_grad():
+        output = model(**inputs)
+        values = model(**inputs, return_dict=False)
+    assert output.start_scores.shape == output.end_scores.shape == (2, 3, 12)
+    assert output.span_scores.shape == (2, 3, 12, 12)
+    assert torch.isneginf(output.span_scores[:, :, -1, 1:]).all()
+    assert len(values) == 10 and torch.equal(values[0], output.loss)
+    config = model.config
+    heads = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
+    expected = config.mention_loss_weight * sum(
+        w * output[f"{h}_loss"] for w, h in zip(heads, ("start", "end", "span"), strict=True)
+    ) + config.threshold_loss_weight * sum(
+        w * output[f"{h}_threshold_loss"] for w, h in zip(heads, ("start", "end", "span"), strict=True)
+    )
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_type_vectors_stand_in_for_descriptions(model):
+    inputs = {name: value for name, value in batch().items() if name != "labels"}
+    types = {name: inputs.pop(name) for name in ("type_input_ids", "type_attention_mask")}
+    with torch.no_grad():
+        vectors = model.encode_types(**types)
+        assert vectors.shape == (3, 3, 16)
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3, 3))
+        torch.testing.assert_close(
+            model(**inputs, type_vectors=vectors).span_scores, model(**inputs, **types).span_scores
+        )
+
+
+def test_one_type_keeps_its_axis(model):
+    with torch.no_grad():
+        output = model(**{**batch(types=1), "labels": None})
+    assert output.span_scores.shape[1] == output.start_scores.shape[1] == 1
+
+
+def test_padding_changes_nothing(model):
+    inputs = batch(length=9)
+    padded = {
+        name: torch.nn.functional.pad(inputs[name], (0, 7))
+        for name in ("input_ids", "attention_mask", "word_start_mask", "word_end_mask")
+    }
+    with torch.no_grad():
+        whole, wide = model(**inputs), model(**{**inputs, **padded})
+    torch.testing.assert_close(wide.loss, whole.loss)
+    torch.testing.assert_close(wide.start_scores[..., :9], whole.start_scores)
+    inside = torch.isfinite(whole.span_scores)
+    torch.testing.assert_close(wide.span_scores[:, :, :9, :9][inside], whole.span_scores[inside])
+
+
+def test_mentions_wider_than_the_limit_train_no_head_and_are_no_negatives():
+    model = build_model(max_span_width=3)
+    inputs = batch()
+    wide = {**inputs, "labels": torch.tensor([[[0, 1, 8]], [[-100, -100, -100]]])}
+    with torch.no_grad():
+        output = model(**wide)
+    assert output.span_loss == output.start_loss == output.end_loss == 0
+    assert torch.isfinite(output.loss)
+
+
+def test_what_is_missing_is_named(model):
+    inputs = batch()
+    with pytest.raises(ValueError, match="needs entity types"):
+        model(input_ids=inputs["input_ids"])
+    with pytest.raises(ValueError, match="word_start_mask and word_end_mask"):
+        model(**{**inputs, "word_start_mask": None})
+
+
+def test_bf16_and_autocast_score_in_float32(model):
+    inputs = {**batch(), "labels": None}
+    with torch.no_grad():
+        exact = model(**inputs).span_scores
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(**inputs).span_scores
+        half = model.to(torch.bfloat16)(**inputs).span_scores
+    inside = torch.isfinite(exact)
+    for scores in (mixed, half):
+        assert scores.dtype == torch.float32
+        assert (scores[inside] - exact[inside]).abs().mean() < 0.3
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(model):
+    inputs = batch()
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    plain = torch.autograd.grad(model(**inputs).loss, model.text_encoder.embeddings.word_embeddings.weight)[0]
+    model.activation_checkpointing_enable()
+    assert any(getattr(module, "gradient_checkpointing", False) for module in model.text_encoder.modules())
+    saved = torch.autograd.grad(model(**inputs).loss, model.text_encoder.embeddings.word_embeddings.weight)[0]
+    torch.testing.assert_close(saved, plain)
+
+
+def test_saved_files_hold_no_pickle_and_the_code(checkpoint):
+    names = {path.name for path in checkpoint.iterdir()}
+    code = {
+        f"{part}_binder.py"
+        for part in ("configuration", "modeling", "scoring", "losses", "processing", "decoding", "pipeline")
+    }
+    assert code | {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+
+
+def test_an_encoder_that_is_none_is_refused(tmp_path):
+    BinderConfig(text_config=tiny_encoder_config().to_dict()).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2_conformer_nonsense"}')
+    with pytest.raises(ValueError, match="wav2vec2_conformer_nonsense"):
+        BinderModel.from_encoders(str(tmp_path))

@@ -1,0 +1,101 @@
+"""The released implementation is the yardstick: same weights and inputs, same scores, losses, gradients and spans.
+
+`BINDER_PARITY` names the folder with the recorded runs; without it these tests skip.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from modeling_binder.decoding_binder import propose_spans, required_margin
+from training.convert_reference import convert
+
+FOLDER = os.environ.get("BINDER_PARITY")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="BINDER_PARITY does not name the recorded runs")
+
+
+@pytest.fixture(params=["bert_width", "bert_nowidth"])
+def recorded(request):
+    folder = Path(FOLDER) / request.param
+    expected = json.loads((folder / "expected.json").read_text())
+    batch = load_file(folder / "batch.safetensors")
+    weights = expected["weights"]
+    model = convert(
+        load_file(folder / "reference_state.safetensors"),
+        AutoConfig.from_pretrained(folder / "encoder_config.json"),
+        max_span_width=24,
+        start_loss_weight=weights["start"],
+        end_loss_weight=weights["end"],
+        span_loss_weight=weights["span"],
+        mention_loss_weight=weights["ner"],
+        threshold_loss_weight=weights["threshold"],
+    )
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "type_input_ids", "type_attention_mask")}
+    return model, inputs, batch, expected
+
+
+def as_labels(mentions, windows):
+    """[N, 4] rows (window, type, first, last) to our padded [B, M, 3]."""
+    rows = [mentions[mentions[:, 0] == window][:, 1:] for window in range(windows)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+
+
+def run(model, inputs, batch):
+    return model(
+        **inputs,
+        word_start_mask=batch["token_start_mask"],
+        word_end_mask=batch["token_end_mask"],
+        labels=as_labels(batch["mentions"], len(batch["input_ids"])),
+    )
+
+
+def test_scores(recorded):
+    model, inputs, batch, _ = recorded
+    with torch.no_grad():
+        output = model(**inputs)
+    torch.testing.assert_close(output.start_scores, batch["start_scores"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.end_scores, batch["end_scores"], atol=1e-5, rtol=0)
+    length = batch["input_ids"].shape[1]
+    first, last = torch.triu_indices(length, length)
+    torch.testing.assert_close(
+        output.span_scores[..., first, last - first], batch["span_scores"][..., first, last], atol=1e-5, rtol=0
+    )
+
+
+def test_loss_terms(recorded):
+    model, inputs, batch, expected = recorded
+    with torch.no_grad():
+        output = run(model, inputs, batch)
+    terms = {name: output[f"{name}_loss"].item() for name in expected["loss_terms"]}
+    assert terms == pytest.approx(expected["loss_terms"], abs=1e-5)
+    assert output.loss.item() == pytest.approx(expected["loss"], abs=1e-5)
+
+
+def test_gradient_norms(recorded):
+    model, inputs, batch, expected = recorded
+    run(model, inputs, batch).loss.backward()
+    parameters = dict(model.named_parameters())
+    ours = {}
+    from training.convert_reference import rename
+
+    for name in expected["gradient_norms"]:
+        ours[name] = parameters[next(iter(rename({name: torch.empty(0)})))].grad.norm().item()
+    assert ours == pytest.approx(expected["gradient_norms"], rel=1e-4)
+
+
+def test_predicted_spans(recorded):
+    model, inputs, batch, expected = recorded
+    with torch.no_grad():
+        output = model(**inputs)
+    found = propose_spans(
+        output.span_scores,
+        batch["token_start_mask"],
+        batch["token_end_mask"],
+        required_margin(0.5, output.span_scores.shape[1]),
+    )
+    assert torch.stack(found[:4], 1).tolist() == sorted(expected["predicted_spans"])

@@ -1,0 +1,219 @@
+"""The pipeline: every kind of input and argument, offsets that are right, nothing lost between windows."""
+
+import copy
+
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from tests.conftest import TYPES, build_model, build_tokenizer
+
+TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
+
+
+def make(**overrides):
+    return pipeline("binder-ner", model=build_model(**overrides), tokenizer=build_tokenizer())
+
+
+PIPE = make()
+
+
+@pytest.fixture
+def pipe():
+    return copy.copy(PIPE)
+
+
+def keys(entities):
+    return [(e["entity_group"], e["start"], e["end"]) for e in entities]
+
+
+def close(one, two):
+    assert keys(one) == keys(two)
+    assert [e["score"] for e in one] == pytest.approx([e["score"] for e in two], abs=1e-5)
+
+
+def test_output(pipe):
+    text = TEXTS[-1]
+    entities = pipe(text)
+    assert entities
+    for entity in entities:
+        assert set(entity) == {"entity_group", "score", "word", "start", "end"}
+        assert text[entity["start"] : entity["end"]] == entity["word"]
+        assert entity["entity_group"] in TYPES and 0.5 < entity["score"] <= 1
+    assert [(e["start"], -e["end"]) for e in entities] == sorted((e["start"], -e["end"]) for e in entities)
+
+
+def test_inputs_of_every_kind_agree(pipe):
+    single = [pipe(text) for text in TEXTS]
+    for batch_size in (1, 2, 4):
+        for inputs in (
+            TEXTS,
+            tuple(TEXTS),
+            (text for text in TEXTS),
+            KeyDataset(Dataset.from_dict({"text": TEXTS}), "text"),
+        ):
+            found = list(pipe(inputs, batch_size=batch_size))
+            assert len(found) == len(TEXTS)
+            for one, two in zip(found, single, strict=True):
+                close(one, two)
+
+
+def test_empty_inputs(pipe):
+    assert pipe([]) == []
+    assert pipe("") == [] and pipe(" \n\t") == []
+    assert pipe(["", ""]) == [[], []]
+    assert pipe(TEXTS[:1] * 2)[0] == pipe(TEXTS[0])
+
+
+@given(st.text(alphabet=st.sampled_from("abIL2-. \n\r東京é\u0301👩\u200d🔬😀"), max_size=60))
+@settings(deadline=None, max_examples=60)
+def test_offsets_are_exact(text):
+    for entity in PIPE(text, threshold=0.2):
+        assert text[entity["start"] : entity["end"]] == entity["word"] and entity["word"].strip()
+
+
+def test_flat_is_a_non_overlapping_part_of_nested(pipe):
+    text = "the IL-2 gene promoter of cells in the cell"
+    nested, flat = pipe(text), pipe(text, decoding="flat")
+    assert set(keys(flat)) <= set(keys(nested)) and 0 < len(flat) < len(nested)
+    assert all(a["end"] <= b["start"] for a, b in zip(flat, flat[1:], strict=False))
+
+
+def test_joint_is_a_part_of_span_only(pipe):
+    text = "the IL-2 gene promoter of cells in the cell"
+    span, joint = keys(pipe(text)), keys(pipe(text, inference="joint"))
+    assert set(joint) < set(span)
+    assert keys(make(inference="joint")(text)) == joint
+
+
+def test_types_at_call_time(pipe):
+    text = "the IL-2 gene promoter of cells"
+    own = pipe(text)
+    assert keys(pipe(text, entity_types=["Cell"])) == [k for k in keys(own) if k[0] == "Cell"]
+    renamed = pipe(text, entity_types={"Zelle": TYPES["Cell"]})
+    assert [k[1:] for k in keys(renamed)] == [k[1:] for k in keys(own) if k[0] == "Cell"]
+    more = pipe(text, entity_types={**TYPES, "Drug": "A chemical that heals."})
+    close([e for e in more if e["entity_group"] != "Drug"], own)  # a type more changes no other type's spans
+    assert pipe(text) == own  # the arguments of one call do not stay
+
+
+def test_a_thousand_types(pipe):
+    found = pipe("IL-2 gene", entity_types={f"T{i}": f"description {i}" for i in range(1000)}, threshold=0.99)
+    assert {e["entity_group"] for e in found} <= {f"T{i}" for i in range(1000)}
+
+
+def test_type_vectors_are_computed_once(pipe, monkeypatch):
+    pipe("a")
+    monkeypatch.setattr(pipe.model, "encode_types", None)
+    pipe("b")
+    pipe("b", entity_types=["Cell", "Gene"])
+
+
+def test_thresholds(pipe):
+    text = "the IL-2 gene promoter of cells"
+    default = pipe(text)
+    assert pipe(text, threshold=0.5) == default
+    strict = pipe(text, threshold=0.8)
+    assert strict == [e for e in default if e["score"] > 0.8]
+    assert pipe(text, threshold=1) == []
+    assert len(pipe(text, threshold=0)) > len(default)
+    cells = pipe(text, threshold={"Gene": 1.0, "Place": 1.0})
+    assert cells == [e for e in default if e["entity_group"] == "Cell"]
+
+
+def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
+    sentence = "the IL-2 gene promoter of cells. "
+    text = sentence * 40
+    entities = pipe(text)
+    assert all(text[e["start"] : e["end"]] == e["word"] for e in entities)
+    assert len(set(keys(entities))) == len(entities)
+    assert max(e["end"] for e in entities) > len(text) - 40
+    for batch_size in (3, 8):
+        close(pipe(text, batch_size=batch_size), entities)
+    close(pipe([text, "", text], batch_size=5)[2], entities)
+
+
+def test_a_window_that_holds_the_text_changes_nothing(pipe):
+    text = "the IL-2 gene promoter of cells"
+    close(pipe(text, max_length=40), pipe(text, max_length=128))
+    close(pipe(text, stride=0), pipe(text, stride=30))
+
+
+def test_a_hundred_thousand_characters(pipe):
+    text = "gene cells. " * 8500
+    found = pipe(text, batch_size=32, entity_types=["Gene"], threshold=0.9)
+    assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
+
+
+def test_words_given_by_the_user(pipe):
+    words = ["the", "IL-2", "gene", "", "promoter"]
+    found = pipe(words, is_split_into_words=True, threshold=0.3)
+    text = " ".join(words)
+    edges = {0, 3, 4, 8, 9, 13, 15, 23}
+    assert found and all(e["start"] in edges and e["end"] in edges for e in found)
+    assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
+    many = pipe([words, ["cells"], []], is_split_into_words=True, threshold=0.3, batch_size=2)
+    close(many[0], found)
+    assert many[2] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"threshold": 2}, ValueError, "between 0 and 1, got 2"),
+        ({"threshold": {"Gene": -1}}, ValueError, "between 0 and 1"),
+        ({"threshold": {"Drug": 0.5}}, ValueError, r"not asked for: \['Drug'\]"),
+        ({"decoding": "deep"}, ValueError, "decoding must be one of 'nested', 'flat'"),
+        ({"inference": "both"}, ValueError, "inference must be one of 'span', 'joint'"),
+        ({"entity_types": []}, ValueError, "there are no entity types"),
+        ({"entity_types": {"A": ""}}, ValueError, "not blank"),
+        ({"max_length": 4096}, ValueError, "more than the 128 tokens"),
+        ({"max_length": 16, "stride": 16}, ValueError, "stride=16 and max_length=16"),
+        ({"flat": True}, TypeError, "unknown arguments: flat"),
+    ],
+)
+def test_bad_arguments(pipe, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pipe("IL-2 gene", **arguments)
+
+
+@pytest.mark.parametrize("bad", [3, {"text": "a"}, [["a", "b"]]])
+def test_bad_inputs(pipe, bad):
+    with pytest.raises(ValueError, match="expected a text"):
+        pipe(bad)
+
+
+def test_a_text_where_words_were_promised(pipe):
+    with pytest.raises(ValueError, match="must be a list of words"):
+        pipe("IL-2 gene", is_split_into_words=True)
+
+
+def test_a_model_without_types_asks_for_them():
+    bare = make(entity_types=None)
+    with pytest.raises(ValueError, match="there are no entity types"):
+        bare("IL-2 gene")
+    assert isinstance(bare("IL-2 gene", entity_types=["Gene"]), list)
+
+
+def test_defaults_can_be_set_when_the_pipeline_is_made():
+    pipe = pipeline(
+        "binder-ner", model=build_model(), tokenizer=build_tokenizer(), entity_types=["Cell"], threshold=0.6
+    )
+    assert all(e["entity_group"] == "Cell" and e["score"] > 0.6 for e in pipe("the cells of the gene"))
+
+
+def test_left_padding_tokenizers_do_not_move_the_threshold():
+    tokenizer = build_tokenizer()
+    tokenizer.padding_side = "left"
+    pipe = pipeline("binder-ner", model=build_model(), tokenizer=tokenizer)
+    for one, text in zip(pipe(TEXTS, batch_size=6), TEXTS, strict=True):
+        close(one, PIPE(text))
+
+
+def test_a_half_precision_model():
+    pipe = pipeline("binder-ner", model=build_model().to(torch.bfloat16), tokenizer=build_tokenizer())
+    assert all(0.5 < e["score"] <= 1 for e in pipe("the IL-2 gene promoter of cells"))

@@ -1,0 +1,197 @@
+"""Words, tokens, windows, and the way back to characters."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from modeling_binder import BinderProcessor, split_words
+from modeling_binder.processing_binder import resolve_entity_types
+from tests.conftest import build_tokenizer
+
+TOKENIZER = build_tokenizer()
+
+
+def words(text):
+    return [text[start:end] for start, end in split_words(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \t\n", []),
+        ("IL-2-mediated", ["IL", "-", "2", "-", "mediated"]),
+        ("a_b", ["a", "_", "b"]),
+        ("Dr. O'Neil\r\nleft", ["Dr", ".", "O", "'", "Neil", "left"]),
+        ("東京へ行く", ["東", "京", "へ", "行", "く"]),
+        ("서울에서", ["서", "울", "에", "서"]),
+        ("cafe\u0301s", ["cafe\u0301s"]),  # a combining mark inside a word
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),  # vowel signs are marks
+        ("กินข้าว", ["กิ", "น", "ข้", "า", "ว"]),
+        ("👩‍🔬👍🏽!", ["👩‍🔬", "👍🏽", "!"]),
+        ("❤️ok", ["❤️", "ok"]),
+        ("infor\u00admation", ["infor\u00admation"]),
+        ("TGF-β1+", ["TGF", "-", "β1", "+"]),
+    ],
+)
+def test_split_words(text, expected):
+    assert words(text) == expected
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_words_are_ordered_apart_and_cover_all_but_blanks(text):
+    spans = split_words(text)
+    position = 0
+    for start, end in spans:
+        assert position <= start < end
+        assert not text[position:start].strip()
+        position = end
+    assert not text[position:].strip()
+
+
+TEXTS = st.text(alphabet=st.sampled_from("abIL2-_. ,\n\r\té\u0301東京👩\u200d🔬😀\u00a0\u2028ß"), max_size=80)
+
+
+@given(text=TEXTS, max_length=st.integers(5, 24), data=st.data())
+@example("il 2 " * 20, 5, None)
+@settings(deadline=None, max_examples=300)
+def test_windows(text, max_length, data):
+    stride = 0 if data is None else data.draw(st.integers(0, max_length - 3))
+    processor = BinderProcessor(TOKENIZER, max_length, stride)
+    encoded = processor.encode(text)
+    windows = processor.windows(encoded)
+    spans = split_words(text)
+    word_starts, word_ends = {start for start, _ in spans}, {end for _, end in spans}
+    assert {offset for offset in encoded.starts if offset >= 0} <= word_starts
+    assert {offset for offset in encoded.ends if offset >= 0} <= word_ends
+    # every token is in a window, in order, and no window is too long
+    assert windows[0].begin == 0 and windows[-1].stop == len(encoded.input_ids)
+    for before, after in zip(windows, windows[1:], strict=False):
+        assert before.begin < after.begin <= before.stop < after.stop
+    for window in windows:
+        assert len(window.input_ids) <= max_length
+        assert len(window.starts) == len(window.ends) == len(window.input_ids)
+        assert window.input_ids[1:-1] == encoded.input_ids[window.begin : window.stop]
+        assert window.starts[0] == window.ends[0] == window.starts[-1] == -1
+    # each span that some window holds is decided by exactly one window, and that one holds it
+    count = len(encoded.input_ids)
+    for first in range(count):
+        for last in range(first, min(count, first + max_length)):
+            holders = [w for w in windows if w.begin <= first and last < w.stop]
+            owners = [w for w in windows if w.owned[0] < first + last - 2 * (w.begin - 1) <= w.owned[1]]
+            if holders:
+                assert len(owners) == 1 and owners[0] in holders
+
+
+def test_windows_break_between_words_where_they_can():
+    processor = BinderProcessor(TOKENIZER, 12, 4)
+    encoded = processor.encode("promoter genes cells promoting " * 4)
+    windows = processor.windows(encoded)
+    assert len(windows) > 2
+    assert all(encoded.breakable[window.begin] for window in windows)
+
+
+def test_a_word_longer_than_a_window_is_no_error():
+    processor = BinderProcessor(TOKENIZER, 12, 4)
+    windows = processor.windows(processor.encode("x" * 90))  # the vocabulary has no longer words than 100
+    assert len(windows) > 8
+    assert [sum(w.word_start_mask) for w in windows] == [1] + [0] * (len(windows) - 1)
+    assert [sum(w.word_end_mask) for w in windows] == [0] * (len(windows) - 1) + [1]
+
+
+def test_an_empty_text_is_one_window():
+    processor = BinderProcessor(TOKENIZER, 12, 4)
+    (window,) = processor.windows(processor.encode(""))
+    assert window.input_ids == [2, 3] and not any(window.word_start_mask)
+
+
+def test_locate():
+    processor = BinderProcessor(TOKENIZER)
+    encoded = processor.encode("the IL-2 gene")
+    assert [encoded.starts[first] for first, _ in encoded.locate([(4, 8)])] == [4]
+    assert [encoded.ends[last] for _, last in encoded.locate([(4, 6), (4, 13)])] == [6, 13]
+    assert encoded.locate([(5, 8)]) == [None]  # begins inside a word
+    assert encoded.locate([(8, 4)]) == [None]
+
+
+def test_words_given_by_the_user_rule():
+    processor = BinderProcessor(TOKENIZER)
+    encoded = processor.encode("IL-2 gene", [(0, 4), (5, 9)])
+    assert [offset for offset in encoded.starts if offset >= 0] == [0, 5]
+    assert [offset for offset in encoded.ends if offset >= 0] == [4, 9]
+    assert encoded.locate([(0, 2)]) == [None]
+
+
+def test_stride_and_max_length_must_fit():
+    with pytest.raises(ValueError, match=r"stride=30 and max_length=32\. Try stride=4"):
+        BinderProcessor(TOKENIZER, 32, 30)
+
+
+def test_slow_tokenizers_and_tokenizers_without_cls_are_refused():
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match="Slow is not a fast tokenizer"):
+        BinderProcessor(Slow())
+    bare = build_tokenizer()
+    from tokenizers import processors
+
+    bare.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A [SEP]", pair="$A $B [SEP]", special_tokens=[("[SEP]", 3)]
+    )
+    with pytest.raises(ValueError, match=r"puts no \[CLS\]"):
+        BinderProcessor(bare)
+
+
+def test_long_descriptions_are_refused_not_cut():
+    processor = BinderProcessor(TOKENIZER)
+    inputs = processor.encode_types(["gene", "the cell of the gene"])
+    assert inputs["type_input_ids"].shape == inputs["type_attention_mask"].shape
+    assert inputs["type_attention_mask"].sum(1).tolist() == [3, 7]
+    with pytest.raises(ValueError, match="has 102 tokens, more than the 50"):
+        processor.encode_types(["gene " * 100], max_length=50)
+
+
+def test_byte_level_tokens_that_share_a_character():
+    """An emoji in a byte-level vocabulary is several tokens with the same offsets."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}
+    backend = Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token="<s>", bos_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<pad>"
+    )
+    processor = BinderProcessor(tokenizer)
+    text = "a 👩‍🔬 é."
+    encoded = processor.encode(text)
+    starts = [offset for offset in encoded.starts if offset >= 0]
+    ends = [offset for offset in encoded.ends if offset >= 0]
+    assert [text[start:end] for start, end in zip(starts, ends, strict=True)] == ["a", "👩‍🔬", "é", "."]
+
+
+KNOWN = {"Gene": "A gene.", "Cell": "A cell."}
+
+
+def test_resolve_entity_types():
+    assert resolve_entity_types(None, KNOWN) == KNOWN
+    assert resolve_entity_types("Gene", KNOWN) == {"Gene": "A gene."}
+    assert resolve_entity_types(["Cell", "Drug"], KNOWN) == {"Cell": "A cell.", "Drug": "Drug"}
+    assert resolve_entity_types({"Drug": "A drug.", "Gene": None}, KNOWN) == {"Drug": "A drug.", "Gene": "A gene."}
+    assert resolve_entity_types([{"name": "Drug", "description": "A drug."}], KNOWN) == {"Drug": "A drug."}
+
+
+@pytest.mark.parametrize("bad", [[], {}, [""], {"A": " "}, {"A": 3}])
+def test_bad_entity_types(bad):
+    with pytest.raises(ValueError, match="entity type"):
+        resolve_entity_types(bad, {})
+
+
+def test_entity_types_named_twice():
+    with pytest.raises(ValueError, match="twice"):
+        resolve_entity_types(["A", "A"], {})

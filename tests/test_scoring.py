@@ -1,0 +1,112 @@
+"""The factored score is the paper's formula, for every shape and precision."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder import BinderConfig
+from modeling_binder.modeling_binder import SpanHead
+from modeling_binder.scoring_binder import band, band_of_columns, concatenated_span_scores, past_the_end, shifted
+from tests.conftest import tiny_encoder_config
+
+
+@given(length=st.integers(1, 9), width=st.integers(1, 9))
+@settings(deadline=None)
+def test_shifts_pick_the_right_entries(length, width):
+    vector, square, columns = torch.rand(2, length), torch.rand(2, length, length), torch.rand(2, length, width)
+    for i in range(length):
+        for w in range(width):
+            inside = i + w < length
+            for got, want in (
+                (shifted(vector, width)[:, i, w], vector[:, i + w] if inside else None),
+                (band(square, width)[:, i, w], square[:, i, i + w] if inside else None),
+                (band_of_columns(columns)[:, i, w], columns[:, i + w, w] if inside else None),
+            ):
+                assert torch.equal(got, want if want is not None else torch.zeros(2))
+
+
+@given(
+    batch=st.integers(1, 3),
+    types=st.integers(1, 5),
+    length=st.integers(1, 24),
+    max_width=st.integers(1, 24),
+    with_width=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 2**16),
+)
+@settings(deadline=None, max_examples=150)
+def test_factored_equals_concatenated(batch, types, length, max_width, with_width, dtype, seed):
+    torch.manual_seed(seed)
+    config = BinderConfig(
+        text_config=tiny_encoder_config().to_dict(),
+        projection_size=8,
+        max_span_width=max_width,
+        use_span_width_embedding=with_width,
+    )
+    head = SpanHead(16, 16, config).eval()
+    torch.nn.init.constant_(head.scale, 2.0)
+    head = head.to(dtype)
+    hidden = torch.randn(batch, length, 16).to(dtype)
+    vectors = torch.nn.functional.normalize(torch.randn(types, 8), dim=-1)
+    width = min(max_width, length)
+    with torch.no_grad():
+        got = head(head.parts(hidden), vectors)
+        want = head.scale.float().exp() * concatenated_span_scores(
+            hidden.float(),
+            vectors,
+            head.text_projection.weight.float(),
+            head.text_projection.bias.float(),
+            head.width_embedding.weight[1 : width + 1].float() if with_width else None,
+            width,
+        )
+    assert got.shape == (batch, types, length, width)
+    gone = past_the_end(length, width, got.device)
+    assert torch.isneginf(got[:, :, gone]).all()
+    # Half-precision inputs are exact in float32, where all arithmetic happens: the same tolerance holds for both.
+    torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_equal_the_concatenated_formulas(dtype):
+    torch.manual_seed(0)
+    config = BinderConfig(text_config=tiny_encoder_config().to_dict(), projection_size=8, max_span_width=6)
+    head = SpanHead(16, 16, config).eval()
+    torch.nn.init.constant_(head.scale, 1.0)
+    vectors = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
+    hidden = torch.randn(2, 10, 16).to(dtype).float()
+    weights = torch.randn(2, 3, 10, 6)
+    gone = past_the_end(10, 6, hidden.device)
+    gradients = []
+    for factored in (True, False):
+        x = hidden.clone().requires_grad_()
+        head.zero_grad()
+        if factored:
+            scores = head(head.parts(x), vectors)
+        else:
+            cosines = concatenated_span_scores(
+                x,
+                vectors,
+                head.text_projection.weight,
+                head.text_projection.bias,
+                head.width_embedding.weight[1:7],
+                6,
+            )
+            scores = head.scale.exp() * cosines.masked_fill(gone, 0)
+        (scores.masked_fill(gone, 0) * weights).sum().backward()
+        gradients.append([x.grad, *(p.grad.clone() for p in head.parameters() if p.grad is not None)])
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+def test_a_span_of_zero_length_is_no_division_by_zero():
+    config = BinderConfig(
+        text_config=tiny_encoder_config().to_dict(), projection_size=4, use_span_width_embedding=False
+    )
+    head = SpanHead(4, 4, config)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    hidden = torch.randn(1, 3, 4, requires_grad=True)
+    scores = head(head.parts(hidden), torch.eye(4)[:1])
+    scores[torch.isfinite(scores)].sum().backward()
+    assert torch.isfinite(hidden.grad).all()

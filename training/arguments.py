@@ -1,0 +1,157 @@
+"""Recipes: YAML files of hyper-parameters, overridden on the command line."""
+
+import difflib
+import os
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from modeling_binder import BinderConfig
+from modeling_binder.finetuning.data import Corpus, check_labels, load_corpus, read_documents, read_types
+
+
+@dataclass
+class DataArguments:
+    """Where the corpus is: a folder, or single files."""
+
+    corpus: str | None = field(default=None, metadata={"help": "folder with train/dev/test files and types.json"})
+    train_file: str | None = field(default=None, metadata={"help": "JSONL, or columns with IOB, IOB2 or BIOES tags"})
+    dev_file: str | None = field(default=None, metadata={"help": "development set, picks the best checkpoint"})
+    test_file: str | None = field(default=None, metadata={"help": "test set, evaluated once at the end"})
+    types: str | None = field(
+        default=None, metadata={"help": "JSON file name -> description (in a recipe, also the mapping itself)"}
+    )
+
+    def load(self) -> Corpus:
+        """Read the corpus; raises DataError or ValueError with what is wrong and what to do."""
+        if self.corpus is not None:
+            return load_corpus(expand(self.corpus))
+        if self.train_file is None or self.types is None:
+            raise ValueError("name the data: --corpus FOLDER, or --train_file FILE and --types FILE.")
+        types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
+        splits = {}
+        for split in ("train", "dev", "test"):
+            file = getattr(self, f"{split}_file")
+            splits[split] = read_documents(expand(file)) if file else []
+            check_labels(splits[split], types, file or split)
+        return Corpus(entity_types=types, **splits)
+
+
+@dataclass
+class ModelArguments:
+    """The encoders, and the fields of `BinderConfig`."""
+
+    encoder: str = field(default="minilm", metadata={"help": "id on the Hub, local folder, or 'minilm'"})
+    type_encoder: str | None = field(default=None, metadata={"help": "of the descriptions; defaults to --encoder"})
+    share_encoders: bool = field(default=False, metadata={"help": "read descriptions with the text encoder"})
+    projection_size: int = 128
+    projection_dropout: float = 0.1
+    use_span_width_embedding: bool = True
+    max_span_width: int = field(default=64, metadata={"help": "widest span that can be found, in tokens"})
+    init_temperature: float = 0.07
+    start_loss_weight: float = 0.2
+    end_loss_weight: float = 0.2
+    span_loss_weight: float = 0.6
+    mention_loss_weight: float = 0.5
+    threshold_loss_weight: float = 0.5
+    decoding: str = field(default="nested", metadata={"help": "'nested' or 'flat'", "choices": ["nested", "flat"]})
+    inference: str = field(default="span", metadata={"help": "'span' or 'joint'", "choices": ["span", "joint"]})
+    max_length: int = field(default=256, metadata={"help": "tokens in a window of text"})
+    stride: int = field(default=32, metadata={"help": "tokens that neighbouring windows share"})
+
+    def config(self) -> dict[str, Any]:
+        """The fields that are `BinderConfig`'s."""
+        known = {field.name for field in fields(BinderConfig)}
+        return {name: value for name, value in vars(self).items() if name in known}
+
+
+@dataclass
+class BinderTrainingArguments(TrainingArguments):
+    """transformers' own arguments, with the paper's settings as defaults."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "folder for checkpoints and the final model"})
+    learning_rate: float = 3e-5
+    num_train_epochs: float = 20
+    per_device_train_batch_size: int = 8
+    per_device_eval_batch_size: int = 32
+    warmup_steps: float = 0.1
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 1
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "f1"
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "stop after so many evaluations without a better development F1"}
+    )
+    restart: bool = field(default=False, metadata={"help": "ignore the checkpoints of an earlier run in output_dir"})
+
+
+    def __post_init__(self) -> None:
+        if self.bf16 and not torch.cuda.is_available():
+            self.use_cpu = True  # transformers asks to be told that bf16 on a CPU is meant
+        super().__post_init__()
+
+
+def expand(path: str) -> str:
+    """Replace $VARIABLES and ~ in a path.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    if "$" in expanded:
+        raise ValueError(f"{path} names an environment variable that is not set: export it, or override the path.")
+    return expanded
+
+
+def parse_recipe(
+    argv: list[str] | None = None,
+) -> tuple[DataArguments, ModelArguments, BinderTrainingArguments, dict[str, Any]]:
+    """Read `RECIPE.yaml [--key value ...]`: the recipe's values become defaults, the command line overrides them.
+
+    Returns:
+        The three groups of arguments and everything that was set, by name.
+
+    Raises:
+        ValueError: the recipe is no mapping, or has a key that no argument has.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = HfArgumentParser(
+        (DataArguments, ModelArguments, BinderTrainingArguments),
+        prog="python -m training.finetune",
+        description="Fine-tune BINDER from a recipe (YAML) and evaluate it.",
+        usage="%(prog)s [RECIPE.yaml] [--key value ...]",
+    )
+    settings: dict[str, Any] = {}
+    if argv and not argv[0].startswith("-"):
+        settings = read_recipe(Path(argv[0]), {action.dest for action in parser._actions})
+        argv = argv[1:]
+    parser.set_defaults(**settings)
+    overrides = vars(parser.parse_args(argv))
+    changed = {name: value for name, value in overrides.items() if name in settings or value != parser.get_default(name)}
+    data, model, training = parser.parse_dict({name: value for name, value in overrides.items()})
+    return data, model, training, changed
+
+
+def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
+    """A recipe as a dictionary; `results` and other keys that start with an underscore or a capital are comments."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; recipes are in training/recipes.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} must hold 'key: value' lines, got {type(recipe).__name__}.")
+    recipe.pop("results", None)
+    for name in recipe:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{path}: there is no setting {name!r}.{hint} See python -m training.finetune --help.")
+    return recipe

@@ -1,0 +1,112 @@
+"""Turn a checkpoint of the released BINDER code (microsoft/binder) into one of ours.
+
+    python -m training.convert_reference pytorch_model.bin --encoder google-bert/bert-base-uncased \
+        --types types.json checkpoints/converted
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer
+
+from modeling_binder import BinderConfig, BinderModel
+from modeling_binder.finetuning.data import read_types
+
+_RENAMED = (
+    (r"^(start|end|span)_linear\.", r"\1_head.text_projection."),
+    (r"^type_(start|end|span)_linear\.", r"\1_head.type_projection."),
+    (r"^(start|end|span)_logit_scale$", r"\1_head.scale"),
+    (r"^width_embeddings\.", "span_head.width_embedding."),
+)
+_UNUSED = re.compile(r"^(text|type)_encoder\.(pooler\.|embeddings\.position_ids$)")
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under our names, without the poolers, which BINDER never uses."""
+    renamed = {}
+    for name, tensor in state.items():
+        if _UNUSED.match(name):
+            continue
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> BinderModel:
+    """A `BinderModel` with the weights of the released implementation.
+
+    Args:
+        state: its state dict. Sizes and the width embedding are read off it.
+        encoder_config: configuration of the encoders that were fine-tuned.
+        config: further fields of `BinderConfig`, such as `entity_types`.
+
+    Raises:
+        ValueError: the weights do not fit; the message names the first that is missing or left over.
+    """
+    weights = rename(state)
+    for name in ("start_head.text_projection.weight", "span_head.text_projection.weight", "span_head.scale"):
+        if name not in weights:
+            raise ValueError(f"this is no checkpoint of the released BINDER code: it has no weights for {name}.")
+    widths = weights.get("span_head.width_embedding.weight")
+    options = {
+        "projection_size": weights["start_head.text_projection.weight"].shape[0],
+        "use_span_width_embedding": widths is not None,
+        "share_encoders": not any(name.startswith("type_encoder.") for name in weights),
+        **({"max_span_width": widths.shape[0] - 1} if widths is not None else {}),
+        **config,
+    }
+    encoder = encoder_config.to_dict()
+    model = BinderModel(BinderConfig(text_config=encoder, type_config=encoder, **options))
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise ValueError(
+            f"the weights do not fit the encoder: {len(missing)} are missing (first {missing[:1]}), {len(unexpected)} "
+            f"are left over (first {unexpected[:1]}). Name the encoder that was fine-tuned with --encoder."
+        )
+    return model.eval()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Weights from a .safetensors or .bin file, or from a folder with one; pickled code is never run."""
+    if path.is_dir():
+        found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).exists()]
+        if not found:
+            raise FileNotFoundError(f"{path} holds neither model.safetensors nor pytorch_model.bin.")
+        path = found[0]
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="training.convert_reference"
+    )
+    parser.add_argument("state_dict", type=Path, help="pytorch_model.bin or model.safetensors, or their folder")
+    parser.add_argument("output", type=Path, help="folder to write the checkpoint to")
+    parser.add_argument("--encoder", required=True, help="id or folder of the encoder that was fine-tuned")
+    parser.add_argument("--types", required=True, type=Path, help="JSON object name -> description, in training order")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens in a window (default 256)")
+    parser.add_argument("--max-span-width", type=int, help="widest span, in tokens, for a model without width embedding")
+    arguments = parser.parse_args()
+
+    types = [{"name": name, "description": text} for name, text in read_types(arguments.types).items()]
+    options = {"entity_types": types, "max_length": arguments.max_length}
+    if arguments.max_span_width:
+        options["max_span_width"] = arguments.max_span_width
+    model = convert(read_state(arguments.state_dict), AutoConfig.from_pretrained(arguments.encoder), **options)
+    model.save_pretrained(arguments.output)
+    AutoTokenizer.from_pretrained(arguments.encoder).save_pretrained(arguments.output)
+    print(f"{arguments.output}: {model.num_parameters():,} parameters, {len(types)} entity types")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Draw entities in the terminal: the text, and under it a labelled bar per entity, inner ones nearest to the text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.text import Text
+
+# Okabe and Ito's palette, which people with colour blindness can tell apart; labels stand beside the bars as well.
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
+
+
+def draw_entities(text: str, entities: Sequence[Mapping[str, Any]], width: int = 100) -> Text:
+    """Lines of text with bars under them.
+
+    Args:
+        text: the text, at any length.
+        entities: as the pipeline returns them, nested, crossing or flat.
+        width: columns to wrap at.
+
+    Example:
+        Expression of the IL-2 gene promoter
+                          └──┘ protein
+                          └────────────────┘ DNA region
+    """
+    labels = sorted({entity["entity_group"] for entity in entities})
+    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
+    drawing = Text(no_wrap=True)
+    for begin, stop in _lines(text, width):
+        line = text[begin:stop].replace("\n", " ").replace("\t", " ").replace("\r", " ")
+        drawing.append(line.rstrip() + "\n", style="bold")
+        here = [entity for entity in entities if entity["start"] < stop and entity["end"] > begin]
+        for row in _rows(here, text, begin, stop):
+            cursor = 0
+            for left, right, entity in row:
+                drawing.append(" " * (left - cursor))
+                opened = entity["start"] >= begin
+                closed = entity["end"] <= stop
+                size = right - left
+                bar = "─" * size if size > 1 else "┴"
+                if size > 1:
+                    bar = ("└" if opened else "╌") + bar[2:] + ("┘" if closed else "╌")
+                label = f" {entity['entity_group']} " if closed else " "
+                drawing.append(bar + label, style=colours[entity["entity_group"]])
+                cursor = right + cell_len(label)
+            drawing.append("\n")
+    return drawing
+
+
+def _lines(text: str, width: int) -> list[tuple[int, int]]:
+    """Character spans of lines of at most `width` columns, broken at blanks where there are any."""
+    lines = []
+    begin = 0
+    while begin < len(text):
+        stop, columns = begin, 0
+        while stop < len(text) and columns + cell_len(text[stop]) <= width and text[stop] != "\n":
+            columns += cell_len(text[stop])
+            stop += 1
+        if stop < len(text) and text[stop] != "\n":
+            blank = text.rfind(" ", begin + 1, stop)
+            stop = blank + 1 if blank > begin else max(stop, begin + 1)
+        elif stop < len(text):
+            stop += 1
+        lines.append((begin, stop))
+        begin = stop
+    return lines
+
+
+def _rows(
+    entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int
+) -> list[list[tuple[int, int, Mapping[str, Any]]]]:
+    """Place bars in rows: below everything that they overlap and that is shorter, and never on another's label."""
+    rows: list[list[tuple[int, int, Mapping[str, Any]]]] = []
+    placed: list[tuple[Mapping[str, Any], int]] = []
+    for entity in sorted(entities, key=lambda entity: (entity["end"] - entity["start"], entity["start"])):
+        left = cell_len(text[begin : max(entity["start"], begin)])
+        right = cell_len(text[begin : min(entity["end"], stop)])
+        below = 1 + max(
+            (row for other, row in placed if other["start"] < entity["end"] and entity["start"] < other["end"]),
+            default=-1,
+        )
+        reach = right + len(entity["entity_group"]) + 2
+        row = below
+        while row < len(rows) and any(
+            left < other_right + len(other["entity_group"]) + 2 and other_left < reach
+            for other_left, other_right, other in rows[row]
+        ):
+            row += 1
+        while len(rows) <= row:
+            rows.append([])
+        rows[row].append((left, right, entity))
+        placed.append((entity, row))
+    return [sorted(row, key=lambda bar: bar[0]) for row in rows]
