@@ -1,0 +1,324 @@
+"""The data contract: documents with character offsets, read from and written to JSONL; entity types from JSON."""
+
+import difflib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class DataError(ValueError):
+    """Something is wrong with a corpus; the message names file, line and field and says what to do."""
+
+    SHOWN = 5
+
+    @classmethod
+    def of(cls, problems: Sequence[str]) -> "DataError":
+        """One error for several problems: the first few, and how many there are."""
+        shown = list(problems[: cls.SHOWN])
+        if len(problems) > len(shown):
+            shown.append(f"... and {len(problems) - len(shown)} more problems ({len(problems)} in total).")
+        return cls("\n".join(shown))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mention:
+    """A mention: text[start:end] in code points, and its entity type."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its mentions, nested, crossing or flat.
+
+    Args:
+        id: unique within a file.
+        text: any text.
+        entities: its mentions.
+        words: character spans of its words, in order and apart; None to have them split by `split_words`.
+    """
+
+    id: str
+    text: str
+    entities: tuple[Mention, ...] = ()
+    words: tuple[tuple[int, int], ...] | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], default_id: str = "") -> "Document":
+        """A document from an object of the data contract.
+
+        Raises:
+            DataError: names the field that is missing, of the wrong type or out of range.
+        """
+        text = data.get("text")
+        if not isinstance(text, str):
+            raise DataError(f"'text' must be a string, got {text!r:.60}")
+        identifier = data.get("id")
+        if identifier is None:
+            identifier = default_id
+        if isinstance(identifier, bool) or not isinstance(identifier, (str, int)):
+            raise DataError(f"'id' must be a string, got {identifier!r:.60}")
+        entities = data.get("entities", [])
+        if entities is None:
+            entities = []
+        if not isinstance(entities, (list, tuple)):
+            raise DataError(f"'entities' must be a list, got {entities!r:.60}")
+        mentions = [_mention(entity, index, text) for index, entity in enumerate(entities)]
+        return cls(str(identifier), text, tuple(dict.fromkeys(mentions)), _words(data.get("words"), text))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of the data contract; `words` only where there are any."""
+        entities = [{"start": m.start, "end": m.end, "label": m.label} for m in self.entities]
+        output: dict[str, Any] = {"id": self.id, "text": self.text, "entities": entities}
+        if self.words is not None:
+            output["words"] = [list(word) for word in self.words]
+        return output
+
+
+def _is_offset(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _mention(entity: Any, index: int, text: str) -> Mention:
+    if isinstance(entity, Mention):
+        start, end, label = entity.start, entity.end, entity.label
+    elif isinstance(entity, Mapping):
+        start, end, label = entity.get("start"), entity.get("end"), entity.get("label")
+    else:
+        raise DataError(f"'entities[{index}]' must be {{'start', 'end', 'label'}}, got {entity!r:.60}")
+    for field, value in (("start", start), ("end", end)):
+        if not _is_offset(value):
+            raise DataError(f"'entities[{index}].{field}' must be an integer, got {value!r:.60}")
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(f"'entities[{index}].label' must be the name of an entity type, got {label!r:.60}")
+    if not 0 <= start < end <= len(text):
+        raise DataError(
+            f"'entities[{index}]' spans {start}..{end} in a text of {len(text)} characters; expected "
+            f"0 <= start < end <= {len(text)}, counted in code points, end exclusive"
+        )
+    return Mention(start, end, label)
+
+
+def _words(words: Any, text: str) -> tuple[tuple[int, int], ...] | None:
+    if words is None:
+        return None
+    if not isinstance(words, (list, tuple)):
+        raise DataError(f"'words' must be a list of [start, end], got {words!r:.60}")
+    spans, position = [], 0
+    for index, word in enumerate(words):
+        if not isinstance(word, (list, tuple)) or len(word) != 2 or not all(_is_offset(offset) for offset in word):
+            raise DataError(f"'words[{index}]' must be [start, end], got {word!r:.60}")
+        start, end = word
+        if not position <= start < end <= len(text):
+            raise DataError(
+                f"'words[{index}]' spans {start}..{end}; words must be in order, apart, not empty and within the text "
+                f"({position}..{len(text)} is left)"
+            )
+        spans.append((start, end))
+        position = end
+    return tuple(spans)
+
+
+def as_documents(examples: Iterable[Any]) -> list[Document]:
+    """Documents from documents or dictionaries, for example the rows of a `datasets.Dataset`.
+
+    Raises:
+        DataError: names the row and the field.
+    """
+    documents, problems = [], []
+    for index, example in enumerate(examples):
+        if isinstance(example, Document):
+            documents.append(example)
+        elif isinstance(example, Mapping):
+            try:
+                documents.append(Document.from_dict(example, default_id=str(index)))
+            except DataError as error:
+                problems.append(f"row {index}: {error}.")
+        else:
+            problems.append(f"row {index}: expected a Document or a dictionary, got {type(example).__name__}.")
+    if problems:
+        raise DataError.of(problems)
+    return documents
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Lines of a UTF-8 file, split at "\\n" alone (a text may hold other line separators), without a final "\\r".
+
+    Raises:
+        DataError: the file is missing, not UTF-8 or empty.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: this is a folder; name a file in it.") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8; convert it, for example with iconv -t utf-8.") from None
+    if not content.strip():
+        raise DataError(f"{path}: the file is empty; expected at least one document.")
+    return [line.removesuffix("\r") for line in content.split("\n")]
+
+
+def read_jsonl(path: str | Path) -> list[Document]:
+    """Documents from a JSONL file, one object a line; blank lines are skipped.
+
+    Raises:
+        DataError: names file, line and field of the first problems and counts them all.
+    """
+    path = Path(path)
+    documents: list[Document] = []
+    problems: list[str] = []
+    lines_of: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            problems.append(f"{where}: not valid JSON ({error}); expected one object a line.")
+            continue
+        if not isinstance(data, dict):
+            problems.append(f"{where}: expected an object with 'text' and 'entities', got {type(data).__name__}.")
+            continue
+        try:
+            document = Document.from_dict(data, default_id=f"{path.stem}-{number}")
+        except DataError as error:
+            problems.append(f"{where}: {error}.")
+            continue
+        if document.id in lines_of:
+            problems.append(f"{where}: the id {document.id!r} is already that of line {lines_of[document.id]}.")
+        lines_of.setdefault(document.id, number)
+        documents.append(document)
+    if problems:
+        raise DataError.of(problems)
+    return documents
+
+
+def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
+    """Write documents, one object a line; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            for document in documents:
+                file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_types(path: str | Path) -> dict[str, str]:
+    """Entity types from a JSON object name -> description, in the order of the file.
+
+    Raises:
+        DataError: the file is no such object, has no type, or a type has no description.
+    """
+    path = Path(path)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        if twice:
+            raise DataError(f"{path}: the type {twice[0]!r} is there twice; names must differ.")
+        return dict(pairs)
+
+    try:
+        types = json.loads("\n".join(read_lines(path)), object_pairs_hook=unique)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); expected an object name -> description.") from None
+    if not isinstance(types, dict):
+        raise DataError(f"{path}: expected an object name -> description, got {type(types).__name__}.")
+    if not types:
+        raise DataError(f'{path}: there are no entity types; write {{"Disease": "The name of a disease."}}.')
+    for name, description in types.items():
+        if not name.strip():
+            raise DataError(f"{path}: a type has a blank name.")
+        if not isinstance(description, str) or not description.strip():
+            raise DataError(
+                f"{path}: the type {name!r} needs a description, a sentence that says what it is, got {description!r}."
+            )
+    return types
+
+
+def check_labels(documents: Iterable[Document], entity_types: Iterable[str], source: str | Path) -> None:
+    """Refuse labels that are no entity type.
+
+    Raises:
+        DataError: names each unknown label, how often and where it occurs first, and the line that mends it.
+    """
+    known = set(entity_types)
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for document in documents:
+        for mention in document.entities:
+            if mention.label not in known:
+                first.setdefault(mention.label, document.id)
+                counts[mention.label] += 1
+    if counts:
+        problems = []
+        for label, count in counts.most_common():
+            close = difflib.get_close_matches(label, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            problems.append(
+                f"{source}: the label {label!r} ({count} mentions, first in document {first[label]!r}) has no "
+                f'description.{hint} Add a line such as "{label}": "One sentence that says what it is." to the types.'
+            )
+        raise DataError.of(problems)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus: its types and its splits. `dev` and `test` may be empty."""
+
+    entity_types: dict[str, str]
+    train: list[Document]
+    dev: list[Document]
+    test: list[Document]
+
+
+_SPLITS = {"train": ("train",), "dev": ("dev", "devel", "valid", "validation"), "test": ("test",)}
+_SUFFIXES = (".jsonl", ".json", ".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio")
+
+
+def read_documents(path: str | Path) -> list[Document]:
+    """Documents from a file: JSONL by its suffix (.jsonl, .json), columns with tags otherwise.
+
+    Raises:
+        DataError: see `read_jsonl` and `iob.read_iob`.
+    """
+    from .iob import read_iob
+
+    return read_jsonl(path) if Path(path).suffix in (".jsonl", ".json") else read_iob(path)
+
+
+def load_corpus(folder: str | Path) -> Corpus:
+    """Read FOLDER/types.json and FOLDER/{train,dev,test} in any of the formats that `read_documents` knows.
+
+    Raises:
+        DataError: a file is missing or malformed, or a label has no description.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; expected train.jsonl and types.json in it.")
+    types = read_types(folder / "types.json")
+    splits: dict[str, list[Document]] = {}
+    for split, names in _SPLITS.items():
+        files = [folder / (name + suffix) for name in names for suffix in _SUFFIXES]
+        found = next((file for file in files if file.exists()), None)
+        splits[split] = read_documents(found) if found else []
+        check_labels(splits[split], types, found or folder)
+    if not any(splits.values()):
+        raise DataError(f"{folder}: none of train.jsonl, dev.jsonl and test.jsonl is there.")
+    return Corpus(entity_types=types, **splits)
