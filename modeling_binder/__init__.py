@@ -17,6 +17,4 @@ AutoModel.register(BinderConfig, BinderModel, exist_ok=True)
 BinderConfig.register_for_auto_class()
 BinderModel.register_for_auto_class("AutoModel")
 if "binder-ner" not in PIPELINE_REGISTRY.get_supported_tasks():
-    PIPELINE_REGISTRY.register_pipeline(
-        "binder-ner", pipeline_class=BinderNerPipeline, pt_model=AutoModel, type="text"
-    )
+    PIPELINE_REGISTRY.register_pipeline("binder-ner", pipeline_class=BinderNerPipeline, pt_model=AutoModel, type="text")

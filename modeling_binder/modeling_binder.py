@@ -157,17 +157,19 @@ class BinderModel(BinderPreTrainedModel):
         self, config: BinderConfig, text_encoder: nn.Module | None = None, type_encoder: nn.Module | None = None
     ) -> None:
         super().__init__(config)
-        self.text_encoder = text_encoder or AutoModel.from_config(
+        self.text_encoder: Any = text_encoder or AutoModel.from_config(
             config.text_config, **_encoder_options(config.text_config)
         )
+        self.type_encoder: Any
         if config.share_encoders:
             self.type_encoder = None
         else:
             self.type_encoder = type_encoder or AutoModel.from_config(
                 config.type_config, **_encoder_options(config.type_config)
             )
-        text_size = config.text_config.hidden_size
-        type_size = (config.type_config or config.text_config).hidden_size
+        text_config: Any = config.text_config
+        type_config: Any = config.type_config or config.text_config
+        text_size, type_size = text_config.hidden_size, type_config.hidden_size
         self.start_head = PositionHead(text_size, type_size, config)
         self.end_head = PositionHead(text_size, type_size, config)
         self.span_head = SpanHead(text_size, type_size, config)
@@ -237,7 +239,8 @@ class BinderModel(BinderPreTrainedModel):
         return cls(binder_config, text_encoder=text_encoder, type_encoder=type_encoder)
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.text_encoder.get_input_embeddings()
+        embeddings: nn.Module = self.text_encoder.get_input_embeddings()
+        return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_encoder.set_input_embeddings(value)
@@ -350,8 +353,8 @@ class BinderModel(BinderPreTrainedModel):
         """The total loss (section 3.3): the heads' mention and threshold losses, weighted by the config."""
         config = self.config
         heads = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
-        mention = sum(weight * term for weight, term in zip(heads, terms[:3], strict=True))
-        threshold = sum(weight * term for weight, term in zip(heads, terms[3:], strict=True))
+        mention = sum((weight * term for weight, term in zip(heads, terms[:3], strict=True)), torch.zeros(()))
+        threshold = sum((weight * term for weight, term in zip(heads, terms[3:], strict=True)), torch.zeros(()))
         return config.mention_loss_weight * mention + config.threshold_loss_weight * threshold
 
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:

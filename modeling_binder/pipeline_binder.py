@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 
 from .decoding_binder import flat_spans, probability, propose_spans, required_margin
-from .processing_binder import BinderProcessor, resolve_entity_types, split_words
+from .processing_binder import BinderProcessor, resolve_entity_types
 
 Entity = dict[str, Any]
 
@@ -168,7 +168,7 @@ class BinderNerPipeline(ChunkPipeline):
             unknown = [name for name in threshold if name not in entity_types]
             if unknown:
                 raise ValueError(f"threshold names types that were not asked for: {unknown}; asked: {[*entity_types]}.")
-            threshold = [threshold.get(name, 0.5) for name in entity_types]
+            return required_margin([threshold.get(name, 0.5) for name in entity_types], len(entity_types))
         return required_margin(threshold, len(entity_types))
 
     def _forward(

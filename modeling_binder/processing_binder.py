@@ -23,9 +23,7 @@ _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, sof
 def _glues(character: str) -> bool:
     """Whether a character never stands alone: a combining mark, a joiner, an emoji's skin tone."""
     return (
-        character in _JOINERS
-        or unicodedata.category(character)[0] == "M"
-        or "\U0001f3fb" <= character <= "\U0001f3ff"
+        character in _JOINERS or unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff"
     )
 
 
@@ -318,5 +316,7 @@ def resolve_entity_types(
         )
     for name, text in resolved.items():
         if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
-            raise ValueError(f"an entity type needs a name and a description that are not blank, got {name!r}: {text!r}.")
+            raise ValueError(
+                f"an entity type needs a name and a description that are not blank, got {name!r}: {text!r}."
+            )
     return resolved

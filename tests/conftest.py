@@ -9,10 +9,10 @@ import torch
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
-from transformers import BertConfig, PreTrainedTokenizerFast  # noqa: E402
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, PreTrainedTokenizerFast
 
-from modeling_binder import BinderConfig, BinderModel  # noqa: E402
+from modeling_binder import BinderConfig, BinderModel
 
 TYPES = {
     "Gene": "A region of DNA that codes for a protein.",

@@ -140,9 +140,7 @@ def test_exact_is_optimal_and_both_are_flat(items):
     starts, ends, _, weights = rows
 
     def legal(chosen):
-        return all(
-            ends[a] <= starts[b] or ends[b] <= starts[a] for a, b in itertools.combinations(chosen, 2)
-        )
+        return all(ends[a] <= starts[b] or ends[b] <= starts[a] for a, b in itertools.combinations(chosen, 2))
 
     best = max(
         sum(weights[list(chosen)]).item() if chosen else 0.0

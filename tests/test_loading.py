@@ -71,7 +71,8 @@ LOADERS = {
 
 def load_and_find(path, loader, cache, offline=False):
     package, line = LOADERS[loader]
-    code = f"import json\nfrom transformers import pipeline\npath = {str(path)!r}\n{line}\nprint(json.dumps(pipe({TEXT!r})))"
+    code = f"import json\nfrom transformers import pipeline\npath = {str(path)!r}\n{line}\n"
+    code += f"print(json.dumps(pipe({TEXT!r})))"
     return run(code, package=package, cache=cache, offline=offline)
 
 
@@ -95,7 +96,7 @@ def test_without_trust_and_without_the_package_nothing_runs(checkpoint, cache):
     except (ValueError, KeyError) as error:
         print(json.dumps(str(error)))
     """
-    assert "loaded" != run(code, package=False, cache=cache)
+    assert run(code, package=False, cache=cache) != "loaded"
 
 
 @pytest.mark.parametrize("saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded remotely"])
@@ -140,5 +141,5 @@ def test_a_folder_without_weights_says_so(checkpoint):
     (checkpoint / "model.safetensors").unlink()
     from transformers import pipeline
 
-    with pytest.raises((OSError, ValueError), match="no file named model.safetensors"):
+    with pytest.raises((OSError, ValueError), match=r"no file named model\.safetensors"):
         pipeline("binder-ner", model=str(checkpoint))

@@ -1,5 +1,7 @@
 """Words, tokens, windows, and the way back to characters."""
 
+import itertools
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -67,7 +69,7 @@ def test_windows(text, max_length, data):
     assert {offset for offset in encoded.ends if offset >= 0} <= word_ends
     # every token is in a window, in order, and no window is too long
     assert windows[0].begin == 0 and windows[-1].stop == len(encoded.input_ids)
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in itertools.pairwise(windows):
         assert before.begin < after.begin <= before.stop < after.stop
     for window in windows:
         assert len(window.input_ids) <= max_length
@@ -165,7 +167,12 @@ def test_byte_level_tokens_that_share_a_character():
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, cls_token="<s>", bos_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="<pad>"
+        tokenizer_object=backend,
+        cls_token="<s>",
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
     )
     processor = BinderProcessor(tokenizer)
     text = "a 👩‍🔬 é."

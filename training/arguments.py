@@ -74,7 +74,10 @@ class ModelArguments:
 class BinderTrainingArguments(TrainingArguments):
     """transformers' own arguments, with the paper's settings as defaults."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "folder for checkpoints and the final model"})
+    output_dir: str | None = field(
+        default="checkpoints/binder",
+        metadata={"help": "folder for checkpoints and the final model (with a recipe: checkpoints/NAME OF THE RECIPE)"},
+    )
     learning_rate: float = 3e-5
     num_train_epochs: float = 20
     per_device_train_batch_size: int = 8
@@ -89,7 +92,6 @@ class BinderTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "stop after so many evaluations without a better development F1"}
     )
     restart: bool = field(default=False, metadata={"help": "ignore the checkpoints of an earlier run in output_dir"})
-
 
     def __post_init__(self) -> None:
         if self.bf16 and not torch.cuda.is_available():
@@ -130,11 +132,14 @@ def parse_recipe(
     settings: dict[str, Any] = {}
     if argv and not argv[0].startswith("-"):
         settings = read_recipe(Path(argv[0]), {action.dest for action in parser._actions})
+        settings.setdefault("output_dir", f"checkpoints/{Path(argv[0]).stem}")
         argv = argv[1:]
     parser.set_defaults(**settings)
     overrides = vars(parser.parse_args(argv))
-    changed = {name: value for name, value in overrides.items() if name in settings or value != parser.get_default(name)}
-    data, model, training = parser.parse_dict({name: value for name, value in overrides.items()})
+    changed = {
+        name: value for name, value in overrides.items() if name in settings or value != parser.get_default(name)
+    }
+    data, model, training = parser.parse_dict(dict(overrides.items()))
     return data, model, training, changed
 
 

@@ -95,7 +95,9 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="id or folder of the encoder that was fine-tuned")
     parser.add_argument("--types", required=True, type=Path, help="JSON object name -> description, in training order")
     parser.add_argument("--max-length", type=int, default=256, help="tokens in a window (default 256)")
-    parser.add_argument("--max-span-width", type=int, help="widest span, in tokens, for a model without width embedding")
+    parser.add_argument(
+        "--max-span-width", type=int, help="widest span, in tokens, for a model without width embedding"
+    )
     arguments = parser.parse_args()
 
     types = [{"name": name, "description": text} for name, text in read_types(arguments.types).items()]

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint: precision, recall and F1, micro, macro, per type and for nested mentions alone.
 
-    python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
+python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
 """
 
 import argparse

@@ -22,7 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
-from training.arguments import BinderTrainingArguments, DataArguments, ModelArguments, parse_recipe
+from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
 from training.encoders import resolve_encoder
 
 logger = logging.getLogger("training.finetune")
@@ -52,7 +52,7 @@ def finetune(
     """
     if not corpus.train:
         raise DataError("the corpus has no training documents: it needs a train.jsonl, or name one with --train_file.")
-    output = Path(training_arguments.output_dir)
+    output = Path(str(training_arguments.output_dir))
     checkpoint = None if training_arguments.restart else _interrupted(output, settings or {})
     set_seed(training_arguments.seed)  # the heads are initialised before Trainer sets it
     encoder = resolve_encoder(model_arguments.encoder)
@@ -96,10 +96,10 @@ def finetune(
     results: dict[str, Any] = {"metrics": {}, "minutes": round(minutes, 1), "epochs": trainer.state.epoch}
     for name in ("dev", "test"):
         if name in splits:
-            trainer.predict(splits[name], metric_key_prefix=name)
-            results["metrics"][name] = trainer.last_metrics.to_dict()
+            metrics = trainer.score(splits[name])
+            results["metrics"][name] = metrics.to_dict()
             if trainer.is_world_process_zero():
-                print(f"\n{name}\n{trainer.last_metrics.table()}", flush=True)
+                print(f"\n{name}\n{metrics.table()}", flush=True)
     results |= {
         "seed": training_arguments.seed,
         "best_checkpoint_step": trainer.state.best_global_step,
@@ -145,8 +145,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         data, model, training, settings = parse_recipe(argv)
-        if training.output_dir is None or not str(training.output_dir):
-            raise ValueError("say where to save: --output_dir checkpoints/NAME.")
         settings = {**asdict(data), **asdict(model), **settings}
         return finetune(data.load(), model, training, settings)
     except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:

@@ -1,6 +1,6 @@
 """From nothing to nested entities: fine-tune on the sample corpus, evaluate, and read sentences it has not seen.
 
-    python -m training.quickstart
+python -m training.quickstart
 """
 
 import argparse

@@ -86,6 +86,9 @@ def _is_offset(value: Any) -> bool:
 
 
 def _mention(entity: Any, index: int, text: str) -> Mention:
+    start: Any
+    end: Any
+    label: Any
     if isinstance(entity, Mention):
         start, end, label = entity.start, entity.end, entity.label
     elif isinstance(entity, Mapping):

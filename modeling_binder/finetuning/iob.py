@@ -16,11 +16,11 @@ Row = tuple[int, str, str]  # line number, token, tag
 def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
     """Documents, one a sentence, from a file with a token in the first column and a tag in the last.
 
-    Columns are parted by tabs or blanks, sentences by blank lines. `-DOCSTART-` and `###MEDLINE:` rows are skipped. A text is
-    its tokens joined by blanks, and its words are the tokens.
+    Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-` and `###MEDLINE:` rows are skipped. A
+    text is its tokens joined by blanks, and its words are the tokens.
 
-    The scheme is found in the tags: S-, E-, U- or L- mean BIOES or BILOU; an I- that opens a mention means IOB1 (or IO),
-    which is read by conlleval's rules: a mention also begins where the type changes. A message says so once.
+    The scheme is found in the tags: S-, E-, U- or L- mean BIOES or BILOU; an I- that opens a mention means IOB1 (or
+    IO), which is read by conlleval's rules: a mention also begins where the type changes. A message says so once.
 
     Args:
         path: the file.

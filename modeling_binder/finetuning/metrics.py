@@ -1,5 +1,6 @@
 """Exact-match span metrics: a prediction counts where start, end and type are those of a gold mention."""
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,4 +167,4 @@ def nested_flags(mentions: Sequence[Span]) -> list[bool]:
 def has_overlap(mentions: Sequence[Span]) -> bool:
     """Whether any two mentions share a character, nested or crossing."""
     ordered = sorted(_as_tuple(mention)[:2] for mention in mentions)
-    return any(before[1] > after[0] for before, after in zip(ordered, ordered[1:], strict=False))
+    return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

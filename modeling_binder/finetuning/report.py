@@ -92,7 +92,9 @@ def data_report(splits: dict[str, WindowDataset], offenders: int = 3) -> str:
     rows.append(["lost mentions", *(share(len(report.lost), report.total) for report in reports)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     ]
     for report in reports:

@@ -8,14 +8,14 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
 from ..losses_binder import IGNORED
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderProcessor
-from .data import Document, as_documents
+from .data import as_documents
 from .metrics import SpanMetrics, compute_span_metrics
 from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 
@@ -48,6 +48,8 @@ class BinderTrainer(Trainer):
         DataError: a document is malformed or carries a label that is none of the types.
     """
 
+    control: TrainerControl
+
     def __init__(
         self,
         model: BinderModel,
@@ -74,6 +76,8 @@ class BinderTrainer(Trainer):
             logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
             args._n_gpu = 1
         args.remove_unused_columns = False  # batches are made by our own collator
+        if args.device.type == "cpu":
+            args.dataloader_pin_memory = False  # or torch warns that there is nothing to pin for
         if isinstance(eval_dataset, Mapping):
             evaluated: Any = {name: self.make_windows(data, name) for name, data in eval_dataset.items()}
         else:
@@ -156,6 +160,13 @@ class BinderTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     # ---- evaluation ----
+
+    def score(self, dataset: Iterable[Any]) -> SpanMetrics:
+        """Predict documents and score them: micro, macro, per type and for nested mentions alone."""
+        self.predict(dataset)
+        if self.last_metrics is None:
+            raise RuntimeError("the evaluation loop did not run")
+        return self.last_metrics
 
     def evaluation_loop(
         self,
@@ -241,8 +252,8 @@ class BinderTrainer(Trainer):
         predictions = []
         for spans in per_document:
             if flat and len(spans) > 1:
-                columns = [torch.tensor(column) for column in zip(*spans, strict=True)]
-                kept = flat_spans(*columns, required=required, algorithm=self.flat_algorithm).tolist()
+                starts, ends, kinds, margins = (torch.tensor(column) for column in zip(*spans, strict=True))
+                kept = flat_spans(starts, ends, kinds, margins, required, self.flat_algorithm).tolist()
                 spans = [spans[index] for index in kept]
             scores = probability(torch.tensor([span[3] for span in spans])).tolist()
             predictions.append(

@@ -1,0 +1,242 @@
+"""The commands: recipes, resuming after a kill, several processes, evaluation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from modeling_binder.finetuning import write_jsonl
+from tests.conftest import TYPES, build_tokenizer
+from tests.finetuning.test_trainer import corpus, small_model
+from training.arguments import expand, parse_recipe
+from training.evaluate import main as evaluate
+from training.finetune import main as finetune
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe for a tiny encoder and a tiny corpus, in a folder."""
+    encoder = tmp_path / "encoder"
+    small_model().text_encoder.save_pretrained(encoder)
+    build_tokenizer().save_pretrained(encoder)
+    data = tmp_path / "corpus"
+    write_jsonl(data / "train.jsonl", corpus(6))
+    write_jsonl(data / "dev.jsonl", corpus(1))
+    write_jsonl(data / "test.jsonl", corpus(1))
+    (data / "types.json").write_text(json.dumps(TYPES))
+    settings = {
+        "corpus": str(data),
+        "encoder": str(encoder),
+        "projection_size": 16,
+        "projection_dropout": 0.1,
+        "max_span_width": 12,
+        "max_length": 64,
+        "stride": 8,
+        "num_train_epochs": 3,
+        "learning_rate": 5.0e-3,
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "seed": 3,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+
+def test_finetune_evaluate_and_predict(recipe, tmp_path, capsys):
+    output = tmp_path / "run"
+    results = finetune([str(recipe), "--output_dir", str(output), "--num_train_epochs", "10"])
+    printed = capsys.readouterr().out
+    assert "mentions" in printed and "without mentions" in printed and "Gene" in printed
+    assert results["metrics"]["test"]["micro"]["f1"] > 0.9
+    assert json.loads((output / "results.json").read_text())["metrics"] == results["metrics"]
+
+    test_file = str(tmp_path / "corpus" / "test.jsonl")
+    metrics = evaluate(
+        [
+            str(output),
+            test_file,
+            "--json",
+            str(tmp_path / "metrics.json"),
+            "--predictions",
+            str(tmp_path / "found.jsonl"),
+        ]
+    )
+    assert metrics.micro.f1 == results["metrics"]["test"]["micro"]["f1"]
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(written) == {"micro", "macro", "per_type", "nested"}
+    assert written["micro"]["f1"] == metrics.micro.f1
+    assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 4
+    assert "nested" in capsys.readouterr().out
+    flat = evaluate([str(output), test_file, "--decoding", "flat"])
+    assert flat.nested.predicted == 0
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
+    command = [sys.executable, "-m", "training.finetune", str(recipe), "--save_strategy", "steps", "--save_steps", "2"]
+    command += ["--eval_strategy", "steps", "--eval_steps", "2", "--num_train_epochs", "8"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(
+        [*command, "--output_dir", str(whole)], env=environment(), cwd=ROOT, check=True, capture_output=True, timeout=300
+    )
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(
+            [*command, "--output_dir", str(killed)], env=environment(), cwd=ROOT, stdout=log, stderr=log
+        )
+        deadline = time.time() + 200
+        # Past the first epoch (6 steps) and in the middle of another one.
+        while not list(killed.glob("checkpoint-*/trainer_state.json")) or _steps(killed) < 8:
+            assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.01)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert not (killed / "model.safetensors").exists() and _steps(killed) < 48
+    again = subprocess.run(
+        [*command, "--output_dir", str(killed)],
+        env=environment(),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Going on from" in again.stdout
+    one, two = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    results = [json.loads((folder / "results.json").read_text())["metrics"] for folder in (whole, killed)]
+    assert results[0] == results[1]
+
+
+def _steps(folder):
+    """The last whole checkpoint's step."""
+    return max(
+        (int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")), default=0
+    )
+
+
+def test_other_settings_are_not_mixed_with_an_interrupted_run(recipe, tmp_path, capsys):
+    output = tmp_path / "run"
+    finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6"])
+    with pytest.raises(SystemExit, match=r"learning_rate: 0\.005 then, 0\.001 now.*--restart true"):
+        finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6", "--learning_rate", "0.001"])
+    finetune(
+        [
+            *(str(recipe), "--output_dir", str(output), "--max_steps", "6", "--learning_rate", "0.001"),
+            *("--restart", "true"),
+        ]
+    )
+
+
+def test_two_processes_equal_one_with_twice_the_batch(recipe, tmp_path):
+    common = [str(recipe), "--projection_dropout", "0", "--optim", "sgd", "--learning_rate", "0.1"]
+    common += ["--num_train_epochs", "2", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
+    for launcher, size, name in ((two, 4, "two"), ([sys.executable], 8, "one")):
+        command = [*launcher, "-m", "training.finetune", *common, "--per_device_train_batch_size", str(size)]
+        done = subprocess.run(
+            [*command, "--output_dir", str(tmp_path / name)],
+            env=environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")}
+    assert results["two"]["processes"] == 2 and results["one"]["processes"] == 1
+    assert results["two"]["steps"] == results["one"]["steps"]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=2e-5, rtol=1e-3)
+    assert results["one"]["metrics"] == results["two"]["metrics"]
+
+
+def test_early_stopping(recipe, tmp_path):
+    results = finetune(
+        [
+            *(str(recipe), "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "40"),
+            *("--early_stopping_patience", "2"),
+        ]
+    )
+    assert results["epochs"] < 40
+
+
+def test_the_command_line_overrides_the_recipe(recipe):
+    data, model, training, settings = parse_recipe([str(recipe), "--max_span_width", "5", "--bf16", "true"])
+    assert data.corpus == str(recipe.parent / "corpus")
+    assert (model.max_span_width, model.stride) == (5, 8)
+    assert training.learning_rate == 5e-3 and training.bf16 and training.use_cpu
+    assert settings["max_span_width"] == 5 and settings["seed"] == 3
+    assert training.output_dir == "checkpoints/recipe"
+
+
+def test_recipes_in_the_repository_parse():
+    recipes = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        parse_recipe([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("learning_rat: 1", r"no setting 'learning_rat'\. Did you mean 'learning_rate'"),
+        ("- a", "must hold 'key: value' lines, got list"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_bad_recipes(tmp_path, content, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        finetune([str(path)])
+    with pytest.raises(SystemExit, match="does not exist"):
+        finetune([str(tmp_path / "none.yaml")])
+
+
+def test_bad_data_stops_before_anything_is_written(recipe, tmp_path):
+    output = tmp_path / "run"
+    arguments = [str(recipe), "--output_dir", str(output)]
+    (tmp_path / "corpus" / "types.json").write_text('{"Gene": "A gene."}')
+    with pytest.raises(SystemExit, match="the label 'Cell'"):
+        finetune(arguments)
+    with pytest.raises(SystemExit, match=r"stride=64 and max_length=64"):
+        finetune([*arguments, "--stride", "64", "--corpus", _other(tmp_path)])
+    assert not output.exists()
+
+
+def _other(tmp_path):
+    folder = tmp_path / "other"
+    write_jsonl(folder / "train.jsonl", corpus(1))
+    (folder / "types.json").write_text(json.dumps(TYPES))
+    return str(folder)
+
+
+def test_paths_may_name_variables(monkeypatch):
+    monkeypatch.setenv("SOME_DATA", "/data")
+    assert expand("${SOME_DATA}/x") == "/data/x"
+    with pytest.raises(ValueError, match="not set"):
+        expand("${SURELY_NOT_SET}/x")
+
+
+def test_help_lists_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        finetune(["--help"])
+    text = capsys.readouterr().out
+    assert "--max_span_width" in text and "--learning_rate" in text and "RECIPE.yaml" in text
