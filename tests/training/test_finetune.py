@@ -92,7 +92,12 @@ def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
     command += ["--eval_strategy", "steps", "--eval_steps", "2", "--num_train_epochs", "8"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(
-        [*command, "--output_dir", str(whole)], env=environment(), cwd=ROOT, check=True, capture_output=True, timeout=300
+        [*command, "--output_dir", str(whole)],
+        env=environment(),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=300,
     )
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(

@@ -1,0 +1,126 @@
+"""Write the sample corpus from templates, patterns and names.
+
+    python -m training.sample.generate [FOLDER]
+
+A template is a sentence with slots, `{Gene}`. A slot named after an entity type is filled by one of the type's
+patterns, which mark mentions with brackets, `[Gene [Protein {protein}] gene]`, and may have slots for names.
+"""
+
+import argparse
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from modeling_binder.finetuning import Document, Mention, write_jsonl
+from modeling_binder.finetuning.metrics import nested_flags
+
+HERE = Path(__file__).parent
+SEED = 20
+# Sentences of each split, and the share of each list of names that the split may use, as (first, last) fractions:
+# half of the names of the test set do not occur in training.
+SPLITS = {"train": (480, (0.0, 0.7)), "dev": (100, (0.4, 0.85)), "test": (120, (0.35, 1.0))}
+_SLOT = re.compile(r"\{(\w+)\}")
+_PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")  # "gastric", but not "p53" or "c-Fos"
+_BRACKET = re.compile(r"\[(\w+) |\]")
+
+
+def load(name: str) -> dict[str, list[str]]:
+    """One of the JSON files beside this one."""
+    content: dict[str, list[str]] = json.loads((HERE / name).read_text(encoding="utf-8"))
+    return content
+
+
+def parse(marked: str, identifier: str) -> Document:
+    """A document from a sentence with mentions in brackets.
+
+    >>> parse("the [Gene [Protein IL-2] gene]", "x").entities
+    (Mention(start=4, end=13, label='Gene'), Mention(start=4, end=8, label='Protein'))
+    """
+    text, mentions = "", []
+    open_mentions: list[tuple[int, str]] = []
+    position = 0
+    for match in _BRACKET.finditer(marked):
+        text += marked[position : match.start()]
+        position = match.end()
+        if match[1]:
+            open_mentions.append((len(text), match[1]))
+        else:
+            start, label = open_mentions.pop()
+            mentions.append(Mention(start, len(text), label))
+    text += marked[position:]
+    mentions.sort(key=lambda mention: (mention.start, -mention.end, mention.label))
+    return Document(identifier, text, tuple(mentions))
+
+
+def sentences(split: str, chance: random.Random) -> Iterator[Document]:
+    """The sentences of a split, without end; templates take turns."""
+    templates, patterns = load("templates.json")[split], load("patterns.json")
+    low, high = SPLITS[split][1]
+    names = {
+        kind: values[int(low * len(values)) : max(int(high * len(values)), 1)]
+        for kind, values in load("names.json").items()
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        kind = match[1]
+        return _SLOT.sub(fill, chance.choice(patterns[kind] if kind in patterns else names[kind]))
+
+    number = 0
+    while True:
+        for template in chance.sample(templates, len(templates)):
+            marked = _SLOT.sub(fill, template)
+            number += 1
+            marked = _PLAIN_START.sub(lambda match: match[1] + match[2].upper(), marked)
+            yield parse(marked, f"{split}-{number}")
+
+
+def generate(split: str, taken: set[str]) -> list[Document]:
+    """The documents of a split; sentences already taken by another split or drawn before are passed over."""
+    count = SPLITS[split][0]
+    documents: list[Document] = []
+    stream = sentences(split, random.Random(f"{SEED} {split}"))
+    fixed: set[str] = set()
+    while len(documents) < count:
+        document = next(stream)
+        if document.text in taken:
+            # A sentence without slots comes once; when only such are left, the templates are too few.
+            fixed.add(document.text)
+            if len(fixed) > 10_000:
+                raise ValueError(f"the templates of {split} do not yield {count} different sentences")
+            continue
+        taken.add(document.text)
+        documents.append(document)
+    return documents
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sample.generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="where to write (default: beside this file)")
+    folder = parser.parse_args().folder
+    taken: set[str] = set()
+    seen: set[str] = set()
+    for split in SPLITS:
+        documents = generate(split, taken)
+        write_jsonl(folder / f"{split}.jsonl", documents)
+        strings = {d.text[m.start : m.end] for d in documents for m in d.entities}
+        mentions = sum(len(d.entities) for d in documents)
+        nested = sum(sum(nested_flags(d.entities)) for d in documents)
+        empty = sum(not d.entities for d in documents)
+        new = f", {len(strings - seen) / len(strings):.0%} of the names not in train" if seen else ""
+        print(
+            f"{split}: {len(documents)} sentences, {empty} without mentions, {mentions} mentions, "
+            f"{nested / mentions:.0%} nested{new}"
+        )
+        seen = seen or strings
+        for label in json.loads((HERE / "types.json").read_text(encoding="utf-8")):
+            print(f"  {label}: {sum(m.label == label for d in documents for m in d.entities)}")
+
+
+if __name__ == "__main__":
+    main()
