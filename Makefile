@@ -29,7 +29,7 @@ types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
 suite: $(VENV)/.installed-dev ## pytest alone; PYTEST_ARGS="-k pipeline" picks tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-dev ## put the code into its format
 	$(BIN)/ruff check --fix .

@@ -177,6 +177,7 @@ def test_bf16_and_autocast_score_in_float32(model):
         assert (scores[inside] - exact[inside]).abs().mean() < 0.3
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")  # before 5.21
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     inputs = batch()
     model.train()
@@ -184,7 +185,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     plain = torch.autograd.grad(model(**inputs).loss, model.text_encoder.embeddings.word_embeddings.weight)[0]
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.text_encoder.modules())
     saved = torch.autograd.grad(model(**inputs).loss, model.text_encoder.embeddings.word_embeddings.weight)[0]
     torch.testing.assert_close(saved, plain)

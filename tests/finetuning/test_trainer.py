@@ -147,6 +147,7 @@ def test_losses_logged_do_not_depend_on_the_split(tmp_path, tokenizer):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[2] == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # the name before 5.21
 @pytest.mark.parametrize("option", ["bf16", "gradient_checkpointing"])
 def test_options_of_the_trainer_work(tmp_path, tokenizer, option):
     run = trainer(tmp_path, tokenizer, max_steps=2, **{option: True})

@@ -36,7 +36,7 @@ def test_lost_mentions_are_named_with_the_reason(tokenizer):
     )
     data = dataset(tokenizer, document, max_span_width=8)
     assert [(lost.mention.start, lost.reason) for lost in data.lost] == [(5, Loss.WORD_BOUNDARY), (0, Loss.SPAN_WIDTH)]
-    cut = dataset(tokenizer, Document("b", TEXT, (Mention(0, 31, "Gene"),)), max_length=14, stride=2, max_span_width=99)
+    cut = dataset(tokenizer, Document("b", TEXT, (Mention(0, 31, "Gene"),)), max_length=10, stride=2, max_span_width=99)
     assert [lost.reason for lost in cut.lost] == [Loss.WINDOW]
     report = data_report({"train": data})
     assert "2 (66.7%)" in report and "not at a word boundary" in report
