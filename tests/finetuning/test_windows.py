@@ -40,7 +40,7 @@ def test_lost_mentions_are_named_with_the_reason(tokenizer):
     assert [lost.reason for lost in cut.lost] == [Loss.WINDOW]
     report = data_report({"train": data})
     assert "2 (66.7%)" in report and "not at a word boundary" in report
-    assert "doc [5:8] Gene: the I[L-2] gene promoter o" in report
+    assert "doc [5:8] Gene: the I[L-2] gene promoter" in report
 
 
 def test_windows_without_mentions_are_kept(tokenizer):
