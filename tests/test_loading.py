@@ -8,8 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from modeling_binder import BinderNerPipeline
+from modeling_binder.finetuning import BinderTrainer
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "the IL-2 gene promoter of cells"
@@ -99,6 +101,16 @@ def test_without_trust_and_without_the_package_nothing_runs(checkpoint, cache):
     assert run(code, package=False, cache=cache) != "loaded"
 
 
+def test_what_the_trainer_saves_loads(model, tokenizer, cache, expected, tmp_path):
+    trainer = BinderTrainer(
+        model, TrainingArguments(str(tmp_path / "trained"), report_to="none"), processing_class=tokenizer
+    )
+    trainer.save_model()
+    for loader in LOADERS:
+        found = load_and_find(tmp_path / "trained", loader, cache)
+        assert [e["word"] for e in found] == [e["word"] for e in expected]
+
+
 @pytest.mark.parametrize("saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded remotely"])
 def test_saved_again_it_loads_again(checkpoint, saver, cache, expected, tmp_path):
     remote = saver.endswith("remotely")
@@ -119,7 +131,7 @@ def test_saved_again_it_loads_again(checkpoint, saver, cache, expected, tmp_path
         "AutoModel": "modeling_binder.BinderModel",
     }
     assert config["custom_pipelines"]["binder-ner"]["impl"] == "pipeline_binder.BinderNerPipeline"
-    for loader in LOADERS:
+    for loader in ("with the package", "without the package"):
         found = load_and_find(again, loader, cache)
         assert [e["word"] for e in found] == [e["word"] for e in expected]
 

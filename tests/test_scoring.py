@@ -33,10 +33,11 @@ def test_shifts_pick_the_right_entries(length, width):
     max_width=st.integers(1, 24),
     with_width=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    data=st.data(),
     seed=st.integers(0, 2**16),
 )
 @settings(deadline=None, max_examples=150)
-def test_factored_equals_concatenated(batch, types, length, max_width, with_width, dtype, seed):
+def test_factored_equals_concatenated(batch, types, length, max_width, with_width, dtype, data, seed):
     torch.manual_seed(seed)
     config = BinderConfig(
         text_config=tiny_encoder_config().to_dict(),
@@ -65,6 +66,13 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
     assert torch.isneginf(got[:, :, gone]).all()
     # Half-precision inputs are exact in float32, where all arithmetic happens: the same tolerance holds for both.
     torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
+    # What stands behind a mask (padding) has no part in the scores of the spans before it.
+    real = data.draw(st.integers(1, length))
+    garbage = torch.where(torch.arange(length)[:, None] < real, hidden, torch.full_like(hidden, 100.0))
+    with torch.no_grad():
+        masked = head(head.parts(garbage), vectors)
+    inside = ~past_the_end(real, width, got.device)
+    torch.testing.assert_close(masked[:, :, :real][:, :, inside], got[:, :, :real][:, :, inside], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

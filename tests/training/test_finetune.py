@@ -172,6 +172,16 @@ def test_two_processes_equal_one_with_twice_the_batch(recipe, tmp_path):
     assert results["one"]["metrics"] == results["two"]["metrics"]
 
 
+def test_tensorboard(recipe, tmp_path):
+    logs = tmp_path / "logs"
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
+    try:
+        finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "2", "--report_to", "tensorboard"])
+    finally:
+        del os.environ["TENSORBOARD_LOGGING_DIR"]
+    assert list(logs.rglob("events.out.tfevents.*"))
+
+
 def test_early_stopping(recipe, tmp_path):
     results = finetune(
         [
