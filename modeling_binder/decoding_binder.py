@@ -77,7 +77,7 @@ def propose_spans(
         first = torch.arange(length, device=margin.device)[:, None]
         middle = 2 * first + torch.arange(width, device=margin.device)  # first + last, [L, W]
         candidates = candidates & (middle > owned[:, 0, None, None]) & (middle <= owned[:, 1, None, None])
-    keep = (margin > required.to(margin.device)[:, None, None]) & candidates[:, None]
+    keep = (margin > required.to(margin)[:, None, None]) & candidates[:, None]
     window, kind, first, offset = keep.nonzero(as_tuple=True)
     last = first + offset
     kept = margin[window, kind, first, offset]
