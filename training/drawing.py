@@ -10,20 +10,23 @@ from rich.text import Text
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
 
 
-def draw_entities(text: str, entities: Sequence[Mapping[str, Any]], width: int = 100) -> Text:
+def draw_entities(
+    text: str, entities: Sequence[Mapping[str, Any]], width: int = 100, labels: Sequence[str] | None = None
+) -> Text:
     """Lines of text with bars under them.
 
     Args:
         text: the text, at any length.
         entities: as the pipeline returns them, nested, crossing or flat.
         width: columns that the drawing may take.
+        labels: all entity types, so that a type has one colour in many drawings; defaults to those found.
 
     Example:
         Expression of the IL-2 gene promoter
                           └──┘ protein
                           └────────────────┘ DNA region
     """
-    labels = sorted({entity["entity_group"] for entity in entities})
+    labels = labels or sorted({entity["entity_group"] for entity in entities})
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     drawing = Text(no_wrap=True)
     room = max((cell_len(label) + 2 for label in labels), default=0)  # for a label after the end of a line

@@ -4,10 +4,12 @@ python -m training.quickstart
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from rich.console import Console
 from rich.rule import Rule
+from rich.text import Text
 from transformers import pipeline
 
 from training.drawing import draw_entities
@@ -29,8 +31,10 @@ SENTENCES = (
 def show(checkpoint: str, console: Console) -> None:
     """Find entities in sentences that the checkpoint has not seen, and draw them."""
     recognizer = pipeline("binder-ner", model=checkpoint)
+    labels = list(recognizer.model.config.type_descriptions)
+    console.print(Rule(Text('pipeline("binder-ner") on sentences that it has not seen')))
     for sentence in SENTENCES:
-        console.print(draw_entities(sentence, recognizer(sentence), width=min(console.width, 100)))
+        console.print(draw_entities(sentence, recognizer(sentence), min(console.width, 100), labels))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,10 +53,11 @@ def main(argv: list[str] | None = None) -> None:
             command += ["--encoder", arguments.encoder]
         finetune(command)
     console = Console(record=bool(arguments.svg), width=100 if arguments.svg else None)
-    console.print(Rule('pipeline("binder-ner") on sentences that it has not seen'))
     show(arguments.output_dir, console)
     if arguments.svg:
-        console.save_svg(str(arguments.svg), title="binder-ner")
+        picture = console.export_svg(title="binder-ner")
+        # The fonts that rich names are on the web; the viewer's own monospace does.
+        arguments.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

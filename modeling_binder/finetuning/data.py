@@ -5,23 +5,30 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 
 class DataError(ValueError):
-    """Something is wrong with a corpus; the message names file, line and field and says what to do."""
+    """Something is wrong with a corpus; the message names file, line and field and says what to do.
+
+    `problems` holds all of them, one a string, where the message shows only the first few.
+    """
 
     SHOWN = 5
+    problems: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, problems: Sequence[str]) -> "DataError":
         """One error for several problems: the first few, and how many there are."""
         shown = list(problems[: cls.SHOWN])
-        if len(problems) > len(shown):
-            shown.append(f"... and {len(problems) - len(shown)} more problems ({len(problems)} in total).")
-        return cls("\n".join(shown))
+        if len(problems) > 1:
+            hidden = f"... and {len(problems) - len(shown)} more " if len(problems) > len(shown) else ""
+            shown.append(f"{hidden}({len(problems)} problems in total)")
+        error = cls("\n".join(shown))
+        error.problems = tuple(problems)
+        return error
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,23 +61,28 @@ class Document:
         """A document from an object of the data contract.
 
         Raises:
-            DataError: names the field that is missing, of the wrong type or out of range.
+            DataError: names each field that is missing, of the wrong type or out of range.
         """
-        text = data.get("text")
+        text, problems = data.get("text"), []
         if not isinstance(text, str):
-            raise DataError(f"'text' must be a string, got {text!r:.60}")
-        identifier = data.get("id")
-        if identifier is None:
-            identifier = default_id
+            raise DataError.of([f"'text' must be a string, got {text!r:.60}"])
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # legal in JSON, but neither a tokenizer nor a UTF-8 file takes it
+            problems.append(f"'text' holds half a character at offset {error.start} ({text[error.start]!a})")
+        identifier = default_id if data.get("id") is None else data["id"]
         if isinstance(identifier, bool) or not isinstance(identifier, (str, int)):
-            raise DataError(f"'id' must be a string, got {identifier!r:.60}")
-        entities = data.get("entities", [])
-        if entities is None:
-            entities = []
+            problems.append(f"'id' must be a string, got {identifier!r:.60}")
+        entities = [] if data.get("entities") is None else data["entities"]
         if not isinstance(entities, (list, tuple)):
-            raise DataError(f"'entities' must be a list, got {entities!r:.60}")
-        mentions = [_mention(entity, index, text) for index, entity in enumerate(entities)]
-        return cls(str(identifier), text, tuple(dict.fromkeys(mentions)), _words(data.get("words"), text))
+            problems.append(f"'entities' must be a list, got {entities!r:.60}")
+            entities = []
+        found = [_mention(entity, f"entities[{index}]", text, problems) for index, entity in enumerate(entities)]
+        mentions = dict.fromkeys(mention for mention in found if mention is not None)  # each once, in order
+        words = _words(data.get("words"), text, problems)
+        if problems:
+            raise DataError.of(problems)
+        return cls(str(identifier), text, tuple(mentions), words)
 
     def to_dict(self) -> dict[str, Any]:
         """The object of the data contract; `words` only where there are any."""
@@ -85,44 +97,45 @@ def _is_offset(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _mention(entity: Any, index: int, text: str) -> Mention:
-    start: Any
-    end: Any
-    label: Any
+def _mention(entity: Any, field: str, text: str, problems: list[str]) -> Mention | None:
     if isinstance(entity, Mention):
-        start, end, label = entity.start, entity.end, entity.label
-    elif isinstance(entity, Mapping):
-        start, end, label = entity.get("start"), entity.get("end"), entity.get("label")
-    else:
-        raise DataError(f"'entities[{index}]' must be {{'start', 'end', 'label'}}, got {entity!r:.60}")
-    for field, value in (("start", start), ("end", end)):
+        entity = asdict(entity)
+    if not isinstance(entity, Mapping):
+        problems.append(f"'{field}' must be {{'start', 'end', 'label'}}, got {entity!r:.60}")
+        return None
+    fields: list[Any] = [entity.get(name) for name in ("start", "end", "label")]
+    (start, end, label), before = fields, len(problems)
+    for name, value in (("start", start), ("end", end)):
         if not _is_offset(value):
-            raise DataError(f"'entities[{index}].{field}' must be an integer, got {value!r:.60}")
+            problems.append(f"'{field}.{name}' must be an integer, got {value!r:.60}")
     if not isinstance(label, str) or not label.strip():
-        raise DataError(f"'entities[{index}].label' must be the name of an entity type, got {label!r:.60}")
-    if not 0 <= start < end <= len(text):
-        raise DataError(
-            f"'entities[{index}]' spans {start}..{end} in a text of {len(text)} characters; expected "
+        problems.append(f"'{field}.label' must be the name of an entity type, got {label!r:.60}")
+    if len(problems) == before and not 0 <= start < end <= len(text):
+        problems.append(
+            f"'{field}' spans {start}..{end} in a text of {len(text)} characters; expected "
             f"0 <= start < end <= {len(text)}, counted in code points, end exclusive"
         )
-    return Mention(start, end, label)
+    return Mention(start, end, label) if len(problems) == before else None
 
 
-def _words(words: Any, text: str) -> tuple[tuple[int, int], ...] | None:
+def _words(words: Any, text: str, problems: list[str]) -> tuple[tuple[int, int], ...] | None:
     if words is None:
         return None
     if not isinstance(words, (list, tuple)):
-        raise DataError(f"'words' must be a list of [start, end], got {words!r:.60}")
+        problems.append(f"'words' must be a list of [start, end], got {words!r:.60}")
+        return None
     spans, position = [], 0
     for index, word in enumerate(words):
         if not isinstance(word, (list, tuple)) or len(word) != 2 or not all(_is_offset(offset) for offset in word):
-            raise DataError(f"'words[{index}]' must be [start, end], got {word!r:.60}")
+            problems.append(f"'words[{index}]' must be [start, end], got {word!r:.60}")
+            break
         start, end = word
         if not position <= start < end <= len(text):
-            raise DataError(
+            problems.append(
                 f"'words[{index}]' spans {start}..{end}; words must be in order, apart, not empty and within the text "
                 f"({position}..{len(text)} is left)"
             )
+            break
         spans.append((start, end))
         position = end
     return tuple(spans)
@@ -142,7 +155,7 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
             try:
                 documents.append(Document.from_dict(example, default_id=str(index)))
             except DataError as error:
-                problems.append(f"row {index}: {error}.")
+                problems += [f"row {index}: {problem}." for problem in error.problems]
         else:
             problems.append(f"row {index}: expected a Document or a dictionary, got {type(example).__name__}.")
     if problems:
@@ -150,7 +163,7 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
     return documents
 
 
-def read_lines(path: str | Path) -> list[str]:
+def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
     """Lines of a UTF-8 file, split at "\\n" alone (a text may hold other line separators), without a final "\\r".
 
     Raises:
@@ -167,12 +180,14 @@ def read_lines(path: str | Path) -> list[str]:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: not UTF-8; convert it, for example with iconv -t utf-8.") from None
     if not content.strip():
-        raise DataError(f"{path}: the file is empty; expected at least one document.")
+        raise DataError(f"{path}: the file is empty; expected {expected}.")
     return [line.removesuffix("\r") for line in content.split("\n")]
 
 
 def read_jsonl(path: str | Path) -> list[Document]:
-    """Documents from a JSONL file, one object a line; blank lines are skipped.
+    """Documents from a JSONL file, one object a line; blank lines are skipped, unknown fields ignored.
+
+    A missing id becomes "<file>-<line>". `entities` must be there, if only as [].
 
     Raises:
         DataError: names file, line and field of the first problems and counts them all.
@@ -187,16 +202,21 @@ def read_jsonl(path: str | Path) -> list[Document]:
         where = f"{path}:{number}"
         try:
             data = json.loads(line)
-        except ValueError as error:
-            problems.append(f"{where}: not valid JSON ({error}); expected one object a line.")
+        except (ValueError, RecursionError) as error:
+            # the decoder's own "line 1" would contradict the line of the file
+            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            problems.append(f"{where}: not valid JSON ({reason}); expected one object a line.")
             continue
         if not isinstance(data, dict):
             problems.append(f"{where}: expected an object with 'text' and 'entities', got {type(data).__name__}.")
             continue
+        if "entities" not in data:  # a misspelt field must not train a model that finds nothing
+            keys = ", ".join(map(repr, data)) or "nothing"
+            problems.append(f"{where}: 'entities' is missing (there is {keys:.80}); a text without mentions has [].")
         try:
             document = Document.from_dict(data, default_id=f"{path.stem}-{number}")
         except DataError as error:
-            problems.append(f"{where}: {error}.")
+            problems += [f"{where}: {problem}." for problem in error.problems]
             continue
         if document.id in lines_of:
             problems.append(f"{where}: the id {document.id!r} is already that of line {lines_of[document.id]}.")
@@ -236,7 +256,7 @@ def read_types(path: str | Path) -> dict[str, str]:
         return dict(pairs)
 
     try:
-        types = json.loads("\n".join(read_lines(path)), object_pairs_hook=unique)
+        types = json.loads("\n".join(read_lines(path, "entity types")), object_pairs_hook=unique)
     except DataError:
         raise
     except ValueError as error:
@@ -245,13 +265,11 @@ def read_types(path: str | Path) -> dict[str, str]:
         raise DataError(f"{path}: expected an object name -> description, got {type(types).__name__}.")
     if not types:
         raise DataError(f'{path}: there are no entity types; write {{"Disease": "The name of a disease."}}.')
-    for name, description in types.items():
+    for name, text in types.items():
         if not name.strip():
             raise DataError(f"{path}: a type has a blank name.")
-        if not isinstance(description, str) or not description.strip():
-            raise DataError(
-                f"{path}: the type {name!r} needs a description, a sentence that says what it is, got {description!r}."
-            )
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{path}: the type {name!r} needs a description, a sentence on what it is, got {text!r}.")
     return types
 
 
@@ -261,23 +279,25 @@ def check_labels(documents: Iterable[Document], entity_types: Iterable[str], sou
     Raises:
         DataError: names each unknown label, how often and where it occurs first, and the line that mends it.
     """
-    known = set(entity_types)
+    names = set(entity_types)
+    known = {name.casefold(): name for name in sorted(names)}
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for document in documents:
         for mention in document.entities:
-            if mention.label not in known:
+            if mention.label not in names:
                 first.setdefault(mention.label, document.id)
                 counts[mention.label] += 1
-    if counts:
-        problems = []
-        for label, count in counts.most_common():
-            close = difflib.get_close_matches(label, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            problems.append(
-                f"{source}: the label {label!r} ({count} mentions, first in document {first[label]!r}) has no "
-                f'description.{hint} Add a line such as "{label}": "One sentence that says what it is." to the types.'
-            )
+    problems = []
+    for label, count in counts.most_common():
+        close = difflib.get_close_matches(label.casefold(), known, n=1)
+        hint = f" Did you mean {known[close[0]]!r}?" if close else ""
+        problems.append(
+            f"{source}: the label {label!r} ({count} mentions, first in document {first[label]!r}) has no "
+            f"description.{hint} Add a line such as {json.dumps(label, ensure_ascii=False)}: "
+            '"One sentence that says what it is." to the types.'
+        )
+    if problems:
         raise DataError.of(problems)
 
 
@@ -303,11 +323,14 @@ def read_documents(path: str | Path) -> list[Document]:
     """
     from .iob import read_iob
 
-    return read_jsonl(path) if Path(path).suffix in (".jsonl", ".json") else read_iob(path)
+    return read_jsonl(path) if Path(path).suffix.lower() in (".jsonl", ".json") else read_iob(path)
 
 
 def load_corpus(folder: str | Path) -> Corpus:
     """Read FOLDER/types.json and FOLDER/{train,dev,test} in any of the formats that `read_documents` knows.
+
+    Dev may be called devel, valid or validation; dev and test may be missing. Of several files for one split, JSONL
+    comes before columns.
 
     Raises:
         DataError: a file is missing or malformed, or a label has no description.
@@ -322,6 +345,6 @@ def load_corpus(folder: str | Path) -> Corpus:
         found = next((file for file in files if file.exists()), None)
         splits[split] = read_documents(found) if found else []
         check_labels(splits[split], types, found or folder)
-    if not any(splits.values()):
-        raise DataError(f"{folder}: none of train.jsonl, dev.jsonl and test.jsonl is there.")
+        if split == "train" and found is None:
+            raise DataError(f"{folder}: there is no train.jsonl, nor train with {', '.join(_SUFFIXES[1:])}.")
     return Corpus(entity_types=types, **splits)

@@ -9,18 +9,19 @@ from .data import DataError, Document, Mention, read_lines
 
 logger = logging.getLogger(__name__)
 
-_TAG = re.compile(r"^(?:O|([BIESLU])(?:-(.+))?)$")
+_TAG = re.compile(r"(?:O|([BIESLU])(?:-(.+))?)")
 Row = tuple[int, str, str]  # line number, token, tag
 
 
 def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
     """Documents, one a sentence, from a file with a token in the first column and a tag in the last.
 
-    Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-` and `###MEDLINE:` rows are skipped. A
-    text is its tokens joined by blanks, and its words are the tokens.
+    Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-`, `###MEDLINE:` and comment rows
+    ("# " and no tag column) are skipped. A text is its tokens joined by blanks, and its words are the tokens.
 
-    The scheme is found in the tags: S-, E-, U- or L- mean BIOES or BILOU; an I- that opens a mention means IOB1 (or
-    IO), which is read by conlleval's rules: a mention also begins where the type changes. A message says so once.
+    The scheme is found in the tags of the whole file: S-, E-, U- or L- mean BIOES or BILOU; an I- that opens a mention
+    means IOB1, or IO where there is no B-. One warning names any scheme but IOB2. All are read by conlleval's rules: a
+    mention also begins where the type changes, so a broken sequence is repaired, not refused.
 
     Args:
         path: the file.
@@ -32,28 +33,33 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
     path = Path(path)
     problems: list[str] = []
     sentences: list[list[Row]] = [[]]
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            sentences.append([])
-            continue
-        columns = line.split("\t") if "\t" in line else line.split()
-        if columns[0].startswith(("-DOCSTART-", "###MEDLINE:")):
-            continue
+    blank_tokens: list[int] = []
+    lines = read_lines(path)
+    width = next((len(_columns(line)) for line in lines if line.strip() and not line.startswith(("#", "-DOC"))), 0)
+    for number, line in enumerate(lines, 1):
+        columns = _columns(line)
         token, tag = columns[0].strip(), columns[-1].strip()
-        if len(columns) < 2 or not token:
+        if not line.strip() or token.startswith(("-DOCSTART-", "###MEDLINE:")):
+            sentences.append([])
+        elif line.startswith("# ") and (len(columns) != width or not _TAG.fullmatch(tag)):
+            continue  # a comment; a token "#" has as many columns as the other rows
+        elif len(columns) < 2:
             problems.append(f"{path}:{number}: expected a token and a tag, got {line!r:.60}: every token needs a tag.")
-            continue
-        match = _TAG.match(tag)
-        if match is None:
-            problems.append(f"{path}:{number}: unknown tag {tag!r}; expected O, or B-, I-, E-, S- and a type.")
-        elif tag != "O" and match[2] is None and label is None:
-            problems.append(f"{path}:{number}: the tag {tag!r} names no type; write {tag}-TYPE, or pass label='TYPE'.")
-        sentences[-1].append((number, token, tag))
+        elif problem := _tag_problem(tag, label):
+            problems.append(f"{path}:{number}: {problem}")
+        elif token:
+            sentences[-1].append((number, token, tag))
+        elif tag == "O":
+            blank_tokens.append(number)
+        else:
+            problems.append(f"{path}:{number}: the tag {tag!r} has a blank token; expected a token and a tag.")
     if problems:
         raise DataError.of(problems)
     rows = [sentence for sentence in sentences if sentence]
     if not rows:
         raise DataError(f"{path}: there is no token in this file.")
+    if blank_tokens:
+        logger.warning("%s:%d: left out %d rows whose token is blank.", path, blank_tokens[0], len(blank_tokens))
     _tell_scheme(path, rows)
     return [
         _document([token for _, token, _ in sentence], [tag for *_, tag in sentence], f"{path.stem}-{index}", label)
@@ -64,10 +70,14 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
 def documents_from_words(
     words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], label: str | None = None
 ) -> list[Document]:
-    """Documents from lists of words and lists of tags, as many datasets hold them.
+    """Documents from lists of words and lists of tags, as many datasets hold them; ids are the numbers of the rows.
+
+    Args:
+        words, tags: one list a document, of equal length. Tags in any scheme that `read_iob` knows.
+        label: the type of bare B and I tags.
 
     Raises:
-        DataError: names the row whose tags are unknown or not as many as its words.
+        DataError: names the row whose words are blank, or whose tags are unknown or not as many as its words.
     """
     if len(words) != len(tags):
         raise DataError(f"got {len(words)} lists of words and {len(tags)} lists of tags; they must go together.")
@@ -75,17 +85,35 @@ def documents_from_words(
     for row, (tokens, labels) in enumerate(zip(words, tags, strict=True)):
         if len(tokens) != len(labels):
             problems.append(f"row {row}: {len(tokens)} words but {len(labels)} tags; every word needs a tag.")
-        for tag in labels:
-            match = _TAG.match(tag)
-            if match is None or (tag != "O" and match[2] is None and label is None):
-                problems.append(f"row {row}: unknown tag {tag!r}; expected O, or B-, I-, E-, S- and a type.")
-                break
+        blank = next((word for word in tokens if not isinstance(word, str) or not word.strip()), None)
+        if blank is not None:
+            problems.append(f"row {row}: the word {blank!r} is blank or no string; leave it and its tag out.")
+        problem = next(filter(None, (_tag_problem(tag, label) for tag in labels)), None)
+        if problem is not None:
+            problems.append(f"row {row}: {problem}")
     if problems:
         raise DataError.of(problems)
     return [
         _document(list(tokens), list(labels), str(row), label)
         for row, (tokens, labels) in enumerate(zip(words, tags, strict=True))
     ]
+
+
+def _columns(line: str) -> list[str]:
+    # Not `line.split()`: it would cut a token at a no-break space
+    return line.rstrip("\t ").split("\t") if "\t" in line.rstrip("\t ") else re.split(" +", line.strip("\t "))
+
+
+def _tag_problem(tag: object, label: str | None) -> str | None:
+    """What is wrong with a tag, if anything."""
+    if not isinstance(tag, str):
+        return f"the tag {tag!r} is no string; turn class numbers into names first, for example with `int2str`."
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        return f"unknown tag {tag!r}; expected O, or B-, I-, E-, S-, L-, U- and a type, for example B-Disease."
+    if tag != "O" and match[2] is None and label is None:
+        return f"the tag {tag!r} names no type; write {tag}-TYPE, or pass label='TYPE'."
+    return None
 
 
 def _document(tokens: list[str], tags: list[str], identifier: str, label: str | None) -> Document:
@@ -117,15 +145,24 @@ def _chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, 
 def _tell_scheme(path: Path, sentences: Sequence[Sequence[Row]]) -> None:
     prefixes = {tag[0] for sentence in sentences for *_, tag in sentence}
     if prefixes & set("ESLU"):
-        logger.info("%s: read as %s.", path, "BIOES" if prefixes & set("ES") else "BILOU")
+        logger.warning("%s: read as %s.", path, "BIOES" if prefixes & set("ES") else "BILOU")
         return
+    opened: Row | None = None  # the first I- that opens a mention
+    needless_b = False  # a B- that does not part two mentions: IOB1 has none
     for sentence in sentences:
         before = "O"
-        for number, _, tag in sentence:
-            if tag[0] == "I" and (before == "O" or before[2:] != tag[2:]):
-                scheme = "IOB1" if "B" in prefixes else "IO"
-                logger.warning(
-                    "%s:%d: %s opens a mention; the file is read as %s by conlleval's rules.", path, number, tag, scheme
-                )
-                return
+        for row in sentence:
+            tag = row[2]
+            if before == "O" or before[2:] != tag[2:]:
+                opened = opened or (row if tag[0] == "I" else None)
+                needless_b = needless_b or tag[0] == "B"
             before = tag
+    if opened is not None:
+        scheme = "IO" if "B" not in prefixes else "IOB2 with breaks" if needless_b else "IOB1"
+        logger.warning(
+            "%s:%d: %s opens a mention; the file is read as %s by conlleval's rules.",
+            path,
+            opened[0],
+            opened[2],
+            scheme,
+        )

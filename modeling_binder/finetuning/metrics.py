@@ -1,8 +1,9 @@
 """Exact-match span metrics: a prediction counts where start, end and type are those of a gold mention."""
 
 import itertools
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .data import Mention
@@ -40,7 +41,7 @@ class Score:
     def to_dict(self) -> dict[str, float]:
         """Ratios and counts, for JSON."""
         ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        return {**ratios, "correct": self.correct, "predicted": self.predicted, "gold": self.gold}
+        return {**ratios, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,15 @@ class SpanMetrics:
         """A table for the terminal, ratios in percent."""
         macro = (self.macro_precision, self.macro_recall, self.macro_f1)
         rows = [(label, (s.precision, s.recall, s.f1), s.gold, s.predicted) for label, s in self.per_type.items()]
-        for name, score in (("micro", self.micro), ("nested", self.nested)):
-            rows.append((name, (score.precision, score.recall, score.f1), score.gold, score.predicted))
-        rows.insert(-1, ("macro", macro, self.micro.gold, self.micro.predicted))
+        micro, nested = (
+            (name, (score.precision, score.recall, score.f1), score.gold, score.predicted)
+            for name, score in (("micro", self.micro), ("nested", self.nested))
+        )
+        rows += [micro, ("macro", macro, self.micro.gold, self.micro.predicted)]
+        if self.nested.gold or self.nested.predicted:
+            rows.append(nested)
         width = max(len(row[0]) for row in rows)
-        lines = [f"{'':{width}}  {'P':>6}  {'R':>6}  {'F1':>6}  {'gold':>6}  {'found':>6}"]
+        lines = [f"{'':{width}}  {'P':>6}  {'R':>6}  {'F1':>6}  {'gold':>6}  {'pred.':>6}"]
         for name, ratios, gold, predicted in rows:
             if name == "micro":
                 lines.append("-" * len(lines[0]))
@@ -119,8 +124,7 @@ def compute_span_metrics(
             for span in spans:
                 counts.setdefault(span[2], [0, 0, 0])[column] += 1
         for column, (spans, others) in enumerate(((guess, truth), (truth, guess))):
-            ordered = sorted(spans)
-            inside = {span for span, flag in zip(ordered, nested_flags(ordered), strict=True) if flag}
+            inside = _nested(spans)
             nested[column] += len(inside)
             nested[2 + column] += len(inside & others)
     per_type = {name: Score(c, p, g, c) for name, (c, p, g) in counts.items()}
@@ -141,30 +145,33 @@ def compute_span_metrics(
 
 
 def nested_flags(mentions: Sequence[Span]) -> list[bool]:
-    """Whether each mention lies in another one or holds one.
+    """Whether each mention lies in another one or holds one; near-linear in their number.
 
-    Two mentions of one span with different types are nested in each other; crossing ones are not nested. Near-linear:
-    with spans sorted by start and then longest first, one lies in an earlier one where an earlier end reaches its own.
+    Two mentions of one span with different types are nested in each other; the same mention twice is one. Crossing
+    ones (each begins or ends outside the other) are not nested.
     """
-    spans = [_as_tuple(mention) for mention in mentions]
-    flags = [False] * len(spans)
-    order = sorted(range(len(spans)), key=lambda index: (spans[index][0], -spans[index][1]))
-    # Lies in another one: the furthest end so far reaches its own.
+    nested = _nested({_as_tuple(mention) for mention in mentions})
+    return [_as_tuple(mention) in nested for mention in mentions]
+
+
+def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]]:
+    # By start, then longest first: whatever holds a span comes before it, whatever it holds comes after
+    order = sorted(spans, key=lambda span: (span[0], -span[1]))
+    nested = set()
     furthest = -1
-    for index in order:
-        if spans[index][1] <= furthest:
-            flags[index] = True
-        furthest = max(furthest, spans[index][1])
-    # Holds another one: seen from the right, the nearest end so far lies within its own.
-    nearest = None
-    for index in reversed(order):
-        if nearest is not None and nearest <= spans[index][1]:
-            flags[index] = True
-        nearest = spans[index][1] if nearest is None else min(nearest, spans[index][1])
-    return flags
+    for span in order:  # lies in an earlier one, where the furthest end so far reaches its own
+        if span[1] <= furthest:
+            nested.add(span)
+        furthest = max(furthest, span[1])
+    nearest: float = math.inf
+    for span in reversed(order):  # holds a later one, where the nearest end so far is within its own
+        if nearest <= span[1]:
+            nested.add(span)
+        nearest = min(nearest, span[1])
+    return nested
 
 
 def has_overlap(mentions: Sequence[Span]) -> bool:
-    """Whether any two mentions share a character, nested or crossing."""
-    ordered = sorted(_as_tuple(mention)[:2] for mention in mentions)
+    """Whether any two different mentions share a character: nested, crossing, or two types on one span."""
+    ordered = sorted({_as_tuple(mention) for mention in mentions})
     return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

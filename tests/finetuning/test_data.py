@@ -51,7 +51,7 @@ def test_what_is_tolerated(tmp_path):
     path.write_bytes(
         b"\xef\xbb\xbf"
         + line(id=7, entities=[{"start": 0, "end": 4, "label": "G"}] * 2, extra=1).encode()
-        + b'\r\n\r\n{"text": "x", "entities": null, "words": null}\n'
+        + b'\r\n\r\n{"text": "x", "entities": null, "words": null}\r\n'
         + line(words=[[0, 4], [5, 9]]).encode()
     )
     first, second, third = read_jsonl(path)
@@ -77,19 +77,31 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"file\.jsonl:2: not valid JSON"),
+        ("{", r"file\.jsonl:2: not valid JSON \(Expecting property name .* at column 2\)"),
+        ("[" * 100_000, r"file\.jsonl:2: not valid JSON"),
         ("[]", r"file\.jsonl:2: expected an object .* got list"),
-        ('{"id": "b"}', r"file\.jsonl:2: 'text' must be a string, got None"),
+        ('{"id": "b", "entities": []}', r"file\.jsonl:2: 'text' must be a string, got None"),
+        (line(text=3), r"file\.jsonl:2: 'text' must be a string, got 3"),
+        (line(text="ab\ud83d"), r"file\.jsonl:2: 'text' holds half a character at offset 2"),
+        ('{"text": "a", "spans": []}', r"file\.jsonl:2: 'entities' is missing \(there is 'text', 'spans'\)"),
         (line(id=[1]), r"file\.jsonl:2: 'id' must be a string, got \[1\]"),
+        (line(id=True), r"file\.jsonl:2: 'id' must be a string, got True"),
         (line(entities={}), r"file\.jsonl:2: 'entities' must be a list"),
         (line(entities=["x"]), r"file\.jsonl:2: 'entities\[0\]' must be"),
         (line(entities=[{"start": "0", "end": 4, "label": "G"}]), r"2: 'entities\[0\]\.start' must be an integer"),
         (line(entities=[{"start": True, "end": 4, "label": "G"}]), r"2: 'entities\[0\]\.start' must be an integer"),
+        (line(entities=[{"start": 0, "label": "G"}]), r"2: 'entities\[0\]\.end' must be an integer, got None"),
+        (line(entities=[{"start": 0, "end": 4.0, "label": "G"}]), r"2: 'entities\[0\]\.end' must be an integer"),
         (line(entities=[{"start": 0, "end": 4}]), r"2: 'entities\[0\]\.label' must be the name"),
+        (line(entities=[{"start": 0, "end": 4, "label": 1}]), r"2: 'entities\[0\]\.label' must be the name"),
+        (line(entities=[{"start": 0, "end": 4, "label": " "}]), r"2: 'entities\[0\]\.label' must be the name"),
         (line(entities=[{"start": 0, "end": 10, "label": "G"}]), r"spans 0\.\.10 in a text of 9 characters"),
         (line(entities=[{"start": 4, "end": 4, "label": "G"}]), r"spans 4\.\.4 .* 0 <= start < end <= 9"),
         (line(entities=[{"start": -1, "end": 4, "label": "G"}]), r"spans -1\.\.4"),
         (line(words=[[0, 4], [3, 9]]), r"'words\[1\]' spans 3\.\.9; words must be in order"),
+        (line(words=[[5, 9], [0, 4]]), r"'words\[1\]' spans 0\.\.4; words must be in order"),
+        (line(words=[[2, 2]]), r"'words\[0\]' spans 2\.\.2; words must be .* not empty"),
+        (line(words=[[0, True]]), r"'words\[0\]' must be \[start, end\]"),
         (line(words=[[0, 40]]), r"'words\[0\]' spans 0\.\.40"),
         (line(words=[3]), r"'words\[0\]' must be \[start, end\]"),
         (line(words="IL"), r"'words' must be a list"),
@@ -104,7 +116,19 @@ def test_problems_name_file_line_and_field(tmp_path, content, message):
 def test_many_problems_are_counted(tmp_path):
     with pytest.raises(DataError) as caught:
         read_jsonl(write(tmp_path / "file.jsonl", *["{"] * 20))
-    assert str(caught.value).count("not valid JSON") == 5 and "20 in total" in str(caught.value)
+    assert str(caught.value).count("not valid JSON") == 5
+    assert str(caught.value).endswith("... and 15 more (20 problems in total)")
+    assert len(caught.value.problems) == 20
+
+
+def test_every_problem_of_a_line_is_named(tmp_path):
+    entities = [{"start": 0, "end": 99, "label": "G"}, {"start": "0", "end": 4}, {"start": 0, "end": 4, "label": "G"}]
+    with pytest.raises(DataError) as caught:
+        read_jsonl(write(tmp_path / "file.jsonl", line(entities=entities, words=[3])))
+    fields = ["entities[0]", "entities[1].start", "entities[1].label", "words[0]"]
+    assert len(caught.value.problems) == len(fields) and "(4 problems in total)" in str(caught.value)
+    for field, problem in zip(fields, caught.value.problems, strict=True):
+        assert problem.startswith(f"{tmp_path / 'file.jsonl'}:1: '{field}'")
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n"])
@@ -127,17 +151,19 @@ def test_files_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("", "the file is empty; expected entity types"),
         ("{}", "there are no entity types"),
         ("[1]", "expected an object name -> description, got list"),
         ("{", "not valid JSON"),
         ('{"A": ""}', "the type 'A' needs a description"),
         ('{"A": 3}', "the type 'A' needs a description"),
+        ('{"A": null}', "the type 'A' needs a description"),
         ('{" ": "x"}', "blank name"),
         ('{"A": "x", "A": "y"}', "the type 'A' is there twice"),
     ],
 )
 def test_bad_types(tmp_path, content, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"types\.json: .*" + message):
         read_types(write(tmp_path / "types.json", content))
 
 
@@ -149,6 +175,16 @@ def test_unknown_labels_are_counted_and_the_close_one_is_suggested():
     data = [Document("d1", "IL-2", (Mention(0, 4, "Protien"),)), Document("d2", "IL-2", (Mention(0, 4, "Protien"),))]
     with pytest.raises(DataError, match=r"'Protien' \(2 mentions, first in document 'd1'\).*Did you mean 'Protein'\?"):
         check_labels(data, ["Protein"], "train.jsonl")
+    check_labels(data, {"Protien": "as it is written"}, "train.jsonl")
+
+
+def test_the_line_that_mends_an_unknown_label_is_json():
+    data = [Document("d1", "IL-2", (Mention(0, 4, 'GENE "x"'), Mention(0, 4, "GENE"), Mention(0, 2, "東")))]
+    with pytest.raises(DataError) as caught:
+        check_labels(data, iter(["Gene", "Cell"]), "train.jsonl")
+    quoted, capitals, distant = caught.value.problems
+    assert quoted.startswith("train.jsonl: ") and r'"GENE \"x\"": "One sentence' in quoted
+    assert "Did you mean 'Gene'?" in capitals and "Did you mean" not in distant
 
 
 def test_load_corpus(tmp_path):
@@ -161,9 +197,42 @@ def test_load_corpus(tmp_path):
     assert read_documents(tmp_path / "train.jsonl") == corpus.train
     with pytest.raises(DataError, match="there is no such folder"):
         load_corpus(tmp_path / "none")
+    write(tmp_path / "test.jsonl", line(entities=[{"start": 0, "end": 4, "label": "Gen"}]))
+    with pytest.raises(DataError, match=r"test\.jsonl: the label 'Gen'"):
+        load_corpus(tmp_path)
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"there is no train\.jsonl"):
+        load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dev", "devel", "valid", "validation"])
+@pytest.mark.parametrize("suffix", [".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio"])
+def test_names_of_files(tmp_path, name, suffix):
+    write(tmp_path / "types.json", '{"G": "a gene"}')
+    for stem in ("train", name):
+        write(tmp_path / f"{stem}{suffix}", "IL-2\tB-G", "gene\tI-G")
+    corpus = load_corpus(tmp_path)
+    assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
 def test_as_documents_names_the_row():
     assert as_documents([{"text": "a"}, Document("x", "b")]) == [Document("0", "a"), Document("x", "b")]
     with pytest.raises(DataError, match=r"row 1: expected a Document or a dictionary, got str"):
         as_documents([{"text": "a"}, "b"])
+    with pytest.raises(DataError, match=r"row 1: 'text' must be a string, got None"):
+        as_documents([{"text": "a"}, {}])
+    mention = Mention(0, 1, "G")
+    (document,) = as_documents(iter([{"id": 3, "text": "ab", "entities": [mention, mention], "words": [(0, 2)]}]))
+    assert document == Document("3", "ab", (mention,), ((0, 2),))
+
+
+def test_as_documents_takes_a_dataset():
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {"id": "a", "text": "IL-2", "entities": [{"start": 0, "end": 4, "label": "G"}], "words": None},
+        {"id": "b", "text": "", "entities": [], "words": None},
+    ]
+    assert as_documents(datasets.Dataset.from_list(rows)) == [
+        Document("a", "IL-2", (Mention(0, 4, "G"),)),
+        Document("b", ""),
+    ]

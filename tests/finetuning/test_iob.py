@@ -14,7 +14,7 @@ DATA = os.environ.get("BINDER_DATA")
 
 def read(tmp_path, content, **options):
     path = tmp_path / "file.tsv"
-    path.write_text(content)
+    path.write_bytes(content.encode())
     return read_iob(path, **options)
 
 
@@ -50,21 +50,60 @@ def test_layout(tmp_path):
     assert mentions(first) == [("IL-2 gene", "G")]
 
 
-def test_another_scheme_than_iob2_is_told(tmp_path, caplog):
+def test_a_row_between_documents_ends_the_sentence(tmp_path):
+    first, second = read(tmp_path, "a\tB-G\n###MEDLINE:1\nb\tI-G\n")
+    assert mentions(first) == [("a", "G")] and mentions(second) == [("b", "G")]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # tabs: a comment has none
+        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # blanks: a token has as many columns as the others
+        ("# id 1\tdomain=en\na\tB-G\n#tag\tO\n", "a #tag"),
+    ],
+)
+def test_comments_are_no_tokens(tmp_path, content, text):
+    (document,) = read(tmp_path, content)
+    assert document.text == text and mentions(document) == [("a", "G")]
+
+
+def test_unusual_characters(tmp_path):
+    """A no-break space parts no columns, and a line separator no lines; blank tokens are left out."""
+    (document,) = read(tmp_path, "5\u00a0mg B-G\na\u2028b O\n👩\u200d🔬 B-G\n")
+    assert mentions(document) == [("5\u00a0mg", "G"), ("👩\u200d🔬", "G")]
+    (document,) = read(tmp_path, "\ufeffa\tB-G\t\r\n\u00a0\tO\r\nb\tO\r\n")
+    assert document.text == "a b" and mentions(document) == [("a", "G")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ("B-G I-G O B-G", None),
+        ("O O", None),
+        ("O I-G B-G I-C", "file.tsv:2: I-G opens a mention; the file is read as IOB1 by conlleval's rules."),
+        ("I-G I-G O I-G", "file.tsv:1: I-G opens a mention; the file is read as IO by conlleval's rules."),
+        ("O B-G O I-G", "file.tsv:4: I-G opens a mention; the file is read as IOB2 with breaks by conlleval's rules."),
+        ("B-G E-G S-G", "file.tsv: read as BIOES."),
+        ("B-G L-G U-G", "file.tsv: read as BILOU."),
+    ],
+)
+def test_another_scheme_than_iob2_is_told_once(tmp_path, caplog, tags, message):
     with caplog.at_level(logging.WARNING):
-        read(tmp_path, "a\tO\nb\tI-G\nc\tB-G")
-    assert "file.tsv:2: I-G opens a mention; the file is read as IOB1 by conlleval's rules" in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        read(tmp_path, "a\tB-G\nb\tI-G")
-    assert not caplog.text
+        read(tmp_path, "\n".join(f"a\t{tag}" for tag in tags.split()))
+    assert [record.getMessage().removeprefix(f"{tmp_path}{os.sep}") for record in caplog.records] == (
+        [message] if message else []
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("a\tO\nb", r"file\.tsv:2: expected a token and a tag, got 'b'"),
-        ("a\tX-G", r"file\.tsv:1: unknown tag 'X-G'"),
+        ("a\tO\nb\t", r"file\.tsv:2: expected a token and a tag"),
+        ("a\tX-G", r"file\.tsv:1: unknown tag 'X-G'; expected O, or B-"),
+        ("a\tB-", r"file\.tsv:1: unknown tag 'B-'"),
+        ("a\tO\n\tB-G", r"file\.tsv:2: the tag 'B-G' has a blank token"),
         ("a\tB", r"file\.tsv:1: the tag 'B' names no type; write B-TYPE, or pass label="),
         ("-DOCSTART-\tO\n", "there is no token"),
         ("", "the file is empty"),
@@ -87,6 +126,27 @@ def test_lists_of_different_length():
         documents_from_words([["a"]], [])
 
 
+@pytest.mark.parametrize(
+    ("word", "tag", "message"),
+    [
+        ("a", "X-G", "row 1: unknown tag 'X-G'"),
+        ("a", "B", "row 1: the tag 'B' names no type; .* pass label='TYPE'"),
+        ("a", 3, "row 1: the tag 3 is no string"),
+        ("", "O", "row 1: the word '' is blank"),
+        (7, "O", "row 1: the word 7 is blank or no string"),
+    ],
+)
+def test_bad_words_and_tags_name_the_row(word, tag, message):
+    with pytest.raises(DataError, match=message):
+        documents_from_words([[], [word]], [[], [tag]])
+
+
+def test_rows_may_be_empty():
+    assert documents_from_words([], []) == []
+    (document,) = documents_from_words([[]], [[]])
+    assert (document.id, document.text, document.words) == ("0", "", ())
+
+
 @pytest.mark.skipif(not DATA, reason="BINDER_DATA does not name the folder of the real corpora")
 @pytest.mark.parametrize(
     ("file", "sentences", "expected"),
@@ -94,10 +154,18 @@ def test_lists_of_different_length():
         ("ncbi-disease/iob/train.tsv", 5424, 5134),
         ("ncbi-disease/iob/devel.tsv", 923, 787),
         ("ncbi-disease/iob/test.tsv", 940, 960),
+        ("bc5cdr/iob/train.tsv", 4560, 5203 + 4182),
+        ("bc5cdr/iob/devel.tsv", 4581, 5347 + 4246),
         ("bc5cdr/iob/test.tsv", 4797, 5385 + 4424),
+        ("bc2gm/iob/train.tsv", 12574, 15197),
         ("bc2gm/iob/devel.tsv", 2519, 3061),
+        ("bc2gm/iob/test.tsv", 5038, 6325),
+        ("bionlp13cg/iob/train.tsv", 3033, 10826),
+        ("bionlp13cg/iob/devel.tsv", 1003, 3616),
         ("bionlp13cg/iob/test.tsv", 1906, 6881),
         ("jnlpba/iob/devel.tsv", None, 4551),
+        ("jnlpba/iob/test.tsv", 3856, 8662),
+        ("jnlpba/iob/Genia4EReval1.iob2", 3856, 8662),
     ],
 )
 def test_counts_of_real_corpora(file, sentences, expected):

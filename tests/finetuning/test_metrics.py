@@ -1,5 +1,7 @@
 """Metrics computed by hand, and nesting against the obvious quadratic loop."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,54 @@ def test_by_hand():
     assert metrics.macro_f1 == pytest.approx(0.5)  # three types occur
     # nested gold: (0, 9, G) and (0, 4, P), one of them found; nested predictions: (0, 9, G) and (0, 4, G), one right
     assert (metrics.nested.gold, metrics.nested.predicted, metrics.nested.correct, metrics.nested.found) == (2, 2, 1, 1)
+    # means over G (1/2, 1/1), P (0, 0) and C (1/1, 1/1)
+    assert metrics.macro_precision == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert metrics.macro_recall == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert json.loads(json.dumps(metrics.to_dict())) == metrics.to_dict()
     assert metrics.to_dict()["micro"]["f1"] == metrics.micro.f1
     table = metrics.table()
     assert "66.67" in table and "57.14" in table and table.splitlines()[-1].startswith("nested")
+    assert len({len(row) for row in table.splitlines()}) == 1
+
+
+def test_the_two_hits_of_nested_mentions_differ():
+    """A flat prediction can find a nested gold mention, and a nested prediction can be a flat gold mention."""
+    gold, found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "G")]], [[(0, 9, "G"), (20, 25, "G"), (21, 24, "G")]]
+    nested = compute_span_metrics(gold, found, ["G"]).nested
+    assert (nested.correct, nested.predicted, nested.found, nested.gold) == (1, 2, 1, 2)
+    nested = compute_span_metrics(gold, [[(0, 9, "G")]], ["G"]).nested
+    assert (nested.precision, nested.recall, nested.f1) == (0.0, 0.5, 0.0)
+    assert (nested.correct, nested.predicted, nested.found, nested.gold) == (0, 0, 1, 2)
+
+
+def test_a_mention_of_another_document_is_no_hit():
+    metrics = compute_span_metrics([[(0, 1, "G")], []], [[], [(0, 1, "G")]], ["G"])
+    assert metrics.micro.correct == 0
+
+
+@pytest.mark.parametrize(
+    ("spans", "flags", "overlap"),
+    [
+        ([], [], False),
+        ([(0, 4, "A")], [False], False),
+        ([(0, 4, "A"), (4, 8, "A")], [False, False], False),  # touching
+        ([(0, 4, "A"), (2, 8, "A")], [False, False], True),  # crossing
+        ([(0, 4, "A"), (0, 4, "B")], [True, True], True),  # two types on one span
+        ([(0, 4, "A"), (0, 4, "A")], [False, False], False),  # the same mention
+        ([(2, 3, "A"), (0, 4, "A"), (5, 6, "A")], [True, True, False], True),
+    ],
+)
+def test_nesting_and_overlap(spans, flags, overlap):
+    assert nested_flags(spans) == flags
+    assert has_overlap(spans) == overlap
+    assert nested_flags([Mention(*span) for span in spans]) == flags
+
+
+def test_nesting_of_many_mentions_is_not_quadratic():
+    count = 100_000  # a quadratic loop would take hours
+    spans = [(2 * i, 2 * i + 1, "A") for i in range(count)]
+    assert not any(nested_flags(spans))
+    assert all(nested_flags([*spans, (0, 2 * count, "A")]))
 
 
 def test_nothing_at_all():
