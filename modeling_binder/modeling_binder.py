@@ -280,6 +280,29 @@ class BinderModel(BinderPreTrainedModel):
         with torch.autocast(anchors.device.type, enabled=False):
             return torch.stack([head.types(anchors) for head in (self.start_head, self.end_head, self.span_head)], 1)
 
+    def span_parts(self, hidden: Tensor) -> SpanParts:
+        """What the spans of encoded texts [B, L, H] are the sums of: made once, compared with any number of types."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.span_head.parts(hidden)
+
+    def score(self, hidden: Tensor, type_vectors: Tensor, parts: SpanParts) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare encoded texts with types.
+
+        Args:
+            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`. parts: from `span_parts`.
+
+        Returns:
+            Start, end and span scores, as in `BinderOutput`. A type's scores do not depend on the other types, so many
+            types can be compared in blocks.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            start_types, end_types, span_types = type_vectors.float().unbind(1)  # [T, D] each
+            return (
+                self.start_head(hidden, start_types),
+                self.end_head(hidden, end_types),
+                self.span_head(parts, span_types),
+            )
+
     def forward(
         self,
         input_ids: Tensor,
@@ -319,26 +342,22 @@ class BinderModel(BinderPreTrainedModel):
             type_vectors = self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
         hidden = self.encode_text(input_ids, attention_mask, token_type_ids)  # [B, L, H]
 
-        with torch.autocast(hidden.device.type, enabled=False):
-            start_types, end_types, span_types = type_vectors.float().unbind(1)  # [T, D] each
-            start_scores = self.start_head(hidden, start_types)
-            end_scores = self.end_head(hidden, end_types)
-            span_scores = self.span_head(self.span_head.parts(hidden), span_types)
-            loss, terms = None, None
-            if labels is not None:
-                if word_start_mask is None or word_end_mask is None:
-                    raise ValueError("labels need word_start_mask and word_end_mask: they say which spans compete.")
-                terms = binder_losses(
-                    start_scores,
-                    end_scores,
-                    span_scores,
-                    word_start_mask,
-                    word_end_mask,
-                    labels,
-                    num_mentions,
-                    num_windows,
-                )
-                loss = self.weigh(terms)
+        start_scores, end_scores, span_scores = self.score(hidden, type_vectors, self.span_parts(hidden))
+        loss, terms = None, None
+        if labels is not None:
+            if word_start_mask is None or word_end_mask is None:
+                raise ValueError("labels need word_start_mask and word_end_mask: they say which spans compete.")
+            terms = binder_losses(
+                start_scores,
+                end_scores,
+                span_scores,
+                word_start_mask,
+                word_end_mask,
+                labels,
+                num_mentions,
+                num_windows,
+            )
+            loss = self.weigh(terms)
 
         output = BinderOutput(
             loss=loss,

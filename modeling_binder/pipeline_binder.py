@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 
-from .decoding_binder import flat_spans, probability, propose_spans, required_margin
+from .decoding_binder import Proposals, flat_spans, probability, propose_spans, required_margin
 from .processing_binder import BinderProcessor, resolve_entity_types
 
 Entity = dict[str, Any]
+SCORES_AT_ONCE = 2**23  # span scores held at a time: 32 MB in float32
 
 
 class BinderNerPipeline(ChunkPipeline):
@@ -180,24 +181,30 @@ class BinderNerPipeline(ChunkPipeline):
     ) -> dict[str, Any]:
         types = self._types(entity_types)
         required = self._required(threshold, types)
-        output = self.model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            type_vectors=self.type_vectors(types),
-        )
         joint = (inference or self.model.config.inference) == "joint"
-        proposals = propose_spans(
-            output.span_scores,
-            inputs["word_start_mask"],
-            inputs["word_end_mask"],
-            required,
-            start_scores=output.start_scores if joint else None,
-            end_scores=output.end_scores if joint else None,
-            owned=inputs["owned"],
-        )
+        vectors = self.type_vectors(types)
+        hidden = self.model.encode_text(inputs["input_ids"], inputs["attention_mask"])
+        parts = self.model.span_parts(hidden)
+        # Many types are compared in blocks, so that the memory for scores does not grow with them.
+        block = max(1, SCORES_AT_ONCE // parts.inverse_norm.numel())
+        blocks = []
+        for begin in range(0, len(types), block):
+            start_scores, end_scores, span_scores = self.model.score(hidden, vectors[begin : begin + block], parts)
+            proposals = propose_spans(
+                span_scores,
+                inputs["word_start_mask"],
+                inputs["word_end_mask"],
+                required[begin : begin + block],
+                start_scores=start_scores if joint else None,
+                end_scores=end_scores if joint else None,
+                owned=inputs["owned"],
+            )
+            blocks.append(proposals._replace(type=proposals.type + begin))
+        found = Proposals(*(torch.cat(columns) for columns in zip(*blocks, strict=True)))
+        order = torch.argsort(found.window, stable=True)
         # Only the spans found leave the device: type, first token, last token and margin of each window's.
-        counts = torch.bincount(proposals.window, minlength=len(output.span_scores)).tolist()
-        columns = [column.cpu().split(counts) for column in proposals[1:]]
+        counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
+        columns = [column[order].cpu().split(counts) for column in found[1:]]
         return {
             "input_ids": inputs["input_ids"],  # batch first: it tells the base class how many windows there are
             "spans": list(zip(*columns, strict=True)),

@@ -107,6 +107,16 @@ def test_a_thousand_types(pipe):
     assert {e["entity_group"] for e in found} <= {f"T{i}" for i in range(1000)}
 
 
+def test_types_in_blocks_are_types_at_once(pipe, monkeypatch):
+    types = {**TYPES, **{f"T{i}": f"description {i}" for i in range(20)}}
+    whole = [pipe(TEXTS, entity_types=types, batch_size=3, inference=inference) for inference in ("span", "joint")]
+    monkeypatch.setattr("modeling_binder.pipeline_binder.SCORES_AT_ONCE", 1500)
+    parts = [pipe(TEXTS, entity_types=types, batch_size=3, inference=inference) for inference in ("span", "joint")]
+    for one, two in zip(whole, parts, strict=True):
+        for a, b in zip(one, two, strict=True):
+            close(a, b)
+
+
 def test_type_vectors_are_computed_once(pipe, monkeypatch):
     pipe("a")
     monkeypatch.setattr(pipe.model, "encode_types", None)
