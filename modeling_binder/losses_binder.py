@@ -40,7 +40,7 @@ def candidate_mask(word_start_mask: Tensor, word_end_mask: Tensor, width: int) -
     Returns:
         [B, L, W], bool; entry (i, w) is the span of tokens i..i+w.
     """
-    return word_start_mask.bool()[..., None] & shifted(word_end_mask.to(torch.uint8), width).bool()
+    return word_start_mask.bool()[..., None] & shifted(word_end_mask.bool().to(torch.uint8), width).bool()
 
 
 def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:

@@ -139,10 +139,10 @@ class BinderNerPipeline(ChunkPipeline):
             yield {
                 "input_ids": torch.tensor([window.input_ids]),
                 "attention_mask": torch.ones(1, len(window.input_ids), dtype=torch.long),
-                "word_start_mask": torch.tensor([window.word_start_mask]),
-                "word_end_mask": torch.tensor([window.word_end_mask]),
+                # Offsets that are masks at the same time: 0 where no word starts or ends, also after padding.
+                "word_starts": torch.tensor([window.starts]) + 1,
+                "word_ends": torch.tensor([window.ends]).clamp_min(0),
                 "owned": torch.tensor([window.owned]),
-                "offsets": (window.starts, window.ends),
                 "text": text if index == 0 else None,
                 "is_last": index == len(windows) - 1,
             }
@@ -192,8 +192,8 @@ class BinderNerPipeline(ChunkPipeline):
             start_scores, end_scores, span_scores = self.model.score(hidden, vectors[begin : begin + block], parts)
             proposals = propose_spans(
                 span_scores,
-                inputs["word_start_mask"],
-                inputs["word_end_mask"],
+                inputs["word_starts"],
+                inputs["word_ends"],
                 required[begin : begin + block],
                 start_scores=start_scores if joint else None,
                 end_scores=end_scores if joint else None,
@@ -202,13 +202,15 @@ class BinderNerPipeline(ChunkPipeline):
             blocks.append(proposals._replace(type=proposals.type + begin))
         found = Proposals(*(torch.cat(columns) for columns in zip(*blocks, strict=True)))
         order = torch.argsort(found.window, stable=True)
-        # Only the spans found leave the device: type, first token, last token and margin of each window's.
+        # Only the spans found leave the device, window by window.
         counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
-        columns = [column[order].cpu().split(counts) for column in found[1:]]
+        starts = inputs["word_starts"][found.window, found.first] - 1
+        ends = inputs["word_ends"][found.window, found.last]
+        columns = [column[order].cpu().split(counts) for column in (starts, ends, found.type, found.margin)]
         return {
             "input_ids": inputs["input_ids"],  # batch first: it tells the base class how many windows there are
             "spans": list(zip(*columns, strict=True)),
-            **{key: inputs[key] for key in ("offsets", "text", "is_last")},
+            **{key: inputs[key] for key in ("text", "is_last")},
         }
 
     def postprocess(
@@ -218,20 +220,12 @@ class BinderNerPipeline(ChunkPipeline):
         threshold: float | Mapping[str, float] = 0.5,
         decoding: str | None = None,
     ) -> list[Entity]:
-        """Put the windows of a text together: character offsets, flat decoding if asked for, dictionaries."""
+        """Put the windows of a text together: in order of position, flat if asked for, as dictionaries."""
         types = self._types(entity_types)
         text = model_outputs[0]["text"]
-        starts, ends, kinds, margins = [], [], [], []
-        for window in model_outputs:
-            spans = window["spans"]
-            # The base class takes batches apart; a window that was alone still stands in its list.
-            kind, first, last, margin = spans[0] if isinstance(spans, list) else spans
-            word_starts, word_ends = (torch.tensor(offsets) for offsets in window["offsets"])
-            starts.append(word_starts[first])
-            ends.append(word_ends[last])
-            kinds.append(kind)
-            margins.append(margin)
-        start, end, kind, margin = (torch.cat(parts) for parts in (starts, ends, kinds, margins))
+        # The base class takes batches apart; a window that was alone still stands in its list.
+        spans = [item[0] if isinstance(item, list) else item for item in (window["spans"] for window in model_outputs)]
+        start, end, kind, margin = (torch.cat(columns) for columns in zip(*spans, strict=True))
         if (decoding or self.model.config.decoding) == "flat":
             kept = flat_spans(start, end, kind, margin, self._required(threshold, types))
         else:

@@ -61,6 +61,12 @@ def test_special_tokens_and_inner_tokens_are_no_candidates():
     assert torch.stack(found[2:4], 1).tolist() == [[1, 2], [1, 3], [3, 3]]
 
 
+def test_masks_may_hold_any_nonzero_value():
+    matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
+    found = propose_spans(matrix, WORDS * 256, WORDS * 512, required_margin(0.5, 1))
+    assert torch.stack(found[2:4], 1).tolist() == [[1, 1], [2, 3]]
+
+
 def test_joint_inference_asks_both_ends():
     matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
     start, end = torch.zeros(1, 1, 5), torch.zeros(1, 1, 5)

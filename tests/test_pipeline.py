@@ -148,6 +148,15 @@ def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
     close(pipe([text, "", text], batch_size=5)[2], entities)
 
 
+def test_every_offset_can_be_found(pipe):
+    text = "a " * 600  # edges at 256, 512, ... among them
+    found = pipe(text, threshold=0, entity_types=["Gene"], batch_size=4)
+    assert {e["start"] for e in found} == set(range(0, 1200, 2))
+    assert {e["end"] for e in found} == set(range(1, 1200, 2))
+    words = pipe(["ab"] * 600, is_split_into_words=True, threshold=0, entity_types=["Gene"])
+    assert {e["end"] for e in words} == set(range(2, 1800, 3))
+
+
 def test_a_window_that_holds_the_text_changes_nothing(pipe):
     text = "the IL-2 gene promoter of cells"
     close(pipe(text, max_length=40), pipe(text, max_length=128))
