@@ -36,6 +36,17 @@ def band(x: Tensor, width: int) -> Tensor:
     return x.unflatten(-1, (length, length + width + 1))[..., :width]
 
 
+def band_of_columns(x: Tensor) -> Tensor:
+    """Look ahead by as many rows as the column says: [..., L, W] -> [..., L, W] with out[i, w] = x[i + w, w].
+
+    Entries past the end are zero.
+    """
+    length, width = x.shape[-2:]
+    x = nn.functional.pad(x.transpose(-1, -2), (0, width)).flatten(-2)  # [..., W * (L + W)]
+    x = nn.functional.pad(x, (0, width)).unflatten(-1, (width, length + width + 1))  # row w starts at x[w, w]
+    return x[..., :length].transpose(-1, -2)
+
+
 def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
     """True where the span of tokens i..i+w leaves the window: [L, W]."""
     positions = torch.arange(length, device=device)[:, None] + torch.arange(width, device=device)[None]
@@ -77,35 +88,3 @@ class SpanParts:
         if self.widths is not None:
             dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
         return dots * self.inverse_norm[:, None]
-
-
-def band_of_columns(x: Tensor) -> Tensor:
-    """Look ahead by as many rows as the column says: [..., L, W] -> [..., L, W] with out[i, w] = x[i + w, w].
-
-    Entries past the end are zero.
-    """
-    length, width = x.shape[-2:]
-    x = nn.functional.pad(x.transpose(-1, -2), (0, width)).flatten(-2)  # [..., W * (L + W)]
-    x = nn.functional.pad(x, (0, width)).unflatten(-1, (width, length + width + 1))  # row w starts at x[w, w]
-    return x[..., :length].transpose(-1, -2)
-
-
-def concatenated_span_scores(
-    hidden: Tensor, types: Tensor, weight: Tensor, bias: Tensor, widths: Tensor | None, width: int
-) -> Tensor:
-    """The formula of the paper as it stands (section 3.1), building every span's vector: the yardstick of the tests.
-
-    Args:
-        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings [W, E].
-
-    Returns:
-        Cosines, [B, T, L, W], -inf past the end.
-    """
-    length = hidden.shape[1]
-    last = (torch.arange(length)[:, None] + torch.arange(width)[None]).clamp_max(length - 1)
-    parts = [hidden[:, :, None].expand(-1, -1, width, -1), hidden[:, last]]
-    if widths is not None:
-        parts.append(widths[None, None].expand(*hidden.shape[:2], -1, -1))
-    spans = nn.functional.linear(torch.cat(parts, -1), weight, bias)  # [B, L, W, D]
-    scores = torch.einsum("blwd,td->btlw", nn.functional.normalize(spans, dim=-1), types)
-    return scores.masked_fill(past_the_end(length, width, hidden.device), float("-inf"))

@@ -7,8 +7,34 @@ from hypothesis import strategies as st
 
 from modeling_binder import BinderConfig
 from modeling_binder.modeling_binder import SpanHead
-from modeling_binder.scoring_binder import band, band_of_columns, concatenated_span_scores, past_the_end, shifted
+from modeling_binder.scoring_binder import band, band_of_columns, past_the_end, shifted
 from tests.conftest import tiny_encoder_config
+
+
+def concatenated_span_scores(
+    hidden: torch.Tensor,
+    types: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    widths: torch.Tensor | None,
+    width: int,
+) -> torch.Tensor:
+    """The formula of the paper as it stands (section 3.1), building every span's vector.
+
+    Args:
+        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings [W, E].
+
+    Returns:
+        Cosines, [B, T, L, W], -inf past the end.
+    """
+    length = hidden.shape[1]
+    last = (torch.arange(length)[:, None] + torch.arange(width)[None]).clamp_max(length - 1)
+    parts = [hidden[:, :, None].expand(-1, -1, width, -1), hidden[:, last]]
+    if widths is not None:
+        parts.append(widths[None, None].expand(*hidden.shape[:2], -1, -1))
+    spans = torch.nn.functional.linear(torch.cat(parts, -1), weight, bias)  # [B, L, W, D]
+    scores = torch.einsum("blwd,td->btlw", torch.nn.functional.normalize(spans, dim=-1), types)
+    return scores.masked_fill(past_the_end(length, width, hidden.device), float("-inf"))
 
 
 @given(length=st.integers(1, 9), width=st.integers(1, 9))
