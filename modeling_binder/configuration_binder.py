@@ -22,7 +22,7 @@ class BinderConfig(PreTrainedConfig):
         use_span_width_embedding: add a learned vector for the width of a span (in tokens) to its two end tokens.
         max_span_width: the widest span that can be found, in tokens.
         init_temperature: each head compares by cosine times exp(scale); the scale starts at log(1/init_temperature).
-        start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss (section 3.2).
+        start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss.
         mention_loss_weight, threshold_loss_weight: shares of the mention loss and of the threshold loss.
         entity_types: `[{"name": ..., "description": ...}, ...]`, the types of this model, in order.
         decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.

@@ -67,7 +67,7 @@ def propose_spans(
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         required: [T], margins from `required_margin`.
         start_scores, end_scores: [B, T, L]; when given, the start and the end of a span must beat their own
-            thresholds as well (joint position-span inference, section 3.4 of the paper).
+            thresholds as well (the paper's joint position-span inference).
         owned: [B, 2]; where windows overlap, window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
     """
     length, width = span_scores.shape[-2:]

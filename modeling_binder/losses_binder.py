@@ -1,4 +1,4 @@
-"""The contrastive losses of BINDER (sections 3.2 and 3.3 of the paper).
+"""The contrastive losses of BINDER (Zhang et al., ICLR 2023).
 
 For each head and each type, a mention must beat the threshold ([CLS]) and every candidate that is no mention of that
 type; the threshold must beat those candidates too. Together: mention > threshold > everything else.

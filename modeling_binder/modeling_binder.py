@@ -78,7 +78,7 @@ class PositionHead(Head):
 
 
 class SpanHead(Head):
-    """Compares spans with types (section 3.1), by the exact factored score of `scoring_binder`."""
+    """Compares spans with types, by the exact factored score of `scoring_binder`."""
 
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
         width_size = config.projection_size if config.use_span_width_embedding else 0
@@ -369,7 +369,7 @@ class BinderModel(BinderPreTrainedModel):
         return output if return_dict is not False else output.to_tuple()
 
     def weigh(self, terms: BinderLosses) -> Tensor:
-        """The total loss (section 3.3): the heads' mention and threshold losses, weighted by the config."""
+        """The total loss: the heads' mention and threshold losses, weighted by the config."""
         config = self.config
         heads = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
         mention = sum((weight * term for weight, term in zip(heads, terms[:3], strict=True)), torch.zeros(()))

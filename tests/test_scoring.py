@@ -19,7 +19,7 @@ def concatenated_span_scores(
     widths: torch.Tensor | None,
     width: int,
 ) -> torch.Tensor:
-    """The formula of the paper as it stands (section 3.1), building every span's vector.
+    """The formula of the paper as it stands, building every span's vector.
 
     Args:
         hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings [W, E].
