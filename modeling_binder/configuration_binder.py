@@ -1,5 +1,6 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and how spans are decoded."""
 
+import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -115,8 +116,14 @@ class BinderConfig(PreTrainedConfig):
         return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
 
     def to_dict(self) -> dict[str, Any]:
-        """As a dictionary, with the pipeline that the repository's code brings (`custom_pipelines`)."""
+        """As a dictionary, with the pipeline that the repository's code brings (`custom_pipelines`).
+
+        The encoders keep their ids on the Hub; folders of this machine are nobody else's business.
+        """
         output = super().to_dict()
+        for encoder in (output.get("text_config"), output.get("type_config")):
+            if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
+                del encoder["_name_or_path"]
         # Also undoes what pipeline() does to the dictionary in place: it replaces names by classes.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output

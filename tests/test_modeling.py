@@ -191,6 +191,15 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
     torch.testing.assert_close(saved, plain)
 
 
+def test_a_saved_configuration_names_no_folder_of_this_machine(tmp_path):
+    AutoModel.from_config(ENCODERS["bert"]).save_pretrained(tmp_path / "encoder")
+    model = BinderModel.from_encoders(str(tmp_path / "encoder"))
+    model.save_pretrained(tmp_path / "saved")
+    assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()
+    model.config.text_config._name_or_path = "google-bert/bert-base-uncased"
+    assert model.config.to_dict()["text_config"]["_name_or_path"] == "google-bert/bert-base-uncased"
+
+
 def test_saved_files_hold_no_pickle_and_the_code(checkpoint):
     names = {path.name for path in checkpoint.iterdir()}
     code = {
