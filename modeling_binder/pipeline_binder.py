@@ -161,7 +161,8 @@ class BinderNerPipeline(ChunkPipeline):
         return torch.stack([self._type_vectors[description] for description in entity_types.values()])
 
     def _types(self, entity_types: Mapping[str, str] | None) -> Mapping[str, str]:
-        return resolve_entity_types(entity_types, self.model.config.type_descriptions)
+        # Types of the call were resolved once, by _sanitize_parameters.
+        return entity_types or resolve_entity_types(None, self.model.config.type_descriptions)
 
     @staticmethod
     def _required(threshold: float | Mapping[str, float], entity_types: Mapping[str, str]) -> Tensor:

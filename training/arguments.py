@@ -139,12 +139,16 @@ def parse_recipe(
     changed = {
         name: value for name, value in overrides.items() if name in settings or value != parser.get_default(name)
     }
-    data, model, training = parser.parse_dict(dict(overrides.items()))
+    data, model, training = parser.parse_dict(overrides)
     return data, model, training, changed
 
 
 def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
-    """A recipe as a dictionary; `results` and other keys that start with an underscore or a capital are comments."""
+    """A recipe as a dictionary, without `results`, which tells what the recipe gave.
+
+    Raises:
+        ValueError: the file is missing, no mapping, or has a key that is not among the known ones.
+    """
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -88,7 +88,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="training.convert_reference"
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m training.convert_reference",
     )
     parser.add_argument("state_dict", type=Path, help="pytorch_model.bin or model.safetensors, or their folder")
     parser.add_argument("output", type=Path, help="folder to write the checkpoint to")

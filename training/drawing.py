@@ -76,6 +76,10 @@ def _rows(
     """Place bars in rows: below everything that they overlap and that is shorter, and never on another's label."""
     rows: list[list[tuple[int, int, Mapping[str, Any]]]] = []
     placed: list[tuple[Mapping[str, Any], int]] = []
+
+    def reach(right: int, entity: Mapping[str, Any]) -> int:
+        return right + cell_len(entity["entity_group"]) + 2
+
     for entity in sorted(entities, key=lambda entity: (entity["end"] - entity["start"], entity["start"])):
         left = cell_len(text[begin : max(entity["start"], begin)])
         right = cell_len(text[begin : min(entity["end"], stop)])
@@ -83,10 +87,9 @@ def _rows(
             (row for other, row in placed if other["start"] < entity["end"] and entity["start"] < other["end"]),
             default=-1,
         )
-        reach = right + len(entity["entity_group"]) + 2
         row = below
         while row < len(rows) and any(
-            left < other_right + len(other["entity_group"]) + 2 and other_left < reach
+            left < reach(other_right, other) and other_left < reach(right, entity)
             for other_left, other_right, other in rows[row]
         ):
             row += 1

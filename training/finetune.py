@@ -8,7 +8,6 @@ checkpoint when the same command is given again.
 
 import json
 import logging
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
+from modeling_binder.finetuning.data import written_whole
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
 from training.encoders import resolve_encoder
 
@@ -84,7 +84,6 @@ def finetune(
         splits["test"] = trainer.make_windows(corpus.test, "test")
     if trainer.is_world_process_zero():
         print(f"\n{data_report(splits)}\n", flush=True)
-        output.mkdir(parents=True, exist_ok=True)
         write_json(output / "settings.json", settings or {})
         if checkpoint:
             print(f"Going on from {checkpoint}; --restart true begins anew.", flush=True)
@@ -135,10 +134,9 @@ def _interrupted(output: Path, settings: dict[str, Any]) -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    """Write a value as JSON; the file appears whole or not at all."""
+    with written_whole(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import difflib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 class DataError(ValueError):
@@ -227,18 +228,25 @@ def read_jsonl(path: str | Path) -> list[Document]:
     return documents
 
 
-def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
-    """Write documents, one object a line; the file appears whole or not at all."""
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[IO[str]]:
+    """A text file to write, which takes its place when all is written: a reader never sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as file:
-            for document in documents:
-                file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
+            yield file
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
+    """Write documents, one object a line; the file appears whole or not at all."""
+    with written_whole(path) as file:
+        for document in documents:
+            file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
 
 
 def read_types(path: str | Path) -> dict[str, str]:

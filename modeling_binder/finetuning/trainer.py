@@ -219,7 +219,7 @@ class BinderTrainer(Trainer):
             found = dict(gather_object(list(found.items())))
             total_loss, seen = (sum(values) for values in zip(*gather_object([(total_loss, seen)]), strict=True))
 
-        predictions = self._entities(found, len(dataset.documents), model.config.decoding == "flat")
+        predictions = self._entities(found, len(dataset.documents), required, model.config.decoding == "flat")
         self.last_metrics = compute_span_metrics(
             [document.entities for document in dataset.documents],
             [[(entity["start"], entity["end"], entity["label"]) for entity in entities] for entities in predictions],
@@ -241,14 +241,13 @@ class BinderTrainer(Trainer):
         )
 
     def _entities(
-        self, found: dict[tuple[int, int, int, int], float], documents: int, flat: bool
+        self, found: dict[tuple[int, int, int, int], float], documents: int, required: Tensor, flat: bool
     ) -> list[list[dict[str, Any]]]:
         """Entity dictionaries of each document, in order of position."""
         names = list(self.entity_types)
         per_document: list[list[tuple[int, int, int, float]]] = [[] for _ in range(documents)]
         for (document, start, end, kind), margin in sorted(found.items()):
             per_document[document].append((start, end, kind, margin))
-        required = required_margin(0.5, len(names))
         predictions = []
         for spans in per_document:
             if flat and len(spans) > 1:

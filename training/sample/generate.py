@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modeling_binder.finetuning import Document, Mention, write_jsonl
+from modeling_binder.finetuning import Document, Mention, read_types, write_jsonl
 from modeling_binder.finetuning.metrics import nested_flags
 
 HERE = Path(__file__).parent
@@ -81,17 +81,15 @@ def generate(split: str, taken: set[str]) -> list[Document]:
     count = SPLITS[split][0]
     documents: list[Document] = []
     stream = sentences(split, random.Random(f"{SEED} {split}"))
-    fixed: set[str] = set()
+    passed_over = 0
     while len(documents) < count:
         document = next(stream)
-        if document.text in taken:
-            # A sentence without slots comes once; when only such are left, the templates are too few.
-            fixed.add(document.text)
-            if len(fixed) > 10_000:
-                raise ValueError(f"the templates of {split} do not yield {count} different sentences")
-            continue
-        taken.add(document.text)
-        documents.append(document)
+        if document.text not in taken:
+            taken.add(document.text)
+            documents.append(document)
+            passed_over = 0
+        elif (passed_over := passed_over + 1) > 10_000:
+            raise ValueError(f"the templates of {split} do not yield {count} different sentences")
     return documents
 
 
@@ -118,7 +116,7 @@ def main() -> None:
             f"{nested / mentions:.0%} nested{new}"
         )
         seen = seen or strings
-        for label in json.loads((HERE / "types.json").read_text(encoding="utf-8")):
+        for label in read_types(HERE / "types.json"):
             print(f"  {label}: {sum(m.label == label for d in documents for m in d.entities)}")
 
 
