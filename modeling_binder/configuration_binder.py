@@ -9,6 +9,31 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
 CUSTOM_PIPELINES = {"binder-ner": {"impl": "pipeline_binder.BinderNerPipeline", "pt": ["AutoModel"], "type": "text"}}
 
+# A file says what a model is like, never what code runs or which file is loaded: dropped when a configuration is read.
+# (attn_implementation may name a kernel on the Hub; you can still pass it to from_pretrained.)
+_STEERING = {
+    "trust_remote_code",
+    "code_revision",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+    "transformers_weights",
+}
+_STEERING_OF_ENCODERS = _STEERING | {"auto_map", "custom_pipelines"}
+
+# Far beyond any encoder; what is larger is a mistake or an attempt to exhaust the memory.
+_LARGEST = {
+    "hidden_size": 2**16,
+    "intermediate_size": 2**18,
+    "num_hidden_layers": 2**10,
+    "num_attention_heads": 2**12,
+    "vocab_size": 2**24,
+    "max_position_embeddings": 2**24,
+    "type_vocab_size": 2**16,
+}
+_MOST_PARAMETERS = 10**11
+
 
 @strict
 class BinderConfig(PreTrainedConfig):
@@ -73,13 +98,14 @@ class BinderConfig(PreTrainedConfig):
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
+        self.validate_encoders()
         self.validate_entity_types()
 
     def validate_ranges(self) -> None:
         """Check the numbers against each other; raises ValueError with the value that would be legal."""
-        for name in ("projection_size", "max_span_width", "max_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name, largest in (("projection_size", 2**16), ("max_span_width", 2**16), ("max_length", 2**24)):
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} must be at least 1 and at most {largest}, got {getattr(self, name)}.")
         if not 0 <= self.stride < self.max_length:
             raise ValueError(
                 f"stride must be at least 0 and less than max_length, got stride={self.stride} and "
@@ -94,6 +120,24 @@ class BinderConfig(PreTrainedConfig):
         for name in weights:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+
+    def validate_encoders(self) -> None:
+        """Check that the encoders' sizes are of this world, before anything is built; raises ValueError otherwise."""
+        for part in ("text_config", "type_config"):
+            encoder = getattr(self, part)
+            if encoder is None:
+                continue
+            sizes = {name: getattr(encoder, name, None) for name in _LARGEST}
+            for name, largest in _LARGEST.items():
+                size = sizes[name]
+                if size is not None and (not isinstance(size, int) or not -1 <= size <= largest):
+                    raise ValueError(f"{part}.{name} must be a number up to {largest}, got {size!r:.80}.")
+            width = sizes["hidden_size"] or 0
+            layer = 4 * width**2 + 2 * width * (sizes["intermediate_size"] or 0)
+            embeddings = width * ((sizes["vocab_size"] or 0) + (sizes["max_position_embeddings"] or 0))
+            parameters = embeddings + layer * (sizes["num_hidden_layers"] or 0)
+            if parameters > _MOST_PARAMETERS:
+                raise ValueError(f"{part} describes an encoder of {parameters:.0e} parameters: more than can be meant.")
 
     def validate_entity_types(self) -> None:
         """Check that every entity type has a name of its own and a description; raises ValueError otherwise."""
@@ -114,6 +158,15 @@ class BinderConfig(PreTrainedConfig):
     def type_descriptions(self) -> dict[str, str]:
         """The entity types as name -> description, in order."""
         return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As `PreTrainedConfig.from_dict`, without what would decide what code runs (see `_STEERING`)."""
+        safe = {name: value for name, value in config_dict.items() if name not in _STEERING}
+        for part in ("text_config", "type_config"):
+            if isinstance(safe.get(part), dict):
+                safe[part] = {k: value for k, value in safe[part].items() if k not in _STEERING_OF_ENCODERS}
+        return super().from_dict(safe, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """As a dictionary, with the pipeline that the repository's code brings (`custom_pipelines`).

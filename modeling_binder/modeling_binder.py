@@ -120,6 +120,11 @@ def _encoder_options(config: PreTrainedConfig) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in signature.parameters else {}
 
 
+def _fresh_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    # Whoever trusts this repository's code has not said a word about another's.
+    return AutoModel.from_config(config, trust_remote_code=False, **_encoder_options(config))
+
+
 class BinderPreTrainedModel(PreTrainedModel):
     """What transformers asks of a model: abilities, initialisation, where the embeddings are."""
 
@@ -157,16 +162,12 @@ class BinderModel(BinderPreTrainedModel):
         self, config: BinderConfig, text_encoder: nn.Module | None = None, type_encoder: nn.Module | None = None
     ) -> None:
         super().__init__(config)
-        self.text_encoder: Any = text_encoder or AutoModel.from_config(
-            config.text_config, **_encoder_options(config.text_config)
-        )
+        self.text_encoder: Any = text_encoder or _fresh_encoder(config.text_config)
         self.type_encoder: Any
         if config.share_encoders:
             self.type_encoder = None
         else:
-            self.type_encoder = type_encoder or AutoModel.from_config(
-                config.type_config, **_encoder_options(config.type_config)
-            )
+            self.type_encoder = type_encoder or _fresh_encoder(config.type_config)
         text_config: Any = config.text_config
         type_config: Any = config.type_config or config.text_config
         text_size, type_size = text_config.hidden_size, type_config.hidden_size
@@ -174,6 +175,22 @@ class BinderModel(BinderPreTrainedModel):
         self.end_head = PositionHead(text_size, type_size, config)
         self.span_head = SpanHead(text_size, type_size, config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `PreTrainedModel.from_pretrained`, but from safetensors alone: loading never unpickles.
+
+        Raises:
+            ValueError: pickled weights were asked for.
+            OSError: the repository or folder has no safetensors.
+        """
+        if kwargs.setdefault("use_safetensors", True) is False:
+            raise ValueError(
+                "a BINDER checkpoint is loaded from safetensors alone, because a pickle can run code: leave out "
+                "use_safetensors=False. `python -m training.convert_reference` converts released checkpoints."
+            )
+        kwargs["use_safetensors"] = True
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_encoders(
@@ -375,6 +392,25 @@ class BinderModel(BinderPreTrainedModel):
         mention = sum((weight * term for weight, term in zip(heads, terms[:3], strict=True)), torch.zeros(()))
         threshold = sum((weight * term for weight, term in zip(heads, terms[3:], strict=True)), torch.zeros(()))
         return config.mention_loss_weight * mention + config.threshold_loss_weight * threshold
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Push the checkpoint with its tokenizer, its code, its card and its handler, as one commit.
+
+        Args:
+            repo_id: "user/name", or "name" in your own namespace.
+            options: `tokenizer`, `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
+                `tags`, `max_shard_size`; see `hub.push_model` of the package.
+
+        Raises:
+            PushError: nothing was changed on the Hub; the message says what to do.
+        """
+        try:
+            from modeling_binder.hub import push_model
+        except ImportError:
+            logger.warning("the package binder-ner is not installed: the model is pushed without card and handler.")
+            options.pop("tokenizer", None)
+            return super().push_to_hub(repo_id, **options)
+        return push_model(self, repo_id, **options)
 
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:
         """The "binder-ner" pipeline on this model. (Its import also makes `save_pretrained` copy the file.)"""

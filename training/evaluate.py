@@ -13,9 +13,8 @@ from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, DataError, Document, read_documents, read_types
-from modeling_binder.finetuning.data import Mention, check_labels, write_jsonl
+from modeling_binder.finetuning.data import Mention, check_labels, write_json, write_jsonl
 from modeling_binder.finetuning.metrics import SpanMetrics
-from training.finetune import write_json
 
 
 def evaluate(

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
-from modeling_binder.finetuning.data import written_whole
-from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
-from training.encoders import resolve_encoder
+from modeling_binder.finetuning.data import write_json
+from modeling_binder.hub import PushError, check_access
+from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
+from training.encoders import hub_ids, resolve_encoder
 
 logger = logging.getLogger("training.finetune")
 
-# What may differ between an interrupted run and the one that goes on with it.
+# What may differ between an interrupted run and the one that goes on with it, and is not remembered of it: a token is
+# nobody's business.
 _RESUMABLE = {"output_dir", "restart", "resume_from_checkpoint", "report_to", "disable_tqdm", "logging_steps"}
+_SHARING = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
 
 
 def finetune(
@@ -36,6 +39,7 @@ def finetune(
     model_arguments: ModelArguments,
     training_arguments: BinderTrainingArguments,
     settings: dict[str, Any] | None = None,
+    card: CardArguments | None = None,
 ) -> dict[str, Any]:
     """Fine-tune, save the best checkpoint in `output_dir`, evaluate it.
 
@@ -43,17 +47,22 @@ def finetune(
         corpus: train, dev and test documents and their types.
         model_arguments, training_arguments: see `training.arguments`.
         settings: what to remember of this run and to compare an interrupted one with.
+        card: what the model card tells that only you know. With `training_arguments.hub_model_id` the result is
+            pushed there.
 
     Returns:
         What was measured: metrics of dev and test, minutes, counts; also written to `output_dir/results.json`.
 
     Raises:
         DataError, ValueError: bad data or settings; nothing was written yet.
+        PushError: you may not push there (before the training), or the push failed; the checkpoint is saved.
     """
     if not corpus.train:
         raise DataError("the corpus has no training documents: it needs a train.jsonl, or name one with --train_file.")
     output = Path(str(training_arguments.output_dir))
     checkpoint = None if training_arguments.restart else _interrupted(output, settings or {})
+    if training_arguments.hub_model_id:
+        check_access(training_arguments.hub_model_id, training_arguments.hub_token)
     set_seed(training_arguments.seed)  # the heads are initialised before Trainer sets it
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
@@ -76,6 +85,10 @@ def finetune(
         eval_dataset=corpus.dev or None,
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
+        card={
+            **(card or CardArguments()).card(),
+            "base_model": hub_ids(model_arguments.encoder, model_arguments.type_encoder),
+        },
     )
     splits = {"train": trainer.train_dataset}
     if corpus.dev:
@@ -95,7 +108,7 @@ def finetune(
     results: dict[str, Any] = {"metrics": {}, "minutes": round(minutes, 1), "epochs": trainer.state.epoch}
     for name in ("dev", "test"):
         if name in splits:
-            metrics = trainer.score(splits[name])
+            metrics = trainer.score(splits[name], name)
             results["metrics"][name] = metrics.to_dict()
             if trainer.is_world_process_zero():
                 print(f"\n{name}\n{metrics.table()}", flush=True)
@@ -110,6 +123,12 @@ def finetune(
     if trainer.is_world_process_zero():
         write_json(output / "results.json", results)
         print(f"\nSaved in {output} after {minutes:.1f} minutes of training.", flush=True)
+    if training_arguments.hub_model_id:
+        commit = trainer.push_to_hub(commit_message="Fine-tuned BINDER model")
+        if commit is not None:
+            print(f"Pushed: {commit.pr_url or commit.commit_url}", flush=True)
+    else:
+        trainer.create_model_card()
     return results
 
 
@@ -133,19 +152,16 @@ def _interrupted(output: Path, settings: dict[str, Any]) -> str | None:
     return checkpoint
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON; the file appears whole or not at all."""
-    with written_whole(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
-
-
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        data, model, training, settings = parse_recipe(argv)
-        settings = {**asdict(data), **asdict(model), **settings}
-        return finetune(data.load(), model, training, settings)
-    except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        recipe = parse_recipe(argv)
+        settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed}
+        settings = {
+            name: value for name, value in settings.items() if name not in _SHARING and not name.startswith("hub_")
+        }
+        return finetune(recipe.data.load(), recipe.model, recipe.training, settings, recipe.card)
+    except (DataError, PushError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -249,6 +249,12 @@ def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
             file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
 
 
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON; the file appears whole or not at all."""
+    with written_whole(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
 def read_types(path: str | Path) -> dict[str, str]:
     """Entity types from a JSON object name -> description, in the order of the file.
 

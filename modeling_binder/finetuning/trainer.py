@@ -1,6 +1,7 @@
 """The transformers Trainer for BINDER: takes documents, evaluates span F1 on the fly."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import Trainer, TrainerControl, TrainingArguments
+from transformers import TrainerControl, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
@@ -16,13 +17,15 @@ from ..losses_binder import IGNORED
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderProcessor
 from .data import as_documents
+from .facts import training_facts
 from .metrics import SpanMetrics, compute_span_metrics
+from .sharing import SharingTrainer
 from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 
 logger = logging.getLogger(__name__)
 
 
-class BinderTrainer(Trainer):
+class BinderTrainer(SharingTrainer):
     """Fine-tunes a `BinderModel` on documents.
 
     Differs from `Trainer` in what the data are (documents with character offsets, see `finetuning.data`), in how
@@ -41,6 +44,8 @@ class BinderTrainer(Trainer):
             `eval_dataset` may be a dictionary of several.
         processing_class: the tokenizer; fast.
         flat_algorithm: "exact" or "greedy", see `decoding_binder.flat_spans`.
+        card: what only you can tell of the model, for its card: `language`, `license`, `base_model`, `dataset`
+            ({"name": ..., "id": of a dataset on the Hub}), `examples` (texts that the card shows the model on), `tags`.
         kwargs: passed to `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
@@ -58,6 +63,7 @@ class BinderTrainer(Trainer):
         eval_dataset: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
         processing_class: Any = None,
         flat_algorithm: str = "exact",
+        card: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if not model.config.entity_types:
@@ -72,6 +78,8 @@ class BinderTrainer(Trainer):
         self.entity_types: dict[str, str] = model.config.type_descriptions
         self._max_span_width: int = model.config.max_span_width
         self.last_metrics: SpanMetrics | None = None
+        self._scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # of these weights, for the card
+        self._minutes: float | None = None
         if args.n_gpu > 1:
             logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
             args._n_gpu = 1
@@ -88,6 +96,7 @@ class BinderTrainer(Trainer):
             train_dataset=None if train_dataset is None else self.make_windows(train_dataset, "train"),
             eval_dataset=evaluated,
             processing_class=processing_class,
+            card=card,
             data_collator=WindowCollator(
                 pad_token_id=processing_class.pad_token_id,
                 type_inputs=self.processor.encode_types(self.entity_types.values(), model.max_type_positions),
@@ -104,6 +113,15 @@ class BinderTrainer(Trainer):
         return WindowDataset(
             as_documents(dataset), self.processor, self.entity_types, self._max_span_width, f"Tokenising {name}".strip()
         )
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train, as `Trainer.train` does; scores of before are of other weights and are forgotten."""
+        self._scored = {}
+        began = time.monotonic()
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        # Of a run that was resumed nobody took the whole time.
+        self._minutes = None if resume_from_checkpoint else (time.monotonic() - began) / 60
+        return output
 
     # ---- batches ----
 
@@ -159,13 +177,38 @@ class BinderTrainer(Trainer):
             loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
         return (loss, outputs) if return_outputs else loss
 
+    # ---- the model card ----
+
+    def facts(self) -> dict[str, Any]:
+        """What the model card tells of this run and of the weights as they are now."""
+        splits = {name: windows for name, (_, windows) in self._scored.items()}
+        if isinstance(self.eval_dataset, WindowDataset):
+            splits = {"dev": self.eval_dataset, **splits}
+        if self.train_dataset is not None:
+            splits = {"train": self.train_dataset, **splits}
+        results = {name: metrics for name, (metrics, _) in self._scored.items()}
+        model = self.accelerator.unwrap_model(self.model)
+        facts = training_facts(model, self.args, self.state, splits, results, self._minutes)
+        return {**facts, **self.card}
+
+    def score_for_card(self) -> None:
+        if not self._scored and isinstance(self.eval_dataset, WindowDataset):
+            self.score(self.eval_dataset.documents, "dev")
+
     # ---- evaluation ----
 
-    def score(self, dataset: Iterable[Any]) -> SpanMetrics:
-        """Predict documents and score them: micro, macro, per type and for nested mentions alone."""
-        self.predict(dataset)
+    def score(self, dataset: Iterable[Any], split: str = "test") -> SpanMetrics:
+        """Predict documents and score them: micro, macro, per type and for nested mentions alone.
+
+        Args:
+            dataset: documents with their gold mentions.
+            split: what they are ("test", "dev"): the name under which the model card tells the result.
+        """
+        windows = self.make_windows(dataset, split)
+        self.predict(windows)
         if self.last_metrics is None:
             raise RuntimeError("the evaluation loop did not run")
+        self._scored[split] = (self.last_metrics, windows)
         return self.last_metrics
 
     def evaluation_loop(

@@ -10,48 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from modeling_binder.finetuning import write_jsonl
-from tests.conftest import TYPES, build_tokenizer
-from tests.finetuning.test_trainer import corpus, small_model
+from tests.conftest import TYPES
+from tests.finetuning.test_trainer import corpus
 from training.arguments import expand, parse_recipe
 from training.evaluate import main as evaluate
 from training.finetune import main as finetune
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """A recipe for a tiny encoder and a tiny corpus, in a folder."""
-    encoder = tmp_path / "encoder"
-    small_model().text_encoder.save_pretrained(encoder)
-    build_tokenizer().save_pretrained(encoder)
-    data = tmp_path / "corpus"
-    write_jsonl(data / "train.jsonl", corpus(6))
-    write_jsonl(data / "dev.jsonl", corpus(1))
-    write_jsonl(data / "test.jsonl", corpus(1))
-    (data / "types.json").write_text(json.dumps(TYPES))
-    settings = {
-        "corpus": str(data),
-        "encoder": str(encoder),
-        "projection_size": 16,
-        "projection_dropout": 0.1,
-        "max_span_width": 12,
-        "max_length": 64,
-        "stride": 8,
-        "num_train_epochs": 3,
-        "learning_rate": 5.0e-3,
-        "per_device_train_batch_size": 4,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "seed": 3,
-    }
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
 
 
 def environment():
@@ -193,7 +161,7 @@ def test_early_stopping(recipe, tmp_path):
 
 
 def test_the_command_line_overrides_the_recipe(recipe):
-    data, model, training, settings = parse_recipe([str(recipe), "--max_span_width", "5", "--bf16", "true"])
+    data, model, _, training, settings = parse_recipe([str(recipe), "--max_span_width", "5", "--bf16", "true"])
     assert data.corpus == str(recipe.parent / "corpus")
     assert (model.max_span_width, model.stride) == (5, 8)
     assert training.learning_rate == 5e-3 and training.bf16 and training.use_cpu

@@ -1,0 +1,1 @@
+"""The Gradio Space; `python -m demo.deploy` puts it on the Hub."""

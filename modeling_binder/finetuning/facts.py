@@ -1,0 +1,99 @@
+"""What a fine-tuning run knows of the checkpoint it made: the facts that its model card tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..hub import base_models, fingerprint, hardware, versions
+from .metrics import SpanMetrics
+from .report import SplitReport
+from .windows import WindowDataset
+
+_MODEL = (
+    "share_encoders",
+    "projection_size",
+    "projection_dropout",
+    "use_span_width_embedding",
+    "max_span_width",
+    "init_temperature",
+    "start_loss_weight",
+    "end_loss_weight",
+    "span_loss_weight",
+    "mention_loss_weight",
+    "threshold_loss_weight",
+    "max_length",
+    "stride",
+)
+_TRAINING = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "world_size",
+    "optim",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "metric_for_best_model",
+    "load_best_model_at_end",
+    "seed",
+)
+
+
+def training_facts(
+    model: Any,
+    args: Any,
+    state: Any,
+    splits: Mapping[str, WindowDataset],
+    results: Mapping[str, SpanMetrics],
+    minutes: float | None,
+) -> dict[str, Any]:
+    """Facts for `hub_cards.model_card`, from a `BinderTrainer`'s parts; a value that is not known is left out.
+
+    Args:
+        model: the fine-tuned model, unwrapped.
+        args, state: of the trainer.
+        splits: what it was trained and evaluated on.
+        results: split -> metrics of these very weights.
+        minutes: of training, None where they were not measured in one piece.
+    """
+    settings: dict[str, Any] = {"text encoder": _encoder(model.config.text_config)}
+    if model.config.type_config is not None:
+        settings["type encoder"] = _encoder(model.config.type_config)
+    settings |= {name: getattr(model.config, name) for name in _MODEL}
+    settings |= {name: getattr(args, name) for name in _TRAINING}
+    if args.max_steps <= 0:
+        del settings["max_steps"]
+    run: dict[str, Any] = {"hardware": hardware()}
+    if minutes is not None:
+        run["minutes of training"] = f"{minutes:.1f}"
+    if state.global_step:
+        run["epochs run"] = f"{state.epoch:.2f}".rstrip("0").rstrip(".")
+        run["optimizer steps"] = state.global_step
+    if state.best_global_step and args.load_best_model_at_end:
+        run["checkpoint kept"] = (
+            f"step {state.best_global_step}, the best {args.metric_for_best_model} of its evaluations"
+        )
+    return {
+        "weights": fingerprint(model),
+        "base_model": base_models(model),
+        "data": {name: SplitReport.of(name, dataset).to_dict() for name, dataset in splits.items()},
+        "results": {split: metrics.to_dict() for split, metrics in results.items()},
+        "hyper_parameters": {name: _plain(value) for name, value in settings.items()},
+        "training": run,
+        "versions": versions(),
+    }
+
+
+def _encoder(config: Any) -> str:
+    return f"{config.model_type}, {config.num_hidden_layers} layers, {config.hidden_size} wide"
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)  # of an enum

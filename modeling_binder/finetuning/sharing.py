@@ -1,0 +1,192 @@
+"""The part of the trainer that writes model cards and pushes to the Hub."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import HubStrategy
+from transformers.utils import PushInProgress
+
+from ..hub import check_access, prepare_model, push_model_folder, write_card
+
+
+class SharingTrainer(Trainer):
+    """A `Trainer` whose repositories on the Hub are complete, safe and made in one commit; see `hub`.
+
+    Args:
+        card: what only a person can tell of the model: `language`, `license`, `base_model`, `dataset`, `examples`,
+            `tags`.
+        kwargs: passed to `Trainer`.
+
+    Raises:
+        ValueError: the strategy for the Hub would upload optimizer states.
+    """
+
+    push_in_progress: PushInProgress | None
+
+    def __init__(self, *, args: TrainingArguments, card: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        if args.push_to_hub and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"hub_strategy={args.hub_strategy.value!r} would upload optimizer states, which are pickles: pick "
+                "hub_strategy='end' or 'every_save'."
+            )
+        self.card = {key: value for key, value in (card or {}).items() if value}
+        self.tags: list[str] = list(self.card.pop("tags", ()))
+        super().__init__(args=args, **kwargs)
+
+    def facts(self) -> dict[str, Any]:
+        """What the model card tells of this run and of the weights as they are now."""
+        raise NotImplementedError
+
+    def score_for_card(self) -> None:
+        """Score these weights if nothing was scored yet, so that the card has results."""
+        raise NotImplementedError
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Find out before the training whether its result may be pushed; the repository is made by the push."""
+        if not self.is_world_process_zero():
+            return
+        self.hub_model_id = self._check_access(token)
+        self.push_in_progress = None
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, the tokenizer and, when it is you who calls, the model card."""
+        super().save_model(output_dir, _internal_call=True)
+        if not _internal_call:
+            self.create_model_card(output_dir=output_dir)
+            if self.args.push_to_hub:
+                self.push_to_hub(commit_message="Model save")
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset_tags: str | None = None,
+        dataset: str | None = None,
+        examples: list[str] | None = None,
+        output_dir: str | None = None,
+    ) -> None:
+        """Write README.md, and model_card.json from which it can be made again, into the output folder.
+
+        Args:
+            language, license: codes as the Hub knows them.
+            tags: further tags.
+            model_name: "user/name", as the card's code names the model.
+            finetuned_from: id of the encoder on the Hub.
+            dataset, dataset_tags: name of the corpus, and its id on the Hub.
+            examples: texts that the card shows the model on.
+            output_dir: defaults to the trainer's.
+        """
+        told: dict[str, Any] = {
+            "language": language,
+            "license": license,
+            "base_model": finetuned_from,
+            "examples": examples,
+            "dataset": {"name": dataset, "id": dataset_tags} if dataset or dataset_tags else None,
+            "tags": [tags] if isinstance(tags, str) else tags,
+        }
+        self.tags = told.pop("tags") or self.tags
+        self.card |= {key: value for key, value in told.items() if value}
+        if not self.is_world_process_zero():
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = model_name or self.hub_model_id or self.args.hub_model_id or f"your-name/{folder.absolute().name}"
+        model = self.accelerator.unwrap_model(self.model)
+        write_card(model, self.processing_class, folder, name, self.facts(), self.tags)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        **card: Any,
+    ) -> Any:
+        """Push the model with tokenizer, code, card and handler, as one commit.
+
+        The repository is `args.hub_model_id`, or named as the output folder. Without any score of these weights, the
+        development set is scored first, so that the card has results.
+
+        Args:
+            commit_message, revision, private, create_pr: see `hub.push_model`.
+            blocking: false to push in the background; returns a Future then.
+            token: defaults to `args.hub_token`, HF_TOKEN or `hf auth login`.
+            card: as for `create_model_card`.
+
+        Raises:
+            PushError: nothing was changed on the Hub; the message says what to do.
+        """
+        self.score_for_card()
+        if self.is_world_process_zero():
+            self.hub_model_id = self._check_access(token, write=not create_pr)
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self.save_model(_internal_call=True)
+        self.create_model_card(**card)
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        folder = self._prepared()
+        return self._commit(folder, commit_message, blocking, token, revision, private, create_pr)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Called by `Trainer` after each save: push the model as it is now, in the background."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        jobs = [] if self.push_in_progress is None or self.push_in_progress.is_done() else self.push_in_progress.jobs
+        if jobs and not self.args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        job = self._commit(self._prepared(), f"Training in progress, step {self.state.global_step}", blocking=False)
+        self.push_in_progress = PushInProgress([*jobs, job])
+
+    def _check_access(self, token: str | None, write: bool = True) -> str:
+        name = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
+        return check_access(name, token or self.args.hub_token, write)
+
+    def _prepared(self) -> tempfile.TemporaryDirectory[str]:
+        """A copy of what is to be pushed, so that training can go on."""
+        folder = tempfile.TemporaryDirectory()
+        prepare_model(
+            self.accelerator.unwrap_model(self.model),
+            folder.name,
+            self.hub_model_id,
+            tokenizer=self.processing_class,
+            facts=self.facts(),
+            tags=self.tags,
+        )
+        return folder
+
+    def _commit(
+        self,
+        folder: tempfile.TemporaryDirectory[str],
+        commit_message: str | None,
+        blocking: bool,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+    ) -> Any:
+        api = HfApi(token=token or self.args.hub_token)
+
+        def commit() -> Any:
+            with folder:
+                return push_model_folder(
+                    folder.name,
+                    self.hub_model_id,
+                    api=api,
+                    private=self.args.hub_private_repo if private is None else private,
+                    revision=revision or self.args.hub_revision,
+                    create_pr=create_pr,
+                    commit_message=commit_message or "End of training",
+                )
+
+        return commit() if blocking else api.run_as_future(commit)

@@ -1,0 +1,49 @@
+"""Code in a process of its own, with the package or without."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(code, *, package, cache, offline=False, **variables):
+    """Run code in a fresh process and return the JSON of its last line.
+
+    Without the package, `import modeling_binder` fails there, however it is installed.
+
+    Args:
+        code: indented as you like.
+        package: whether it may import the package.
+        cache: folder for what is downloaded, and where the process runs.
+        offline: without any network.
+        variables: of the environment; None removes one.
+    """
+    guard = "" if package else "import sys; sys.modules['modeling_binder'] = sys.modules['hub_cards'] = None\n"
+    environment = {
+        **os.environ,
+        "HF_HOME": str(cache),
+        "PYTHONWARNINGS": "error::UserWarning:transformers_modules",
+        "PYTHONPATH": str(ROOT) if package else "",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    if offline:
+        environment["HF_HUB_OFFLINE"] = "1"
+    for name, value in variables.items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    done = subprocess.run(
+        [sys.executable, "-c", guard + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cache,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,0 +1,335 @@
+"""What a push leaves on the Hub, and what it leaves when it fails; over HTTP, to a Hub on this machine."""
+
+import hashlib
+import json
+import logging
+import threading
+
+import pytest
+import yaml
+from huggingface_hub import HfApi
+from transformers import AutoModel, TrainingArguments
+
+from modeling_binder import BinderNerPipeline
+from modeling_binder.finetuning import BinderTrainer
+from modeling_binder.hub import FACTS, PushError, check_access, fingerprint
+from tests.conftest import build_model, build_tokenizer
+from tests.finetuning.test_trainer import corpus, small_model
+from training.finetune import main as finetune
+
+CODE = {
+    "configuration_binder.py",
+    "decoding_binder.py",
+    "losses_binder.py",
+    "modeling_binder.py",
+    "pipeline_binder.py",
+    "processing_binder.py",
+    "scoring_binder.py",
+}
+CONTRACT = CODE | {
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "README.md",
+    "handler.py",
+    FACTS,
+}
+
+
+def metadata(hub, repo_id, **where):
+    return yaml.safe_load(hub.files(repo_id, **where)["README.md"].decode().split("---")[1])
+
+
+def a_trainer(tokenizer, folder, **arguments):
+    settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_steps": 2, **arguments}
+    return BinderTrainer(
+        small_model(),
+        TrainingArguments(str(folder), **settings),
+        corpus(2),
+        corpus(1),
+        processing_class=tokenizer,
+        card={"language": "en", "license": "apache-2.0", "dataset": {"name": "Our tiny corpus"}},
+    )
+
+
+def push_by(way, model, tokenizer, recipe, tmp_path):
+    if way == "model":
+        return model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    if way == "a loaded model":
+        model.save_pretrained(tmp_path / "saved")
+        tokenizer.save_pretrained(tmp_path / "saved")
+        return AutoModel.from_pretrained(tmp_path / "saved").push_to_hub("alice/tiny")
+    if way == "pipe":
+        return BinderNerPipeline(model=model, tokenizer=tokenizer).push_to_hub("alice/tiny")
+    if way == "trainer":
+        trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+        trainer.train()
+        return trainer.push_to_hub()
+    return finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
+
+
+@pytest.mark.parametrize("way", ["model", "a loaded model", "pipe", "trainer", "training.finetune"])
+def test_every_way_leaves_the_same_state_in_one_commit(way, hub, model, tokenizer, recipe, tmp_path):
+    push_by(way, model, tokenizer, recipe, tmp_path)
+    files = hub.files("alice/tiny")
+    assert set(files) == CONTRACT | {".gitattributes"}
+    assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the initial commit and ours"
+    config = json.loads(files["config.json"])
+    assert config["auto_map"]["AutoModel"] == "modeling_binder.BinderModel"
+    assert config["custom_pipelines"]["binder-ner"]["impl"] == "pipeline_binder.BinderNerPipeline"
+    for name, content in files.items():
+        assert str(tmp_path).encode() not in content, name
+        assert b"hf_alice" not in content, name
+    assert "model-index" in metadata(hub, "alice/tiny") or way not in ("trainer", "training.finetune")
+
+
+def test_what_stands_beside_the_checkpoint_stays_there(hub, recipe, tmp_path):
+    """training_args.bin, optimizer states and earlier checkpoints are pickles of this machine."""
+    finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
+    here = {path.name for path in (tmp_path / "run").rglob("*")}
+    assert {"training_args.bin", "optimizer.pt", "settings.json"} <= here
+    assert set(hub.files("alice/tiny")) == CONTRACT | {".gitattributes"}
+    assert "hub" not in (tmp_path / "run" / "settings.json").read_text()
+
+
+def test_private(hub, model, tokenizer, monkeypatch):
+    model.push_to_hub("alice/secret", tokenizer=tokenizer, private=True)
+    assert hub.repos["model", "alice/secret"].private
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    with pytest.raises(PushError, match="bob may not write to alice/secret"):
+        model.push_to_hub("alice/secret", tokenizer=tokenizer)
+
+
+def test_a_bare_name_goes_into_ones_own_namespace(hub, model, tokenizer):
+    commit = model.push_to_hub("tiny", tokenizer=tokenizer, commit_message="First", commit_description="Of many")
+    assert commit.commit_url.startswith(f"{hub.url}/alice/tiny/commit/")
+    assert next(hub.repos["model", "alice/tiny"].history()).title == "First"
+    model.push_to_hub("lab/tiny", tokenizer=tokenizer)
+    assert ("model", "lab/tiny") in hub.repos
+
+
+def test_a_branch(hub, model, tokenizer):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    main = hub.repos["model", "alice/tiny"].refs["main"]
+    for _ in range(2):  # made by the first, there for the second
+        build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
+    assert hub.repos["model", "alice/tiny"].refs["main"] == main
+    assert json.loads(hub.files("alice/tiny", ref="next")["config.json"])["projection_size"] == 8
+
+
+def test_a_pull_request_to_somebody_elses_repository(hub, model, tokenizer, monkeypatch):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    before = hub.files("alice/tiny")
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    commit = build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, create_pr=True)
+    assert commit.pr_url == f"{hub.url}/alice/tiny/discussions/1"
+    assert hub.files("alice/tiny") == before
+    assert json.loads(hub.files("alice/tiny", ref="refs/pr/1")["config.json"])["projection_size"] == 8
+
+
+def test_a_second_push_updates_and_leaves_what_is_not_ours(hub, model, tokenizer):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer, max_shard_size="100KB")
+    assert "model.safetensors.index.json" in hub.files("alice/tiny")
+    hub.commit("alice/tiny", {"notes/mine.txt": "keep", "model.safetensors.txt": "keep", "extra.safetensors": b"keep"})
+    build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
+    files = hub.files("alice/tiny")
+    kept = {"notes/mine.txt", "model.safetensors.txt", "extra.safetensors"}
+    # Shards of before would be loaded instead of, or mixed with, the new weights.
+    assert set(files) == CONTRACT | kept | {".gitattributes"}
+    assert json.loads(files["config.json"])["projection_size"] == 8
+
+
+def test_the_token_may_be_given(hub, model, tokenizer, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(PushError, match="hf auth login"):
+        model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer, token="hf_alice")
+    assert ("model", "alice/tiny") in hub.repos
+
+
+def test_a_model_without_a_tokenizer_says_so(hub, model):
+    with pytest.raises(ValueError, match=r"push_to_hub\(repo_id, tokenizer=tokenizer\)"):
+        model.push_to_hub("alice/tiny")
+    assert not hub.repos
+
+
+# ---- failures ----
+
+COMMIT = {"method": "POST", "path": "/commit/"}
+FAILURES = {  # name -> what fails, the token, the repository, what the error says
+    "no such token": ({}, "hf_wrong", "alice/tiny", "no valid token"),
+    "a token that only reads": ({}, "hf_reader", "alice/new", "role 'write'"),
+    "a token that only reads, repository there": ({}, "hf_reader", "alice/tiny", "role 'write'"),
+    "another's namespace": ({}, "hf_alice", "bob/tiny", r"Push to alice/tiny.*create_pr=True"),
+    "an unknown namespace": ({}, "hf_alice", "nobody/tiny", "its namespace is none of alice, lab"),
+    "down": ({"method": "POST", "path": "repos/create", "status": 503}, "hf_alice", "alice/new", "trouble"),
+    "a failing commit": ({**COMMIT, "status": 500}, "hf_alice", "alice/new", "trouble"),
+    "a failing commit, repository there": ({**COMMIT, "status": 500}, "hf_alice", "alice/tiny", "trouble"),
+    "too many requests": ({**COMMIT, "status": 429, "times": 99}, "hf_alice", "alice/new", "wait"),
+    "too large": ({"method": "POST", "path": "/preupload/", "status": 413}, "hf_alice", "alice/new", "max_shard_size"),
+    "an upload cut off": ({"method": "PUT", "path": "/_lfs/", "times": 99}, "hf_alice", "alice/new", "push again"),
+    "a commit cut off": ({**COMMIT, "times": 99}, "hf_alice", "alice/new", "connection to the Hub was lost"),
+    "others who keep committing": ({**COMMIT, "status": 412, "times": 99}, "hf_alice", "alice/tiny", "others"),
+    "a name taken meanwhile": ({**COMMIT, "status": 409}, "hf_alice", "alice/tiny", "name is taken"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_push_that_fails_changes_nothing(name, hub, model, tokenizer, tmp_path, monkeypatch):
+    failure, token, repo_id, message = FAILURES[name]
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between its attempts
+    build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
+    folder = tmp_path / "checkpoint"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    local = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    remote = hub.snapshot()
+    if failure:
+        hub.fail(**failure)
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(PushError, match=message):
+        AutoModel.from_pretrained(folder).push_to_hub(repo_id)
+    assert hub.snapshot() == remote
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} == local
+
+
+def test_a_branch_made_for_a_failed_push_is_removed(hub, model, tokenizer):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    remote = hub.snapshot()
+    hub.fail("POST", "/commit/", 500)
+    with pytest.raises(PushError, match="trouble"):
+        build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
+    assert hub.snapshot() == remote
+
+
+def test_a_commit_whose_answer_was_lost_is_not_thrown_away(hub, model, tokenizer):
+    hub.fail("POST", "/commit/", late=True)
+    with pytest.raises(PushError, match="connection"):
+        model.push_to_hub("alice/new", tokenizer=tokenizer)
+    assert set(hub.files("alice/new")) == CONTRACT | {".gitattributes"}
+
+
+def test_what_cannot_be_undone_is_said(hub, model, tokenizer):
+    hub.fail("POST", "/commit/", 500)
+    hub.fail("DELETE", "/repos/delete", 500, times=99)
+    with pytest.raises(PushError, match="could not be removed again: the empty repository"):
+        model.push_to_hub("alice/new", tokenizer=tokenizer)
+
+
+def test_access_is_checked_before_the_training(hub, recipe, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="alice may not write to bob/tiny"):
+        finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "bob/tiny"])
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="Repo id"):
+        check_access("alice/two/many")
+
+
+def test_a_training_whose_push_fails_keeps_its_checkpoint(hub, recipe, tmp_path):
+    hub.fail("POST", "/commit/", 500)
+    with pytest.raises(SystemExit, match="trouble"):
+        finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
+    assert not hub.repos
+    assert "model-index" in (tmp_path / "run" / "README.md").read_text()
+    AutoModel.from_pretrained(tmp_path / "run").push_to_hub("alice/tiny")
+    assert metadata(hub, "alice/tiny")["model-index"][0]["name"] == "alice/tiny"
+
+
+# ---- two at once ----
+
+
+def test_a_commit_in_between_is_built_upon(hub, model, tokenizer):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer)
+    others = iter([lambda: hub.commit("alice/tiny", {"theirs.txt": "first"})])
+    hub.before_commit = lambda: next(others, lambda: None)()
+    build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
+    files = hub.files("alice/tiny")
+    assert files["theirs.txt"] == b"first"
+    assert json.loads(files["config.json"])["projection_size"] == 8
+
+
+def test_two_pushes_race_and_neither_is_mixed_with_the_other(hub, tokenizer, caplog):
+    models = {8: build_model(projection_size=8), 24: build_model(projection_size=24)}
+    errors = []
+
+    def push(model):
+        try:
+            model.push_to_hub("alice/tiny", tokenizer=build_tokenizer(), max_shard_size="100KB")
+        except Exception as error:  # in a thread it would be lost
+            errors.append(error)
+
+    threads = [threading.Thread(target=push, args=(model,)) for model in models.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(list(hub.repos["model", "alice/tiny"].history())) == 3
+    size = json.loads(hub.files("alice/tiny")["config.json"])["projection_size"]
+    loaded = AutoModel.from_pretrained("alice/tiny")
+    assert fingerprint(loaded) == fingerprint(models[size])
+
+
+# ---- what the Trainer does by itself ----
+
+
+def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
+    """transformers' own switch: pushes while it trains and when it saves, each a whole and safe repository."""
+    trainer = a_trainer(
+        tokenizer,
+        tmp_path / "run",
+        push_to_hub=True,
+        hub_model_id="alice/tiny",
+        save_strategy="steps",
+        save_steps=1,
+        hub_always_push=True,
+    )
+    assert not hub.repos, "nothing is made before there is something to push"
+    trainer.train()
+    trainer.save_model()
+    titles = [commit.title for commit in hub.repos["model", "alice/tiny"].history()]
+    assert titles[0] == "Model save" and "Training in progress, step 1" in titles
+    for commit in hub.repos["model", "alice/tiny"].history():
+        assert commit.parent is None or set(commit.files) == CONTRACT | {".gitattributes"}
+
+
+@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+def test_optimizer_states_are_not_pushed(strategy, hub, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="hub_strategy='end' or 'every_save'"):
+        a_trainer(tokenizer, tmp_path / "run", push_to_hub=True, hub_model_id="alice/tiny", hub_strategy=strategy)
+
+
+def test_a_push_in_the_background(hub, tokenizer, tmp_path):
+    trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+    commit = trainer.push_to_hub(blocking=False, revision="draft", private=True, language="de").result()
+    assert commit.commit_url.startswith(f"{hub.url}/alice/tiny")
+    assert hub.repos["model", "alice/tiny"].private
+    assert metadata(hub, "alice/tiny", ref="draft")["language"] == "de"
+
+
+# ---- the card tells of these weights and no others ----
+
+
+def test_a_pushed_model_that_is_changed_tells_no_results(hub, tokenizer, tmp_path, caplog):
+    trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+    trainer.train()
+    trainer.push_to_hub()
+    assert "Training data" in hub.files("alice/tiny")["README.md"].decode()
+    loaded = AutoModel.from_pretrained("alice/tiny")
+    loaded.push_to_hub("alice/copy")
+    copy = metadata(hub, "alice/copy")
+    assert copy["model-index"][0]["results"] == metadata(hub, "alice/tiny")["model-index"][0]["results"]
+    loaded.start_head.scale.data += 1
+    with caplog.at_level(logging.WARNING):
+        loaded.push_to_hub("alice/changed")
+    changed = metadata(hub, "alice/changed")
+    assert "model-index" not in changed and changed["license"] == "apache-2.0"
+    assert "Training data" not in hub.files("alice/changed")["README.md"].decode()
+    assert "no results" in caplog.text
+
+
+def test_the_hub_understands_the_repository(hub, model, tokenizer):
+    model.push_to_hub("alice/tiny", tokenizer=tokenizer, tags=["biology"])
+    info = HfApi().model_info("alice/tiny")
+    assert info.pipeline_tag == "token-classification" and info.library_name == "binder-ner"
+    assert "biology" in info.tags
