@@ -137,7 +137,7 @@ def _result_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     nested = metrics.get("nested")
     if nested and (nested["gold"] or nested["predicted"]):
         rows.append(("nested mentions", nested))
-    rows += list(metrics["per_type"].items())
+    rows += [(label, score) for label, score in metrics["per_type"].items() if score["gold"] or score["predicted"]]
     return [
         [
             name,

@@ -85,7 +85,7 @@ def training_facts(
         "base_model": base_models(model),
         "data": {name: SplitReport.of(name, dataset).to_dict() for name, dataset in splits.items()},
         "results": {split: metrics.to_dict() for split, metrics in results.items()},
-        "hyper_parameters": {name: _plain(value) for name, value in settings.items()},
+        "hyper_parameters": {name: _plain(value) for name, value in settings.items() if value is not None},
         "training": run,
         "versions": versions(),
     }
