@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 FACTS = "model_card.json"
 # Weights of an earlier push that `from_pretrained` would prefer to, or mix with, the new ones
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+# What an author says of a checkpoint, and stays true when its weights change
+_SAID = ("language", "license", "base_model", "examples")
 _HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as huggingface_hub uses
 _ATTEMPTS = 5
 
@@ -194,13 +196,23 @@ def facts_of(model: Any) -> dict[str, Any]:
         path = None
     if not path:
         return {"base_model": base_models(model)}
-    facts: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    if facts.get("weights") != fingerprint(model):
-        logger.warning(
-            "the model's weights are not those that %s tells of: its card will name no results and no training.", path
-        )
-        facts = {key: facts[key] for key in ("language", "license", "base_model", "examples") if key in facts}
-    return facts
+    try:
+        facts: dict[str, Any] = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        said = {
+            key: facts[key] for key in ("language", "license", "base_model", "examples") if _is_text(facts.get(key))
+        }
+        if facts.get("weights") != fingerprint(model):
+            logger.warning("%s tells of other weights: the card will name no results and no training.", path)
+            return said
+        hub_cards.model_card("user/name", model.config, facts)  # whoever made the file, the card can be made of it
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("%s cannot be read and is left out of the card: %s", path, error)
+        return {}
+    return {**facts, **said}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def base_models(model: Any) -> list[str]:

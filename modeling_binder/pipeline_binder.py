@@ -106,7 +106,11 @@ class BinderNerPipeline(ChunkPipeline):
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Push model, tokenizer, code, card and handler, as one commit; see `BinderModel.push_to_hub`."""
-        return self.model.push_to_hub(repo_id, tokenizer=self.tokenizer, **options)
+        try:
+            from modeling_binder.hub import push_model
+        except ImportError:  # remote code without the package: transformers' own push, without card and handler
+            return super().push_to_hub(repo_id, **options)
+        return push_model(self.model, repo_id, tokenizer=self.tokenizer, **options)
 
     def _processor(self, max_length: int | None, stride: int | None) -> BinderProcessor:
         key = (max_length, stride)
