@@ -183,7 +183,29 @@ def fingerprint(model: Any) -> str:
 
 
 def facts_of(model: Any) -> dict[str, Any]:
-    """What is known of a checkpoint: model_card.json from where it was loaded, without what is of other weights."""
+    """What is known of a checkpoint, without what is of other weights.
+
+    From its trainer, or from the model_card.json beside the checkpoint it was loaded from.
+    """
+    source, facts = "its training", getattr(model, "card_facts", None)
+    if facts is None:
+        source, facts = _read_facts(model)
+    if not facts:
+        return {"base_model": base_models(model)}
+    said = {key: facts[key] for key in _SAID if _is_text(facts.get(key))}
+    if facts.get("weights") != fingerprint(model):
+        logger.warning("%s tells of other weights: the card will name no results and no training.", source)
+        return said
+    try:
+        hub_cards.model_card("user/name", model.config, facts)  # whoever made the file, a card can be made of it
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("%s cannot be read and is left out of the card: %s", source, error)
+        return said
+    return {**facts, **said}
+
+
+def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:
+    """Where a checkpoint's model_card.json lies and what it holds; nothing where there is none."""
     try:
         path = model.name_or_path and cached_file(
             model.name_or_path,
@@ -192,23 +214,12 @@ def facts_of(model: Any) -> dict[str, Any]:
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,
         )
+        return str(path), dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
     except OSError:  # trained in this process, or its folder is gone
-        path = None
-    if not path:
-        return {"base_model": base_models(model)}
-    try:
-        facts: dict[str, Any] = dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        said = {
-            key: facts[key] for key in ("language", "license", "base_model", "examples") if _is_text(facts.get(key))
-        }
-        if facts.get("weights") != fingerprint(model):
-            logger.warning("%s tells of other weights: the card will name no results and no training.", path)
-            return said
-        hub_cards.model_card("user/name", model.config, facts)  # whoever made the file, the card can be made of it
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return "", {}
+    except (ValueError, TypeError) as error:
         logger.warning("%s cannot be read and is left out of the card: %s", path, error)
-        return {}
-    return {**facts, **said}
+        return "", {}
 
 
 def _is_text(value: Any) -> bool:

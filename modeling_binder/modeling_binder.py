@@ -158,6 +158,8 @@ class BinderModel(BinderPreTrainedModel):
         text_encoder, type_encoder: encoders to use instead of freshly initialised ones (`from_encoders` passes them).
     """
 
+    card_facts: dict[str, Any] | None = None  # what the trainer of these weights knows of them, for the model card
+
     def __init__(
         self, config: BinderConfig, text_encoder: nn.Module | None = None, type_encoder: nn.Module | None = None
     ) -> None:

@@ -187,9 +187,10 @@ class BinderTrainer(SharingTrainer):
         if self.train_dataset is not None:
             splits = {"train": self.train_dataset, **splits}
         results = {name: metrics for name, (metrics, _) in self._scored.items()}
-        model = self.accelerator.unwrap_model(self.model)
+        model: Any = self.accelerator.unwrap_model(self.model)
         facts = training_facts(model, self.args, self.state, splits, results, self._minutes)
-        return {**facts, **self.card}
+        model.card_facts = {**facts, **self.card}
+        return model.card_facts
 
     def score_for_card(self) -> None:
         if not self._scored and isinstance(self.eval_dataset, WindowDataset):
@@ -209,6 +210,7 @@ class BinderTrainer(SharingTrainer):
         if self.last_metrics is None:
             raise RuntimeError("the evaluation loop did not run")
         self._scored[split] = (self.last_metrics, windows)
+        self.facts()  # so that model.push_to_hub() knows of it too
         return self.last_metrics
 
     def evaluation_loop(
