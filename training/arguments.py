@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +24,22 @@ class DataArguments:
     dev_file: str | None = field(default=None, metadata={"help": "development set, picks the best checkpoint"})
     test_file: str | None = field(default=None, metadata={"help": "test set, evaluated once at the end"})
     types: str | None = field(
-        default=None, metadata={"help": "JSON file name -> description (in a recipe, also the mapping itself)"}
+        default=None,
+        metadata={
+            "help": "JSON file name -> description (in a recipe, the mapping itself); instead of the corpus' own"
+        },
     )
 
     def load(self) -> Corpus:
         """Read the corpus; raises DataError or ValueError with what is wrong and what to do."""
         if self.corpus is not None:
-            return load_corpus(expand(self.corpus))
+            corpus = load_corpus(expand(self.corpus))
+            if self.types is None:
+                return corpus
+            types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
+            for split in ("train", "dev", "test"):
+                check_labels(getattr(corpus, split), types, f"{self.corpus}/{split}")
+            return replace(corpus, entity_types=types)
         if self.train_file is None or self.types is None:
             raise ValueError("name the data: --corpus FOLDER, or --train_file FILE and --types FILE.")
         types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
@@ -201,3 +210,9 @@ def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{path}: there is no setting {name!r}.{hint} See python -m training.finetune --help.")
     return recipe
+
+
+def recipe_types(name: str) -> dict[str, str]:
+    """The type descriptions of a benchmark: those of its recipe."""
+    recipe = yaml.safe_load((Path(__file__).parent / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return dict(recipe["types"])

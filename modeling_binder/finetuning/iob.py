@@ -13,7 +13,7 @@ _TAG = re.compile(r"(?:O|([BIESLU])(?:-(.+))?)")
 Row = tuple[int, str, str]  # line number, token, tag
 
 
-def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
+def read_iob(path: str | Path, label: str | None = None, context: str = "sentence") -> list[Document]:
     """Documents, one a sentence, from a file with a token in the first column and a tag in the last.
 
     Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-`, `###MEDLINE:` and comment rows
@@ -26,6 +26,8 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
     Args:
         path: the file.
         label: the type of bare B and I tags, in files with a single type.
+        context: "sentence", or "document" for one document from one `-DOCSTART-` or `###MEDLINE:` row to the next, its
+            sentences a line each.
 
     Raises:
         DataError: names the line of a row without a tag, of an unknown tag, of a bare tag without `label`.
@@ -33,6 +35,7 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
     path = Path(path)
     problems: list[str] = []
     sentences: list[list[Row]] = [[]]
+    openers: set[int] = set()  # sentences that open a document
     blank_tokens: list[int] = []
     lines = read_lines(path)
     width = next((len(_columns(line)) for line in lines if line.strip() and not line.startswith(("#", "-DOC"))), 0)
@@ -41,6 +44,8 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
         token, tag = columns[0].strip(), columns[-1].strip()
         if not line.strip() or token.startswith(("-DOCSTART-", "###MEDLINE:")):
             sentences.append([])
+            if line.strip():
+                openers.add(len(sentences) - 1)
         elif line.startswith("# ") and (len(columns) != width or not _TAG.fullmatch(tag)):
             continue  # a comment; a token "#" has as many columns as the other rows
         elif len(columns) < 2:
@@ -55,16 +60,27 @@ def read_iob(path: str | Path, label: str | None = None) -> list[Document]:
             problems.append(f"{path}:{number}: the tag {tag!r} has a blank token; expected a token and a tag.")
     if problems:
         raise DataError.of(problems)
-    rows = [sentence for sentence in sentences if sentence]
+    numbered = [(index, sentence) for index, sentence in enumerate(sentences) if sentence]
+    rows = [sentence for _, sentence in numbered]
     if not rows:
         raise DataError(f"{path}: there is no token in this file.")
     if blank_tokens:
         logger.warning("%s:%d: left out %d rows whose token is blank.", path, blank_tokens[0], len(blank_tokens))
     _tell_scheme(path, rows)
-    return [
+    documents = [
         _document([token for _, token, _ in sentence], [tag for *_, tag in sentence], f"{path.stem}-{index}", label)
         for index, sentence in enumerate(rows, 1)
     ]
+    if context == "sentence":
+        return documents
+    stories: list[list[Document]] = []
+    before = -1
+    for (index, _), document in zip(numbered, documents, strict=True):
+        if not stories or any(opener in openers for opener in range(before + 1, index + 1)):
+            stories.append([])
+        stories[-1].append(document)
+        before = index
+    return [_joined(story, f"{path.stem}-{number}") for number, story in enumerate(stories, 1)]
 
 
 def documents_from_words(
@@ -123,6 +139,18 @@ def _document(tokens: list[str], tags: list[str], identifier: str, label: str | 
         position += len(token) + 1
     mentions = tuple(Mention(words[first][0], words[last][1], kind) for first, last, kind in _chunks(tags, label))
     return Document(identifier, " ".join(tokens), mentions, tuple(words))
+
+
+def _joined(sentences: Sequence[Document], identifier: str) -> Document:
+    """One document of several sentences, a line each."""
+    mentions: list[Mention] = []
+    words: list[tuple[int, int]] = []
+    position = 0
+    for sentence in sentences:
+        mentions += [Mention(m.start + position, m.end + position, m.label) for m in sentence.entities]
+        words += [(start + position, end + position) for start, end in sentence.words or ()]
+        position += len(sentence.text) + 1
+    return Document(identifier, "\n".join(sentence.text for sentence in sentences), tuple(mentions), tuple(words))
 
 
 def _chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:

@@ -1,0 +1,206 @@
+"""The ten benchmarks of the paper: which files of a distribution are which split, and what they should hold."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeling_binder.finetuning import DataError, Document, read_iob
+from training.corpora import ace, genia_xml
+from training.corpora.brat import read_brat
+from training.corpora.pubtator import read_pubtator
+from training.corpora.token_spans import read_token_spans
+
+Splits = dict[str, list[Document]]
+_IOB = {"train": ("train",), "dev": ("devel", "dev", "valid"), "test": ("test",)}
+_SUFFIXES = (".tsv", ".txt", ".iob", ".iob2", ".conll", ".bio")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form in which a benchmark is distributed.
+
+    Args:
+        name: for people.
+        files: patterns of files that must be there for this form to be recognised.
+        read: the folder -> the splits.
+        mentions: split -> type -> how many mentions the literature (or the data's own README) counts; "" for all types
+            together.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    read: Callable[[Path, "Options"], Splits]
+    mentions: Mapping[str, Mapping[str, int]]
+
+    def fits(self, folder: Path) -> bool:
+        """Whether all files of this form are in the folder."""
+        return all(next(folder.glob(pattern), None) is not None for pattern in self.files)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be asked for of a benchmark.
+
+    Args:
+        context: of CoNLL 2003: one document a sentence, or one a news story.
+        span: of ACE: the full extent of a mention, or its head.
+        splits: of ACE: folder with train.txt, dev.txt and test.txt, ids of documents a line.
+    """
+
+    context: str = "sentence"
+    span: str = "extent"
+    splits: Path | None = None
+
+
+def _one(folder: Path, names: Sequence[str], suffixes: Sequence[str] = _SUFFIXES) -> Path:
+    for name in names:
+        for suffix in suffixes:
+            if (folder / f"{name}{suffix}").exists():
+                return folder / f"{name}{suffix}"
+    raise DataError(f"{folder}: there is no {' or '.join(names)} with {', '.join(suffixes)}.")
+
+
+def _iob(label: str | None = None) -> Callable[[Path, Options], Splits]:
+    def read(folder: Path, options: Options) -> Splits:
+        return {split: read_iob(_one(folder, names), label) for split, names in _IOB.items()}
+
+    return read
+
+
+def _conll2003(folder: Path, options: Options) -> Splits:
+    files = {"train": "eng.train", "dev": "eng.testa", "test": "eng.testb"}
+    return {split: read_iob(folder / name, context=options.context) for split, name in files.items()}
+
+
+def _ncbi_pubtator(folder: Path, options: Options) -> Splits:
+    types = dict.fromkeys(("SpecificDisease", "DiseaseClass", "CompositeMention", "Modifier"), "Disease")
+    names = {"train": "train", "dev": "develop", "test": "test"}
+    return {split: read_pubtator(folder / f"NCBI{name}set_corpus.txt", types) for split, name in names.items()}
+
+
+def _bc5_pubtator(*labels: str) -> Callable[[Path, Options], Splits]:
+    def read(folder: Path, options: Options) -> Splits:
+        names = {"train": "Training", "dev": "Development", "test": "Test"}
+        types = {label: label for label in labels}
+        splits = {s: read_pubtator(folder / f"CDR_{name}Set.PubTator.txt", types) for s, name in names.items()}
+        # Some copies of the training set hold the development set too.
+        held_out = {document.id for document in splits["dev"]}
+        return {**splits, "train": [document for document in splits["train"] if document.id not in held_out]}
+
+    return read
+
+
+def _jnlpba(folder: Path, options: Options) -> Splits:
+    source = folder / "standoff.tar.gz" if (folder / "standoff.tar.gz").exists() else folder
+    documents = read_brat(source)
+    held_out = set((folder / "dev_ids.txt").read_text(encoding="utf-8").split())
+    splits: Splits = {"train": [], "dev": [], "test": []}
+    for path, document in documents.items():
+        kind = path.split("/")[-2]
+        if kind not in ("train", "test"):
+            raise DataError(f"{source}: {path} lies neither in train nor in test.")
+        splits["dev" if kind == "train" and document.id in held_out else kind].append(document)
+    return splits
+
+
+def _genia_xml(folder: Path, options: Options) -> Splits:
+    # The split of the literature: by sentences in the order of the corpus, 81, 9 and 10 per cent.
+    sentences = genia_xml.read_genia_xml(next(folder.glob("GENIAcorpus3.0*.xml")))
+    first, second = math.ceil(0.81 * len(sentences)), math.ceil(0.9 * len(sentences))
+    return {"train": sentences[:first], "dev": sentences[first:second], "test": sentences[second:]}
+
+
+def _genia_json(folder: Path, options: Options) -> Splits:
+    return {split: read_token_spans(_one(folder, names, (".jsonl", ".json"))) for split, names in _IOB.items()}
+
+
+def _ace(folder: Path, options: Options) -> Splits:
+    documents = ace.read_ace(folder, "head" if options.span == "head" else "extent")
+    lists = options.splits or folder
+    splits: Splits = {}
+    for split in _IOB:
+        path = lists / f"{split}.txt"
+        if not path.exists():
+            raise DataError(f"{path}: ACE is split by lists of document ids; name their folder with --splits.")
+        ids = [Path(line.strip()).name for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        missing = [identifier for identifier in ids if identifier not in documents]
+        if missing:
+            raise DataError(f"{path}: {len(missing)} of its documents are not in {folder}, for example {missing[0]}.")
+        splits[split] = [documents[identifier] for identifier in ids]
+    return splits
+
+
+_BC5 = {"train": (5203, 4182), "dev": (5347, 4244), "test": (5385, 4424)}
+_TSV = ("train.*", "de*v*.*", "test.*")
+
+
+def _bc5(iob_dev_disease: int, *labels: str) -> Mapping[str, Mapping[str, int]]:
+    counts = {split: dict(zip(("Chemical", "Disease"), numbers, strict=True)) for split, numbers in _BC5.items()}
+    counts["dev"]["Disease"] = iob_dev_disease
+    return {split: {label: numbers[label] for label in labels} for split, numbers in counts.items()}
+
+
+def _totals(train: int, dev: int, test: int, label: str = "") -> Mapping[str, Mapping[str, int]]:
+    return {"train": {label: train}, "dev": {label: dev}, "test": {label: test}}
+
+
+_CDR = ("CDR_TrainingSet.PubTator.txt", "CDR_DevelopmentSet.PubTator.txt", "CDR_TestSet.PubTator.txt")
+_APF = {"ace2004": ("**/*_[Aa][Pp][Ff].[Xx][Mm][Ll]",), "ace2005": ("**/*.apf.xml",)}
+
+BENCHMARKS: dict[str, tuple[Format, ...]] = {
+    "conll2003": (
+        Format(
+            "columns, IOB1",
+            ("eng.train", "eng.testa", "eng.testb"),
+            _conll2003,
+            {
+                "train": {"LOC": 7140, "MISC": 3438, "ORG": 6321, "PER": 6600},
+                "dev": {"LOC": 1837, "MISC": 922, "ORG": 1341, "PER": 1842},
+                "test": {"LOC": 1668, "MISC": 702, "ORG": 1661, "PER": 1617},
+            },
+        ),
+    ),
+    "ace2004": (Format("apf.xml and sgm", _APF["ace2004"], _ace, {}),),
+    "ace2005": (Format("apf.xml and sgm", _APF["ace2005"], _ace, {}),),
+    "genia": (
+        Format("GENIAcorpus3.02 XML", ("GENIAcorpus3.0*.xml",), _genia_xml, {}),
+        Format(
+            "JSON lines of tokens", ("train.json*", "dev.json*", "test.json*"), _genia_json, _totals(44918, 5365, 5506)
+        ),
+    ),
+    "bc5cdr": (
+        Format("PubTator", _CDR, _bc5_pubtator("Chemical", "Disease"), _bc5(4244, "Chemical", "Disease")),
+        Format("columns, IOB2", _TSV, _iob(), _bc5(4246, "Chemical", "Disease")),
+    ),
+    "bc5-chem": (
+        Format("PubTator", _CDR, _bc5_pubtator("Chemical"), _bc5(4244, "Chemical")),
+        Format("columns, IOB2", _TSV, _iob("Chemical"), _bc5(4246, "Chemical")),
+    ),
+    "bc5-disease": (
+        Format("PubTator", _CDR, _bc5_pubtator("Disease"), _bc5(4244, "Disease")),
+        Format("columns, IOB2", _TSV, _iob("Disease"), _bc5(4246, "Disease")),
+    ),
+    "ncbi": (
+        Format("PubTator", ("NCBItrainset_corpus.txt",), _ncbi_pubtator, _totals(5145, 787, 960, "Disease")),
+        Format("columns, IOB2", _TSV, _iob("Disease"), _totals(5134, 787, 960, "Disease")),
+    ),
+    "jnlpba": (Format("standoff", ("dev_ids.txt",), _jnlpba, _totals(46750, 4551, 8662)),),
+    "bc2gm": (Format("columns, IOB2", _TSV, _iob("GENE"), _totals(15197, 3061, 6325)),),
+}
+
+
+def read_benchmark(name: str, folder: str | Path, options: Options = Options()) -> tuple[Format, Splits]:
+    """The splits of a benchmark, in whichever of its forms the folder holds.
+
+    Raises:
+        DataError: there is no such folder, or it holds none of the forms; or a file is broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder.")
+    form = next((form for form in BENCHMARKS[name] if form.fits(folder)), None)
+    if form is None:
+        expected = "; or ".join(f"{form.name}: {', '.join(form.files)}" for form in BENCHMARKS[name])
+        raise DataError(f"{folder}: this is no distribution of {name} that is known. Expected {expected}.")
+    return form, form.read(folder, options)

@@ -1,0 +1,65 @@
+"""GENIAcorpus3.02 in its original XML: nested terms, collapsed to the five types of the literature."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from modeling_binder.finetuning import DataError, Document, Mention
+
+TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
+
+
+def read_genia_xml(path: str | Path) -> list[Document]:
+    """Documents of GENIAcorpus3.02.xml, one a sentence, in the order of the corpus.
+
+    A term `<cons sem="G#DNA_domain_or_region">` is of the type its class begins with; other classes, and coordinated
+    terms whose parts are of different types, are left out (their inner terms are kept). Blanks around a sentence are
+    taken off.
+
+    Raises:
+        DataError: the file is no XML, or has no sentence.
+    """
+    path = Path(path)
+    documents: list[Document] = []
+    try:
+        for _, article in ElementTree.iterparse(path):
+            if article.tag != "article":
+                continue
+            identifier = (article.findtext(".//bibliomisc") or f"article-{len(documents)}").strip()
+            for number, sentence in enumerate(article.iter("sentence"), 1):
+                documents.append(_sentence(sentence, f"{identifier}-{number}"))
+            article.clear()
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not valid XML ({error}).") from None
+    if not documents:
+        raise DataError(f"{path}: there is no <article> with a <sentence> in it.")
+    return documents
+
+
+def _sentence(element: ElementTree.Element, identifier: str) -> Document:
+    parts: list[str] = []
+    mentions: list[Mention] = []
+
+    def walk(node: ElementTree.Element) -> None:
+        start = sum(map(len, parts))
+        parts.append(node.text or "")
+        for child in node:
+            walk(child)
+            parts.append(child.tail or "")
+        label = _type(node.get("sem")) if node.tag == "cons" else None
+        covered = "".join(parts)[start:]
+        if label is not None and covered.strip():
+            begin = start + len(covered) - len(covered.lstrip())
+            mentions.append(Mention(begin, start + len(covered.rstrip()), label))
+
+    walk(element)
+    text = "".join(parts)
+    before = len(text) - len(text.lstrip())
+    shifted = sorted({Mention(m.start - before, m.end - before, m.label) for m in mentions})
+    return Document(identifier, text.strip(), tuple(shifted))
+
+
+def _type(classes: str | None) -> str | None:
+    """The type of a class such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)"."""
+    names = [name.removeprefix("G#") for name in (classes or "").strip("()").split() if name.startswith("G#")]
+    found = {next((kind for kind in TYPES if name == kind or name.startswith(f"{kind}_")), None) for name in names}
+    return found.pop() if len(found) == 1 else None
