@@ -137,7 +137,7 @@ def _document(tokens: list[str], tags: list[str], identifier: str, label: str | 
     for token in tokens:
         words.append((position, position + len(token)))
         position += len(token) + 1
-    mentions = tuple(Mention(words[first][0], words[last][1], kind) for first, last, kind in _chunks(tags, label))
+    mentions = tuple(Mention(words[first][0], words[last][1], kind) for first, last, kind in chunks(tags, label))
     return Document(identifier, " ".join(tokens), mentions, tuple(words))
 
 
@@ -153,7 +153,7 @@ def _joined(sentences: Sequence[Document], identifier: str) -> Document:
     return Document(identifier, "\n".join(sentence.text for sentence in sentences), tuple(mentions), tuple(words))
 
 
-def _chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
+def chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
     """First word, last word and type of each mention, by conlleval's rules for every scheme."""
     begin: int | None = None
     kind = ""

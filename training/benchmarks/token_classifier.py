@@ -1,0 +1,165 @@
+"""The plain token classifier of transformers on the same encoder, data and budget: what a flat BINDER has to beat.
+
+    python -m training.benchmarks.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
+
+Takes the recipes of `training.finetune`; of the settings of a model it needs only the encoder, max_length and stride.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    Trainer,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from modeling_binder.finetuning import DataError, Document, SpanMetrics, WindowDataset, compute_span_metrics
+from modeling_binder.finetuning.data import Corpus, write_json
+from modeling_binder.finetuning.iob import chunks
+from modeling_binder.finetuning.windows import LengthGroupedSampler
+from modeling_binder.processing_binder import BinderProcessor
+from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
+from training.encoders import resolve_encoder
+
+IGNORED = -100
+
+
+class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Windows with an IOB2 tag on the first token of each word.
+
+    Args:
+        windows: the windows of a corpus, as BINDER reads it. A mention that overlaps an earlier one of its window is
+            left out: a tag has no room for both.
+    """
+
+    def __init__(self, windows: WindowDataset) -> None:
+        self.windows = windows
+        self.tags = ["O", *(f"{prefix}-{label}" for label in windows.entity_types for prefix in "BI")]
+        self.items = [self._item(index) for index in range(len(windows))]
+
+    def _item(self, index: int) -> dict[str, Any]:
+        window = self.windows.windows[index]
+        labels = [0 if start >= 0 else IGNORED for start in window.starts]
+        for kind, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
+            covered = [token for token in range(first, last + 1) if labels[token] != IGNORED]
+            if all(labels[token] == 0 for token in covered):
+                for token in covered:
+                    labels[token] = 2 * kind + (1 if token == first else 2)
+        return {"input_ids": window.input_ids, "labels": labels}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+    def mentions(self, predictions: Sequence[Sequence[int]]) -> list[list[tuple[int, int, str]]]:
+        """Mentions of each document from a tag id for every token of every window."""
+        words: list[dict[int, tuple[int, str]]] = [{} for _ in self.windows.documents]  # start -> end, tag
+        for index, tags in enumerate(predictions):
+            window = self.windows.windows[index]
+            document = words[self.windows.document_index[index]]
+            end = -1
+            for token in reversed(range(len(window.starts))):
+                end = window.ends[token] if window.ends[token] >= 0 else end
+                if window.starts[token] >= 0 and window.owned[0] < 2 * token <= window.owned[1]:
+                    document[window.starts[token]] = (end, self.tags[tags[token]])
+        found = []
+        for document in words:
+            spans = [(start, end, tag) for start, (end, tag) in sorted(document.items())]
+            rows = chunks([tag for *_, tag in spans], None)
+            found.append([(spans[first][0], spans[last][1], label) for first, last, label in rows])
+        return found
+
+
+class TokenTrainer(Trainer):
+    """Batches as BINDER's trainer makes them; evaluates in the order of the data."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        lengths = self.train_dataset.windows.lengths
+        return LengthGroupedSampler(lengths, step, self.args.seed, lambda: self.state.epoch or 0)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
+
+def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
+    """Span metrics of the trainer's model on a split."""
+    trainer.compute_metrics = None  # it knows the development set alone
+    predicted = trainer.predict(data).predictions.argmax(-1).tolist()
+    gold = [document.entities for document in data.windows.documents]
+    return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)
+
+
+def train(corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrainingArguments) -> dict[str, Any]:
+    """Fine-tune and evaluate a token classifier; what was measured is written to `output_dir/results.json` too."""
+    output = Path(str(arguments.output_dir))
+    set_seed(arguments.seed)
+    encoder = resolve_encoder(model_arguments.encoder)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    processor = BinderProcessor(tokenizer, model_arguments.max_length, model_arguments.stride)
+
+    def tagged(documents: Sequence[Document], name: str) -> TaggedWindows:
+        return TaggedWindows(WindowDataset(documents, processor, corpus.entity_types, 2**16, f"Tokenising {name}"))
+
+    data = {name: tagged(getattr(corpus, name), name) for name in ("train", "dev", "test")}
+    tags = data["train"].tags
+    model = AutoModelForTokenClassification.from_pretrained(
+        encoder,
+        num_labels=len(tags),
+        id2label=dict(enumerate(tags)),
+        label2id={tag: index for index, tag in enumerate(tags)},
+    )
+    arguments.dataloader_pin_memory = arguments.device.type != "cpu"
+
+    def metrics(prediction: Any) -> dict[str, float]:
+        # Trainer evaluates the development set alone.
+        found = data["dev"].mentions(prediction.predictions.argmax(-1).tolist())
+        gold = [document.entities for document in data["dev"].windows.documents]
+        return {"f1": compute_span_metrics(gold, found, data["dev"].windows.entity_types).micro.f1}
+
+    trainer = TokenTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data["train"],
+        eval_dataset=data["dev"],
+        processing_class=tokenizer,
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        compute_metrics=metrics,
+    )
+    began = time.monotonic()
+    checkpoint = get_last_checkpoint(str(output)) if output.is_dir() and not arguments.restart else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+    minutes = (time.monotonic() - began) / 60
+    trainer.save_model()
+    results: dict[str, Any] = {"metrics": {}, "minutes": round(minutes, 1), "seed": arguments.seed}
+    for name in ("dev", "test"):
+        measured = score(trainer, data[name])
+        results["metrics"][name] = measured.to_dict()
+        print(f"\n{name}\n{measured.table()}", flush=True)
+    write_json(output / "results.json", results)
+    return results
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        recipe = parse_recipe(argv)
+        return train(recipe.data.load(), recipe.model, recipe.training)
+    except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError, json.JSONDecodeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
