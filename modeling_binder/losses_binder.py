@@ -17,6 +17,7 @@ from torch import Tensor
 from .scoring_binder import shifted
 
 IGNORED = -100  # pads `labels`, as everywhere in transformers
+UNDECIDED = -1  # the type of a span that is neither a mention nor a negative, of any type (distant labels)
 
 
 class BinderLosses(NamedTuple):
@@ -74,7 +75,8 @@ def binder_losses(
         span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
-            than W has no span score: it trains no head, and its ends are no negatives either.
+            than W has no span score: it trains no head, and its ends are no negatives either. A row of type -1 is
+            a span of which nothing is known: it is left out everywhere.
         num_mentions, num_windows: divide by these instead of the counts of this batch. With gradient accumulation or
             several processes they are the counts of the whole optimizer step, so that the split does not change
             the gradient.
@@ -83,7 +85,9 @@ def binder_losses(
         The six terms: mention losses averaged over mentions, threshold losses over windows x types.
     """
     num_types, width = span_scores.shape[1], span_scores.shape[-1]
-    window, row = (labels[..., 0] != IGNORED).nonzero(as_tuple=True)
+    open_window, row = (labels[..., 0] == UNDECIDED).nonzero(as_tuple=True)
+    _, open_first, open_last = labels[open_window, row].unbind(-1)
+    window, row = (labels[..., 0] >= 0).nonzero(as_tuple=True)
     kind, first, last = labels[window, row].unbind(-1)  # [M_total] each
     scored = last - first < width
 
@@ -95,6 +99,10 @@ def binder_losses(
     gold_end[window, kind, last] = True
     window, kind, first, last = (x[scored] for x in (window, kind, first, last))
     gold_span[window, kind, first, last - first] = True
+    gold_start[open_window, :, open_first] = True
+    gold_end[open_window, :, open_last] = True
+    narrow = open_last - open_first < width
+    gold_span[open_window[narrow], :, open_first[narrow], (open_last - open_first)[narrow]] = True
 
     mentions = max(window.numel(), 1) if num_mentions is None else num_mentions
     windows = (start_scores.shape[0] if num_windows is None else num_windows) * num_types

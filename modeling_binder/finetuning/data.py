@@ -50,12 +50,15 @@ class Document:
         text: any text.
         entities: its mentions.
         words: character spans of its words, in order and apart; None to have them split by `split_words`.
+        undecided: spans of which nobody knows whether they are mentions (distant labels): training takes them neither
+            for mentions nor for negatives.
     """
 
     id: str
     text: str
     entities: tuple[Mention, ...] = ()
     words: tuple[tuple[int, int], ...] | None = None
+    undecided: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], default_id: str = "") -> "Document":
@@ -81,16 +84,19 @@ class Document:
         found = [_mention(entity, f"entities[{index}]", text, problems) for index, entity in enumerate(entities)]
         mentions = dict.fromkeys(mention for mention in found if mention is not None)  # each once, in order
         words = _words(data.get("words"), text, problems)
+        undecided = _undecided(data.get("undecided"), text, problems)
         if problems:
             raise DataError.of(problems)
-        return cls(str(identifier), text, tuple(mentions), words)
+        return cls(str(identifier), text, tuple(mentions), words, undecided)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of the data contract; `words` only where there are any."""
+        """The object of the data contract; `words` and `undecided` only where there are any."""
         entities = [{"start": m.start, "end": m.end, "label": m.label} for m in self.entities]
         output: dict[str, Any] = {"id": self.id, "text": self.text, "entities": entities}
         if self.words is not None:
             output["words"] = [list(word) for word in self.words]
+        if self.undecided:
+            output["undecided"] = [list(span) for span in self.undecided]
         return output
 
 
@@ -140,6 +146,17 @@ def _words(words: Any, text: str, problems: list[str]) -> tuple[tuple[int, int],
         spans.append((start, end))
         position = end
     return tuple(spans)
+
+
+def _undecided(spans: Any, text: str, problems: list[str]) -> tuple[tuple[int, int], ...]:
+    found = []
+    for index, span in enumerate([] if spans is None else spans if isinstance(spans, (list, tuple)) else [spans]):
+        pair = isinstance(span, (list, tuple)) and len(span) == 2 and all(_is_offset(offset) for offset in span)
+        if pair and 0 <= span[0] < span[1] <= len(text):
+            found.append((span[0], span[1]))
+        else:
+            problems.append(f"'undecided[{index}]' must be [start, end] within the text, got {span!r:.60}")
+    return tuple(found)
 
 
 def as_documents(examples: Iterable[Any]) -> list[Document]:

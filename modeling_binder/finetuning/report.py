@@ -38,7 +38,7 @@ class SplitReport:
             name=name,
             documents=len(dataset.documents),
             windows=len(dataset),
-            empty_windows=sum(not labels for labels in dataset.labels),
+            empty_windows=sum(all(kind < 0 for kind, *_ in labels) for labels in dataset.labels),
             mentions={label: counts[label] for label in dataset.entity_types},
             nested=sum(sum(nested_flags(document.entities)) for document in dataset.documents),
             overlapping_documents=sum(has_overlap(document.entities) for document in dataset.documents),

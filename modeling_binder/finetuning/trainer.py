@@ -13,7 +13,6 @@ from transformers import TrainerControl, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
-from ..losses_binder import IGNORED
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderProcessor
 from .data import as_documents
@@ -155,7 +154,7 @@ class BinderTrainer(SharingTrainer):
         counts = torch.zeros(2, device=device)
         for batch in batch_samples:
             kind, first, last = batch["labels"].unbind(-1)
-            counts[0] += ((kind != IGNORED) & (last - first < self._max_span_width)).sum().to(device)
+            counts[0] += ((kind >= 0) & (last - first < self._max_span_width)).sum().to(device)
             counts[1] += len(batch["labels"])
         if self.args.world_size > 1:
             counts = self.accelerator.reduce(counts, "sum")

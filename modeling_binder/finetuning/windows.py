@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm.auto import tqdm
 
-from ..losses_binder import IGNORED
+from ..losses_binder import IGNORED, UNDECIDED
 from ..processing_binder import BinderProcessor, TextWindow
 from .data import DataError, Document, Mention
 
@@ -79,6 +79,19 @@ class WindowDataset(Dataset[dict[str, Any]]):
         labels: list[list[tuple[int, int, int]]] = [[] for _ in windows]
         located = encoded.locate([(mention.start, mention.end) for mention in document.entities])
         prefix = len(processor.prefix)
+
+        def hold(kind: int, first: int, last: int) -> bool:
+            """Write a span into every window that holds it; whether there is any."""
+            held = False
+            for window, rows in zip(windows, labels, strict=True):
+                if window.begin <= first and last < window.stop:
+                    shift = prefix - window.begin
+                    rows.append((kind, first + shift, last + shift))
+                    held = True
+            return held
+
+        for undecided in filter(None, encoded.locate(document.undecided)):
+            hold(UNDECIDED, *undecided)
         for mention, span in zip(document.entities, located, strict=True):
             if mention.label not in label_ids:
                 raise DataError(
@@ -89,12 +102,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
                 self.lost.append(LostMention(document, mention, Loss.WORD_BOUNDARY))
                 continue
             first, last = span
-            held = False
-            for window, rows in zip(windows, labels, strict=True):
-                if window.begin <= first and last < window.stop:
-                    shift = prefix - window.begin
-                    rows.append((label_ids[mention.label], first + shift, last + shift))
-                    held = True
+            held = hold(label_ids[mention.label], first, last)
             if last - first >= max_span_width:
                 self.lost.append(LostMention(document, mention, Loss.SPAN_WIDTH))
             elif not held:

@@ -51,6 +51,8 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
         window = self.windows.windows[index]
         labels = [0 if start >= 0 else IGNORED for start in window.starts]
         for kind, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
+            if kind < 0:
+                continue  # undecided
             covered = [token for token in range(first, last + 1) if labels[token] != IGNORED]
             if all(labels[token] == 0 for token in covered):
                 for token in covered:
