@@ -56,6 +56,10 @@ class BinderConfig(PreTrainedConfig):
         max_length: tokens in a window of text, special tokens included.
         stride: tokens that two neighbouring windows of a long text share.
         initializer_range: standard deviation of fresh weights.
+        frozen_types: the checkpoint holds the vectors of its entity types and no type encoder: new types cannot be
+            asked for. See `BinderModel.freeze_types`.
+        onnx: encoders that are ONNX files (`text_encoder`, `type_encoder`) -> tokens that they can read. See
+            `modeling_binder.export`.
 
     Raises:
         ValueError: a value is out of range; the message says which, and what to write instead.
@@ -86,6 +90,8 @@ class BinderConfig(PreTrainedConfig):
     max_length: int = 256
     stride: int = 32
     initializer_range: float = 0.02
+    frozen_types: bool = False
+    onnx: dict[str, int] | None = None
 
     def __post_init__(self, custom_pipelines: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self.share_encoders:
@@ -100,6 +106,11 @@ class BinderConfig(PreTrainedConfig):
         self.validate_ranges()
         self.validate_encoders()
         self.validate_entity_types()
+        if self.frozen_types and not self.entity_types:
+            raise ValueError("frozen_types=True needs entity_types: there would be nothing to find.")
+        unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
+        if unknown:
+            raise ValueError(f"onnx names encoders that BINDER does not have: {sorted(unknown)}.")
 
     def validate_ranges(self) -> None:
         """Check the numbers against each other; raises ValueError with the value that would be legal."""

@@ -15,7 +15,7 @@ from .losses_binder import candidate_mask
 
 
 class Proposals(NamedTuple):
-    """Spans that beat their thresholds, sorted by window, type, first token and width; each a tensor [N].
+    """Spans that beat their thresholds; each a tensor [N].
 
     `margin` is the span's score minus its dynamic threshold: positive where the model says "mention".
     """
@@ -51,6 +51,28 @@ def required_margin(threshold: float | Sequence[float], num_types: int) -> Tenso
     return torch.logit(torch.tensor(values, dtype=torch.float64))
 
 
+def candidate_spans(
+    word_start_mask: Tensor, word_end_mask: Tensor, width: int, owned: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The spans that may be mentions, from the first token of a word to the last token of a word.
+
+    Args:
+        word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
+        width: W, the widest span in tokens.
+        owned: [B, 2]; where windows overlap, window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
+
+    Returns:
+        Window, first token and width - 1 of each, [N], in this order.
+    """
+    candidates = candidate_mask(word_start_mask, word_end_mask, width)  # [B, L, W]
+    if owned is not None:
+        first = torch.arange(candidates.shape[1], device=candidates.device)[:, None]
+        middle = 2 * first + torch.arange(width, device=candidates.device)  # first + last, [L, W]
+        candidates = candidates & (middle > owned[:, 0, None, None]) & (middle <= owned[:, 1, None, None])
+    window, first, offset = candidates.nonzero(as_tuple=True)
+    return window, first, offset
+
+
 def propose_spans(
     span_scores: Tensor,
     word_start_mask: Tensor,
@@ -60,33 +82,46 @@ def propose_spans(
     end_scores: Tensor | None = None,
     owned: Tensor | None = None,
 ) -> Proposals:
-    """Candidate spans that beat their type's dynamic threshold by the required margin.
+    """Candidate spans that beat their type's dynamic threshold by the required margin, from a matrix of all scores.
+
+    `BinderModel.find_spans` does the same without that matrix.
 
     Args:
         span_scores: [B, T, L, W], entry (0, 0) the threshold.
-        word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
+        word_start_mask, word_end_mask, owned: see `candidate_spans`.
         required: [T], margins from `required_margin`.
         start_scores, end_scores: [B, T, L]; when given, the start and the end of a span must beat their own
             thresholds as well (the paper's joint position-span inference).
-        owned: [B, 2]; where windows overlap, window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
     """
-    length, width = span_scores.shape[-2:]
-    margin = span_scores - span_scores[..., :1, :1]  # [B, T, L, W]
-    candidates = candidate_mask(word_start_mask, word_end_mask, width)  # [B, L, W]
-    if owned is not None:
-        first = torch.arange(length, device=margin.device)[:, None]
-        middle = 2 * first + torch.arange(width, device=margin.device)  # first + last, [L, W]
-        candidates = candidates & (middle > owned[:, 0, None, None]) & (middle <= owned[:, 1, None, None])
-    keep = (margin > required.to(margin)[:, None, None]) & candidates[:, None]
-    window, kind, first, offset = keep.nonzero(as_tuple=True)
-    last = first + offset
-    kept = margin[window, kind, first, offset]
+    window, first, offset = candidate_spans(word_start_mask, word_end_mask, span_scores.shape[-1], owned)
+    margin = span_scores[window, :, first, offset] - span_scores[window, :, 0, 0]  # [N, T]
+    found = beating(margin, required, window, first, offset)
     if start_scores is not None and end_scores is not None:
-        joint = (start_scores[window, kind, first] > start_scores[window, kind, 0]) & (
-            end_scores[window, kind, last] > end_scores[window, kind, 0]
-        )
-        window, kind, first, last, kept = (x[joint] for x in (window, kind, first, last, kept))
-    return Proposals(window, kind, first, last, kept)
+        found = with_both_ends(found, start_scores, end_scores)
+    return found
+
+
+def beating(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, offset: Tensor) -> Proposals:
+    """Those of N spans that beat a threshold by the required margin, for each type of which they do.
+
+    Args:
+        margin: [N, T]. required: [T]. window, first, offset: [N].
+    """
+    row, kind = (margin > required.to(margin)).nonzero(as_tuple=True)
+    return Proposals(window[row], kind, first[row], first[row] + offset[row], margin[row, kind])
+
+
+def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -> Proposals:
+    """Those whose start and end beat their own thresholds too: joint position-span inference.
+
+    Args:
+        found: spans whose types count from 0. start_scores, end_scores: [B, T, L], position 0 the threshold.
+    """
+    window, kind = found.window, found.type
+    joint = (start_scores[window, kind, found.first] > start_scores[window, kind, 0]) & (
+        end_scores[window, kind, found.last] > end_scores[window, kind, 0]
+    )
+    return Proposals(*(column[joint] for column in found))
 
 
 def probability(margin: Tensor) -> Tensor:

@@ -158,7 +158,10 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     training, tokenizer_side = model.training, tokenizer.padding_side
     model.eval()
     try:
-        pipe = BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=model.device)
+        # Telling of a checkpoint leaves no trace in its folder.
+        pipe = BinderNerPipeline(
+            model=model, tokenizer=tokenizer, task="binder-ner", device=model.device, type_cache=False
+        )
         found = [hub_cards.Example(text, pipe(text)) for text in given or hub_cards.EXAMPLES]
     finally:
         model.train(training)

@@ -7,6 +7,8 @@ Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection 
 
 import inspect
 import math
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,23 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput, cached_file, logging
 
 from .configuration_binder import BinderConfig
+from .decoding_binder import Proposals, beating, candidate_spans, with_both_ends
 from .losses_binder import BinderLosses, binder_losses
-from .scoring_binder import SpanParts, past_the_end
+from .onnx_binder import OnnxEncoder
+from .processing_binder import BinderProcessor
+from .scoring_binder import SpanComparison, SpanParts, past_the_end
 
 logger = logging.get_logger(__name__)
+
+# Arguments of from_pretrained that say where a file is
+_WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+TYPES_AT_ONCE = 1024  # compared with a batch at a time
+# Scores held at a time: on a CPU what fits into its cache, elsewhere what keeps it busy
+SCORES_AT_ONCE = {True: 2**19, False: 2**24}
 
 
 @dataclass
@@ -120,6 +132,12 @@ def _encoder_options(config: PreTrainedConfig) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in signature.parameters else {}
 
 
+def _encoder(config: BinderConfig, name: str, encoder_config: Any) -> nn.Module:
+    if config.onnx and name in config.onnx:
+        return OnnxEncoder(encoder_config, name, config.onnx[name])
+    return _fresh_encoder(encoder_config)
+
+
 def _fresh_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     # Whoever trusts this repository's code has not said a word about another's.
     return AutoModel.from_config(config, trust_remote_code=False, **_encoder_options(config))
@@ -164,18 +182,19 @@ class BinderModel(BinderPreTrainedModel):
         self, config: BinderConfig, text_encoder: nn.Module | None = None, type_encoder: nn.Module | None = None
     ) -> None:
         super().__init__(config)
-        self.text_encoder: Any = text_encoder or _fresh_encoder(config.text_config)
-        self.type_encoder: Any
-        if config.share_encoders:
-            self.type_encoder = None
-        else:
-            self.type_encoder = type_encoder or _fresh_encoder(config.type_config)
+        self.text_encoder: Any = text_encoder or _encoder(config, "text_encoder", config.text_config)
+        self.type_encoder: Any = None
+        if not config.share_encoders and not config.frozen_types:
+            self.type_encoder = type_encoder or _encoder(config, "type_encoder", config.type_config)
         text_config: Any = config.text_config
         type_config: Any = config.type_config or config.text_config
         text_size, type_size = text_config.hidden_size, type_config.hidden_size
         self.start_head = PositionHead(text_size, type_size, config)
         self.end_head = PositionHead(text_size, type_size, config)
         self.span_head = SpanHead(text_size, type_size, config)
+        if config.frozen_types:
+            vectors = torch.zeros(len(config.entity_types or []), 3, config.projection_size)
+            self.register_buffer("frozen_type_vectors", vectors)  # [T, 3, D], in the order of the entity types
         self.post_init()
 
     @classmethod
@@ -192,7 +211,25 @@ class BinderModel(BinderPreTrainedModel):
                 "use_safetensors=False. `python -m training.convert_reference` converts released checkpoints."
             )
         kwargs["use_safetensors"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for encoder in model.onnx_encoders():
+            where = {name: kwargs[name] for name in _WHERE if name in kwargs}
+            where.setdefault("revision", getattr(model.config, "_commit_hash", None))
+            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **where))
+        return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As `PreTrainedModel.save_pretrained`; encoders that are ONNX files are copied."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        for encoder in self.onnx_encoders():
+            target = os.path.join(save_directory, f"{encoder.name}.onnx")
+            if encoder.path and not (os.path.exists(target) and os.path.samefile(encoder.path, target)):
+                shutil.copyfile(encoder.path, target)
+
+    def onnx_encoders(self) -> list[OnnxEncoder]:
+        """Those encoders that are ONNX files."""
+        return [encoder for encoder in (self.text_encoder, self.type_encoder) if isinstance(encoder, OnnxEncoder)]
 
     @classmethod
     def from_encoders(
@@ -294,10 +331,44 @@ class BinderModel(BinderPreTrainedModel):
         Returns:
             [T, 3, D]: unit vectors for the start, the end and the span head.
         """
+        if self.type_encoder is None and not self.config.share_encoders:
+            raise ValueError(
+                "this checkpoint's types are frozen: it has no type encoder and finds "
+                f"{', '.join(self.config.type_descriptions)} alone. Load the checkpoint that it was made of to ask for "
+                "other types."
+            )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
         anchors = _encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)[:, 0]  # [T, H]
         with torch.autocast(anchors.device.type, enabled=False):
             return torch.stack([head.types(anchors) for head in (self.start_head, self.end_head, self.span_head)], 1)
+
+    @torch.no_grad()
+    def freeze_types(self, tokenizer: Any) -> "BinderModel":
+        """Keep the vectors of the model's own types and let go of the type encoder: half the size, no other types.
+
+        Args:
+            tokenizer: of the model.
+
+        Returns:
+            The model itself, to be saved.
+        """
+        if not self.config.frozen_types:
+            vectors = [self.encode_type(tokenizer, text) for text in self.config.type_descriptions.values()]
+            if not vectors:
+                raise ValueError("the model has no entity types to freeze.")
+            self.register_buffer("frozen_type_vectors", torch.stack(vectors))
+            self.type_encoder = None
+            self.config.frozen_types = True
+            if self.config.onnx:
+                self.config.onnx.pop("type_encoder", None)
+        return self
+
+    @torch.no_grad()
+    def encode_type(self, tokenizer: Any, description: str) -> Tensor:
+        """The vectors [3, D] of one type; alone, so that they depend on no other type."""
+        inputs = BinderProcessor(tokenizer).encode_types([description], self.max_type_positions)
+        device = self.start_head.scale.device
+        return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
         """What the spans of encoded texts [B, L, H] are the sums of: made once, compared with any number of types."""
@@ -321,6 +392,55 @@ class BinderModel(BinderPreTrainedModel):
                 self.end_head(hidden, end_types),
                 self.span_head(parts, span_types),
             )
+
+    @torch.no_grad()
+    def find_spans(
+        self,
+        hidden: Tensor,
+        type_vectors: Tensor,
+        word_starts: Tensor,
+        word_ends: Tensor,
+        required: Tensor,
+        joint: bool = False,
+        owned: Tensor | None = None,
+    ) -> Proposals:
+        """The spans of encoded texts that beat their dynamic thresholds, as `score` and `propose_spans` find them.
+
+        Only spans from the start to the end of a word are scored, some at a time, and only what is found is kept: the
+        memory depends neither on the number of types nor on the length of the windows.
+
+        Args:
+            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
+            word_starts, word_ends: [B, L], nonzero on the first / last token of each word.
+            required: [T], margins from `decoding_binder.required_margin`.
+            joint: the start and the end must beat their thresholds too.
+            owned: [B, 2], see `decoding_binder.candidate_spans`.
+        """
+        parts = self.span_parts(hidden)
+        window, first, offset = candidate_spans(word_starts, word_ends, parts.width, owned)
+        origin = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
+        scale = self.span_head.scale.float().exp()
+        at_once = SCORES_AT_ONCE[hidden.device.type == "cpu"]
+        found = []
+        with torch.autocast(hidden.device.type, enabled=False):
+            for lowest in range(0, len(type_vectors), TYPES_AT_ONCE):
+                kinds = slice(lowest, lowest + TYPES_AT_ONCE)
+                start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
+                comparison = SpanComparison(parts, span_types)
+                threshold = comparison.cosine(torch.arange(len(hidden), device=hidden.device), origin, origin)  # [B, T]
+                ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
+                rows = max(1, at_once // len(span_types))
+                for begin in range(0, len(window), rows):
+                    spans = [column[begin : begin + rows] for column in (window, first, offset)]
+                    margin = comparison.cosine(*spans).sub_(threshold[spans[0]]).mul_(scale)  # [N, T]
+                    block = beating(margin, required[kinds], *spans)
+                    if ends is not None:
+                        block = with_both_ends(block, *ends)
+                    found.append(block._replace(type=block.type + lowest))
+        if not found:
+            empty = window[:0]
+            return Proposals(empty, empty, empty, empty, hidden.new_empty(0, dtype=torch.float32))
+        return Proposals(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 
     def forward(
         self,
@@ -352,6 +472,8 @@ class BinderModel(BinderPreTrainedModel):
         Raises:
             ValueError: no types were given, or labels came without the two word masks.
         """
+        if type_vectors is None and type_input_ids is None and self.config.frozen_types:
+            type_vectors = self.frozen_type_vectors
         if type_vectors is None:
             if type_input_ids is None:
                 raise ValueError(
@@ -431,6 +553,8 @@ def _encode(
 
 
 def _max_positions(encoder: nn.Module) -> int | None:
+    if isinstance(encoder, OnnxEncoder):
+        return encoder.max_positions
     limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None

@@ -3,11 +3,12 @@
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 WordSpans = Sequence[tuple[int, int]]
+PIECE = 2**16  # characters that are tokenised at once, at least
 
 # Scripts written without spaces (or, as Korean, with particles tied to the name): each character is a word, so that a
 # mention can start and end anywhere. Han, kana, bopomofo, hangul, Thai, Lao, Khmer, Myanmar.
@@ -17,6 +18,7 @@ _UNSPACED = (
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|_|[^\w\s]")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
+_BLANK = re.compile(r"\s")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
@@ -111,6 +113,68 @@ class TextWindow:
     @property
     def word_end_mask(self) -> list[int]:
         return [int(offset >= 0) for offset in self.ends]
+
+
+class _Tokens:
+    """The tokens of a text that comes in pieces: known as far as somebody asked, forgotten where nobody will ask."""
+
+    def __init__(self, pieces: Iterable[EncodedText]) -> None:
+        self._pieces = iter(pieces)
+        self._held = EncodedText([], [], [], [])
+        self._forgotten = 0
+
+    def count(self, wanted: int) -> int:
+        """Tokens known, at least `wanted` where the text has so many."""
+        held = self._held
+        while self._forgotten + len(held.input_ids) < wanted:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            held.input_ids += piece.input_ids
+            held.starts += piece.starts
+            held.ends += piece.ends
+            held.breakable += piece.breakable
+        return self._forgotten + len(held.input_ids)
+
+    def breakable(self, token: int) -> bool:
+        return self._held.breakable[token - self._forgotten]
+
+    def between(self, begin: int, stop: int) -> tuple[list[int], list[int], list[int]]:
+        part = slice(begin - self._forgotten, stop - self._forgotten)
+        return self._held.input_ids[part], self._held.starts[part], self._held.ends[part]
+
+    def forget(self, begin: int) -> None:
+        """Let go of the tokens before `begin`; now and then, since it moves all others."""
+        if begin - self._forgotten > PIECE // 16:
+            part = slice(begin - self._forgotten, None)
+            held = self._held
+            self._held = EncodedText(held.input_ids[part], held.starts[part], held.ends[part], held.breakable[part])
+            self._forgotten = begin
+
+
+def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, WordSpans | None]]:
+    """Take a long text apart before blanks, or after words where these are given: (begin, text, words) of each piece.
+
+    Text that has no blank in two pieces' length is taken apart between two words.
+    """
+    begin = word = 0
+    while len(text) - begin > 2 * PIECE:
+        if words is None:
+            blank = _BLANK.search(text, begin + PIECE, begin + 2 * PIECE)
+            if blank is not None:
+                cut = blank.start()
+            else:
+                cut = begin + (split_words(text[begin : begin + 2 * PIECE])[-1][0] or 2 * PIECE)
+            yield begin, text[begin:cut], None
+        else:
+            stop = bisect_right(words, begin + PIECE, lo=word, key=lambda span: span[1])
+            stop = min(max(stop, word + 1), len(words))
+            cut = words[stop - 1][1] if stop > word else len(text)
+            yield begin, text[begin:cut], [(start - begin, end - begin) for start, end in words[word:stop]]
+            word = stop
+        begin = cut
+    rest = None if words is None else [(start - begin, end - begin) for start, end in words[word:]]
+    yield begin, text[begin:], rest
 
 
 class BinderProcessor:
@@ -211,48 +275,67 @@ class BinderProcessor:
                 following = min(following, first_words[token])
         return EncodedText(input_ids, starts, ends, breakable)
 
+    def read(self, text: str, words: WordSpans | None = None) -> Iterator[TextWindow]:
+        """The windows of a text one after the other, tokenised piece by piece: memory does not grow with the text.
+
+        The same as `windows(encode(text, words))`, as long as the text has blanks to be taken apart at.
+        """
+        return self._windows(self._encoded(*piece) for piece in _pieces(text, words))
+
+    def _encoded(self, begin: int, text: str, words: WordSpans | None) -> EncodedText:
+        encoded = self.encode(text, words)
+        if begin:
+            encoded.starts = [offset + begin if offset >= 0 else offset for offset in encoded.starts]
+            encoded.ends = [offset + begin if offset >= 0 else offset for offset in encoded.ends]
+        return encoded
+
     def windows(self, encoded: EncodedText) -> list[TextWindow]:
         """Cut an encoded text into windows of at most `max_length` tokens that overlap by about `stride`.
 
         Windows begin and end between words where they can. Each span that lies in some window is decided by exactly
         one window that holds it, the one whose middle it is nearest to. An empty text gives one window.
         """
-        count = len(encoded.input_ids)
-        edges = [(0, min(self.capacity, count))]
-        while edges[-1][1] < count:
-            begin, stop = edges[-1]
+        return list(self._windows([encoded]))
+
+    def _windows(self, pieces: Iterable[EncodedText]) -> Iterator[TextWindow]:
+        tokens = _Tokens(pieces)
+        begin, low, reached = 0, -1, 0
+        while True:
+            stop = begin + self.capacity
+            count = tokens.count(stop + 1)
+            if count <= stop:
+                yield self._window(tokens, begin, count, low, 2 * count)
+                return
             cut = stop
-            while cut > begin + self.stride + 1 and not encoded.breakable[cut]:
+            least = max(begin + self.stride, reached) + 1  # or the window would tell nothing new
+            while cut > least and not tokens.breakable(cut):
                 cut -= 1
-            if encoded.breakable[cut]:
+            if tokens.breakable(cut):
                 stop = cut
-            edges[-1] = (begin, stop)
             # Back by the stride, then on to where a word begins; always further than the window before.
             start = max(stop - self.stride, begin + 1)
             back = start
-            while back > begin + 1 and not encoded.breakable[back]:
+            while back > begin + 1 and not tokens.breakable(back):
                 back -= 1
-            begin = back if encoded.breakable[back] else start
-            edges.append((begin, min(begin + self.capacity, count)))
+            following = back if tokens.breakable(back) else start
+            high = following + stop - 1  # first + last of a span, up to which the earlier of two neighbours decides
+            yield self._window(tokens, begin, stop, low, high)
+            tokens.forget(following)
+            begin, low, reached = following, high, stop
 
+    def _window(self, tokens: "_Tokens", begin: int, stop: int, low: int, high: int) -> TextWindow:
+        """The window of the text's tokens begin..stop; low and high count in the text."""
+        shift = 2 * (len(self.prefix) - begin)
+        input_ids, starts, ends = tokens.between(begin, stop)
         padding = [-1] * len(self.suffix)
-        windows = []
-        for index, (begin, stop) in enumerate(edges):
-            # first + last of a span, counted in the text, up to which the earlier of two neighbours decides
-            low = edges[index][0] + edges[index - 1][1] - 1 if index else -1
-            high = edges[index + 1][0] + stop - 1 if index + 1 < len(edges) else 2 * count
-            shift = 2 * (len(self.prefix) - begin)
-            windows.append(
-                TextWindow(
-                    input_ids=self.prefix + encoded.input_ids[begin:stop] + self.suffix,
-                    starts=[-1, *encoded.starts[begin:stop], *padding],
-                    ends=[-1, *encoded.ends[begin:stop], *padding],
-                    owned=(low + shift, high + shift),
-                    begin=begin,
-                    stop=stop,
-                )
-            )
-        return windows
+        return TextWindow(
+            input_ids=self.prefix + input_ids + self.suffix,
+            starts=[-1, *starts, *padding],
+            ends=[-1, *ends, *padding],
+            owned=(low + shift, high + shift),
+            begin=begin,
+            stop=stop,
+        )
 
     def encode_types(self, descriptions: Iterable[str], max_length: int | None = None) -> dict[str, Any]:
         """Tokenise descriptions for `BinderModel.encode_types`.

@@ -88,3 +88,30 @@ class SpanParts:
         if self.widths is not None:
             dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
         return dots * self.inverse_norm[:, None]
+
+
+class SpanComparison:
+    """The spans of a batch compared with types, only those that are asked for.
+
+    Few spans begin and end at words, and few of those are mentions: reading searches them without a score for
+    every pair of tokens, so that a thousand types cost little more than one.
+
+    Args:
+        parts: the spans of a batch.
+        types: unit vectors, [T, D], float32.
+    """
+
+    def __init__(self, parts: SpanParts, types: Tensor) -> None:
+        self.inverse_norm = parts.inverse_norm
+        # Types last: what a span needs of a token is one row, read in one go.
+        self.from_starts = parts.starts.flatten(0, 1) @ types.T  # [B * L, T]
+        self.from_ends = parts.ends.flatten(0, 1) @ types.T  # [B * L, T]
+        self.from_widths = None if parts.widths is None else parts.widths @ types.T  # [W, T]
+
+    def cosine(self, window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
+        """Cosine of the spans of tokens first..first+offset of a window with every type: three [N] -> [N, T]."""
+        token = window * self.inverse_norm.shape[1] + first
+        dots = self.from_starts[token].add_(self.from_ends[token + offset])
+        if self.from_widths is not None:
+            dots.add_(self.from_widths[offset])
+        return dots.mul_(self.inverse_norm[window, first, offset][:, None])

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import (
     AutoModel,
     DebertaV2Config,
@@ -12,6 +14,7 @@ from transformers import (
 )
 
 from modeling_binder import BinderConfig, BinderModel
+from modeling_binder.decoding_binder import propose_spans, required_margin
 from tests.conftest import build_model, tiny_encoder_config
 
 SIZES = {
@@ -215,3 +218,30 @@ def test_an_encoder_that_is_none_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2_conformer_nonsense"}')
     with pytest.raises(ValueError, match="wav2vec2_conformer_nonsense"):
         BinderModel.from_encoders(str(tmp_path))
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([0.1, 0.5, 0.9]))
+@settings(deadline=None, max_examples=60)
+def test_finding_spans_is_scoring_all_and_proposing(seed, joint, with_widths, threshold):
+    random = torch.Generator().manual_seed(seed)
+
+    def mask(*shape):
+        return torch.rand(*shape, generator=random) < 0.6
+
+    model = build_model(use_span_width_embedding=with_widths)
+    windows, length, types = torch.randint(1, 9, (3,), generator=random).tolist()
+    hidden = torch.randn(windows, length, 32, generator=random)
+    vectors = torch.nn.functional.normalize(torch.randn(types, 3, 16, generator=random), dim=-1)
+    starts, ends = mask(windows, length), mask(windows, length)
+    low = torch.randint(-1, length, (windows,), generator=random)
+    owned = torch.stack([low, low + length], 1)
+    required = required_margin(threshold, types)
+    start, end, span = model.score(hidden, vectors, model.span_parts(hidden))
+    expected = propose_spans(
+        span, starts, ends, required, start if joint else None, end if joint else None, owned=owned
+    )
+    found = model.find_spans(hidden, vectors, starts, ends, required, joint, owned)
+    assert found.margin.requires_grad is False
+    for one, two in zip(found[:4], expected[:4], strict=True):
+        assert one.tolist() == two.tolist()
+    torch.testing.assert_close(found.margin, expected.margin.detach(), rtol=1e-4, atol=1e-4)

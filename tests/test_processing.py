@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modeling_binder import BinderProcessor, split_words
-from modeling_binder.processing_binder import resolve_entity_types
+from modeling_binder.processing_binder import _pieces, resolve_entity_types
 from tests.conftest import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -59,7 +59,14 @@ TEXTS = st.text(alphabet=st.sampled_from("abIL2-_. ,\n\r\té\u0301東京👩\u20
 @example("il 2 " * 20, 5, None)
 @settings(deadline=None, max_examples=300)
 def test_windows(text, max_length, data):
-    stride = 0 if data is None else data.draw(st.integers(0, max_length - 3))
+    check_windows(text, max_length, 0 if data is None else data.draw(st.integers(0, max_length - 3)))
+
+
+def test_every_window_goes_further():
+    check_windows("_222_22", 7, 2)
+
+
+def check_windows(text, max_length, stride):
     processor = BinderProcessor(TOKENIZER, max_length, stride)
     encoded = processor.encode(text)
     windows = processor.windows(encoded)
@@ -84,6 +91,26 @@ def test_windows(text, max_length, data):
             owners = [w for w in windows if w.owned[0] < first + last - 2 * (w.begin - 1) <= w.owned[1]]
             if holders:
                 assert len(owners) == 1 and owners[0] in holders
+
+
+@given(text=TEXTS, piece=st.integers(1, 30), split=st.booleans())
+@example("the il 2 " * 30, 8, False)
+@settings(deadline=None, max_examples=300)
+def test_a_text_read_in_pieces_has_the_windows_of_the_whole(text, piece, split):
+    processor = BinderProcessor(TOKENIZER, 12, 4)
+    given = split_words(text) if split else None
+    whole = processor.windows(processor.encode(text, given))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeling_binder.processing_binder.PIECE", piece)
+        pieces = list(processor.read(text, given))
+        parts = list(_pieces(text, given))
+    assert "".join(part for _, part, _ in parts) == text
+    assert all(len(part) <= max(3 * piece, 2 * piece + 20) for _, part, _ in parts)
+    if all(part[:1].isspace() or not begin for begin, part, _ in parts):
+        assert pieces == whole
+    elif all(end - start < 2 * piece for start, end in split_words(text)):
+        # taken apart where there was no blank, but between words
+        assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
 def test_windows_break_between_words_where_they_can():

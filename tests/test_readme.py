@@ -37,8 +37,9 @@ def test_python_blocks(hub, tmp_path, monkeypatch, capsys):
 
 def test_commands_and_files_exist():
     root = Path(__file__).resolve().parent.parent
-    for module in set(re.findall(r"python -m ((?:training|demo)\.\w+)", README)):
-        assert (root / f"{module.replace('.', '/')}.py").exists()
+    for module in set(re.findall(r"python -m ((?:training|demo|modeling_binder)(?:\.\w+)+)", README)):
+        path = root / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
     for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (root / path).exists(), path
     targets = (root / "Makefile").read_text(encoding="utf-8")

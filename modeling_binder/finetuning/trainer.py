@@ -240,7 +240,8 @@ class BinderTrainer(SharingTrainer):
             types = {name: batch.pop(name) for name in list(batch) if name.startswith("type_")}
             with torch.inference_mode(), self.compute_loss_context_manager():
                 if type_vectors is None:
-                    type_vectors = model.encode_types(**types)
+                    frozen = model.config.frozen_types
+                    type_vectors = model.frozen_type_vectors if frozen else model.encode_types(**types)
                 output = model(**batch, type_vectors=type_vectors)
             total_loss += output.loss.item() * len(rows)
             seen += len(rows)

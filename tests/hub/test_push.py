@@ -23,6 +23,8 @@ CODE = {
     "losses_binder.py",
     "modeling_binder.py",
     "pipeline_binder.py",
+    "cache_binder.py",
+    "onnx_binder.py",
     "processing_binder.py",
     "scoring_binder.py",
 }

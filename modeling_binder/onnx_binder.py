@@ -1,0 +1,63 @@
+"""An encoder that onnxruntime runs, in the place of a transformers encoder. Everything behind it stays as it is."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+
+class OnnxEncoder(nn.Module):
+    """Runs `NAME.onnx`, which has the inputs `input_ids` and `attention_mask` and the output `last_hidden_state`.
+
+    Args:
+        config: of the encoder that was exported.
+        name: "text_encoder" or "type_encoder".
+        max_positions: tokens that it can read.
+    """
+
+    def __init__(self, config: Any, name: str, max_positions: int) -> None:
+        super().__init__()
+        self.config, self.name, self.max_positions = config, name, max_positions
+        self.path: str | None = None
+        self._session: Any = None
+
+    def load(self, path: str) -> None:
+        """Make the session.
+
+        Raises:
+            ImportError: onnxruntime is not installed.
+        """
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ImportError(
+                "this checkpoint's encoders are ONNX files, which onnxruntime runs: pip install onnxruntime"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that spin while they wait take the cores from torch, which scores between two runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+        self.path = path
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
+        """Hidden states [B, L, H], float32, on the device of `input_ids`; no gradient passes."""
+        if self._session is None:
+            if self.path is None:
+                raise RuntimeError(f"{self.name}.onnx is not loaded: load the checkpoint with from_pretrained.")
+            self.load(self.path)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        inputs = {"input_ids": input_ids.cpu().numpy(), "attention_mask": mask.cpu().numpy()}
+        (hidden,) = self._session.run(["last_hidden_state"], inputs)
+        return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden).to(input_ids.device))
+
+    def get_input_embeddings(self) -> nn.Module:
+        raise NotImplementedError(f"{self.name} is an ONNX file: its embeddings cannot be taken out.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A session cannot be copied or pickled; the copy makes its own.
+        return {**self.__dict__, "_session": None}

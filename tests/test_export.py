@@ -1,0 +1,287 @@
+"""Frozen types, vectors on disk, encoders as ONNX files: the same spans, or an error and nothing written."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import AutoModel, pipeline
+
+from modeling_binder import BinderModel
+from modeling_binder.cache_binder import FILE, TypeVectorCache
+from modeling_binder.export import disagreements, export, main
+from modeling_binder.finetuning import Document, Mention, write_jsonl
+from tests.conftest import TYPES, build_model, build_tokenizer
+
+TEXT = "the IL-2 gene promoter of cells in oslo"
+TEXTS = [TEXT, "", "cells. " * 50, "the gene of the IL-2-mediated effect"]
+
+
+def keys(entities):
+    return [(e["entity_group"], e["start"], e["end"]) for e in entities]
+
+
+def same(one, two, tolerance=1e-4):
+    for first, second in zip(one, two, strict=True):
+        assert keys(first) == keys(second)
+        assert [e["score"] for e in first] == pytest.approx([e["score"] for e in second], abs=tolerance)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+# ---- frozen types ----
+
+
+def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same(checkpoint, tmp_path):
+    main(["frozen", str(checkpoint), str(tmp_path / "frozen")])
+    tensors = load_file(tmp_path / "frozen" / "model.safetensors")
+    assert not any(name.startswith("type_encoder") for name in tensors)
+    assert tensors["frozen_type_vectors"].shape == (3, 3, 16)
+    size = [os.path.getsize(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "frozen")]
+    assert size[1] < 0.6 * size[0]
+    frozen = pipeline("binder-ner", model=str(tmp_path / "frozen"))
+    assert frozen.model.type_encoder is None
+    whole = pipeline("binder-ner", model=str(checkpoint))
+    same(frozen(TEXTS), whole(TEXTS))
+    same(frozen(TEXTS, entity_types=["Cell"]), whole(TEXTS, entity_types=["Cell"]))
+    renamed = {"Zelle": TYPES["Cell"]}
+    same(frozen(TEXTS, entity_types=renamed), whole(TEXTS, entity_types=renamed))
+    with pytest.raises(ValueError, match=r"types are frozen: .* finds Gene, Cell, Place alone"):
+        frozen(TEXT, entity_types={"Drug": "A chemical that heals."})
+    inputs = {"input_ids": torch.tensor([[2, 8, 9, 3]])}
+    expected = whole.model(**inputs, type_vectors=whole.type_vectors(TYPES)).span_scores
+    torch.testing.assert_close(frozen.model(**inputs).span_scores, expected)
+    again = frozen.model.freeze_types(None)
+    assert again is frozen.model, "frozen already"
+
+
+def test_a_frozen_checkpoint_without_the_package(checkpoint, tmp_path):
+    export(str(checkpoint), tmp_path / "frozen", onnx=False, freeze_types=True)
+    code = (
+        "import sys; sys.modules['modeling_binder'] = None\n"
+        "from transformers import pipeline\n"
+        f"pipe = pipeline('binder-ner', model={str(tmp_path / 'frozen')!r}, trust_remote_code=True)\n"
+        f"print(pipe({TEXT!r}))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    expected = pipeline("binder-ner", model=str(checkpoint))(TEXT)
+    same([eval(done.stdout.splitlines()[-1])], [expected])
+
+
+def test_types_without_a_type_cannot_be_frozen():
+    with pytest.raises(ValueError, match="no entity types to freeze"):
+        build_model(entity_types=None).freeze_types(build_tokenizer())
+
+
+# ---- vectors on disk ----
+
+
+def test_descriptions_are_encoded_once_and_not_once_a_process(checkpoint, monkeypatch):
+    types = {"Drug": "A chemical that heals.", "Cell": TYPES["Cell"]}
+    first = pipeline("binder-ner", model=str(checkpoint))
+    expected = first(TEXTS, entity_types=types)
+    held = load_file(checkpoint / FILE)
+    assert len(held) == 2 and all(vector.shape == (3, 16) for vector in held.values())
+    assert not any("chemical" in name for name in held), "descriptions may be private: their hashes are kept"
+    second = pipeline("binder-ner", model=str(checkpoint))
+    monkeypatch.setattr(second.model, "encode_types", None)
+    assert second(TEXTS, entity_types=types) == expected
+    third = pipeline("binder-ner", model=str(checkpoint))
+    third(TEXT, entity_types={"Place": TYPES["Place"]})
+    assert len(load_file(checkpoint / FILE)) == 3
+
+
+def test_other_weights_have_other_vectors(checkpoint):
+    pipe = pipeline("binder-ner", model=str(checkpoint))
+    pipe(TEXT, entity_types=["Cell"])
+    changed = copy.deepcopy(pipe.model)
+    changed.span_head.type_projection.weight.data += 1
+    other = pipeline("binder-ner", model=changed, tokenizer=pipe.tokenizer)
+    assert not torch.equal(other.type_vectors({"Cell": TYPES["Cell"]}), pipe.type_vectors({"Cell": TYPES["Cell"]}))
+    assert len(load_file(checkpoint / FILE)) == 2
+
+
+def test_a_cache_that_is_broken_or_unwanted_costs_time_and_nothing_else(checkpoint, tmp_path, model, tokenizer):
+    (checkpoint / FILE).write_bytes(b"broken")
+    expected = pipeline("binder-ner", model=model, tokenizer=tokenizer)(TEXTS)
+    same(pipeline("binder-ner", model=str(checkpoint))(TEXTS), expected, 1e-6)
+    assert len(load_file(checkpoint / FILE)) == 3
+    os.remove(checkpoint / FILE)
+    pipeline("binder-ner", model=str(checkpoint), type_cache=False)(TEXT)
+    assert not (checkpoint / FILE).exists()
+    elsewhere = tmp_path / "vectors.safetensors"
+    pipeline("binder-ner", model=str(checkpoint), type_cache=elsewhere)(TEXT)
+    assert elsewhere.exists() and not (checkpoint / FILE).exists()
+    unwritable = TypeVectorCache(tmp_path / "nowhere" / FILE, model)
+    unwritable.write({"a": torch.zeros(3, 16)})
+    assert unwritable.read(["a"]) == {} and not (tmp_path / "nowhere").exists()
+
+
+def test_the_cache_is_bounded_on_disk_and_in_memory(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("modeling_binder.cache_binder.MOST", 3)
+    cache = TypeVectorCache(tmp_path / FILE, model)
+    for index in range(5):
+        cache.write({str(index): torch.full((3, 16), float(index))})
+    assert len(load_file(tmp_path / FILE)) == 3
+    assert cache.read(["4"])["4"][0, 0] == 4
+    monkeypatch.setattr("modeling_binder.pipeline_binder.TYPES_KEPT", 4)
+    pipe = pipeline("binder-ner", model=model, tokenizer=build_tokenizer())
+    many = {f"T{index}": f"description {index}" for index in range(9)}
+    assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors) == 4
+    assert torch.equal(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
+
+
+# ---- ONNX ----
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A checkpoint, the same with ONNX encoders, and that with int8 and frozen types."""
+    folder = tmp_path_factory.mktemp("onnx")
+    build_model().save_pretrained(folder / "torch")
+    build_tokenizer().save_pretrained(folder / "torch")
+    export(str(folder / "torch"), folder / "fp32")
+    found = pipeline("binder-ner", model=str(folder / "torch"))(TEXTS)
+    documents = [
+        Document(str(index), text, tuple(Mention(e["start"], e["end"], e["entity_group"]) for e in entities))
+        for index, (text, entities) in enumerate(zip(TEXTS, found, strict=True))
+    ]
+    write_jsonl(folder / "data.jsonl", documents)
+    data = ["--data", str(folder / "data.jsonl"), "--max-loss", "60"]
+    main(["onnx", str(folder / "torch"), str(folder / "int8"), "--int8", "--freeze-types", *data])
+    return folder
+
+
+def test_onnx_finds_what_torch_finds(exported):
+    one = pipeline("binder-ner", model=str(exported / "torch"))
+    two = pipeline("binder-ner", model=str(exported / "fp32"), backend="onnx")
+    assert len(two.model.onnx_encoders()) == 2
+    same(one(TEXTS), two(TEXTS))
+    new = {"Drug": "A chemical that heals.", "Cell": "A cell."}
+    same(one(TEXTS, entity_types=new), two(TEXTS, entity_types=new))
+    assert disagreements(one, two, TEXTS) == []
+    assert "the same spans on 11 texts" in json.loads((exported / "fp32" / "export.json").read_text())["check"]
+
+
+_PIPES = {}
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells"), max_size=200), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=25)
+def test_onnx_is_torch_on_any_text(exported, texts):
+    for name in ("torch", "fp32"):
+        if name not in _PIPES:
+            _PIPES[name] = pipeline("binder-ner", model=str(exported / name))
+    assert disagreements(_PIPES["torch"], _PIPES["fp32"], texts) == []
+
+
+def test_int8_is_small_and_frozen(exported):
+    assert not (exported / "int8" / "type_encoder.onnx").exists()
+    sizes = [(exported / name / "text_encoder.onnx").stat().st_size for name in ("fp32", "int8")]
+    assert sizes[1] < sizes[0]
+    pipe = pipeline("binder-ner", model=str(exported / "int8"))
+    assert pipe.model.type_encoder is None and pipe(TEXTS)[0]
+
+
+def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path):
+    pipe = pipeline("binder-ner", model=str(exported / "fp32"))
+    pipe.save_pretrained(tmp_path / "again")
+    assert {"text_encoder.onnx", "type_encoder.onnx", "onnx_binder.py"} <= set(files(tmp_path / "again"))
+    same(pipeline("binder-ner", model=str(tmp_path / "again"))(TEXTS), pipe(TEXTS))
+    twin = copy.deepcopy(pipe.model)
+    same(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
+    with pytest.raises(NotImplementedError, match="embeddings cannot be taken out"):
+        twin.get_input_embeddings()
+
+
+def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
+    code = (
+        "import sys; sys.modules['modeling_binder'] = None\n"
+        "from transformers import pipeline\n"
+        f"pipe = pipeline('binder-ner', model={str(exported / 'fp32')!r}, trust_remote_code=True, type_cache=False)\n"
+        f"print(pipe({TEXT!r}))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    same([eval(done.stdout.splitlines()[-1])], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
+
+
+def test_a_backend_that_a_checkpoint_does_not_have(exported):
+    with pytest.raises(ValueError, match=r"backend='onnx' was asked for, and .* runs on torch.*modeling_binder.export"):
+        pipeline("binder-ner", model=str(exported / "torch"), backend="onnx")
+    with pytest.raises(ValueError, match="runs on onnx"):
+        pipeline("binder-ner", model=str(exported / "fp32"), backend="torch")
+
+
+def test_without_onnxruntime_the_error_says_what_to_install(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match="pip install onnxruntime"):
+        AutoModel.from_pretrained(exported / "fp32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--int8"], "name documents with gold mentions, --data dev.jsonl"),
+        (["--int8", "--data", "DATA", "--max-loss", "-1"], r"int8 loses .* more than -1 \(F1 "),
+        (["--data", "nothing.jsonl"], "nothing.jsonl"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(exported, tmp_path, arguments, message):
+    arguments = [str(exported / "data.jsonl") if argument == "DATA" else argument for argument in arguments]
+    with pytest.raises(SystemExit, match=message):
+        main(["onnx", str(exported / "torch"), str(tmp_path / "out"), *arguments])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_disagrees_is_not_written(checkpoint, tmp_path, monkeypatch):
+    whole = BinderModel.save_pretrained
+
+    def spoiled(self, folder, **options):
+        self.span_head.text_projection.weight.data += 1
+        whole(self, folder, **options)
+
+    monkeypatch.setattr(BinderModel, "save_pretrained", spoiled)
+    with pytest.raises(
+        SystemExit, match=r"the exported model finds other spans, \d+ on 11 texts .* nothing was written"
+    ):
+        main(["frozen", str(checkpoint), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_not_replaced_unless_asked(exported, checkpoint, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(SystemExit, match="is there already: name another folder, or add --overwrite"):
+        main(["frozen", str(checkpoint), str(tmp_path / "mine")])
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    main(["frozen", str(checkpoint), str(tmp_path / "mine"), "--overwrite"])
+    assert "model.safetensors" in files(tmp_path / "mine") and "notes.txt" not in files(tmp_path / "mine")
+    with pytest.raises(SystemExit, match="has ONNX encoders already"):
+        main(["onnx", str(exported / "fp32"), str(tmp_path / "twice")])
+
+
+def test_a_shared_encoder_is_exported_once(tmp_path):
+    build_model(share_encoders=True).save_pretrained(tmp_path / "shared")
+    build_tokenizer().save_pretrained(tmp_path / "shared")
+    export(str(tmp_path / "shared"), tmp_path / "onnx")
+    assert "type_encoder.onnx" not in files(tmp_path / "onnx")
+    one, two = (pipeline("binder-ner", model=str(tmp_path / name)) for name in ("shared", "onnx"))
+    same(one(TEXTS, entity_types=["A new type"]), two(TEXTS, entity_types=["A new type"]))
+
+
+def test_a_configuration_that_names_other_encoders(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"onnx names encoders that BINDER does not have: \['../x'\]"):
+        BinderModel.config_class(**{**config, "onnx": {"../x": 3}})
+    with pytest.raises(ValueError, match="frozen_types=True needs entity_types"):
+        BinderModel.config_class(**{**config, "frozen_types": True, "entity_types": None})
