@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import ahocorasick
 from tqdm.auto import tqdm
@@ -23,7 +23,10 @@ from tqdm.auto import tqdm
 from modeling_binder.finetuning import DataError, Document, Mention, compute_span_metrics, read_documents
 from modeling_binder.finetuning.data import read_types, write_json, written_whole
 from modeling_binder.processing_binder import split_words
+from training.provenance import provenance
 
+# What a name means: its number of words, and each type with the exact words where case matters (or an empty tuple)
+Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]
 UNKNOWN = ""  # the type of a name of which only that it is a name is known
 
 
@@ -114,24 +117,22 @@ class Labeler:
     def __post_init__(self) -> None:
         ignored = {_key(_words(name)) for name in self.ignore}
         self._numbers: dict[str, int] = {}
-        # Words as numbers: one node of the automaton a word, not a character. Several millions of names fit into
-        # memory, and a match begins and ends at a word by itself.
-        self._automaton = ahocorasick.Automaton(ahocorasick.STORE_ANY, ahocorasick.KEY_SEQUENCE)
+        self._automaton = ahocorasick.Automaton()
+        # Nearly all names of a type and a length say the same, so that one object serves them all.
+        payloads: dict[Payload, Payload] = {}
         for entry in self.entries:
             words = _words(entry.name)
             if not words or _key(words) in ignored:
                 continue
             self.names += 1
-            # The exact words where case matters, an empty tuple where it does not
-            exact = tuple(words) if self._minds_case(entry.name, words) else ()
+            minds_case = self._minds_case(entry.name, words)
             for form in self._forms(words):
-                key = tuple(self._number(word.casefold()) for word in form)
-                kinds = self._automaton.get(key, None)
-                payload = (entry.type, tuple(form) if exact else ())
-                if kinds is None:
-                    self._automaton.add_word(key, (len(form), [payload]))
-                elif payload not in kinds[1]:
-                    kinds[1].append(payload)
+                key = "".join(_code(self._number(word.casefold())) for word in form)
+                known = self._automaton.get(key, None)
+                meaning = (entry.type, tuple(form) if minds_case else ())
+                if known is None or meaning not in known[1]:
+                    payload = (len(form), (*(known[1] if known else ()), meaning))
+                    self._automaton.add_word(key, payloads.setdefault(payload, payload))
         self._automaton.make_automaton()
 
     def _minds_case(self, name: str, words: Sequence[str]) -> bool:
@@ -162,14 +163,15 @@ class Labeler:
         pieces = [(start + a, start + b) for start, end in words for a, b in split_words(document.text[start:end])]
         edges = {start for start, _ in words}, {end for _, end in words}
         texts = [document.text[start:end] for start, end in pieces]
-        numbers = tuple(self._numbers.get(text.casefold(), 0) for text in texts)
+        codes = "".join(_code(self._numbers.get(text.casefold(), 0)) for text in texts)
         spans: dict[tuple[int, int], set[str]] = defaultdict(set)
-        for last, (length, payloads) in self._automaton.iter(numbers) if numbers else ():
+        for position, (length, meanings) in self._automaton.iter(codes) if self.names else ():
+            last = position // _CODE
             first = last - length + 1
             start, end = pieces[first][0], pieces[last][1]
             if start in edges[0] and end in edges[1]:
                 said = tuple(texts[first : last + 1])
-                for kind, exact in payloads:
+                for kind, exact in meanings:
                     if not exact or exact == said:
                         spans[start, end].add(kind)
         return self._decide(document, spans)
@@ -177,11 +179,12 @@ class Labeler:
     def _decide(self, document: Document, spans: dict[tuple[int, int], set[str]]) -> Document:
         mentions: list[Mention] = []
         open_spans: list[tuple[int, int]] = []
-        taken: list[tuple[int, int]] = []
+        covered = bytearray(len(document.text))
         for (start, end), kinds in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
-            if not self.nested and any(start < stop and begin < end for begin, stop in taken):
+            # Longest first: a span that overlaps one kept before has its first or its last character inside it.
+            if not self.nested and (covered[start] or covered[end - 1]):
                 continue
-            taken.append((start, end))
+            covered[start:end] = b"\1" * (end - start)
             known = kinds - {UNKNOWN}
             name = document.text[start:end]
             if len(known) == 1:
@@ -199,6 +202,18 @@ class Labeler:
             document.words,
             tuple(sorted(open_spans)) if self.undecided else (),
         )
+
+
+_CODE = 3
+
+
+def _code(number: int) -> str:
+    """A word's number as three characters of alphabets of their own, which the automaton's names are strings of.
+
+    So a match begins and ends at a word by itself, and no node of the automaton has more than 256 children (it looks
+    through them one by one; a node a word has as many at its root as there are first words).
+    """
+    return chr(1 + number % 256) + chr(257 + number // 256 % 256) + chr(513 + number // 65536)
 
 
 def _words(name: str) -> list[str]:
@@ -262,6 +277,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--no-undecided", action="store_true", help="take what cannot be decided for negative")
     parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")
     parser.add_argument("--score", action="store_true", help="compare with the labels that the text has")
+    argv = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(argv)
     try:
         wanted = set(read_types(arguments.types)) if arguments.types else None
@@ -290,6 +306,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
     facts: dict[str, Any] = {
+        **provenance("training.distant", argv, None, {}, "dictionary", arguments.output.stem),
         "names": labeler.names,
         "documents": documents,
         "mentions": mentions,
@@ -308,7 +325,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         labels = sorted({mention.label for mentions in gold for mention in mentions})
         metrics = compute_span_metrics(gold, guess, labels)
         print(metrics.table())
-        facts["score"] = metrics.to_dict()
+        facts["metrics"] = {"test": metrics.to_dict()}
     if arguments.report:
         write_json(arguments.report, facts)
     return facts

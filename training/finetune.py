@@ -25,6 +25,7 @@ from modeling_binder.finetuning.data import write_json
 from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
 from training.encoders import hub_ids, resolve_encoder
+from training.provenance import provenance
 
 logger = logging.getLogger("training.finetune")
 
@@ -40,6 +41,8 @@ def finetune(
     training_arguments: BinderTrainingArguments,
     settings: dict[str, Any] | None = None,
     card: CardArguments | None = None,
+    origin: dict[str, Any] | None = None,
+    model_class: type[BinderModel] = BinderModel,
 ) -> dict[str, Any]:
     """Fine-tune, save the best checkpoint in `output_dir`, evaluate it.
 
@@ -49,9 +52,12 @@ def finetune(
         settings: what to remember of this run and to compare an interrupted one with.
         card: what the model card tells that only you know. With `training_arguments.hub_model_id` the result is
             pushed there.
+        origin: where the result comes from, see `training.provenance`; kept with it.
+        model_class: a variant of the model, for ablations.
 
     Returns:
-        What was measured: metrics of dev and test, minutes, counts; also written to `output_dir/results.json`.
+        What was measured: metrics of dev and test, minutes (of a resumed run None), counts; also written to
+        `output_dir/results.json`.
 
     Raises:
         DataError, ValueError: bad data or settings; nothing was written yet.
@@ -66,7 +72,7 @@ def finetune(
     set_seed(training_arguments.seed)  # the heads are initialised before Trainer sets it
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = BinderModel.from_encoders(
+    model = model_class.from_encoders(
         encoder,
         model_arguments.type_encoder and resolve_encoder(model_arguments.type_encoder),
         entity_types=corpus.entity_types,
@@ -105,7 +111,12 @@ def finetune(
     trainer.train(resume_from_checkpoint=checkpoint)
     minutes = (time.time() - began) / 60
     trainer.save_model()
-    results: dict[str, Any] = {"metrics": {}, "minutes": round(minutes, 1), "epochs": trainer.state.epoch}
+    results: dict[str, Any] = {
+        **(origin or {}),
+        "metrics": {},
+        "minutes": None if checkpoint else round(minutes, 1),  # of a run that was resumed nobody took the whole time
+        "epochs": trainer.state.epoch,
+    }
     for name in ("dev", "test"):
         if name in splits:
             metrics = trainer.score(splits[name], name)
@@ -154,13 +165,15 @@ def _interrupted(output: Path, settings: dict[str, Any]) -> str | None:
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    argv = sys.argv[1:] if argv is None else argv
     try:
         recipe = parse_recipe(argv)
         settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed}
         settings = {
             name: value for name, value in settings.items() if name not in _SHARING and not name.startswith("hub_")
         }
-        return finetune(recipe.data.load(), recipe.model, recipe.training, settings, recipe.card)
+        origin = provenance("training.finetune", argv, recipe.name, recipe.given, "binder")
+        return finetune(recipe.data.load(), recipe.model, recipe.training, settings, recipe.card, origin)
     except (DataError, PushError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
 

@@ -161,12 +161,20 @@ def test_early_stopping(recipe, tmp_path):
 
 
 def test_the_command_line_overrides_the_recipe(recipe):
-    data, model, _, training, settings = parse_recipe([str(recipe), "--max_span_width", "5", "--bf16", "true"])
+    data, model, _, training, settings, *_ = parse_recipe([str(recipe), "--max_span_width", "5", "--bf16", "true"])
     assert data.corpus == str(recipe.parent / "corpus")
     assert (model.max_span_width, model.stride) == (5, 8)
-    assert training.learning_rate == 5e-3 and training.bf16 and training.use_cpu
+    assert training.learning_rate == 5e-3 and training.use_cpu
     assert settings["max_span_width"] == 5 and settings["seed"] == 3
     assert training.output_dir == "checkpoints/recipe"
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_bf16_is_left_where_a_cpu_would_crawl(recipe, monkeypatch, caplog, multiplies):
+    monkeypatch.setattr("training.arguments.cpu_multiplies_bf16", lambda: multiplies)
+    training = parse_recipe([str(recipe), "--bf16", "true"]).training
+    assert training.use_cpu and training.bf16 == multiplies
+    assert ("this CPU does not multiply in bfloat16" in caplog.text) == (not multiplies)
 
 
 def test_recipes_in_the_repository_parse():

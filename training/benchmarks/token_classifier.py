@@ -30,6 +30,7 @@ from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderProcessor
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
 from training.encoders import resolve_encoder
+from training.provenance import provenance
 
 IGNORED = -100
 
@@ -104,7 +105,12 @@ def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)
 
 
-def train(corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrainingArguments) -> dict[str, Any]:
+def train(
+    corpus: Corpus,
+    model_arguments: ModelArguments,
+    arguments: BinderTrainingArguments,
+    origin: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Fine-tune and evaluate a token classifier; what was measured is written to `output_dir/results.json` too."""
     output = Path(str(arguments.output_dir))
     set_seed(arguments.seed)
@@ -145,7 +151,13 @@ def train(corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrai
     trainer.train(resume_from_checkpoint=checkpoint)
     minutes = (time.monotonic() - began) / 60
     trainer.save_model()
-    results: dict[str, Any] = {"metrics": {}, "minutes": round(minutes, 1), "seed": arguments.seed}
+    results: dict[str, Any] = {
+        **(origin or {}),
+        "metrics": {},
+        "minutes": None if checkpoint else round(minutes, 1),
+        "epochs": trainer.state.epoch,
+        "seed": arguments.seed,
+    }
     for name in ("dev", "test"):
         measured = score(trainer, data[name])
         results["metrics"][name] = measured.to_dict()
@@ -156,9 +168,12 @@ def train(corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrai
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    argv = sys.argv[1:] if argv is None else argv
     try:
         recipe = parse_recipe(argv)
-        return train(recipe.data.load(), recipe.model, recipe.training)
+        module = "training.benchmarks.token_classifier"
+        origin = provenance(module, argv, recipe.name, recipe.given, "token classifier")
+        return train(recipe.data.load(), recipe.model, recipe.training, origin)
     except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError, json.JSONDecodeError) as error:
         sys.exit(f"error: {error}")
 

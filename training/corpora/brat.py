@@ -43,6 +43,8 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
                 kind, offsets = fields[1].split(" ", 1)
                 numbers = [int(offset) for part in offsets.split(";") for offset in part.split()]
                 start, end = numbers[0], numbers[-1]
+                if len(numbers) % 2:
+                    raise ValueError(numbers)
             except (IndexError, ValueError):
                 raise DataError(f"{where}: expected 'T1<TAB>Type start end<TAB>text', got {line!r:.60}.") from None
             if not 0 <= start < end <= len(text):

@@ -66,8 +66,10 @@ def _records(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _locate(text: str, start: int, end: int, wanted: str, where: str) -> tuple[int, int] | None:
-    if text[start:end] == wanted:
-        return start, end
+    # A few mentions end in blanks, some of them past the end of the text.
+    wanted = wanted.rstrip()
+    if text[start:end].rstrip() == wanted:
+        return start, start + len(wanted)
     low = max(0, start - _NEAR)
     found = text.find(wanted, low, end + _NEAR)
     if found >= 0:

@@ -1,0 +1,54 @@
+"""The benchmarks in their original files, where they are at hand: the counts of the literature."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from training.arguments import parse_recipe, recipe_types
+from training.corpora.__main__ import convert
+from training.corpora.benchmarks import BENCHMARKS
+
+DATA = Path(os.environ.get("BINDER_DATA", "nowhere"))
+RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
+FOLDERS = [
+    ("ncbi", "ncbi-disease/iob"),
+    ("ncbi", "ncbi-disease/pubtator"),
+    ("bc5cdr", "bc5cdr/iob"),
+    ("bc5cdr", "bc5cdr/pubtator"),
+    ("bc5-chem", "bc5-chem/iob"),
+    ("bc5-chem", "bc5cdr/pubtator"),
+    ("bc5-disease", "bc5-disease/iob"),
+    ("bc5-disease", "bc5cdr/pubtator"),
+    ("bc2gm", "bc2gm/iob"),
+    ("jnlpba", "jnlpba"),
+    ("genia", "genia"),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
+@pytest.mark.parametrize(("name", "folder"), FOLDERS)
+def test_counts(name, folder, tmp_path):
+    facts = convert(name, DATA / folder, tmp_path / "out")
+    assert facts["expected"] and facts["differences"] == []
+    assert set(json.loads((tmp_path / "out" / "types.json").read_text())) == set(recipe_types(name))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
+def test_gold_json_of_genia(tmp_path):
+    from training.corpora.token_spans import read_token_spans
+
+    for split in ("dev", "test"):
+        lines = read_token_spans(DATA / "genia" / f"{split}.jsonl")
+        gold = read_token_spans(DATA / "genia" / "gold_json" / f"{split}.json")
+        assert [(d.text, set(d.entities)) for d in lines] == [(d.text, set(d.entities)) for d in gold]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_recipes_with_descriptions(name):
+    for suffix in ("", "-minilm"):
+        recipe = parse_recipe([str(RECIPES / f"{name}{suffix}.yaml")])
+        assert recipe.data.corpus == f"corpora/{name}" and recipe.card.dataset_name
+    assert parse_recipe([str(RECIPES / f"{name}.yaml")]).model.encoder != "minilm"
+    assert all(len(description.split()) >= 5 for description in recipe_types(name).values())

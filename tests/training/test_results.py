@@ -1,0 +1,212 @@
+"""From runs to tables: provenance, collecting, ablations, held-out types, the token classifier."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from modeling_binder import BinderModel
+from tests.conftest import build_model
+from training import results as module
+from training.ablations import VARIANTS, GlobalThresholdModel
+from training.ablations import main as ablate
+from training.arguments import parse_recipe
+from training.benchmarks.token_classifier import main as token_classifier
+from training.new_types import main as hold_out
+from training.provenance import commit, provenance
+from training.results import RECIPES, benchmarks_table, collect, main, mean, write_between
+
+
+def run(f1, seed=42, recipe="ncbi-minilm", model="binder", variant="", changed="", minutes=1.0, **others):
+    ratios = {"precision": f1 / 100, "recall": f1 / 100, "f1": f1 / 100}
+    scores = {"micro": ratios, "per_type": {"Disease": ratios}, "nested": {"gold": 0, **ratios}}
+    return {
+        "recipe": recipe,
+        "model": model,
+        "variant": variant,
+        "changed": changed,
+        "command": "python -m training.finetune",
+        "commit": "abc",
+        "device": "a machine",
+        "metrics": {"dev": scores, "test": scores, **others},
+        "minutes": minutes,
+        "epochs": 1,
+        "seed": seed,
+    }
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "runs"
+
+    def write(name, content):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "results.json").write_text(json.dumps(content))
+
+    write("a", run(80, 42))
+    write("deep/b", run(82, 43, minutes=3.0))
+    write("tokens", run(79, model="token classifier"))
+    write("changed", run(10, changed="num_train_epochs=1"))
+    write("without-origin", {"metrics": {"test": {}}, "seed": 1})
+    write("half", {**run(1), "metrics": {}})
+    return folder
+
+
+def test_mean_and_spread_over_seeds():
+    found = [{"test": {"f1": 80.0}}, {"test": {"f1": 82.0}}, {"test": None}]
+    assert mean(found, "test", "f1") == "81.00 ± 1.41" and mean(found[:1], "test", "f1") == "80.00"
+    assert mean([], "test", "f1") == mean(found, "minutes") == ""
+
+
+def test_collecting_keeps_what_is_known(runs, tmp_path, capsys):
+    target = ["--checkpoints", str(runs), "--json", str(tmp_path / "results.json"), "--no-tables"]
+    found = main(target)
+    assert [(r["model"], r["changed"], r["seed"], r["test"]["f1"]) for r in found] == [
+        ("binder", "", 42, 80.0),
+        ("binder", "", 43, 82.0),
+        ("binder", "num_train_epochs=1", 42, 10.0),
+        ("token classifier", "", 42, 79.0),
+    ]
+    assert "test_nested" not in found[0] and found[0]["dev_f1"] == 80.0 and found[0]["commit"] == "abc"
+    assert "81.00 ± 1.41" in capsys.readouterr().out
+    shutil.rmtree(runs / "deep")
+    (runs / "a" / "results.json").write_text(json.dumps(run(84, 42)))
+    again = main(target)
+    assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces, a missing one stays"
+
+
+def test_the_table_of_benchmarks(runs):
+    rows = {line.split("|")[1].strip(): line for line in benchmarks_table(collect(runs)).splitlines()}
+    cells = [cell.strip() for cell in rows["NCBI-disease"].split("|")[2:-1]]
+    ours = ["81.00 ± 1.41"] * 3
+    assert cells == [*ours, "", "79.00", "2", "2", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
+    assert len(rows) == 12, "ten benchmarks, measured or not"
+    assert "licensed, not at hand" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
+
+
+def test_tables_stand_between_their_marks(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n")
+    write_between(page, "x", "new")
+    write_between(page, "x", "newer")
+    assert page.read_text() == "a\n<!-- x -->\nnewer\n<!-- /x -->\nb\n"
+    with pytest.raises(ValueError, match=r"README.md has no lines <!-- y --> and <!-- /y -->"):
+        write_between(page, "y", "new")
+    assert "newer" in page.read_text()
+
+
+def test_the_tables_of_this_repository_are_those_of_its_results():
+    """Nobody typed a number: the README says what results.json says."""
+    known = json.loads(module.COLLECTED.read_text())
+    assert benchmarks_table(known) in (module.ROOT / "README.md").read_text()
+    training = (module.ROOT / "training" / "README.md").read_text()
+    for table in (module.ablations_table, module.distant_table, module.new_types_table):
+        assert table(known) in training
+
+
+def test_what_is_missing_is_run_once(runs, tmp_path, monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(module.subprocess, "run", lambda command, **_: commands.append(command[1:]) or Done())
+    shutil.copytree(runs / "a", runs / "ncbi-minilm-42")
+    arguments = ["--checkpoints", str(runs), "--json", str(tmp_path / "r.json"), "--no-tables"]
+    main(["ncbi-minilm", "--seeds", "42", "43", "--token-classifier", *arguments])
+    recipe = "training/recipes/ncbi-minilm.yaml"
+    assert [(c[1], c[2], c[4]) for c in commands] == [
+        ("training.benchmarks.token_classifier", recipe, "42"),
+        ("training.finetune", recipe, "43"),
+        ("training.benchmarks.token_classifier", recipe, "43"),
+    ]
+    with pytest.raises(SystemExit, match="there is no recipe 'nothing'"):
+        main(["nothing", *arguments])
+    Done.returncode = 1
+    with pytest.raises(SystemExit, match="seed 44, failed; give the same command again to go on"):
+        main(["ncbi-minilm", "--seeds", "44", *arguments])
+
+
+def test_provenance(recipe):
+    parsed = parse_recipe([str(recipe), "--seed", "4", "--num_train_epochs", "1"])
+    assert parsed.name == "recipe" and parsed.given == {"seed": 4, "num_train_epochs": 1.0}
+    told = provenance("training.finetune", ["a b.yaml"], parsed.name, parsed.given, "binder")
+    assert told["changed"] == "num_train_epochs=1" and told["command"] == "python -m training.finetune 'a b.yaml'"
+    assert told["commit"] == commit() and told["device"]
+    assert parse_recipe([]).name is None and parse_recipe([]).given == {}
+
+
+def test_every_small_recipe_has_its_paper_figure():
+    assert all((RECIPES / f"{name}{suffix}.yaml").is_file() for name in module.PAPER for suffix in ("", "-minilm"))
+
+
+# ---- ablations ----
+
+
+def test_a_global_threshold_is_one_number_a_head():
+    torch.manual_seed(0)
+    model = GlobalThresholdModel(build_model().config).eval()
+    model.thresholds.data = torch.tensor([0.01, 0.02, 0.03])
+    inputs = {"input_ids": torch.tensor([[2, 8, 9, 3], [2, 9, 9, 3]]), "type_vectors": torch.randn(2, 3, 16)}
+    output = model(**inputs)
+    for scores, expected in ((output.start_scores, 1.0), (output.end_scores, 2.0)):
+        torch.testing.assert_close(scores[..., 0], torch.full((2, 2), expected))
+    torch.testing.assert_close(output.span_scores[..., 0, 0], torch.full((2, 2), 3.0))
+    plain = BinderModel(model.config).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    expected = plain(**inputs)
+    torch.testing.assert_close(output.start_scores[..., 1:], expected.start_scores[..., 1:])
+    torch.testing.assert_close(output.span_scores[..., 1:, :], expected.span_scores[..., 1:, :])
+    output.span_scores[0, 0, 0, 0].backward()
+    assert model.thresholds.grad.tolist() == [0, 0, 100]
+
+
+@pytest.mark.slow
+def test_ablations(recipe, tmp_path, capsys):
+    folder = tmp_path / "ablations"
+    arguments = [str(recipe), "--output_dir", str(folder), "--num_train_epochs", "1", "--first", "8"]
+    ablate([*arguments, "--decoding", "flat"])
+    found = {r["variant"]: r for r in collect(folder)}
+    assert set(found) == set(VARIANTS)
+    assert {r["changed"] for r in found.values()} == {"decoding=flat, num_train_epochs=1, first=8"}
+    settings = {name: json.loads((folder / name / "config.json").read_text()) for name in
+                ("unchanged", "shared-encoders", "span-loss-alone", "names-for-descriptions")}  # fmt: skip
+    assert [settings[name]["share_encoders"] for name in ("unchanged", "shared-encoders")] == [False, True]
+    assert settings["span-loss-alone"]["start_loss_weight"] == 0
+    assert all(t["name"] == t["description"] for t in settings["names-for-descriptions"]["entity_types"])
+    table = module.ablations_table
+    with pytest.raises(FileNotFoundError):
+        table(found.values())  # the recipe is none of ours
+    capsys.readouterr()
+    ablate([*arguments, "--decoding", "flat"])
+    assert capsys.readouterr().out.count("done before") == len(VARIANTS)
+    ablate([str(recipe), "--output_dir", str(tmp_path / "nested"), "--only", "greedy flat decoding"])
+    assert not (tmp_path / "nested").exists(), "nested decoding has no flat algorithm"
+
+
+# ---- new types ----
+
+
+def test_held_out_types_are_never_trained_and_are_asked_for(recipe, tmp_path):
+    output = tmp_path / "held"
+    results = hold_out([str(recipe), "--held-out", "Cell", "--output_dir", str(output), "--num_train_epochs", "1"])
+    config = json.loads((output / "config.json").read_text())
+    assert "Cell" not in {kind["name"] for kind in config["entity_types"]}
+    assert set(results["metrics"]["held out"]["per_type"]) == {"Cell"}
+    assert "Cell" not in results["metrics"]["test"]["per_type"]
+    assert results["metrics"]["held out"]["micro"]["gold"] > 0 and results["variant"] == "without Cell"
+    assert collect(tmp_path)[0]["held_out"].keys() == {"precision", "recall", "f1"}
+    with pytest.raises(SystemExit, match="cannot hold out Nothing: the corpus has "):
+        hold_out([str(recipe), "--held-out", "Nothing"])
+
+
+# ---- the token classifier ----
+
+
+def test_a_token_classifier_on_the_same_recipe(recipe, tmp_path, capsys):
+    output = tmp_path / "tokens"
+    results = token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "12"])
+    assert results["model"] == "token classifier" and results["metrics"]["test"]["micro"]["f1"] > 0.3
+    assert results["metrics"]["test"]["nested"]["predicted"] == 0, "tags have no room for nested mentions"
+    assert "micro" in capsys.readouterr().out and (output / "model.safetensors").exists()

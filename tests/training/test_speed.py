@@ -1,0 +1,308 @@
+"""The harness of speed and memory: whole runs on a tiny model and a tiny corpus, without a look at the clock."""
+
+import json
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import torch
+
+from modeling_binder.finetuning import write_jsonl
+from tests.conftest import TYPES, build_model, build_tokenizer
+from tests.finetuning.test_trainer import corpus
+from training.benchmarks import environments, speed
+from training.benchmarks.contenders import CONTENDERS
+from training.benchmarks.contenders.base import Settings, calibrate, words_and_mentions
+from training.benchmarks.processes import Failed, Process
+from training.benchmarks.summary import measured, summarise, told
+from training.benchmarks.tables import CUT, NOT_MEASURED, contenders_table, page, types_table
+from training.benchmarks.worker import Worker, spread
+from training.benchmarks.workloads import long_documents, made_up_types, read_documents, sentences
+
+NAMES = ["floor", "binder", "tokens"]
+PAGE = "before\n<!-- speed -->\nold\n<!-- /speed -->\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A tiny checkpoint, its encoder and two tiny corpora."""
+    folder = tmp_path_factory.mktemp("speed")
+    model, tokenizer = build_model(), build_tokenizer()
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    model.text_encoder.save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    for name in ("ncbi", "genia"):
+        for split in ("train", "test"):
+            write_jsonl(folder / "corpora" / name / f"{split}.jsonl", corpus(2))
+        (folder / "corpora" / name / "types.json").write_text(json.dumps(TYPES))
+    (folder / "README.md").write_text(PAGE)
+    return folder
+
+
+def arguments(place: Path, *more: str) -> list[str]:
+    return [
+        *("--model", str(place / "model"), "--encoder", str(place / "encoder"), "--corpora", str(place / "corpora")),
+        *("--out", str(place / "out" / "speed.json"), "--readme", str(place / "README.md"), "--threads", "1"),
+        *("--batch-size", "4", "--train-batch-size", "2", "--steps", "1", "--characters", "400", "--sentences", "6"),
+        *more,
+    ]
+
+
+class Here(Process):
+    """A contender in this process: the protocol without the minutes that a dozen imports of torch take."""
+
+    def __init__(self, name, settings, folder, log, seconds):
+        folder.mkdir(exist_ok=True)
+        self.folder, self.started = folder, time.perf_counter()
+        self.worker = Worker(name, settings)
+
+    def ask(self, do, **arguments):
+        answer = json.loads(json.dumps(self.worker.answer(json.loads(json.dumps({"do": do, **arguments})))))
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def here():
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "Process", Here)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def results(place, here):
+    workloads = ["--workloads", "ncbi", "long", "cold", "train"]
+    return speed.main(arguments(place, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
+
+
+def test_a_run_interleaves_and_keeps_every_round(place, results):
+    assert results == json.loads((place / "out" / "speed.json").read_text())
+    cells = [
+        (workload, types, name)
+        for workload in ("ncbi", "long")
+        for types, names in ((None, ["floor", "tokens"]), (1, ["binder"]), (5, ["binder"]))
+        for name in names
+    ]
+    order = [(step["round"], step["workload"], step["types"], step["contender"]) for step in results["order"]]
+    assert order[: 3 * len(cells)] == [(number, *cell) for number in range(3) for cell in cells]
+    assert [step[3] for step in order if step[1] == "cold"] == NAMES * 3
+    assert [step[3] for step in order if step[1] == "train"] == ["floor", "binder"] * 2
+    assert [(row["workload"], row["types"], row["contender"]) for row in results["throughput"]] == cells
+    for row in results["throughput"]:
+        assert "failed" not in row, row["failed"]
+        assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0
+        assert row["texts"] == (6 if row["workload"] == "ncbi" else 2)
+        assert row["characters_read"] == row["characters"] and not row["cuts_in_silence"]
+        assert row["characters"] == 800 or row["workload"] == "ncbi"
+        assert row["peak"] >= row["peak_above_loaded"] > 0 or row["peak"] is None
+    assert any(row["entities"] for row in results["throughput"] if row["contender"] == "binder")
+    for row in results["cold_start"]:
+        assert all(len(row[part]) == 2 for part in ("import", "load", "first", "total"))
+        assert row["total"][0] > row["import"][0] + row["load"][0] + row["first"][0]
+    for row in results["training"]:
+        assert len(row["rounds"]) == len(row["seconds"]) == 2, row
+
+
+def test_a_run_tells_its_origin(results):
+    about = results["about"]
+    assert about["command"].startswith("python -m training.benchmarks.speed --model model --encoder encoder ")
+    assert about["rounds"] == 2 and about["types"] == [1, 5]
+    assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR) and about["machine"]["processor"]
+    assert about["max_length"] == 64 and about["stride"] == 16, "the checkpoint's"
+    for name in NAMES:
+        assert {"python", "torch", "transformers"} <= set(results["contenders"][name]["versions"])
+
+
+def test_a_run_writes_tables_and_plots(place, results):
+    text = (place / "README.md").read_text()
+    assert text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- /speed -->\nafter\n")
+    assert contenders_table(results) in text and types_table(results) in text
+    plots = re.findall(r"!\[[^]]+]\(([^)]+)\)", text)
+    assert plots == ["out/throughput.svg", "out/types.svg", "out/memory.svg"]
+    for plot in plots:
+        drawn = (place / plot).read_text()
+        assert ElementTree.fromstring(drawn).tag.endswith("svg") and "prefers-color-scheme: dark" in drawn
+        assert "binder-ner, fp32" in drawn
+    (place / "README.md").write_text(PAGE)
+    speed.main(["--tables", *arguments(place)])
+    assert (place / "README.md").read_text() == text, "tables come from the JSON file alone"
+
+
+def test_who_cannot_be_built_is_skipped_with_the_reason(place, here, capsys):
+    (place / "broken").mkdir(exist_ok=True)
+    (place / "broken" / "config.json").write_text((place / "model" / "config.json").read_text())
+    options = ["--contenders", "floor", "binder", "--workloads", "ncbi", "--types", "1", "--rounds", "1", "--no-tables"]
+    found = speed.main([*arguments(place, *options), "--model", str(place / "broken"), "--out", str(place / "b.json")])
+    assert "skipped" not in found["contenders"]["floor"]
+    assert found["contenders"]["binder"]["skipped"]
+    assert [row["contender"] for row in found["throughput"]] == ["floor"]
+    assert "not measured" in capsys.readouterr().out
+    assert "not run: " in page(found)
+
+
+def row(name, workload="ncbi", types=None, seconds=(1.0, 2.0, 1.0), read=1000, **more):
+    return {
+        **{"workload": workload, "types": types, "contender": name, "seconds": list(seconds), "texts": 10},
+        **{"characters": 1000, "characters_read": read, "loaded": 500e6, "peak": 600e6, **more},
+    }
+
+
+def run_of(*rows, training=()):
+    found = {
+        "about": {"quick": False, "types": [1, 5, 1000], "train_batch_size": 8},
+        "contenders": {name: {"title": CONTENDERS[name].title, "note": ""} for name in CONTENDERS},
+        "throughput": list(rows),
+        "cold_start": [],
+        "training": list(training),
+    }
+    summarise(found)
+    return found
+
+
+def values(found):
+    return {target["target"].partition(": ")[2] or target["target"]: target for target in found["targets"]}
+
+
+def test_ratios_are_taken_within_a_round():
+    # In the second round the machine was busy: both took twice as long, and the ratio does not change.
+    found = run_of(row("floor"), row("binder", types=5, seconds=(1.25, 2.5, 1.25), peak=850e6))
+    ours = found["throughput"][1]
+    assert ours["ratio_to_floor"] == pytest.approx(0.8)
+    assert ours["texts_per_second"] == {"median": 8.0, "min": 4.0, "max": 8.0}
+    assert ours["peak_above_loaded"] == 350e6
+    targets = values(found)
+    assert targets["fp32 pipeline with 5 types, of the floor's throughput"]["met"] is False
+    assert targets["peak memory with 5 types above the bare encoder's"]["value"] == pytest.approx(250)
+    assert targets["cost of 1,000 types, of that of 1"]["met"] is None
+    assert [told(target).split()[0] for target in found["targets"][:2]] == ["MISSED", "not"]
+
+
+def test_who_cuts_a_text_has_not_read_it():
+    found = run_of(row("floor"), row("binder", types=5), row("gliner", types=5, seconds=(0.5, 1, 0.5), read=100))
+    peer = found["throughput"][2]
+    assert peer["cuts_in_silence"] and peer["ratio_to_floor"] == pytest.approx(0.2)
+    assert values(found)["fp32 pipeline, of the fastest peer's throughput, on its worst row"]["value"] == 5
+    assert f"20.0{CUT}" in contenders_table(found)
+
+
+def test_targets_of_types_and_training():
+    training = [
+        {"contender": "floor", "rounds": [{"seconds": [4, 2], "forward and backward": [3, 1]}], "seconds": [4, 2]},
+        {"contender": "binder", "rounds": [{"seconds": [3, 2]}], "seconds": [3, 2]},
+        {"contender": "gliner", "rounds": [{"seconds": [6, 4]}], "seconds": [6, 4]},
+    ]
+    one, thousand = row("binder", types=1), row("binder", types=1000, seconds=(1.4, 2.8, 1.4))
+    targets = values(run_of(row("floor"), one, thousand, training=training))
+    assert targets["cost of 1,000 types, of that of 1"]["value"] == pytest.approx(1.4)
+    assert targets["training step, of the encoder's forward and backward pass"]["value"] == pytest.approx(1.25)
+    assert targets["the fastest peer's time, of ours"]["value"] == pytest.approx(2)
+
+
+def test_median_and_range():
+    assert measured([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+
+
+def test_made_up_types_differ():
+    types = made_up_types(1000)
+    assert len(types) == len(set(types.values())) == 1000
+    assert list(made_up_types(5)) == list(types)[:5], "more types are the same and others"
+    with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
+        made_up_types(1001)
+
+
+def test_a_part_of_the_texts_is_as_long_as_all(place):
+    texts = ["x" * length for length in (9, 1, 5, 3, 7)]
+    assert spread(texts, 9) == [0, 1, 2, 3, 4] and spread(texts, 1) == [2] and spread(texts, 2) == [3, 4]
+    documents = read_documents(place / "corpora", "ncbi", "test")
+    assert len(sentences(documents, 3).texts) == 3 and len(sentences(documents, None).texts) == len(documents)
+    long = long_documents([documents, documents[:1]], 1000)
+    assert [len(text) for text in long.texts] == [1000, 1000] and min(long.gold) > 0
+
+
+def test_calibration_finds_the_level():
+    scores = [index / 10 for index in range(-50, 50)]
+    level = calibrate(lambda level: sum(score > level for score in scores), 10, seconds=60)
+    assert 9 <= sum(score > level for score in scores) <= 11
+
+
+def test_words_of_documents_for_peers():
+    document = {
+        "text": "IL-2 gene.",
+        "entities": [
+            {"start": 0, "end": 4, "label": "Protein"},
+            {"start": 0, "end": 9, "label": "Gene"},
+            {"start": 1, "end": 4, "label": "inside a word"},
+        ],
+    }
+    assert words_and_mentions(document) == (["IL", "-", "2", "gene", "."], [(0, 2, "Protein"), (0, 3, "Gene")])
+
+
+def test_missing_files_name_the_command_that_makes_them(place, capsys):
+    with pytest.raises(SystemExit, match=r"no .*ncbi/test.jsonl.*python -m training.corpora ncbi DOWNLOADED_FOLDER"):
+        speed.main(["--model", str(place / "model"), "--corpora", str(place / "nowhere"), "--no-tables"])
+    with pytest.raises(SystemExit, match=r"no checkpoint in .*python -m training.finetune"):
+        speed.main(["--model", str(place / "nowhere")])
+    for wrong in (["--types", "0"], ["--rounds", "0"], ["--seconds", "0"], ["--contenders", "nobody"]):
+        with pytest.raises(SystemExit):
+            speed.main(arguments(place, *wrong))
+    assert "--rounds must be at least 1, got 0" in capsys.readouterr().err
+
+
+def settings(place: Path) -> Settings:
+    return Settings(str(place / "encoder"), str(place / "model"), 4, 2, 64, 16, 1, str(place))
+
+
+def test_an_environment_that_cannot_be_installed_is_a_reason(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
+    monkeypatch.setattr("training.benchmarks.processes.python_of", lambda peer: environments.python_of(peer, tmp_path))
+    monkeypatch.setattr(environments.venv, "create", lambda place, **_: place.mkdir(exist_ok=True))
+    (tmp_path / "gliner.txt").write_text("gliner==0\n")
+
+    class Refused:
+        returncode, stdout = 1, "no matching distribution"
+
+    monkeypatch.setattr(environments.subprocess, "run", lambda *_, **__: Refused())
+    with pytest.raises(Failed, match="gliner could not be installed: no matching distribution"):
+        Process("gliner", settings(place), tmp_path / "model", tmp_path / "log", 60)
+    Refused.returncode = 0
+    python = environments.python_of("gliner", tmp_path)
+    monkeypatch.setattr(environments.subprocess, "run", None)
+    assert environments.python_of("gliner", tmp_path) == python, "installed once"
+
+
+def test_a_process_that_dies_is_a_reason(place, tmp_path):
+    process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 60)
+    with pytest.raises(Failed, match="has no attribute"):
+        process.ask("nothing of the kind")
+    imported = process.ask("imports")
+    assert imported["seconds"] > 0 and "transformers" in imported["versions"] and process.since_start() > 0
+    process._process.kill()
+    with pytest.raises(Failed, match="floor ended with exit status"):
+        process.ask("load", folder="")
+    process.close()
+
+
+def test_a_process_that_takes_too_long_is_a_reason(place, tmp_path):
+    process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 0.01)
+    with pytest.raises(Failed, match="no answer to 'imports' within"):
+        process.ask("imports")
+    process.close()
+
+
+def test_the_readme_shows_what_was_measured():
+    """Nobody typed a number."""
+    text = (speed.ROOT / "README.md").read_text()
+    if not speed.RESULTS.exists():
+        assert f"<!-- speed -->\n{NOT_MEASURED}\n<!-- /speed -->" in text
+        return
+    known = json.loads(speed.RESULTS.read_text())
+    assert contenders_table(known) in text and types_table(known) in text

@@ -1,0 +1,151 @@
+"""What each part of the method is worth: a recipe again and again, with one thing changed at a time.
+
+    python -m training.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
+    python -m training.ablations training/recipes/genia-minilm.yaml --first 4000
+
+Takes the settings of `training.finetune`, and `--first N` for the first N training documents alone. Variants that are
+finished are not run again; one that was interrupted goes on. `python -m training.results` makes the table.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modeling_binder import BinderModel
+from modeling_binder.finetuning import Corpus, DataError
+from modeling_binder.finetuning.data import write_json
+from training.arguments import Recipe, parse_recipe
+from training.evaluate import evaluate
+from training.finetune import finetune
+from training.provenance import provenance
+
+
+class GlobalThresholdModel(BinderModel):
+    """BINDER with one learned threshold per head for all texts and types, in place of the text's own [CLS].
+
+    Scores of position 0 are replaced, so losses and decoding need not know.
+    """
+
+    GAIN = 100.0  # lets a single number move as far as it must at an encoder's learning rate
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.thresholds = nn.Parameter(torch.zeros(3))
+
+    def score(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        start, end, span = super().score(*args, **kwargs)
+        first, second, third = (self.GAIN * self.thresholds).unbind()
+        at_zero = torch.zeros(start.shape[-1], dtype=torch.bool, device=start.device)
+        at_zero[0] = True
+        corner = torch.zeros(span.shape[-2:], dtype=torch.bool, device=span.device)
+        corner[0, 0] = True
+        return torch.where(at_zero, first, start), torch.where(at_zero, second, end), torch.where(corner, third, span)
+
+
+def _bare_names(corpus: Corpus) -> Corpus:
+    return replace(corpus, entity_types={name: name.replace("_", " ") for name in corpus.entity_types})
+
+
+def _without_empty(corpus: Corpus) -> Corpus:
+    return replace(corpus, train=[document for document in corpus.train if document.entities])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change.
+
+    Args:
+        model: settings of the model to change before training.
+        corpus: changes the corpus before training.
+        model_class: the model to train.
+        evaluation: nothing is trained; the unchanged model is evaluated with these arguments of `evaluate`.
+        flat: only where decoding is flat.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    corpus: Callable[[Corpus], Corpus] | None = None
+    model_class: type[BinderModel] = BinderModel
+    evaluation: dict[str, Any] | None = None
+    flat: bool = False
+
+
+UNCHANGED = "unchanged"
+VARIANTS = {
+    UNCHANGED: Variant(),
+    "joint inference": Variant(evaluation={"inference": "joint"}),
+    "greedy flat decoding": Variant(evaluation={"flat_algorithm": "greedy"}, flat=True),
+    "one global threshold": Variant(model_class=GlobalThresholdModel),
+    "names for descriptions": Variant(corpus=_bare_names),
+    "shared encoders": Variant({"share_encoders": True}),
+    "span loss alone": Variant({"start_loss_weight": 0.0, "end_loss_weight": 0.0, "span_loss_weight": 1.0}),
+    "texts without mentions dropped": Variant(corpus=_without_empty),
+}
+
+
+def run(name: str, recipe: Recipe, corpus: Corpus, folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """Run one variant in `folder/NAME`, train it or evaluate the unchanged model in another way."""
+    variant = VARIANTS[name]
+    output = folder / name.replace(" ", "-")
+    if variant.evaluation is not None:
+        documents = {split: getattr(corpus, split) for split in ("dev", "test")}
+        metrics = {
+            split: evaluate(str(folder / UNCHANGED), found, **variant.evaluation)[0].to_dict()
+            for split, found in documents.items()
+        }
+        results = {**origin, "metrics": metrics, "seed": recipe.training.seed, "minutes": None}
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "results.json", results)
+        return results
+    recipe.training.output_dir = str(output)
+    settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed, "variant": name}
+    return finetune(
+        variant.corpus(corpus) if variant.corpus else corpus,
+        replace(recipe.model, **variant.model),
+        recipe.training,
+        settings,
+        recipe.card,
+        origin,
+        variant.model_class,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="python -m training.ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--first", type=int, help="train with the first N documents alone")
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    arguments, rest = parser.parse_known_args(argv)
+    try:
+        for name in arguments.only:
+            recipe = parse_recipe(rest)
+            if VARIANTS[name].flat and recipe.model.decoding != "flat":
+                continue
+            output = str(recipe.training.output_dir)
+            folder = Path(output if "output_dir" in recipe.given else f"{output}-ablations")
+            if (folder / name.replace(" ", "-") / "results.json").exists():
+                print(f"{name}: done before, in {folder}", flush=True)
+                continue
+            print(f"\n=== {name} ===", flush=True)
+            corpus = recipe.data.load()
+            given = dict(recipe.given)
+            if arguments.first:
+                corpus = replace(corpus, train=corpus.train[: arguments.first])
+                given["first"] = arguments.first
+            origin = provenance("training.ablations", argv, recipe.name, given, "ablation", name)
+            run(name, recipe, corpus, folder, origin)
+    except (DataError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""binder-ner itself, by what its users call."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .base import Contender, Job, step_timer
+from .floor import binder_trainer, dtype_of
+
+
+class Binder(Contender):
+    """The "binder-ner" pipeline on torch, or on an exported model (option `onnx`: "fp32" or "int8")."""
+
+    libraries = ("binder-ner", "torch", "transformers", "onnxruntime")
+
+    def import_libraries(self) -> None:
+        from transformers import pipeline
+
+        import modeling_binder  # noqa: F401
+
+        self.pipeline = pipeline
+
+    def build(self, folder: Path) -> None:
+        """Export the checkpoint.
+
+        Raises:
+            RuntimeError: the export failed; tells what it said last.
+        """
+        if "onnx" not in self.options:
+            return
+        command = [sys.executable, "-m", "modeling_binder.export", "onnx", self.settings.model, str(folder)]
+        if self.options["onnx"] == "int8":
+            command += ["--int8", *(["--data", self.settings.held_out] if self.settings.held_out else [])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            said = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
+            raise RuntimeError(f"python {' '.join(command[1:4])} failed: {said}")
+
+    def load(self, folder: Path) -> None:
+        exported = "onnx" in self.options
+        dtype = {} if exported else {"dtype": dtype_of(self.options)}
+        self.ner = self.pipeline(
+            "binder-ner",
+            model=str(folder) if exported else self.settings.model,
+            batch_size=self.settings.batch_size,
+            device="cpu",
+            **dtype,
+        )
+
+    def run(self, job: Job) -> int:
+        return sum(map(len, self.ner(list(job.texts), entity_types=job.types)))
+
+    def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
+        timer = step_timer()
+        binder_trainer(self.settings, documents, types, steps, callbacks=[timer]).train()
+        return {"seconds": timer.seconds}

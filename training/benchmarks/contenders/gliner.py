@@ -1,0 +1,104 @@
+"""GLiNER with one encoder (labels stand before the text) and with two (vectors of labels are kept).
+
+Built by the library's defaults, but for the width of its layers, which is the encoder's own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .base import Contender, Job, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
+
+LOWEST = -20.0  # a level, in logits, below every score
+POSITIONS = 8192  # room for a thousand labels before the text
+
+
+class Gliner(Contender):
+    """GLiNER from PyPI; option `two`: with an encoder for labels of its own."""
+
+    libraries = ("gliner", "torch", "transformers")
+    untrained = True
+
+    def import_libraries(self) -> None:
+        import gliner
+        import torch
+        import transformers
+
+        self.torch, self.transformers, self.library = torch, transformers, gliner
+
+    def build(self, folder: Path) -> None:
+        from gliner.config import GLiNERConfig
+
+        self.torch.manual_seed(0)
+        encoder = self._with_more_positions(folder / "encoder")
+        config = GLiNERConfig(
+            model_name=str(encoder),
+            hidden_size=self.transformers.AutoConfig.from_pretrained(encoder).hidden_size,
+            labels_encoder=self.settings.encoder if self.options.get("two") else None,
+        )
+        model = self.library.GLiNER.from_config(config)
+        model.save_pretrained(folder / "model")
+
+    def _with_more_positions(self, folder: Path) -> Path:
+        """A copy of the encoder that reads longer texts: its vectors of positions, over and over."""
+        model = self.transformers.AutoModel.from_pretrained(self.settings.encoder)
+        tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.settings.encoder)
+        table = model.embeddings.position_embeddings
+        rows, width = table.weight.shape
+        larger = self.torch.nn.Embedding(POSITIONS, width)
+        larger.weight.data = table.weight.detach().repeat(-(-POSITIONS // rows), 1)[:POSITIONS].clone()
+        model.embeddings.position_embeddings = larger
+        model.config.max_position_embeddings = tokenizer.model_max_length = POSITIONS
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    def load(self, folder: Path) -> None:
+        self.model = self.library.GLiNER.from_pretrained(str(folder / "model"), map_location="cpu")
+        self._encoded: tuple[tuple[str, ...], Any] = ((), None)  # the last labels and their vectors
+
+    def prepare(self, job: Job) -> None:
+        if self.options.get("two"):
+            labels = tuple(job.types)
+            if self._encoded[0] != labels:
+                vectors = self.model.encode_labels(list(labels), batch_size=self.settings.batch_size)
+                self._encoded = (labels, vectors)
+            job.made = self._encoded[1]
+
+    def run(self, job: Job) -> int:
+        return sum(map(len, self._find(job)))
+
+    def level(self, job: Job, wanted: int, seconds: float) -> float:
+        """Exact from one run: decoding takes spans from the best score down, so a threshold only ends it earlier."""
+        job.level = LOWEST
+        scores = sorted((entity["score"] for found in self._find(job) for entity in found), reverse=True)
+        return logit((scores[wanted - 1] + scores[wanted]) / 2) if 0 < wanted < len(scores) else LOWEST
+
+    def _find(self, job: Job) -> Any:
+        arguments = {"threshold": sigmoid(job.level), "batch_size": self.settings.batch_size}
+        texts, labels = list(job.texts), list(job.types)
+        if self.options.get("two"):
+            return self.model.batch_predict_with_embeds(texts, job.made, labels, **arguments)
+        return self.model.inference(texts, labels, **arguments)
+
+    def characters_read(self, text: str, types: dict[str, str]) -> int:
+        ends = [end for _, _, end in self.model.data_processor.words_splitter(text)]
+        return len(text) if len(ends) <= self.model.config.max_len else ends[self.model.config.max_len - 1]
+
+    def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
+        from gliner.training import Trainer, TrainingArguments
+
+        rows = [
+            {"tokenized_text": words, "ner": [list(mention) for mention in mentions]}
+            for words, mentions in map(words_and_mentions, documents)
+        ]
+        timer = step_timer()
+        Trainer(
+            model=self.model,
+            args=TrainingArguments(**trainer_arguments(self.settings, steps)),
+            train_dataset=rows,
+            data_collator=self.model._create_data_collator(),
+            processing_class=self.model.data_processor.transformer_tokenizer,
+            callbacks=[timer],
+        ).train()
+        return {"seconds": timer.seconds}

@@ -1,0 +1,45 @@
+"""The token-classification pipeline of transformers on the same encoder."""
+
+from pathlib import Path
+
+from .base import FIXED_TYPES, Contender, Job
+
+
+class TokenClassifier(Contender):
+    """Tags of five types in IOB2, entities aggregated by the pipeline; long texts in windows, as its `stride` does."""
+
+    untrained = True
+
+    def import_libraries(self) -> None:
+        import torch
+        import transformers
+
+        self.torch, self.transformers = torch, transformers
+
+    def build(self, folder: Path) -> None:
+        self.torch.manual_seed(0)
+        tags = ["O", *(f"{prefix}-{kind}" for kind in range(FIXED_TYPES) for prefix in "BI")]
+        model = self.transformers.AutoModelForTokenClassification.from_pretrained(
+            self.settings.encoder, num_labels=len(tags), id2label=dict(enumerate(tags))
+        )
+        model.save_pretrained(folder)
+        tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.settings.encoder)
+        tokenizer.model_max_length = self.settings.max_length  # the pipeline's windows are that long
+        tokenizer.save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        self.ner = self.transformers.pipeline(
+            "token-classification",
+            model=str(folder),
+            aggregation_strategy="simple",
+            stride=self.settings.stride,
+            batch_size=self.settings.batch_size,
+            device="cpu",
+        )
+        self.bias = self.ner.model.classifier.bias
+        self.untouched = self.bias.detach()[0].item()
+
+    def run(self, job: Job) -> int:
+        with self.torch.no_grad():
+            self.bias[0] = self.untouched + job.level
+        return sum(map(len, self.ner(list(job.texts))))

@@ -1,0 +1,142 @@
+"""Plots of the README: SVG files that are readable on light and on dark pages."""
+
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from training.drawing import COLOURS
+
+from .contenders import CONTENDERS, FLOOR
+from .contenders.base import FIXED_TYPES
+from .summary import MEGABYTE, Results, row_of
+from .workloads import CORPORA, LONG, TITLES
+
+_PALETTE = (*COLOURS, "#a6761d", "#8c6bb1")
+INK, PAPER_INK = "#24292f", "#e6edf3"  # of text and axes on light and on dark pages
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write throughput.svg, types.svg and memory.svg into a folder, those that there are figures for.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    workloads = [name for name in (*CORPORA, LONG) if any(row["workload"] == name for row in results["throughput"])]
+    if not workloads:
+        return []
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise ValueError('plots need matplotlib: pip install ".[bench]"') from None
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "speed", "font.family": "sans-serif", "font.size": 10,
+                "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
+                "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    with matplotlib.rc_context(settings):
+        drawn = {
+            "throughput": _bars(results, workloads[0], "texts_per_second", f"{TITLES[workloads[0]]}, texts/s, "
+                                f"{FIXED_TYPES} types"),
+            "types": _lines(results, workloads),
+            "memory": _bars(results, workloads[0], "peak", f"peak memory on {TITLES[workloads[0]]}, MB, "
+                            f"{FIXED_TYPES} types"),
+        }  # fmt: skip
+    paths = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            path = folder / f"{name}.svg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_svg(figure), encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
+def colour(name: str) -> str:
+    """One colour a contender in all plots."""
+    return _PALETTE[list(CONTENDERS).index(name) % len(_PALETTE)]
+
+
+def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.patch.set_alpha(0)
+    return figure, list(axes)
+
+
+def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
+    """A bar a contender: throughput with the range of its rounds, or memory split at what loading took."""
+    found = [(name, row_of(results, name, workload, FIXED_TYPES)) for name in results["contenders"]]
+    rows = [(name, row) for name, row in found if row is not None and row.get(figure_of)]
+    if not rows:
+        return None
+    figure, (axis,) = _figure(1, 8, 0.6 + 0.34 * len(rows))
+    for place, (name, row) in enumerate(reversed(rows)):
+        if figure_of == "peak":
+            loaded, value = row["loaded"] / MEGABYTE, row["peak"] / MEGABYTE
+            end = value
+            axis.barh(place, value, color=colour(name), height=0.7)
+            axis.barh(place, min(loaded, value), color=INK, height=0.12)
+        else:
+            value, end = row[figure_of]["median"], row[figure_of]["max"]
+            spread = [[value - row[figure_of]["min"]], [row[figure_of]["max"] - value]]
+            axis.barh(place, value, color=colour(name), height=0.7, xerr=spread, ecolor=INK)
+        axis.annotate(f"{value:,.0f}" if value >= 100 else f"{value:.1f}", (end, place), xytext=(6, 0),
+                      textcoords="offset points", va="center")  # fmt: skip
+    axis.set_yticks(range(len(rows)), [results["contenders"][name]["title"] for name, _ in reversed(rows)])
+    axis.set_title(title + (" (thin line: after loading)" if figure_of == "peak" else ""), loc="left", fontsize=10)
+    axis.margins(x=0.12)
+    return figure
+
+
+def _lines(results: Results, workloads: Iterable[str]) -> Any:
+    """Throughput by number of types, a panel a workload; those that types make no difference to are level."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    workloads = list(workloads)
+    counts = results["about"]["types"]
+    figure, axes = _figure(len(workloads), max(8, 2 + 3.2 * len(workloads)), 4.2)
+    handles: dict[str, Any] = {}
+    for axis, workload in zip(axes, workloads, strict=True):
+        for name, facts in results["contenders"].items():
+            rows = [row_of(results, name, workload, count) for count in counts]
+            points = [(count, row["characters_per_second"]["median"] / 1000)
+                      for count, row in zip(counts, rows, strict=True) if row is not None]  # fmt: skip
+            if points:
+                level = "--" if not CONTENDERS[name].types else "-"
+                mark = "" if level == "--" and len(points) > 1 else "o"
+                (line,) = axis.plot(*zip(*points, strict=True), level, marker=mark, color=colour(name),
+                                    linewidth=2.5 if name in (FLOOR, "binder") else 1.5)  # fmt: skip
+                handles.setdefault(facts["title"], line)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xticks(counts, [f"{count:,}" for count in counts])
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_title(TITLES[workload], loc="left", fontsize=10)
+        axis.set_xlabel("types")
+    axes[0].set_ylabel("1,000 characters/s")
+    if not handles:
+        return None
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _svg(figure: Any) -> str:
+    """The figure as SVG whose ink follows the page: a dark page gets light text and axes."""
+    target = io.StringIO()
+    figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
+    style = (
+        "<style>text{fill:" + INK + "}@media (prefers-color-scheme: dark){text{fill:" + PAPER_INK + "}"
+        f'[style*="fill: {INK}"]{{fill:{PAPER_INK} !important}}'
+        f'[style*="stroke: {INK}"]{{stroke:{PAPER_INK} !important}}}}'
+        "</style>"
+    )
+    svg = re.sub(r"[ \t]+$", "", target.getvalue(), flags=re.MULTILINE)
+    return re.sub(r"(<svg\b[^>]*>)", lambda opening: f"{opening.group(1)}\n {style}", svg, count=1)

@@ -1,0 +1,133 @@
+"""From rounds to figures: medians, ratios to the floor of the same round, targets."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .contenders import CONTENDERS, FLOOR
+from .contenders.base import FIXED_TYPES, PASSES
+
+MEGABYTE = 1e6
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+
+def measured(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest of several rounds."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def summarise(results: Results) -> None:
+    """Add to each row what follows from its rounds; see `training.benchmarks.speed` for the rows."""
+    for row in results["throughput"]:
+        if row.get("seconds"):
+            row["texts_per_second"] = measured([row["texts"] / seconds for seconds in row["seconds"]])
+            row["characters_per_second"] = measured([row["characters_read"] / seconds for seconds in row["seconds"]])
+            row["cuts_in_silence"] = row["characters_read"] < row["characters"]
+    floors = {row["workload"]: row for row in results["throughput"] if row["contender"] == FLOOR}
+    for row in results["throughput"]:
+        floor = floors.get(row["workload"])
+        if row.get("seconds") and floor and floor.get("seconds"):
+            # Characters, not texts: whoever cuts a text in silence has not read it.
+            row["ratio_to_floor"] = statistics.median(
+                (row["characters_read"] / mine) / (floor["characters_read"] / bare)
+                for mine, bare in zip(row["seconds"], floor["seconds"], strict=True)
+            )
+        if row.get("peak") is not None and row.get("loaded") is not None:
+            row["peak_above_loaded"] = row["peak"] - row["loaded"]
+    for row in results["cold_start"]:
+        for part in ("import", "load", "first", "total"):
+            if row.get(part):
+                row[f"{part}_seconds"] = measured(row[part])
+    training = results["training"]
+    bare = next((row for row in training if row["contender"] == FLOOR), None)
+    for row in training:
+        if row.get("seconds"):
+            row["step"] = measured(row["seconds"])
+        if row.get("seconds") and bare and bare.get("seconds"):
+            row["ratio_to_step"] = _ratio(row["rounds"], bare["rounds"], "seconds", "seconds")
+            row["ratio_to_forward_and_backward"] = _ratio(row["rounds"], bare["rounds"], "seconds", PASSES)
+    results["targets"] = targets(results)
+
+
+def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
+    """Median over rounds of the ratio of mean seconds: batches differ in length, so each round counts as a whole."""
+    return statistics.median(
+        statistics.mean(one[mine]) / statistics.mean(other[its]) for one, other in zip(rounds, bare, strict=True)
+    )
+
+
+def row_of(results: Results, contender: str, workload: str, types: int | None) -> Row | None:
+    """The row of a contender that has been timed; one for which the number of types makes no difference has one row."""
+    for row in results["throughput"]:
+        if (row["contender"], row["workload"]) == (contender, workload) and row["types"] in (types, None):
+            return row if row.get("seconds") else None
+    return None
+
+
+def targets(results: Results) -> list[dict[str, Any]]:
+    """What was set out to be reached: for each target its value, and whether it is met; None: not measured."""
+    found: list[dict[str, Any]] = []
+
+    def add(what: str, value: float | None, wanted: float, at_least: bool, unit: str = "times") -> None:
+        met = None if value is None else (value >= wanted if at_least else value <= wanted)
+        found.append({"target": what, "wanted": wanted, "at_least": at_least, "unit": unit, "value": value, "met": met})
+
+    workloads = list(dict.fromkeys(row["workload"] for row in results["throughput"]))
+    for workload in workloads:
+        floor = row_of(results, FLOOR, workload, None)
+        five = row_of(results, "binder", workload, 5)
+        one, thousand = (row_of(results, "binder", workload, count) for count in (1, 1000))
+        int8 = row_of(results, "binder-int8", workload, 5)
+        add(f"{workload}: fp32 pipeline with 5 types, of the floor's throughput",
+            None if five is None else five.get("ratio_to_floor"), 0.85, True)  # fmt: skip
+        cost = None
+        if one and thousand:
+            cost = one["characters_per_second"]["median"] / thousand["characters_per_second"]["median"]
+        add(f"{workload}: cost of 1,000 types, of that of 1", cost, 1.5, False)
+        memory = None
+        if five and floor and five.get("peak") is not None and floor.get("peak") is not None:
+            memory = (five["peak"] - floor["peak"]) / MEGABYTE
+        add(f"{workload}: peak memory with 5 types above the bare encoder's", memory, 300, False, "MB")
+        faster = None
+        if int8 and five:
+            faster = int8["characters_per_second"]["median"] / five["characters_per_second"]["median"]
+        add(f"{workload}: ONNX int8 with 5 types, of the fp32 pipeline's throughput", faster, 3, True)
+        add(f"{workload}: fp32 pipeline, of the fastest peer's throughput, on its worst row",
+            _lead(results, workload), 1, True)  # fmt: skip
+    ours: Row = next((row for row in results["training"] if row["contender"] == "binder"), {})
+    add("training step, of the encoder's forward and backward pass",
+        ours.get("ratio_to_forward_and_backward"), 1.3, False)  # fmt: skip
+    if ours.get("step"):
+        others = [row["step"]["median"] for row in results["training"]
+                  if row.get("step") and _is_peer(row["contender"])]  # fmt: skip
+        lead = min(others) / ours["step"]["median"] if others else None
+        add("training step: the fastest peer's time, of ours", lead, 1, True)
+    return found
+
+
+def _is_peer(name: str) -> bool:
+    return not CONTENDERS[name].ours and not name.startswith(FLOOR)
+
+
+def _lead(results: Results, workload: str) -> float | None:
+    """How many times as fast as the fastest peer, where that is least; characters read count."""
+    ratios = []
+    for ours in results["throughput"]:
+        if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):
+            continue
+        for name in CONTENDERS:
+            # Types fixed in training are to be compared with as many.
+            comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
+            peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
+            if peer:
+                ratios.append(ours["characters_per_second"]["median"] / peer["characters_per_second"]["median"])
+    return min(ratios, default=None)
+
+
+def told(target: dict[str, Any]) -> str:
+    """A target as a line."""
+    state = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
+    value = "" if target["value"] is None else f"{target['value']:.2f}, "
+    bound = "at least" if target["at_least"] else "at most"
+    return f"{state:>12}  {target['target']}: {value}wanted {bound} {target['wanted']:g} {target['unit']}"

@@ -1,0 +1,161 @@
+"""Tables of the README, from the figures alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hub_cards.markdown import escape, table
+
+from .contenders import CONTENDERS, FLOOR
+from .contenders.base import FIXED_TYPES
+from .summary import MEGABYTE, Results, Row, row_of
+from .workloads import CORPORA, LONG, TITLES
+
+NOT_MEASURED = "Not measured yet."
+CUT = "†"
+
+
+def page(results: Results | None, plots: Sequence[Path] = (), folder: str = ".") -> str:
+    """What stands between the marks of the README.
+
+    Args:
+        results: of `training.benchmarks.speed`; None: there are none.
+        plots: files that were drawn.
+        folder: where they are, seen from the page.
+    """
+    if results is None:
+        return NOT_MEASURED
+    parts = [_origin(results), *(f"![{_alt(plot)}]({folder}/{plot.name})" for plot in plots)]
+    parts += [
+        contenders_table(results),
+        *_cut_note(results),
+        types_table(results),
+        other_table(results),
+        _notes(results),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _alt(plot: Path) -> str:
+    return {"types": "Throughput by number of types", "throughput": "Throughput", "memory": "Peak memory"}[plot.stem]
+
+
+def _origin(results: Results) -> str:
+    about, machine = results["about"], results["about"]["machine"]
+    settings = [f"{name}={value}" for name, value in machine["allocator"].items() if value]
+    threads = f"{about['threads']} thread" + ("s" if about["threads"] > 1 else "")
+    allocator = escape(", ".join(settings) or "as the system sets it")
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    quick = "**A quick run, no result.** " if about["quick"] else ""
+    return (
+        f"{quick}{threads} of {escape(machine['processor'] + instructions)}, batch size {about['batch_size']}, "
+        f"medians of {about['rounds']} interleaved rounds; allocator: {allocator}. "
+        f"`{about['command']}` at commit {about['commit']}, {about['date']}."
+    )
+
+
+def _shown(row: Row | None, figure: str, divisor: float = 1.0) -> str:
+    if row is None:
+        return ""
+    value = row[figure]["median"] / divisor
+    return f"{value:,.0f}{CUT if row['cuts_in_silence'] else ''}" if value >= 100 else (
+        f"{value:.1f}{CUT if row['cuts_in_silence'] else ''}")  # fmt: skip
+
+
+def _reason(facts: dict[str, Any]) -> str:
+    return "not run" if "skipped" in facts else ""
+
+
+def contenders_table(results: Results) -> str:
+    """All contenders with five types: throughput, share of the floor's, memory."""
+    workloads = {row["workload"] for row in results["throughput"]}
+    if not workloads:
+        return ""
+    shown = [name for name in (*CORPORA, LONG) if name in workloads]
+    header = [f"{FIXED_TYPES} types", *(f"{TITLES[name]}, " + ("1,000 characters/s" if name == LONG else "sentences/s")
+                                        for name in shown)]  # fmt: skip
+    header += ["of the bare encoder", "peak memory, MB", "above loaded, MB"]
+    rows = []
+    for name, facts in results["contenders"].items():
+        found = {workload: row_of(results, name, workload, FIXED_TYPES) for workload in shown}
+        cells = [
+            _shown(found[workload], *(("characters_per_second", 1000) if workload == LONG else ("texts_per_second",)))
+            for workload in shown
+        ]
+        first = found[shown[0]]
+        ratio = "" if first is None or "ratio_to_floor" not in first else f"{first['ratio_to_floor']:.2f}"
+        memory = ["", ""]
+        if first is not None and first.get("peak") is not None:
+            memory = [f"{first['peak'] / MEGABYTE:,.0f}", f"{first['peak_above_loaded'] / MEGABYTE:,.0f}"]
+        cells[0] = cells[0] or _reason(facts)
+        rows.append([facts["title"], *cells, ratio, *memory])
+    return table(header, rows, numbers=len(header) - 1) + (
+        f"\n\nShare of the bare encoder and memory: on {TITLES[shown[0]]}." if len(shown) > 1 else ""
+    )
+
+
+def _cut_note(results: Results) -> list[str]:
+    shares: dict[str, float] = {}
+    for row in results["throughput"]:
+        if row.get("cuts_in_silence"):
+            share = row["characters_read"] / row["characters"]
+            shares[row["contender"]] = min(share, shares.get(row["contender"], 1.0))
+    if not shares:
+        return []
+    told = ", ".join(f"{CONTENDERS[name].title} reads {share:.0%}" for name, share in shares.items())
+    return [f"{CUT} cuts long texts in silence ({told} of them); only characters that were read are counted."]
+
+
+def types_table(results: Results) -> str:
+    """Sentences a second by number of types, on the first corpus."""
+    measured = {row["workload"] for row in results["throughput"]}
+    corpus = next((name for name in CORPORA if name in measured), None)
+    if corpus is None:
+        return ""
+    counts = results["about"]["types"]
+    rows = []
+    for name, facts in results["contenders"].items():
+        if CONTENDERS[name].types:
+            found = [row_of(results, name, corpus, count) for count in counts]
+            if any(found):
+                rows.append([facts["title"], *(_shown(row, "texts_per_second") for row in found)])
+    header = [f"{TITLES[corpus]}, sentences/s by number of types", *(f"{count:,}" for count in counts)]
+    return table(header, rows, numbers=len(counts)) if rows else ""
+
+
+def other_table(results: Results) -> str:
+    """Cold start and training step."""
+    cold = {row["contender"]: row for row in results["cold_start"]}
+    training = {row["contender"]: row for row in results["training"]}
+    if not cold and not training:
+        return ""
+    rows = []
+    for name, facts in results["contenders"].items():
+        begun, trained = cold.get(name, {}), training.get(name, {})
+        cells = [f"{begun[f'{part}_seconds']['median']:.2f}" if f"{part}_seconds" in begun else ""
+                 for part in ("import", "load", "first", "total")]  # fmt: skip
+        step = f"{trained['step']['median']:.2f}" if "step" in trained else ""
+        ratios = [
+            f"{trained[ratio]:.2f}" if ratio in trained and name != FLOOR else ""
+            for ratio in ("ratio_to_forward_and_backward", "ratio_to_step")
+        ]
+        peak = f"{trained['peak'] / MEGABYTE:,.0f}" if trained.get("peak") is not None and step else ""
+        if any(cells) or step:
+            rows.append([facts["title"], *cells, step, *ratios, peak])
+    header = ["seconds", "import", "load", "first result", "cold start in all",
+              f"training step of {results['about']['train_batch_size']}", "of the text encoder's passes",
+              "of the floor's step", "peak memory in training, MB"]  # fmt: skip
+    return table(header, rows, numbers=len(header) - 1)
+
+
+def _notes(results: Results) -> str:
+    lines = []
+    for name, facts in results["contenders"].items():
+        versions = ", ".join(f"{library} {version}" for library, version in facts.get("versions", {}).items())
+        text = "; ".join(filter(None, [facts["note"], versions]))
+        if "skipped" in facts:
+            text = "not run: " + " ".join(facts["skipped"].split())[:200]
+        if CONTENDERS[name].ours and "skipped" not in facts and name != "binder":
+            continue
+        lines.append(f"- {escape(facts['title'])}: {escape(text)}")
+    return "\n".join(lines)

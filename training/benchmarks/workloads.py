@@ -1,0 +1,107 @@
+"""What is read, and what is looked for: sentences of corpora, long documents, made-up types."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .worker import spread
+
+SAMPLE = 8  # sentences to calibrate on: few, since slow peers read them many times
+LONG = "long"
+CORPORA = ("ncbi", "genia")
+TITLES = {"ncbi": "NCBI", "genia": "GENIA", LONG: "long documents"}
+
+_QUALITIES = (
+    "hollow", "folded", "painted", "borrowed", "frozen", "wooden", "silent", "striped", "rolling", "hidden",
+    "spare", "narrow", "floating", "polished", "heated", "broken", "early", "distant", "woven", "salted",
+)  # fmt: skip
+_THINGS = (
+    "bridge", "kettle", "ladder", "orchard", "compass", "lantern", "harbour", "saddle", "violin", "chimney",
+    "anchor", "basket", "carpet", "drawer", "engine", "feather", "garden", "hammer", "island", "jacket",
+    "kitchen", "locker", "magnet", "needle", "oven", "pencil", "quarry", "ribbon", "shovel", "teapot",
+    "umbrella", "valley", "wagon", "yard", "button", "candle", "dome", "easel", "fence", "glove",
+    "hinge", "inkwell", "jar", "kite", "lever", "mirror", "nail", "oar", "pulley", "quilt",
+)  # fmt: skip
+
+
+def made_up_types(count: int) -> dict[str, str]:
+    """So many types: name -> description, of everyday words, all different; the first ones of a longer list.
+
+    Raises:
+        ValueError: there are not that many.
+    """
+    most = len(_QUALITIES) * len(_THINGS)
+    if not 1 <= count <= most:
+        raise ValueError(f"the number of types must be between 1 and {most}, got {count}: --types 1 5 20 100 1000.")
+    pairs = [(_QUALITIES[(index + turn) % len(_QUALITIES)], thing)
+             for turn in range(len(_QUALITIES)) for index, thing in enumerate(_THINGS)]  # fmt: skip
+    return {
+        f"{quality} {thing}": f"A {thing} that is {quality}, or a part, a maker or a place of such a {thing}."
+        for quality, thing in pairs[:count]
+    }
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Texts and how many gold mentions each has.
+
+    Attributes:
+        sample: a few sentences and their mentions, on which untrained heads are calibrated.
+    """
+
+    texts: list[str]
+    gold: list[int]
+    sample: dict[str, int]
+
+
+def read_documents(corpora: Path, name: str, split: str) -> list[dict[str, Any]]:
+    """The documents of a split of a corpus.
+
+    Raises:
+        FileNotFoundError: it is not there; tells the command that makes it.
+    """
+    path = corpora / name / f"{split}.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}. Make it from the corpus' own files: python -m training.corpora {name} "
+            f"DOWNLOADED_FOLDER {path.parent}"
+        )
+    documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    documents = [document for document in documents if document["text"].strip()]
+    if not documents:
+        raise FileNotFoundError(f"{path} holds no text; make it anew with python -m training.corpora.")
+    return documents
+
+
+def sentences(documents: Sequence[dict[str, Any]], limit: int | None) -> Workload:
+    """The texts of a corpus; of more than `limit`, so many that are as long and as short as all."""
+    texts = [document["text"] for document in documents]
+    chosen = spread(texts, limit or len(texts))
+    gold = [len(documents[index]["entities"]) for index in chosen]
+    return Workload([texts[index] for index in chosen], gold, _sample(documents))
+
+
+def _sample(documents: Sequence[dict[str, Any]]) -> dict[str, int]:
+    chosen = spread([document["text"] for document in documents], SAMPLE)
+    return {documents[index]["text"]: len(documents[index]["entities"]) for index in chosen}
+
+
+def long_documents(corpora: Sequence[Sequence[dict[str, Any]]], characters: int) -> Workload:
+    """A text of that many characters from each corpus: its sentences one after the other, from the start again if
+    they are too few."""
+    texts, gold = [], []
+    for documents in corpora:
+        parts: list[str] = []
+        length = mentions = 0
+        for document in itertools.cycle(documents):
+            parts.append(document["text"])
+            length += len(document["text"]) + 1
+            mentions += len(document["entities"])
+            if length > characters:
+                break
+        texts.append(" ".join(parts)[:characters])
+        gold.append(mentions)
+    return Workload(texts, gold, _sample([document for documents in corpora for document in documents]))
