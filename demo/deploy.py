@@ -19,6 +19,12 @@ from modeling_binder.hub import PushError, check_access, explained, push_files
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the page and the model's own code import; gradio comes with the Space
+LAUNCHER = '''"""Starts the page, whose code is in demo/."""
+
+from demo.app import main
+
+main()
+'''
 _NEEDED = ("torch", "transformers", "huggingface-hub", "safetensors")
 
 
@@ -59,14 +65,16 @@ def deploy(
             f"{model_id} brings no code to run (pipeline_binder.py): push it with model.push_to_hub({model_id!r})."
         )
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "demo").mkdir()
         for path in sorted(Path(__file__).parent.glob("*.py")):
-            if path.name not in ("__init__.py", "deploy.py"):
-                shutil.copyfile(path, Path(folder, path.name))
+            if path.name != "deploy.py":
+                shutil.copyfile(path, Path(folder, "demo", path.name))
         card = space_card(space_id, model_id, pinned("gradio"), license)
         for name, content in (
             ("README.md", str(card)),
             ("requirements.txt", requirements()),
-            ("model_id.txt", f"{model_id}\n"),
+            ("app.py", LAUNCHER),
+            ("demo/model_id.txt", f"{model_id}\n"),
         ):
             Path(folder, name).write_text(content, encoding="utf-8")
         return push_files(

@@ -1,0 +1,104 @@
+"""A file of texts in, JSONL with their entities out."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .limits import MAX_CHARACTERS, MAX_FILE_BYTES, MAX_RECORDS, Refused
+
+Record = dict[str, Any]
+SUFFIXES = (".txt", ".jsonl", ".csv")
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Records with a "text": the lines of .txt, the objects of .jsonl, the rows of .csv (column "text").
+
+    Raises:
+        Refused: the file is none of these, too large, or broken; the line is named.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise Refused(f"The file has {size / 1e6:.1f} MB; this page reads up to {MAX_FILE_BYTES / 1e6:.0f} MB.")
+    readers: dict[str, Callable[[str], Iterator[tuple[int, Record]]]] = {
+        ".txt": _lines,
+        ".jsonl": _objects,
+        ".csv": _rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise Refused(f"The file is named {path.suffix or path.name!r}; this page reads {', '.join(SUFFIXES)}.")
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused(f"The file is not UTF-8: byte {error.start:,} is no character. Save it as UTF-8.") from None
+    records = []
+    for number, record in reader(content):
+        text = record["text"]
+        if len(text) > MAX_CHARACTERS:
+            raise Refused(f"Line {number}: the text has {len(text):,} characters; up to {MAX_CHARACTERS:,} are read.")
+        records.append(record)
+        if len(records) > MAX_RECORDS:
+            raise Refused(
+                f"The file has more than {MAX_RECORDS:,} texts: split it, or use the package on your machine."
+            )
+    if not records:
+        raise Refused("The file has no text.")
+    return records
+
+
+def _lines(content: str) -> Iterator[tuple[int, Record]]:
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            yield number, {"text": line}
+
+
+def _objects(content: str) -> Iterator[tuple[int, Record]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise Refused(f"Line {number} is no JSON: {error}.") from None
+        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+            raise Refused(f'Line {number} must be an object with a "text", such as {{"text": "The IL-2 gene."}}.')
+        yield number, record
+
+
+def _rows(content: str) -> Iterator[tuple[int, Record]]:
+    reader = csv.DictReader(content.splitlines(keepends=True))
+    if "text" not in (reader.fieldnames or []):
+        raise Refused(f'The first line must name a column "text"; it names {reader.fieldnames or "nothing"}.')
+    try:
+        for row in reader:
+            if row["text"] is None or None in row:
+                raise Refused(f"Line {reader.line_num} has not as many columns as the first line.")
+            yield reader.line_num, dict(row)
+    except csv.Error as error:
+        raise Refused(f"Line {reader.line_num}: {error}.") from None
+
+
+def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) -> Iterator[tuple[int, str | None]]:
+    """Write each record with its `entities`, and tell how many are done; at the end, with the file's path.
+
+    Whoever stops in between leaves no file.
+    """
+    folder = tempfile.mkdtemp(prefix="entities-")
+    target = os.path.join(folder, "entities.jsonl")
+    beside = f"{target}.part"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            for number, (record, entities) in enumerate(zip(records, found, strict=True), 1):
+                file.write(json.dumps({**record, "entities": entities}, ensure_ascii=False) + "\n")
+                yield number, None
+        os.replace(beside, target)
+    except BaseException:  # a generator that is closed ends here too
+        os.remove(beside)
+        os.rmdir(folder)
+        raise
+    yield len(records), target
