@@ -279,10 +279,12 @@ def build() -> gr.Blocks:
         hidden: dict[str, Any] = {"api_visibility": "private"}
         # One request at a time asks the model; the others wait their turn.
         model: dict[str, Any] = {**hidden, "concurrency_id": "model", "concurrency_limit": 1}
-        gr.on([button.click, text.submit], show, [text, *settings], shown, **model).then(
-            why, [asked, kind, span], reasons, **model
+        # Asked again while an answer is under way, the page answers the last question too and drops none in silence.
+        last: dict[str, Any] = {**model, "trigger_mode": "always_last"}
+        gr.on([button.click, text.submit], show, [text, *settings], shown, **last).then(
+            why, [asked, kind, span], reasons, **last
         )
-        gr.on([kind.input, span.input], why, [asked, kind, span], reasons, **model)
+        gr.on([kind.input, span.input], why, [asked, kind, span], reasons, **last)
         gr.on([add.click, description.submit], add_type, [rows, name, description], [rows, name, description, message],
               **hidden)  # fmt: skip
         remove.click(remove_types, [rows, unwanted], [rows, unwanted], **hidden)

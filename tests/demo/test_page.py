@@ -60,6 +60,10 @@ def ask(page, text):
     """Search a text and wait for the answer about this very text."""
     page.fill("#text textarea", text)
     page.click("#find")
+    wait_for_answer(page, text)
+
+
+def wait_for_answer(page, text):
     wanted = re.sub(r"\s", "", text)
     page.wait_for_function(
         """wanted => [...document.querySelectorAll('#drawing .bn-chars')].map(e => e.textContent).join('')
@@ -104,6 +108,18 @@ def test_a_text_is_searched(page, checkpoint):
     legend = page.locator("#drawing .bn-legend").inner_text()
     for kind in {e["entity_group"] for e in found}:
         assert f"{kind} ({sum(e['entity_group'] == kind for e in found)})" in legend
+
+
+def test_the_last_question_is_answered_too(page):
+    short = "gene of cells"
+    ask(page, short)
+    for text in (TEXT * 20, TEXT):  # the second question comes while the first is being answered
+        page.fill("#text textarea", text)
+        page.click("#find")
+    wait_for_answer(page, TEXT)
+    page.get_by_role("tab", name="Why").click()
+    words = "[...document.querySelectorAll('#why thead th')].map(e => e.textContent).includes('oslo')"
+    page.wait_for_function(words)
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -161,9 +177,11 @@ def test_own_types_are_added_removed_and_reset(page):
 def test_a_threshold_of_one_type(page):
     ask(page, TEXT)
     assert any(e["entity_group"] == "Gene" for e in answer(page))
-    page.locator("#types [data-testid=cell-0-2]").dblclick()
-    page.keyboard.type("1")
-    page.keyboard.press("Enter")
+    cell = page.locator("#types [data-testid=cell-0-2]")
+    cell.dblclick()
+    cell.locator("textarea").fill("1")  # waits until the cell can be written in, as a person does
+    cell.locator("textarea").press("Enter")
+    cell.get_by_text("1", exact=True).wait_for()
     page.click("#find")
     page.wait_for_function("!document.querySelector('#drawing').innerText.includes('Gene (')")
     found = answer(page)
