@@ -24,7 +24,7 @@ from .decoding_binder import Proposals, beating, candidate_spans, with_both_ends
 from .losses_binder import BinderLosses, binder_losses
 from .onnx_binder import OnnxEncoder
 from .processing_binder import BinderProcessor
-from .scoring_binder import SpanComparison, SpanParts, past_the_end
+from .scoring_binder import SpanParts, past_the_end
 
 logger = logging.get_logger(__name__)
 
@@ -418,22 +418,23 @@ class BinderModel(BinderPreTrainedModel):
         """
         parts = self.span_parts(hidden)
         window, first, offset = candidate_spans(word_starts, word_ends, parts.width, owned)
-        origin = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
+        every = torch.arange(len(hidden), device=hidden.device)
+        zero = torch.zeros_like(every)
         scale = self.span_head.scale.float().exp()
         at_once = SCORES_AT_ONCE[hidden.device.type == "cpu"]
         found = []
         with torch.autocast(hidden.device.type, enabled=False):
+            thresholds = parts.unit(every, zero, zero)  # [B, D], [CLS] as a span
             for lowest in range(0, len(type_vectors), TYPES_AT_ONCE):
                 kinds = slice(lowest, lowest + TYPES_AT_ONCE)
                 start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
-                comparison = SpanComparison(parts, span_types)
-                threshold = comparison.cosine(torch.arange(len(hidden), device=hidden.device), origin, origin)  # [B, T]
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
-                rows = max(1, at_once // len(span_types))
+                rows = max(1, at_once // max(span_types.shape))
                 for begin in range(0, len(window), rows):
                     spans = [column[begin : begin + rows] for column in (window, first, offset)]
-                    margin = comparison.cosine(*spans).sub_(threshold[spans[0]]).mul_(scale)  # [N, T]
-                    block = beating(margin, required[kinds], *spans)
+                    # Span and threshold meet the same type: their difference meets it once.
+                    above = parts.unit(*spans).sub_(thresholds[spans[0]]).mul_(scale)  # [N, D]
+                    block = beating(above @ span_types.T, required[kinds], *spans)
                     if ends is not None:
                         block = with_both_ends(block, *ends)
                     found.append(block._replace(type=block.type + lowest))

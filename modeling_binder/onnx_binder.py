@@ -1,10 +1,27 @@
 """An encoder that onnxruntime runs, in the place of a transformers encoder. Everything behind it stays as it is."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
+
+
+@contextmanager
+def _denormals_are_zero() -> Iterator[None]:
+    """Attention weights of masked positions are too small for a normal float, and such numbers are slow to multiply.
+
+    onnxruntime sets this for its own threads; the caller's, which works with them, is left as it was found.
+    """
+    before = sys.float_info.min / 16 == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class OnnxEncoder(nn.Module):
@@ -38,14 +55,14 @@ class OnnxEncoder(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         # Threads that spin between two operators save time; between two runs they would take the cores from torch.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # The weights of masked positions come out too small for a normal float, and such numbers are slow to multiply.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         # On a CPU the fused operator takes three times as long as the addition and the normalisation that it replaces.
         slow = None if providers[0].startswith("CUDA") else ["SkipLayerNormFusion"]
-        self._session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=slow)
+        with _denormals_are_zero():
+            self._session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=slow)
         self.path = path
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
@@ -56,7 +73,8 @@ class OnnxEncoder(nn.Module):
             self.load(self.path)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         inputs = {"input_ids": input_ids.cpu().numpy(), "attention_mask": mask.cpu().numpy()}
-        (hidden,) = self._session.run(["last_hidden_state"], inputs)
+        with _denormals_are_zero():
+            (hidden,) = self._session.run(["last_hidden_state"], inputs)
         return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden).to(input_ids.device))
 
     def get_input_embeddings(self) -> nn.Module:

@@ -7,10 +7,14 @@ token and one per width, and both halves of the cosine are sums of small product
     t.z_ij   = t.u_i + t.v_j + t.w
     |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
 
-Nothing of size L x L x D is ever made.
+Nothing of size L x L x D is ever made. Training needs the scores of all spans; reading asks for those alone that begin
+and end at words, a few thousand at a time, and makes their unit vectors (`SpanParts.unit`): then a thousand types are
+one matrix product.
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
 """
+
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +57,11 @@ def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
     return positions >= length
 
 
+_SMALLEST = 1e-12  # squared length that is told from zero
+
+
 class SpanParts:
-    """The vectors that every span of a batch is the sum of, and the inverse norm of each sum.
+    """The vectors that every span of a batch is the sum of.
 
     Made once per batch of text; scores against any number of types follow from it.
 
@@ -67,12 +74,17 @@ class SpanParts:
 
     def __init__(self, starts: Tensor, ends: Tensor, widths: Tensor | None, width: int) -> None:
         self.starts, self.ends, self.widths, self.width = starts, ends, widths, width
+
+    @cached_property
+    def inverse_norm(self) -> Tensor:
+        """One over the length of every span's vector, [B, L, W]."""
+        starts, ends, widths, width = self.starts, self.ends, self.widths, self.width
         squared = starts.square().sum(-1)[..., None] + shifted(ends.square().sum(-1), width)  # [B, L, W]
         squared = squared + 2 * band(starts @ ends.transpose(-1, -2), width)
         if widths is not None:
             cross = starts @ widths.T + band_of_columns(ends @ widths.T)  # [B, L, W]
             squared = squared + widths.square().sum(-1) + 2 * cross
-        self.inverse_norm = squared.clamp_min(1e-12).rsqrt()  # [B, L, W]
+        return squared.clamp_min(_SMALLEST).rsqrt()
 
     def cosine(self, types: Tensor) -> Tensor:
         """Cosine of every span with every type.
@@ -89,29 +101,10 @@ class SpanParts:
             dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
         return dots * self.inverse_norm[:, None]
 
-
-class SpanComparison:
-    """The spans of a batch compared with types, only those that are asked for.
-
-    Few spans begin and end at words, and few of those are mentions: reading searches them without a score for
-    every pair of tokens, so that a thousand types cost little more than one.
-
-    Args:
-        parts: the spans of a batch.
-        types: unit vectors, [T, D], float32.
-    """
-
-    def __init__(self, parts: SpanParts, types: Tensor) -> None:
-        self.inverse_norm = parts.inverse_norm
-        # Types last: what a span needs of a token is one row, read in one go.
-        self.from_starts = parts.starts.flatten(0, 1) @ types.T  # [B * L, T]
-        self.from_ends = parts.ends.flatten(0, 1) @ types.T  # [B * L, T]
-        self.from_widths = None if parts.widths is None else parts.widths @ types.T  # [W, T]
-
-    def cosine(self, window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
-        """Cosine of the spans of tokens first..first+offset of a window with every type: three [N] -> [N, T]."""
-        token = window * self.inverse_norm.shape[1] + first
-        dots = self.from_starts[token].add_(self.from_ends[token + offset])
-        if self.from_widths is not None:
-            dots.add_(self.from_widths[offset])
-        return dots.mul_(self.inverse_norm[window, first, offset][:, None])
+    def unit(self, window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
+        """Unit vectors of the spans of tokens first..first+offset of a window: three [N] -> [N, D]."""
+        token = window * self.starts.shape[1] + first
+        spans = self.starts.flatten(0, 1)[token].add_(self.ends.flatten(0, 1)[token + offset])
+        if self.widths is not None:
+            spans.add_(self.widths[offset])
+        return spans.mul_(spans.square().sum(-1, keepdim=True).clamp_min_(_SMALLEST).rsqrt_())

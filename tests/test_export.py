@@ -184,6 +184,17 @@ def test_onnx_is_torch_on_any_text(exported, texts):
     assert disagreements(_PIPES["torch"], _PIPES["fp32"], texts) == []
 
 
+def test_arithmetic_of_the_process_is_left_as_it_was(exported):
+    subnormal = torch.tensor([2e-38])  # a quarter of it is no normal float32
+    for flush in (False, True):
+        torch.set_flush_denormal(flush)
+        try:
+            pipeline("binder-ner", model=str(exported / "fp32"))(TEXTS)
+            assert (subnormal / 4 == 0).item() is flush
+        finally:
+            torch.set_flush_denormal(False)
+
+
 def test_int8_is_small_and_frozen(exported):
     assert not (exported / "int8" / "type_encoder.onnx").exists()
     sizes = [(exported / name / "text_encoder.onnx").stat().st_size for name in ("fp32", "int8")]
