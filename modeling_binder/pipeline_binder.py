@@ -339,9 +339,7 @@ class BinderNerPipeline(ChunkPipeline):
                 return {text: own[text].float() for text in descriptions}
         if self._type_cache is None:
             return {text: model.encode_type(self.tokenizer, text) for text in _progress(descriptions)}
-        keys = {
-            text: self._type_cache.key(self.tokenizer(text, return_tensors="pt").input_ids) for text in descriptions
-        }
+        keys = {text: self._type_cache.key(self.tokenizer(text, verbose=False).input_ids) for text in descriptions}
         held = self._type_cache.read(keys.values())
         new = {
             text: model.encode_type(self.tokenizer, text)
