@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -18,6 +17,7 @@ from modeling_binder.cache_binder import FILE, TypeVectorCache
 from modeling_binder.export import disagreements, export, main
 from modeling_binder.finetuning import Document, Mention, write_jsonl
 from tests.conftest import TYPES, build_model, build_tokenizer
+from tests.fresh_process import run
 
 TEXT = "the IL-2 gene promoter of cells in oslo"
 TEXTS = [TEXT, "", "cells. " * 50, "the gene of the IL-2-mediated effect"]
@@ -35,6 +35,16 @@ def same(one, two, tolerance=1e-4):
 
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def found_without_the_package(folder, cache, **options):
+    code = f"""
+        import json
+        from transformers import pipeline
+        pipe = pipeline("binder-ner", model={str(folder)!r}, trust_remote_code=True, **{options!r})
+        print(json.dumps(pipe({TEXT!r})))
+    """
+    return run(code, package=False, cache=cache)
 
 
 # ---- frozen types ----
@@ -65,16 +75,8 @@ def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same(checkpoint, 
 
 def test_a_frozen_checkpoint_without_the_package(checkpoint, tmp_path):
     export(str(checkpoint), tmp_path / "frozen", onnx=False, freeze_types=True)
-    code = (
-        "import sys; sys.modules['modeling_binder'] = None\n"
-        "from transformers import pipeline\n"
-        f"pipe = pipeline('binder-ner', model={str(tmp_path / 'frozen')!r}, trust_remote_code=True)\n"
-        f"print(pipe({TEXT!r}))"
-    )
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     expected = pipeline("binder-ner", model=str(checkpoint))(TEXT)
-    same([eval(done.stdout.splitlines()[-1])], [expected])
+    same([found_without_the_package(tmp_path / "frozen", tmp_path)], [expected])
 
 
 def test_types_without_a_type_cannot_be_frozen():
@@ -124,6 +126,17 @@ def test_a_cache_that_is_broken_or_unwanted_costs_time_and_nothing_else(checkpoi
     unwritable = TypeVectorCache(tmp_path / "nowhere" / FILE, model)
     unwritable.write({"a": torch.zeros(3, 16)})
     assert unwritable.read(["a"]) == {} and not (tmp_path / "nowhere").exists()
+
+
+def test_how_tensors_are_printed_does_not_mix_up_types(checkpoint, tmp_path):
+    pipe = pipeline("binder-ner", model=str(checkpoint), type_cache=str(tmp_path / FILE))
+    torch.set_printoptions(threshold=5)  # as torch itself abridges a description of a thousand tokens
+    try:
+        for word in ("gene", "cell"):
+            pipe.type_vectors({"Type": f"the the the the {word} the the the the"})
+    finally:
+        torch.set_printoptions(profile="default")
+    assert len(load_file(tmp_path / FILE)) == 2
 
 
 def test_the_cache_is_bounded_on_disk_and_in_memory(tmp_path, model, monkeypatch):
@@ -215,15 +228,8 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
 
 
 def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
-    code = (
-        "import sys; sys.modules['modeling_binder'] = None\n"
-        "from transformers import pipeline\n"
-        f"pipe = pipeline('binder-ner', model={str(exported / 'fp32')!r}, trust_remote_code=True, type_cache=False)\n"
-        f"print(pipe({TEXT!r}))"
-    )
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    same([eval(done.stdout.splitlines()[-1])], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
+    found = found_without_the_package(exported / "fp32", tmp_path, type_cache=False)
+    same([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
 
 
 def test_a_backend_that_a_checkpoint_does_not_have(exported):

@@ -79,6 +79,13 @@ def answer(page):
     return found
 
 
+def find_in(page, path):
+    """Give the page a file, on the tab that takes one, and start."""
+    page.set_input_files("#upload input[type=file]", path)
+    page.locator("#upload").get_by_text(path.stem).first.wait_for()
+    page.click("#start")
+
+
 def row(page, name):
     """The cells of the table of types that say this."""
     return page.locator("#types [role=gridcell]").get_by_text(name, exact=True)
@@ -291,9 +298,7 @@ def test_a_file_in_and_a_file_out(page, tmp_path, checkpoint):
     page.get_by_role("tab", name="Files").click()
     source = tmp_path / "texts.jsonl"
     source.write_text('{"text": "the gene of cells", "id": 7}\n{"text": "oslo"}\n')
-    page.set_input_files("#upload input[type=file]", source)
-    page.locator("#upload").get_by_text("texts").first.wait_for()
-    page.click("#start")
+    find_in(page, source)
     page.locator("#file-message").get_by_text("Done: 2 texts").wait_for()
     with page.expect_download() as download:
         page.locator("#result a").first.click()
@@ -311,18 +316,14 @@ def test_a_broken_file_and_a_cancelled_one(page, tmp_path):
     page.locator("#file-message").get_by_text("Choose a file first").wait_for()
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"text": "a"}\n{"text": <b>}\n')
-    page.set_input_files("#upload input[type=file]", broken)
-    page.locator("#upload").get_by_text("broken").first.wait_for()
-    page.click("#start")
+    find_in(page, broken)
     page.locator("#file-message").get_by_text("Line 2 is no JSON").wait_for()
     page.reload()
     page.wait_for_selector("#drawing .bn-bar")
     page.get_by_role("tab", name="Files").click()
     long = tmp_path / "long.txt"
     long.write_text(f"{TEXT * 8}\n" * 2000)
-    page.set_input_files("#upload input[type=file]", long)
-    page.locator("#upload").get_by_text("long").first.wait_for()
-    page.click("#start")
+    find_in(page, long)
     page.locator("#file-message progress").wait_for()
     page.click("#cancel")
     page.locator("#file-message").get_by_text("Cancelled.").wait_for()
