@@ -1,11 +1,14 @@
 """From scores to spans: propose what beats its dynamic threshold, then keep all of it or a flat part.
 
-Pure functions of tensors. Nothing here loops over candidate spans.
+Pure functions of tensors. Of the many candidates each is compared with its threshold by tensor operations; only the few
+that beat it are walked over, to choose a flat part.
 
 Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -133,19 +136,6 @@ def probability(margin: Tensor) -> Tensor:
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
 
 
-def _by_weight(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """Order by weight, heaviest first; ties by start, end and type, so that results do not depend on the order."""
-    order = torch.argsort(types, stable=True)
-    for key in (ends, starts, -weights):
-        order = order[torch.argsort(key[order], stable=True)]
-    return order
-
-
-def _overlaps_nothing(starts: Tensor, ends: Tensor) -> bool:
-    order = torch.argsort(starts)
-    return bool((ends[order][:-1] <= starts[order][1:]).all())
-
-
 def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
     """Take the heaviest span, drop what overlaps it, repeat.
 
@@ -155,42 +145,34 @@ def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) ->
     Returns:
         Indices of the spans kept, in order of position.
     """
-    left = _by_weight(starts, ends, types, weights)
-    kept = []
-    while left.numel():
-        best = left[0]
-        kept.append(best)
-        left = left[(starts[left] >= ends[best]) | (ends[left] <= starts[best])]
-    if not kept:
-        return left
-    chosen = torch.stack(kept)
-    return chosen[torch.argsort(starts[chosen])]
+    # Ties are broken by position and type, so that results do not depend on the order that spans come in.
+    columns = (-weights, starts, ends, types)
+    kept: list[tuple[int, int, int]] = []  # in order of position
+    for _, start, end, _, index in sorted(zip(*(column.tolist() for column in columns), count())):
+        place = bisect_left(kept, (end,))  # the kept spans before it start before the end
+        if place == 0 or kept[place - 1][1] <= start:
+            kept.insert(place, (start, end, index))
+    return starts.new_tensor([index for *_, index in kept], dtype=torch.long)
 
 
 def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
     """The non-overlapping set of largest total weight (weighted interval scheduling).
 
-    Dynamic programming over the distinct end positions; the spans of one end are one vector operation.
     Args and result as in `flat_greedy`. Spans of weight zero or less are never taken.
     """
-    if _overlaps_nothing(starts, ends):
-        order = torch.argsort(starts)
-        return order[weights[order] > 0]
-    order = _by_weight(starts, ends, types, weights)
-    order = order[torch.argsort(ends[order], stable=True)]  # per end: heaviest first, so argmax breaks ties alike
-    positions, counts = ends[order].unique_consecutive(return_counts=True)
-    before = torch.searchsorted(positions, starts[order], right=True)  # ends that a span leaves untouched
-    total = torch.zeros(len(positions) + 1, dtype=weights.dtype)  # best total up to each end
-    choice: list[int | None] = []
-    begin = 0
-    for step, count in enumerate(counts.tolist()):
-        span = slice(begin, begin + count)
-        values = weights[order[span]] + total[before[span]]
-        best = int(values.argmax())
-        taken = bool(values[best] > total[step])
-        total[step + 1] = values[best] if taken else total[step]
-        choice.append(begin + best if taken else None)
-        begin += count
+    columns = (ends, -weights, starts, types)
+    positions: list[int] = []  # distinct ends
+    total = [0.0]  # the best total of spans up to each of them, and before all
+    choice: list[tuple[int, int] | None] = []  # the last span of that best set, and how many ends it leaves untouched
+    for end, weight, start, _, index in sorted(zip(*(column.tolist() for column in columns), count())):
+        if not positions or positions[-1] != end:
+            positions.append(end)
+            total.append(total[-1])
+            choice.append(None)
+        before = bisect_right(positions, start)
+        if total[before] - weight > total[-1]:
+            total[-1] = total[before] - weight
+            choice[-1] = index, before
     chosen = []
     step = len(positions)
     while step:
@@ -198,9 +180,9 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
         if pick is None:
             step -= 1
         else:
-            chosen.append(pick)
-            step = int(before[pick])
-    return order[torch.tensor(chosen[::-1], dtype=torch.long)]
+            chosen.append(pick[0])
+            step = pick[1]
+    return starts.new_tensor(chosen[::-1], dtype=torch.long)
 
 
 FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}

@@ -33,7 +33,7 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revisio
 
 TYPES_AT_ONCE = 1024  # compared with a batch at a time
 # Scores held at a time: on a CPU what fits into its cache, elsewhere what keeps it busy
-SCORES_AT_ONCE = {True: 2**19, False: 2**24}
+SCORES_AT_ONCE = {True: 2**18, False: 2**24}
 
 
 @dataclass
@@ -417,29 +417,22 @@ class BinderModel(BinderPreTrainedModel):
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         parts = self.span_parts(hidden)
-        window, first, offset = candidate_spans(word_starts, word_ends, parts.width, owned)
-        every = torch.arange(len(hidden), device=hidden.device)
-        zero = torch.zeros_like(every)
+        spans = candidate_spans(word_starts, word_ends, parts.width, owned)
         scale = self.span_head.scale.float().exp()
         at_once = SCORES_AT_ONCE[hidden.device.type == "cpu"]
         found = []
         with torch.autocast(hidden.device.type, enabled=False):
-            thresholds = parts.unit(every, zero, zero)  # [B, D], [CLS] as a span
             for lowest in range(0, len(type_vectors), TYPES_AT_ONCE):
                 kinds = slice(lowest, lowest + TYPES_AT_ONCE)
                 start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
-                rows = max(1, at_once // max(span_types.shape))
-                for begin in range(0, len(window), rows):
-                    spans = [column[begin : begin + rows] for column in (window, first, offset)]
-                    # Span and threshold meet the same type: their difference meets it once.
-                    above = parts.unit(*spans).sub_(thresholds[spans[0]]).mul_(scale)  # [N, D]
-                    block = beating(above @ span_types.T, required[kinds], *spans)
+                for some, above in parts.above_threshold(span_types, *spans, at_once):
+                    block = beating(above.mul_(scale), required[kinds], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
                     found.append(block._replace(type=block.type + lowest))
         if not found:
-            empty = window[:0]
+            empty = spans[0][:0]
             return Proposals(empty, empty, empty, empty, hidden.new_empty(0, dtype=torch.float32))
         return Proposals(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 

@@ -7,13 +7,13 @@ token and one per width, and both halves of the cosine are sums of small product
     t.z_ij   = t.u_i + t.v_j + t.w
     |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
 
-Nothing of size L x L x D is ever made. Training needs the scores of all spans; reading asks for those alone that begin
-and end at words, a few thousand at a time, and makes their unit vectors (`SpanParts.unit`): then a thousand types are
-one matrix product.
+Nothing of size L x L x D is ever made. Training needs the scores of all spans (`SpanParts.cosine`); reading asks for
+those alone that begin and end at words, some at a time (`SpanParts.above_threshold`).
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
@@ -101,10 +101,40 @@ class SpanParts:
             dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
         return dots * self.inverse_norm[:, None]
 
-    def unit(self, window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
-        """Unit vectors of the spans of tokens first..first+offset of a window: three [N] -> [N, D]."""
-        token = window * self.starts.shape[1] + first
-        spans = self.starts.flatten(0, 1)[token].add_(self.ends.flatten(0, 1)[token + offset])
-        if self.widths is not None:
-            spans.add_(self.widths[offset])
-        return spans.mul_(spans.square().sum(-1, keepdim=True).clamp_min_(_SMALLEST).rsqrt_())
+    def above_threshold(
+        self, types: Tensor, window: Tensor, first: Tensor, offset: Tensor, at_once: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """How much nearer some spans are to each type than the [CLS] of their window is, the dynamic threshold.
+
+        A cosine is gathered from numbers: for each type one per start token, end token and width. Up to a thousand
+        types that is cheaper than a vector for each span.
+
+        Args:
+            types: unit vectors, [T, D], float32.
+            window, first, offset: [N], the spans of tokens first..first+offset of a window.
+            at_once: numbers to hold at a time.
+
+        Yields:
+            A slice of the spans, n of them, and the differences of cosines, [n, T].
+        """
+        starts, ends = (vectors.flatten(0, 1) @ types.T for vectors in (self.starts, self.ends))  # [B * L, T]
+        widths = None if self.widths is None else self.widths @ types.T  # [W, T]
+        inverse_norm = self.inverse_norm.flatten()
+        length = self.starts.shape[1]
+
+        # index_select copies whole rows, several times as fast as indexing with brackets.
+        def cosine(window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
+            token = window * length + first
+            dots = starts.index_select(0, token).add_(ends.index_select(0, token + offset))
+            if widths is not None:
+                dots.add_(widths.index_select(0, offset))
+            return dots.mul_(inverse_norm.index_select(0, token * self.width + offset)[:, None])
+
+        every = torch.arange(len(self.starts), device=types.device)
+        zero = torch.zeros_like(every)
+        thresholds = cosine(every, zero, zero)  # [B, T]
+        rows = max(1, at_once // len(types))
+        for begin in range(0, len(window), rows):
+            some = slice(begin, begin + rows)
+            cosines = cosine(window[some], first[some], offset[some])
+            yield some, cosines.sub_(thresholds.index_select(0, window[some]))
