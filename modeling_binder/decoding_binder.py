@@ -7,10 +7,10 @@ Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,8 +110,13 @@ def beating(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, off
     Args:
         margin: [N, T]. required: [T]. window, first, offset: [N].
     """
-    row, kind = (margin > required.to(margin)).nonzero(as_tuple=True)
-    return Proposals(window[row], kind, first[row], first[row] + offset[row], margin[row, kind])
+    required = required.to(margin)
+    # Most spans beat the threshold of no type: one look at their best margin is a tenth of comparing all.
+    near = (margin.amax(-1) > required.min()).nonzero()[:, 0]
+    margin = margin.index_select(0, near)
+    row, kind = (margin > required).nonzero(as_tuple=True)
+    span = near[row]
+    return Proposals(window[span], kind, first[span], first[span] + offset[span], margin[row, kind])
 
 
 def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -> Proposals:
@@ -136,6 +141,22 @@ def probability(margin: Tensor) -> Tensor:
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
 
 
+def _one_type_each(
+    starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor
+) -> Iterator[tuple[int, int, float, int]]:
+    """Spans as (end, start, weight, index), in this order, each once: no flat set holds another than its heaviest type.
+
+    Ties are broken by type, so that results do not depend on the order that spans come in.
+    """
+    kind, weight, start, end = (column.cpu().numpy() for column in (types, weights, starts, ends))
+    order = np.lexsort((kind, -weight, start, end))  # the last key counts first
+    start, end = start[order], end[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (end[1:] != end[:-1]) | (start[1:] != start[:-1])
+    index = order[new]
+    return zip(end[new].tolist(), start[new].tolist(), weight[index].tolist(), index.tolist(), strict=True)
+
+
 def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
     """Take the heaviest span, drop what overlaps it, repeat.
 
@@ -145,10 +166,9 @@ def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) ->
     Returns:
         Indices of the spans kept, in order of position.
     """
-    # Ties are broken by position and type, so that results do not depend on the order that spans come in.
-    columns = (-weights, starts, ends, types)
+    spans = [(-weight, start, end, index) for end, start, weight, index in _one_type_each(starts, ends, types, weights)]
     kept: list[tuple[int, int, int]] = []  # in order of position
-    for _, start, end, _, index in sorted(zip(*(column.tolist() for column in columns), count())):
+    for _, start, end, index in sorted(spans):
         place = bisect_left(kept, (end,))  # the kept spans before it start before the end
         if place == 0 or kept[place - 1][1] <= start:
             kept.insert(place, (start, end, index))
@@ -160,18 +180,17 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
 
     Args and result as in `flat_greedy`. Spans of weight zero or less are never taken.
     """
-    columns = (ends, -weights, starts, types)
     positions: list[int] = []  # distinct ends
     total = [0.0]  # the best total of spans up to each of them, and before all
     choice: list[tuple[int, int] | None] = []  # the last span of that best set, and how many ends it leaves untouched
-    for end, weight, start, _, index in sorted(zip(*(column.tolist() for column in columns), count())):
+    for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:
             positions.append(end)
             total.append(total[-1])
             choice.append(None)
         before = bisect_right(positions, start)
-        if total[before] - weight > total[-1]:
-            total[-1] = total[before] - weight
+        if total[before] + weight > total[-1]:
+            total[-1] = total[before] + weight
             choice[-1] = index, before
     chosen = []
     step = len(positions)

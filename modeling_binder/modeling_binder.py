@@ -426,8 +426,8 @@ class BinderModel(BinderPreTrainedModel):
                 kinds = slice(lowest, lowest + TYPES_AT_ONCE)
                 start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
-                for some, above in parts.above_threshold(span_types, *spans, at_once):
-                    block = beating(above.mul_(scale), required[kinds], *(column[some] for column in spans))
+                for some, above in parts.above_threshold(scale * span_types, *spans, at_once):
+                    block = beating(above, required[kinds], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
                     found.append(block._replace(type=block.type + lowest))

@@ -104,13 +104,13 @@ class SpanParts:
     def above_threshold(
         self, types: Tensor, window: Tensor, first: Tensor, offset: Tensor, at_once: int
     ) -> Iterator[tuple[slice, Tensor]]:
-        """How much nearer some spans are to each type than the [CLS] of their window is, the dynamic threshold.
+        """How much nearer some spans are to each type than the [CLS] of their window is: the dynamic threshold.
 
         A cosine is gathered from numbers: for each type one per start token, end token and width. Up to a thousand
         types that is cheaper than a vector for each span.
 
         Args:
-            types: unit vectors, [T, D], float32.
+            types: unit vectors, [T, D], float32; multiplied by a scale they give scores in place of cosines.
             window, first, offset: [N], the spans of tokens first..first+offset of a window.
             at_once: numbers to hold at a time.
 
