@@ -89,11 +89,13 @@ def _hash_of_weights(model: Any) -> str:
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
     path = getattr(encoder, "path", None)
     if path is not None:  # an ONNX file
-        digest.update(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     heads = (model.start_head, model.end_head, model.span_head)
     parts = [encoder, *(head.type_projection for head in heads)]
     for part in parts:
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
