@@ -111,8 +111,9 @@ def beating(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, off
         margin: [N, T]. required: [T]. window, first, offset: [N].
     """
     required = required.to(margin)
-    # Most spans beat the threshold of no type: one look at their best margin is a tenth of comparing all.
-    near = (margin.amax(-1) > required.min()).nonzero()[:, 0]
+    # Most spans beat the threshold of no type, as their best margin tells: with many types the cheaper question. It is
+    # asked the other way round, so that a type whose margins are no numbers hides no other.
+    near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, kind = (margin > required).nonzero(as_tuple=True)
     span = near[row]
@@ -148,7 +149,7 @@ def _one_type_each(
 
     Ties are broken by type, so that results do not depend on the order that spans come in.
     """
-    kind, weight, start, end = (column.cpu().numpy() for column in (types, weights, starts, ends))
+    kind, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
     order = np.lexsort((kind, -weight, start, end))  # the last key counts first
     start, end = start[order], end[order]
     new = np.ones(len(order), dtype=bool)

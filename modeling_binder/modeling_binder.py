@@ -32,6 +32,7 @@ logger = logging.get_logger(__name__)
 _WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 TYPES_AT_ONCE = 1024  # compared with a batch at a time
+PRODUCTS_AT_ONCE = 2**23  # of its tokens with types, held at a time
 # Scores held at a time: on a CPU what fits into its cache, elsewhere what keeps it busy
 SCORES_AT_ONCE = {True: 2**18, False: 2**24}
 
@@ -407,7 +408,7 @@ class BinderModel(BinderPreTrainedModel):
         """The spans of encoded texts that beat their dynamic thresholds, as `score` and `propose_spans` find them.
 
         Only spans from the start to the end of a word are scored, some at a time, and only what is found is kept: the
-        memory depends neither on the number of types nor on the length of the windows.
+        memory does not grow with the number of types, and with the length of the windows no faster than the encoder's.
 
         Args:
             hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
@@ -422,15 +423,17 @@ class BinderModel(BinderPreTrainedModel):
         at_once = SCORES_AT_ONCE[hidden.device.type == "cpu"]
         found = []
         with torch.autocast(hidden.device.type, enabled=False):
-            for lowest in range(0, len(type_vectors), TYPES_AT_ONCE):
-                kinds = slice(lowest, lowest + TYPES_AT_ONCE)
+            types = max(1, min(TYPES_AT_ONCE, PRODUCTS_AT_ONCE // word_starts.numel()))
+            for lowest in range(0, len(type_vectors), types):
+                kinds = slice(lowest, lowest + types)
                 start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
                 for some, above in parts.above_threshold(scale * span_types, *spans, at_once):
                     block = beating(above, required[kinds], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
-                    found.append(block._replace(type=block.type + lowest))
+                    if len(block.type):  # small tensors kept between large ones would keep the allocator from reuse
+                        found.append(block._replace(type=block.type + lowest))
         if not found:
             empty = spans[0][:0]
             return Proposals(empty, empty, empty, empty, hidden.new_empty(0, dtype=torch.float32))

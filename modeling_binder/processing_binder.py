@@ -239,20 +239,21 @@ class BinderProcessor:
         A token that spans two words is the first token of the one and the last token of the other: spans stay exact,
         and only those that would cut the token are lost.
         """
-        # As calling the tokenizer does, which spends as long again on its options: nothing is cut or padded here.
-        backend = self.tokenizer.backend_tokenizer
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        encoding = backend.encode(text, add_special_tokens=False)
-        input_ids: list[int] = encoding.ids
+        encoding = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # a long text is windowed here, so the warning about its length would mislead
+        )
+        input_ids: list[int] = encoding["input_ids"]
         spans = split_words(text) if words is None else words
         word_starts = [start for start, _ in spans]
         word_ends = [end for _, end in spans]
         count = len(input_ids)
         first_words, last_words = [-1] * count, [-1] * count
-        for token, (start, end) in enumerate(encoding.offsets):
+        for token, (start, end) in enumerate(encoding["offset_mapping"]):
             first = bisect_right(word_ends, start)  # the first word that ends after the token starts
             last = bisect_left(word_starts, end) - 1  # the last word that starts before the token ends
             if first <= last and start < end:

@@ -28,16 +28,21 @@ def shifted(x: Tensor, width: int) -> Tensor:
     return nn.functional.pad(x, (0, width - 1)).unfold(-1, width, 1)
 
 
-def band(x: Tensor, width: int) -> Tensor:
-    """The upper diagonals of square matrices: [..., L, L] -> [..., L, W] with out[..., i, w] = x[..., i, i + w].
+def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -> Tensor:
+    """Products of each vector with the next ones: [..., L, D] twice -> [..., L, W], out[i, w] = starts[i].ends[i + w].
 
-    Entries past the end are zero. Rows are padded and read again with a row length one larger, so each row starts one
-    element further: no index tensor, no copy per diagonal.
+    Entries past the end are zero. Some rows at a time, so that nothing of size L x L is made. The products of a row
+    begin a column later than those of the row before; padded and read with a row length one larger, they line up.
     """
-    length = x.shape[-1]
-    x = nn.functional.pad(x, (0, width)).flatten(-2)  # [..., L * (L + W)]
-    x = nn.functional.pad(x, (0, length))  # [..., L * (L + W + 1)]
-    return x.unflatten(-1, (length, length + width + 1))[..., :width]
+    length = starts.shape[-2]
+    ends = nn.functional.pad(ends, (0, 0, 0, width - 1))
+    blocks = []
+    for begin in range(0, length, rows):
+        count = min(rows, length - begin)
+        products = starts[..., begin : begin + count, :] @ ends[..., begin : begin + count + width - 1, :].mT
+        products = nn.functional.pad(products.flatten(-2), (0, count))  # [..., count * (count + W)]
+        blocks.append(products.unflatten(-1, (count, count + width))[..., :width])
+    return torch.cat(blocks, -2)
 
 
 def band_of_columns(x: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ class SpanParts:
         """One over the length of every span's vector, [B, L, W]."""
         starts, ends, widths, width = self.starts, self.ends, self.widths, self.width
         squared = starts.square().sum(-1)[..., None] + shifted(ends.square().sum(-1), width)  # [B, L, W]
-        squared = squared + 2 * band(starts @ ends.transpose(-1, -2), width)
+        squared = squared + 2 * band_of_products(starts, ends, width)
         if widths is not None:
             cross = starts @ widths.T + band_of_columns(ends @ widths.T)  # [B, L, W]
             squared = squared + widths.square().sum(-1) + 2 * cross
@@ -107,7 +112,7 @@ class SpanParts:
         """How much nearer some spans are to each type than the [CLS] of their window is: the dynamic threshold.
 
         A cosine is gathered from numbers: for each type one per start token, end token and width. Up to a thousand
-        types that is cheaper than a vector for each span.
+        types that is cheaper than a vector for each span. As in `cosine`, where u and v nearly cancel digits are lost.
 
         Args:
             types: unit vectors, [T, D], float32; multiplied by a scale they give scores in place of cosines.
@@ -123,7 +128,7 @@ class SpanParts:
         length = self.starts.shape[1]
 
         # index_select copies whole rows, several times as fast as indexing with brackets.
-        def cosine(window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
+        def gathered(window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
             token = window * length + first
             dots = starts.index_select(0, token).add_(ends.index_select(0, token + offset))
             if widths is not None:
@@ -132,9 +137,9 @@ class SpanParts:
 
         every = torch.arange(len(self.starts), device=types.device)
         zero = torch.zeros_like(every)
-        thresholds = cosine(every, zero, zero)  # [B, T]
+        thresholds = gathered(every, zero, zero)  # [B, T]
         rows = max(1, at_once // len(types))
         for begin in range(0, len(window), rows):
             some = slice(begin, begin + rows)
-            cosines = cosine(window[some], first[some], offset[some])
+            cosines = gathered(window[some], first[some], offset[some])
             yield some, cosines.sub_(thresholds.index_select(0, window[some]))

@@ -75,6 +75,11 @@ def test_joint_inference_asks_both_ends():
     assert propose(matrix, start_scores=start, end_scores=end) == [(0, 2, 3)]
 
 
+def test_a_type_without_numbers_hides_no_other():
+    matrix = scores((0, 1, 1, float("nan")), (1, 1, 2, 1.5), types=2)
+    assert propose(matrix) == [(1, 1, 2)]
+
+
 def test_stricter_and_looser_thresholds():
     matrix = scores((0, 1, 1, 1.5), (0, 2, 2, 4.0))
     assert propose(matrix, 0.9) == [(0, 2, 2)]

@@ -55,14 +55,6 @@ def test_words_are_ordered_apart_and_cover_all_but_blanks(text):
 TEXTS = st.text(alphabet=st.sampled_from("abIL2-_. ,\n\r\té\u0301東京👩\u200d🔬😀\u00a0\u2028ß"), max_size=80)
 
 
-def test_a_tokenizer_that_was_saved_cutting_and_padding_reads_all():
-    tokenizer = build_tokenizer()
-    tokenizer.backend_tokenizer.enable_truncation(4)
-    tokenizer.backend_tokenizer.enable_padding(length=64)
-    text = "il 2 " * 20
-    assert BinderProcessor(tokenizer).encode(text) == BinderProcessor(TOKENIZER).encode(text)
-
-
 @given(text=TEXTS, max_length=st.integers(5, 24), data=st.data())
 @example("il 2 " * 20, 5, None)
 @settings(deadline=None, max_examples=300)

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_binder import BinderConfig
 from modeling_binder.modeling_binder import SpanHead
-from modeling_binder.scoring_binder import band, band_of_columns, past_the_end, shifted
+from modeling_binder.scoring_binder import SpanParts, band_of_columns, band_of_products, past_the_end, shifted
 from tests.conftest import tiny_encoder_config
 
 
@@ -37,16 +38,18 @@ def concatenated_span_scores(
     return scores.masked_fill(past_the_end(length, width, hidden.device), float("-inf"))
 
 
-@given(length=st.integers(1, 9), width=st.integers(1, 9))
+@given(length=st.integers(1, 9), width=st.integers(1, 9), rows=st.integers(1, 10))
 @settings(deadline=None)
-def test_shifts_pick_the_right_entries(length, width):
-    vector, square, columns = torch.rand(2, length), torch.rand(2, length, length), torch.rand(2, length, width)
+def test_shifts_pick_the_right_entries(length, width, rows):
+    vector, columns = torch.rand(2, length), torch.rand(2, length, width)
+    starts, ends = torch.randint(9, (2, 2, length, 3)).float()  # whole numbers: products are exact
+    products = starts @ ends.mT
     for i in range(length):
         for w in range(width):
             inside = i + w < length
             for got, want in (
                 (shifted(vector, width)[:, i, w], vector[:, i + w] if inside else None),
-                (band(square, width)[:, i, w], square[:, i, i + w] if inside else None),
+                (band_of_products(starts, ends, width, rows)[:, i, w], products[:, i, i + w] if inside else None),
                 (band_of_columns(columns)[:, i, w], columns[:, i + w, w] if inside else None),
             ):
                 assert torch.equal(got, want if want is not None else torch.zeros(2))
@@ -99,6 +102,28 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
         masked = head(head.parts(garbage), vectors)
     inside = ~past_the_end(real, width, got.device)
     torch.testing.assert_close(masked[:, :, :real][:, :, inside], got[:, :, :real][:, :, inside], atol=2e-5, rtol=1e-4)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that anything makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.untyped_storage().nbytes() // result.element_size())
+        return result
+
+
+def test_reading_a_long_window_makes_nothing_of_its_length_squared():
+    length, width = 2048, 8
+    parts = SpanParts(torch.randn(1, length, 4), torch.randn(1, length, 4), torch.randn(width, 4), width)
+    first = torch.arange(length - width)
+    with Largest() as largest:
+        for some, above in parts.above_threshold(torch.eye(4)[:2], 0 * first, first, first % width, at_once=512):
+            assert above.shape == (len(first[some]), 2) and len(above) <= 256
+    assert largest.elements < 4 * length * width
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
