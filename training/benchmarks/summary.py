@@ -28,11 +28,7 @@ def summarise(results: Results) -> None:
     for row in results["throughput"]:
         floor = floors.get(row["workload"])
         if row.get("seconds") and floor and floor.get("seconds"):
-            # Characters, not texts: whoever cuts a text in silence has not read it.
-            row["ratio_to_floor"] = statistics.median(
-                (row["characters_read"] / mine) / (floor["characters_read"] / bare)
-                for mine, bare in zip(row["seconds"], floor["seconds"], strict=True)
-            )
+            row["ratio_to_floor"] = _times_as_fast(row, floor)
         if row.get("peak") is not None and row.get("loaded") is not None:
             row["peak_above_loaded"] = row["peak"] - row["loaded"]
     for row in results["cold_start"]:
@@ -48,6 +44,17 @@ def summarise(results: Results) -> None:
             row["ratio_to_step"] = _ratio(row["rounds"], bare["rounds"], "seconds", "seconds")
             row["ratio_to_forward_and_backward"] = _ratio(row["rounds"], bare["rounds"], "seconds", PASSES)
     results["targets"] = targets(results)
+
+
+def _times_as_fast(one: Row, other: Row) -> float:
+    """Median over rounds of how many times as fast one contender reads as another.
+
+    Characters count and not texts: whoever cuts a text in silence has not read it.
+    """
+    return statistics.median(
+        (one["characters_read"] / mine) / (other["characters_read"] / its)
+        for mine, its in zip(one["seconds"], other["seconds"], strict=True)
+    )
 
 
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
@@ -81,18 +88,14 @@ def targets(results: Results) -> list[dict[str, Any]]:
         int8 = row_of(results, "binder-int8", workload, 5)
         add(f"{workload}: fp32 pipeline with 5 types, of the floor's throughput",
             None if five is None else five.get("ratio_to_floor"), 0.85, True)  # fmt: skip
-        cost = None
-        if one and thousand:
-            cost = one["characters_per_second"]["median"] / thousand["characters_per_second"]["median"]
-        add(f"{workload}: cost of 1,000 types, of that of 1", cost, 1.5, False)
+        add(f"{workload}: cost of 1,000 types, of that of 1",
+            _times_as_fast(one, thousand) if one and thousand else None, 1.5, False)  # fmt: skip
         memory = None
         if five and floor and five.get("peak") is not None and floor.get("peak") is not None:
             memory = (five["peak"] - floor["peak"]) / MEGABYTE
         add(f"{workload}: peak memory with 5 types above the bare encoder's", memory, 300, False, "MB")
-        faster = None
-        if int8 and five:
-            faster = int8["characters_per_second"]["median"] / five["characters_per_second"]["median"]
-        add(f"{workload}: ONNX int8 with 5 types, of the fp32 pipeline's throughput", faster, 3, True)
+        add(f"{workload}: ONNX int8 with 5 types, of the fp32 pipeline's throughput",
+            _times_as_fast(int8, five) if int8 and five else None, 3, True)  # fmt: skip
         add(f"{workload}: fp32 pipeline, of the fastest peer's throughput, on its worst row",
             _lead(results, workload), 1, True)  # fmt: skip
     ours: Row = next((row for row in results["training"] if row["contender"] == "binder"), {})
@@ -111,7 +114,7 @@ def _is_peer(name: str) -> bool:
 
 
 def _lead(results: Results, workload: str) -> float | None:
-    """How many times as fast as the fastest peer, where that is least; characters read count."""
+    """How many times as fast as the fastest peer, where that is least."""
     ratios = []
     for ours in results["throughput"]:
         if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):
@@ -121,7 +124,7 @@ def _lead(results: Results, workload: str) -> float | None:
             comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
             peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
             if peer:
-                ratios.append(ours["characters_per_second"]["median"] / peer["characters_per_second"]["median"])
+                ratios.append(_times_as_fast(ours, peer))
     return min(ratios, default=None)
 
 
