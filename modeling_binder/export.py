@@ -90,18 +90,24 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
     # Operator set 23 has attention as one operator, which onnxruntime runs faster than its parts.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
+        from onnxscript.optimizer import optimize
+        from onnxscript.rewriter import rewrite
+
+        from .onnx_attention import ATTENTION_ON_HIDDEN_STATES
+
+        program: Any = torch.onnx.export(
             _Hidden(encoder).eval(),
             (ids, mask),
-            path,
             input_names=["input_ids", "attention_mask"],
             output_names=["last_hidden_state"],
             dynamo=True,
             dynamic_shapes=(dynamic, dynamic),
-            external_data=False,
             opset_version=23,
+            optimize=False,  # it would fuse rotary positions into an operator that onnxruntime refuses to run
             verbose=False,
         )
+        program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])
+        program.save(path, external_data=False)
         if int8:
             from onnxruntime.quantization import QuantType, quantize_dynamic
 

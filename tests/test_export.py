@@ -4,13 +4,15 @@ import copy
 import json
 import os
 import sys
+from collections import Counter
 
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import AutoModel, pipeline
+from transformers import AutoModel, ModernBertConfig, pipeline
 
 from modeling_binder import BinderModel
 from modeling_binder.cache_binder import FILE, TypeVectorCache
@@ -183,6 +185,35 @@ def test_onnx_finds_what_torch_finds(exported):
     same(one(TEXTS, entity_types=new), two(TEXTS, entity_types=new))
     assert disagreements(one, two, TEXTS) == []
     assert "the same spans on 11 texts" in json.loads((exported / "fp32" / "export.json").read_text())["check"]
+
+
+def operators(path):
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_attention_takes_hidden_states_as_they_are(exported):
+    for name in ("fp32/text_encoder", "fp32/type_encoder", "int8/text_encoder"):
+        found = operators(exported / f"{name}.onnx")
+        assert found["Attention"] == 2 and found["Transpose"] == found["Reshape"] == 0
+
+
+def test_an_encoder_that_turns_its_heads_by_position(tmp_path):
+    encoder = ModernBertConfig(
+        vocab_size=256,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        local_attention=8,
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0),
+    )
+    build_model(text_config=encoder.to_dict()).save_pretrained(tmp_path / "torch")
+    build_tokenizer().save_pretrained(tmp_path / "torch")
+    export(str(tmp_path / "torch"), tmp_path / "onnx")
+    one, two = (pipeline("binder-ner", model=str(tmp_path / name)) for name in ("torch", "onnx"))
+    same(one(TEXTS, threshold=0.4), two(TEXTS, threshold=0.4))
+    assert operators(tmp_path / "onnx" / "text_encoder.onnx")["Transpose"] == 8
 
 
 _PIPES = {}

@@ -1,0 +1,47 @@
+"""Attention of an exported encoder on hidden states as they are, without taking the heads apart first.
+
+ONNX' attention takes [B, heads, L, size] or, told the number of heads, [B, L, H]. The exporter writes the first, at the
+cost of four transpositions a layer: a twelfth of an int8 encoder's time on a CPU.
+"""
+
+from typing import Any
+
+import onnx_ir as ir
+from onnxscript.rewriter import pattern
+
+
+def _on_heads(
+    op: Any, query: Any, key: Any, value: Any, mask: Any, of_query: Any, of_key: Any, of_value: Any, joined_shape: Any
+) -> Any:
+    heads = (
+        op.Transpose(op.Reshape(states, shape), perm=[0, 2, 1, 3])
+        for states, shape in ((query, of_query), (key, of_key), (value, of_value))
+    )
+    attended = op.Attention(*heads, mask, _allow_other_attributes=True, _outputs=["attended"])
+    return op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), joined_shape, _outputs=["joined"])
+
+
+def _is_known(context: Any, query: ir.Value, attended: ir.Value, joined: ir.Value, **_: Any) -> bool:
+    ranks = [None if value.shape is None else value.shape.rank() for value in (query, joined)]
+    return ranks == [3, 3] and None not in _heads(attended)
+
+
+def _on_hidden_states(
+    op: Any, query: ir.Value, key: ir.Value, value: ir.Value, mask: ir.Value, attended: ir.Value, **_: Any
+) -> Any:
+    heads, heads_of_keys = _heads(attended)
+    node = attended.producer()
+    scale = {} if node is None or "scale" not in node.attributes else {"scale": node.attributes["scale"]}
+    return op.Attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads_of_keys, **scale)
+
+
+def _heads(attended: ir.Value) -> list[int | None]:
+    """How many heads the queries and the keys have, where the graph says so."""
+    node = attended.producer()
+    inputs = [] if node is None else node.inputs[:2]
+    shapes = [None if value is None else value.shape for value in inputs]
+    return [shape[1] if shape is not None and isinstance(shape[1], int) else None for shape in shapes]
+
+
+# Encoders that do something to the heads in between, such as turning them by position, are left as they are.
+ATTENTION_ON_HIDDEN_STATES = pattern.RewriteRule(_on_heads, _on_hidden_states, _is_known)
