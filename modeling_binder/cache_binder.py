@@ -83,6 +83,11 @@ def beside(model: Any) -> Path | None:
     return Path(config).parents[2] / FILE if isinstance(config, str) else None
 
 
+def raw(tensor: Tensor) -> Any:
+    """The bytes of a tensor of any type, to be hashed where they lie."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+
+
 def _hash_of_weights(model: Any) -> str:
     """Of all that makes a type's vector: the encoder of descriptions and the heads' side of the types."""
     digest = hashlib.blake2b(digest_size=16)
@@ -97,5 +102,5 @@ def _hash_of_weights(model: Any) -> str:
     for part in parts:
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(raw(tensor))
     return digest.hexdigest()

@@ -31,6 +31,7 @@ from transformers.utils import cached_file
 
 import hub_cards
 
+from .cache_binder import raw
 from .pipeline_binder import BinderNerPipeline
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(raw(tensor))
     return digest.hexdigest()
 
 

@@ -31,8 +31,8 @@ def _on_hidden_states(
 ) -> Any:
     heads, heads_of_keys = _heads(attended)
     node = attended.producer()
-    scale = {} if node is None or "scale" not in node.attributes else {"scale": node.attributes["scale"]}
-    return op.Attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads_of_keys, **scale)
+    others = {} if node is None else node.attributes
+    return op.Attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads_of_keys, **others)
 
 
 def _heads(attended: ir.Value) -> list[int | None]:

@@ -14,7 +14,6 @@ Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection 
 """
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -62,11 +61,8 @@ def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
     return positions >= length
 
 
-_SMALLEST = 1e-12  # squared length that is told from zero
-
-
 class SpanParts:
-    """The vectors that every span of a batch is the sum of.
+    """The vectors that every span of a batch is the sum of, and the inverse norm of each sum.
 
     Made once per batch of text; scores against any number of types follow from it.
 
@@ -79,17 +75,12 @@ class SpanParts:
 
     def __init__(self, starts: Tensor, ends: Tensor, widths: Tensor | None, width: int) -> None:
         self.starts, self.ends, self.widths, self.width = starts, ends, widths, width
-
-    @cached_property
-    def inverse_norm(self) -> Tensor:
-        """One over the length of every span's vector, [B, L, W]."""
-        starts, ends, widths, width = self.starts, self.ends, self.widths, self.width
         squared = starts.square().sum(-1)[..., None] + shifted(ends.square().sum(-1), width)  # [B, L, W]
         squared = squared + 2 * band_of_products(starts, ends, width)
         if widths is not None:
             cross = starts @ widths.T + band_of_columns(ends @ widths.T)  # [B, L, W]
             squared = squared + widths.square().sum(-1) + 2 * cross
-        return squared.clamp_min(_SMALLEST).rsqrt()
+        self.inverse_norm = squared.clamp_min(1e-12).rsqrt()  # [B, L, W]
 
     def cosine(self, types: Tensor) -> Tensor:
         """Cosine of every span with every type.
