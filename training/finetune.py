@@ -17,13 +17,13 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
 from modeling_binder.finetuning.data import write_json
 from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
+from training.checkpoints import last_whole_checkpoint
 from training.encoders import hub_ids, resolve_encoder
 from training.provenance import provenance
 
@@ -144,8 +144,8 @@ def finetune(
 
 
 def _interrupted(output: Path, settings: dict[str, Any]) -> str | None:
-    """The last checkpoint of an earlier run in the same folder, if that run had the same settings."""
-    if not output.is_dir() or (checkpoint := get_last_checkpoint(str(output))) is None:
+    """The last whole checkpoint of an earlier run in the same folder, if that run had the same settings."""
+    if (checkpoint := last_whole_checkpoint(output)) is None:
         return None
     remembered = output / "settings.json"
     before = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}

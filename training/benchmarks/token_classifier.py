@@ -21,7 +21,6 @@ from transformers import (
     Trainer,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_binder.finetuning import DataError, Document, SpanMetrics, WindowDataset, compute_span_metrics
 from modeling_binder.finetuning.data import Corpus, write_json
@@ -29,6 +28,7 @@ from modeling_binder.finetuning.iob import chunks
 from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderProcessor
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
+from training.checkpoints import last_whole_checkpoint
 from training.encoders import resolve_encoder
 from training.provenance import provenance
 
@@ -147,7 +147,7 @@ def train(
         compute_metrics=metrics,
     )
     began = time.monotonic()
-    checkpoint = get_last_checkpoint(str(output)) if output.is_dir() and not arguments.restart else None
+    checkpoint = None if arguments.restart else last_whole_checkpoint(output)
     trainer.train(resume_from_checkpoint=checkpoint)
     minutes = (time.monotonic() - began) / 60
     trainer.save_model()
