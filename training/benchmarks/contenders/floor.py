@@ -82,7 +82,7 @@ def dtype_of(options: Mapping[str, Any]) -> Any:
     """
     import torch
 
-    from training.arguments import cpu_multiplies_bf16
+    from training.cpu import cpu_multiplies_bf16  # imports torch alone: loading is timed
 
     if options.get("dtype") == "bfloat16" and not cpu_multiplies_bf16():
         raise RuntimeError("this CPU does not multiply in bfloat16")
