@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 import onnx
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModel, ModernBertConfig, pipeline
 
-from modeling_binder import BinderModel
+from modeling_binder import BinderModel, onnx_binder
 from modeling_binder.cache_binder import FILE, TypeVectorCache
 from modeling_binder.export import disagreements, export, main
 from modeling_binder.finetuning import Document, Mention, write_jsonl
@@ -237,6 +238,27 @@ def test_arithmetic_of_the_process_is_left_as_it_was(exported):
             assert (subnormal / 4 == 0).item() is flush
         finally:
             torch.set_flush_denormal(False)
+
+
+@pytest.mark.skipif(onnx_binder._openmp() is None, reason="torch's threads are not GNU OpenMP's")
+def test_torch_threads_do_not_spin_while_onnxruntime_works(exported):
+    encoder = pipeline("binder-ner", model=str(exported / "fp32")).model.text_encoder
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        many, inputs = torch.ones(1000, 1000), torch.ones(1, 5, dtype=torch.long)
+        encoder(inputs)
+        alone = _threads()
+        assert (many @ many)[0, 0] == 1000 and _threads() == alone + 2
+        encoder(inputs)
+        assert _threads() == alone
+        assert (many @ many)[0, 0] == 1000 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads():
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_int8_is_small_and_frozen(exported):
