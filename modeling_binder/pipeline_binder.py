@@ -1,5 +1,6 @@
 """The "binder-ner" pipeline: texts in, entities out."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -19,6 +20,7 @@ Entity = dict[str, Any]
 BATCH_SIZE = {True: 16, False: 64}  # windows that a CPU, or anything else, reads at once where nobody says otherwise
 TYPES_KEPT = 2**14  # vectors of types that a pipeline holds, the latest ones: 25 MB of them
 READ_AHEAD = 16  # batches that are read ahead and sorted by length
+PADDING = 64  # tokens of padding that a CPU reads in a batch at most: more take longer than another batch
 _END = object()
 
 
@@ -37,6 +39,22 @@ def _progress(descriptions: Sequence[str]) -> Iterable[str]:
     """With a bar where it takes a while."""
     bar: Iterable[str] = tqdm(descriptions, desc="Encoding types", unit="type", disable=len(descriptions) < 200)
     return bar
+
+
+def cut_into_batches(lengths: Sequence[int], size: int, padding: float = PADDING) -> Iterator[slice]:
+    """Batches of at most `size` windows and at most `padding` tokens of padding.
+
+    Args:
+        lengths: of the windows, from the longest to the shortest.
+    """
+    begin, padded = 0, 0
+    for index, length in enumerate(lengths):
+        padded += lengths[begin] - length
+        if index - begin == size or padded > padding:
+            yield slice(begin, index)
+            begin, padded = index, 0
+    if lengths:
+        yield slice(begin, len(lengths))
 
 
 class EntityStream:
@@ -83,8 +101,9 @@ class BinderNerPipeline(ChunkPipeline):
         max_length, stride: tokens in a window, and tokens that the windows of a long text share.
         is_split_into_words: the input is a list of words (or a list of such lists); offsets are into the words joined
             by single blanks.
-        batch_size: windows that the model reads at once; 16 on a CPU and 64 elsewhere if nothing is said. Of a list, a
-            generator or a dataset 16 batches are read ahead and sorted by length; 1 reads the windows as they come.
+        batch_size: windows that the model reads at once, at most; 16 on a CPU and 64 elsewhere if nothing is said. Of
+            a list, a generator or a dataset 16 batches are read ahead and sorted by length, and a CPU reads fewer at
+            once where their lengths differ; 1 reads the windows as they come.
 
     Returns, for each text, a list of dictionaries with `entity_group`, `score` (sigmoid of the span's score minus its
     threshold), `word`, `start` and `end` (characters, end exclusive), in order of position, outer before inner.
@@ -221,8 +240,9 @@ class BinderNerPipeline(ChunkPipeline):
 
         def read_pool() -> None:
             pool.sort(key=lambda item: -len(item[2]["input_ids"]))
-            for begin in range(0, len(pool), batch_size):
-                batch = pool[begin : begin + batch_size]
+            lengths = [len(window["input_ids"]) for *_, window in pool]
+            for part in cut_into_batches(lengths, batch_size, PADDING if self.device.type == "cpu" else math.inf):
+                batch = pool[part]
                 spans = self.forward(self._collate([window for *_, window in batch]), **forward_params)["spans"]
                 for (text, index, _), columns in zip(batch, spans, strict=True):
                     text.read += 1

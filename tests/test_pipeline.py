@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+from modeling_binder.pipeline_binder import cut_into_batches
 from tests.conftest import TYPES, build_model, build_tokenizer
 
 TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
@@ -252,6 +253,26 @@ def test_results_come_in_order_whatever_the_lengths(pipe):
             found = pipe(texts, batch_size=batch_size)
         for one, two in zip(found, single, strict=True):
             close(one, two)
+
+
+def test_a_batch_ends_where_it_is_full_or_would_be_padded_too_much():
+    assert list(cut_into_batches([], 4)) == []
+    assert list(cut_into_batches([9, 9, 9, 9, 9], 2, 0)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert list(cut_into_batches([9, 8, 7, 2, 2], 8, 3)) == [slice(0, 3), slice(3, 5)]
+
+
+@given(st.lists(st.integers(2, 50)), st.integers(1, 9), st.integers(0, 99))
+def test_batches_are_as_large_as_they_may_be(lengths, size, padding):
+    lengths.sort(reverse=True)
+    batches = list(cut_into_batches(lengths, size, padding))
+    assert [length for part in batches for length in lengths[part]] == lengths
+
+    def fits(part):
+        batch = lengths[part]
+        return len(batch) <= size and sum(batch[0] - length for length in batch) <= padding
+
+    assert all(map(fits, batches))
+    assert not any(fits(slice(part.start, part.stop + 1)) for part in batches[:-1])
 
 
 def test_a_stream_has_a_length_where_its_texts_have_one(pipe):

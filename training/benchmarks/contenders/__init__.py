@@ -43,7 +43,7 @@ CONTENDERS = {
         f"{FLOOR_TITLE}, fp32",
         "floor:Floor",
         trains=True,
-        note="forward pass alone over windows sorted by length and padded to their batch; tokenising is not counted; "
+        note="forward pass alone over binder-ner's batches, sorted by length; tokenising is not counted; "
         "its training step: forward and backward passes of both encoders, and their optimizer",
     ),
     "floor-bf16": Entry(f"{FLOOR_TITLE}, bf16", "floor:Floor", {"dtype": "bfloat16"}),

@@ -11,7 +11,8 @@ from .base import PASSES, Contender, Job, Settings, trainer_arguments
 
 
 class Floor(Contender):
-    """Forward passes over windows sorted by length and padded to the longest of their batch, tokenised beforehand."""
+    """Forward passes over binder-ner's own batches (windows sorted by length, padded to the longest of their batch),
+    tokenised beforehand."""
 
     def import_libraries(self) -> None:
         import torch
@@ -34,11 +35,12 @@ class Floor(Contender):
             return_token_type_ids=False,
         )["input_ids"]
         windows.sort(key=len, reverse=True)
-        size = self.settings.batch_size
-        job.made = [
-            self.tokenizer.pad({"input_ids": windows[begin : begin + size]}, return_tensors="pt")
-            for begin in range(0, len(windows), size)
-        ]
+        batches = [slice(0, 1)]
+        if len(windows) > 1:  # one text is a cold start, which does not have to import binder-ner
+            from modeling_binder.pipeline_binder import cut_into_batches
+
+            batches = list(cut_into_batches([len(window) for window in windows], self.settings.batch_size))
+        job.made = [self.tokenizer.pad({"input_ids": windows[part]}, return_tensors="pt") for part in batches]
 
     def run(self, job: Job) -> int:
         with self.torch.inference_mode():
