@@ -76,8 +76,10 @@ class Bench:
             try:
                 process = self.start(name)
                 try:
-                    self.contenders[name]["versions"] = process.ask("imports")["versions"]
-                    process.ask("build", folder=str(process.folder))
+                    facts = self.contenders[name]
+                    facts["versions"] = process.ask("imports")["versions"]
+                    built = process.ask("build", folder=str(process.folder))
+                    facts["note"] = "; ".join(filter(None, [facts["note"], built["note"]]))
                 finally:
                     process.close()
             except Failed as reason:

@@ -155,7 +155,9 @@ def _notes(results: Results) -> str:
         text = "; ".join(filter(None, [facts["note"], versions]))
         if "skipped" in facts:
             text = "not run: " + " ".join(facts["skipped"].split())[:200]
-        if CONTENDERS[name].ours and "skipped" not in facts and name != "binder":
+        elif CONTENDERS[name].ours and name != "binder":  # its versions are that one's
+            text = facts["note"]
+        if not text:
             continue
         lines.append(f"- {escape(facts['title'])}: {escape(text)}")
     return "\n".join(lines)

@@ -60,8 +60,7 @@ class Worker:
         return found
 
     def build(self, folder: str) -> dict[str, Any]:
-        self.contender.build(Path(folder))
-        return {}
+        return {"note": self.contender.build(Path(folder))}
 
     def load(self, folder: str) -> dict[str, Any]:
         began = time.perf_counter()

@@ -68,8 +68,8 @@ class Contender(ABC):
     def import_libraries(self) -> None:
         """Import all that is needed: the first part of a cold start."""
 
-    def build(self, folder: Path) -> None:  # noqa: B027 (most have nothing to build)
-        """Make the model that is to be measured; it is loaded in other processes."""
+    def build(self, folder: Path) -> str | None:  # noqa: B027 (most have nothing to build)
+        """Make the model that is to be measured; it is loaded in other processes. What to note of it, if anything."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
