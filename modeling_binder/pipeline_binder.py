@@ -21,6 +21,7 @@ BATCH_SIZE = {True: 16, False: 64}  # windows that a CPU, or anything else, read
 TYPES_KEPT = 2**14  # vectors of types that a pipeline holds, the latest ones: 25 MB of them
 READ_AHEAD = 16  # batches that are read ahead and sorted by length
 PADDING = 64  # tokens of padding that a CPU reads in a batch at most: more take longer than another batch
+TOKENS = 2**11  # tokens that a CPU reads in a batch at most: what follows from more does not fit into its caches
 _END = object()
 
 
@@ -41,16 +42,21 @@ def _progress(descriptions: Sequence[str]) -> Iterable[str]:
     return bar
 
 
-def cut_into_batches(lengths: Sequence[int], size: int, padding: float = PADDING) -> Iterator[slice]:
-    """Batches of at most `size` windows and at most `padding` tokens of padding.
+def cut_into_batches(
+    lengths: Sequence[int], size: int, padding: float = PADDING, tokens: float = TOKENS
+) -> Iterator[slice]:
+    """Batches of at most `size` windows and `tokens` tokens, of which at most `padding` are padding.
+
+    A window of more tokens is a batch of its own.
 
     Args:
         lengths: of the windows, from the longest to the shortest.
     """
     begin, padded = 0, 0
     for index, length in enumerate(lengths):
+        rows = index - begin
         padded += lengths[begin] - length
-        if index - begin == size or padded > padding:
+        if rows == size or padded > padding or (rows and (rows + 1) * lengths[begin] > tokens):
             yield slice(begin, index)
             begin, padded = index, 0
     if lengths:
@@ -103,7 +109,7 @@ class BinderNerPipeline(ChunkPipeline):
             by single blanks.
         batch_size: windows that the model reads at once, at most; 16 on a CPU and 64 elsewhere if nothing is said. Of
             a list, a generator or a dataset 16 batches are read ahead and sorted by length, and a CPU reads fewer at
-            once where their lengths differ; 1 reads the windows as they come.
+            once where they are long or their lengths differ; 1 reads the windows as they come.
 
     Returns, for each text, a list of dictionaries with `entity_group`, `score` (sigmoid of the span's score minus its
     threshold), `word`, `start` and `end` (characters, end exclusive), in order of position, outer before inner.
@@ -241,7 +247,8 @@ class BinderNerPipeline(ChunkPipeline):
         def read_pool() -> None:
             pool.sort(key=lambda item: -len(item[2]["input_ids"]))
             lengths = [len(window["input_ids"]) for *_, window in pool]
-            for part in cut_into_batches(lengths, batch_size, PADDING if self.device.type == "cpu" else math.inf):
+            limits = (PADDING, TOKENS) if self.device.type == "cpu" else (math.inf, math.inf)
+            for part in cut_into_batches(lengths, batch_size, *limits):
                 batch = pool[part]
                 spans = self.forward(self._collate([window for *_, window in batch]), **forward_params)["spans"]
                 for (text, index, _), columns in zip(batch, spans, strict=True):

@@ -255,21 +255,24 @@ def test_results_come_in_order_whatever_the_lengths(pipe):
             close(one, two)
 
 
-def test_a_batch_ends_where_it_is_full_or_would_be_padded_too_much():
+def test_a_batch_ends_where_it_is_full_or_too_large_or_would_be_padded_too_much():
     assert list(cut_into_batches([], 4)) == []
     assert list(cut_into_batches([9, 9, 9, 9, 9], 2, 0)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert list(cut_into_batches([9, 8, 7, 2, 2], 8, 3)) == [slice(0, 3), slice(3, 5)]
+    assert list(cut_into_batches([9, 5, 5, 5], 8, 0, 11)) == [slice(0, 1), slice(1, 3), slice(3, 4)]
+    assert list(cut_into_batches([9, 9], 8, 0, 1)) == [slice(0, 1), slice(1, 2)]
 
 
-@given(st.lists(st.integers(2, 50)), st.integers(1, 9), st.integers(0, 99))
-def test_batches_are_as_large_as_they_may_be(lengths, size, padding):
+@given(st.lists(st.integers(2, 50)), st.integers(1, 9), st.integers(0, 99), st.integers(50, 300))
+def test_batches_are_as_large_as_they_may_be(lengths, size, padding, tokens):
     lengths.sort(reverse=True)
-    batches = list(cut_into_batches(lengths, size, padding))
+    batches = list(cut_into_batches(lengths, size, padding, tokens))
     assert [length for part in batches for length in lengths[part]] == lengths
 
     def fits(part):
         batch = lengths[part]
-        return len(batch) <= size and sum(batch[0] - length for length in batch) <= padding
+        padded = len(batch) * batch[0]
+        return len(batch) <= size and padded <= tokens and padded - sum(batch) <= padding
 
     assert all(map(fits, batches))
     assert not any(fits(slice(part.start, part.stop + 1)) for part in batches[:-1])
