@@ -221,7 +221,9 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
                     continue
                 command = [sys.executable, "-m", module, f"training/recipes/{name}.yaml", "--seed", str(seed)]
                 print(f"\n=== {name}{suffix}, seed {seed} ===", flush=True)
-                if subprocess.run([*command, "--output_dir", str(output)], cwd=ROOT, check=False).returncode:
+                # The result keeps the command: in a clone it names no folder of this machine.
+                shown = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
+                if subprocess.run([*command, "--output_dir", str(shown)], cwd=ROOT, check=False).returncode:
                     raise RuntimeError(f"{name}{suffix}, seed {seed}, failed; give the same command again to go on.")
 
 
