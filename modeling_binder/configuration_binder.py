@@ -59,7 +59,7 @@ class BinderConfig(PreTrainedConfig):
         frozen_types: the checkpoint holds the vectors of its entity types and no type encoder: new types cannot be
             asked for. See `BinderModel.freeze_types`.
         onnx: encoders that are ONNX files (`text_encoder`, `type_encoder`) -> tokens that they can read. See
-            `modeling_binder.export`.
+            `modeling_binder.backends`.
 
     Raises:
         ValueError: a value is out of range; the message says which, and what to write instead.

@@ -134,7 +134,7 @@ class BinderNerPipeline(ChunkPipeline):
         if backend not in (None, has):
             raise ValueError(
                 f"backend={backend!r} was asked for, and {self.model.config._name_or_path or 'the model'} runs on "
-                f"{has}. An ONNX checkpoint is made by `python -m modeling_binder.export onnx MODEL OUT` and says "
+                f"{has}. An ONNX checkpoint is made by `python -m modeling_binder.backends onnx MODEL OUT` and says "
                 "itself what it is: pipeline('binder-ner', model=OUT)."
             )
         path = beside(self.model) if type_cache is True else type_cache

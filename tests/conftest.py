@@ -1,4 +1,4 @@
-"""Tiny models, built in the process: no network, no weights; and a Hub on this machine."""
+"""Fixtures: a tiny checkpoint, a tiny recipe, and a Hub on this machine."""
 
 # ruff: noqa: E402 (the environment is read when huggingface_hub is imported)
 
@@ -6,11 +6,9 @@ import atexit
 import copy
 import json
 import os
-import string
 import tempfile
 
 import pytest
-import torch
 import yaml
 
 from tests.local_hub import LocalHub
@@ -25,71 +23,11 @@ for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_MODULES_C
     os.environ.pop(name, None)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from modeling_binder import BinderConfig, BinderModel
+from modeling_binder import BinderModel
 from modeling_binder.finetuning import write_jsonl
-
-TYPES = {
-    "Gene": "A region of DNA that codes for a protein.",
-    "Cell": "A cell type or a cell line.",
-    "Place": "A city or a country.",
-}
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer over single letters and a few pieces: every word has several tokens."""
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = list(string.ascii_lowercase + string.digits + string.punctuation)
-    pieces = ["the", "gene", "cell", "##s", "il", "pro", "##mo", "##ter", "##ing", "of", "in"]
-    vocabulary = [*specials, *letters, *(f"##{letter}" for letter in letters), *pieces]
-    tokenizer = Tokenizer(
-        models.WordPiece({token: index for index, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=128,
-    )
-
-
-def tiny_encoder_config(**overrides) -> BertConfig:
-    """A BERT of two layers and 32 dimensions."""
-    sizes = {
-        "vocab_size": 256,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 128,
-    }
-    return BertConfig(**{**sizes, **overrides})
-
-
-def build_model(**overrides) -> BinderModel:
-    """A tiny BINDER with three types. Its scores are spread out, so that some spans beat their threshold."""
-    torch.manual_seed(7)
-    options = {
-        "text_config": tiny_encoder_config().to_dict(),
-        "projection_size": 16,
-        "max_span_width": 12,
-        "max_length": 64,
-        "stride": 16,
-        "entity_types": [{"name": name, "description": text} for name, text in TYPES.items()],
-        "initializer_range": 0.5,
-    }
-    return BinderModel(BinderConfig(**{**options, **overrides})).eval()
-
+from tests.tiny import TYPES, build_model, build_tokenizer, corpus, small_model
 
 _TOKENIZER, _MODEL = build_tokenizer(), build_model()
 
@@ -125,8 +63,6 @@ def hub(monkeypatch) -> LocalHub:
 @pytest.fixture
 def recipe(tmp_path, tokenizer):
     """A recipe for a tiny encoder and a tiny corpus, in a folder."""
-    from tests.finetuning.test_trainer import corpus, small_model
-
     encoder = tmp_path / "encoder"
     small_model().text_encoder.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)

@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 from modeling_binder.finetuning import write_jsonl
-from tests.conftest import TYPES, build_tokenizer
-from tests.finetuning.test_trainer import corpus, small_model
+from tests.tiny import TYPES, build_tokenizer, corpus, small_model
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 

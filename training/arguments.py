@@ -13,8 +13,9 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_binder import BinderConfig
-from modeling_binder.finetuning.data import Corpus, check_labels, load_corpus, read_documents, read_types
-from training.cpu import cpu_multiplies_bf16
+from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_documents
+from modeling_binder.finetuning.data import check_labels, read_types
+from modeling_binder.machine import cpu_multiplies_bf16
 
 logger = logging.getLogger("training.arguments")
 

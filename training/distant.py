@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from modeling_binder.finetuning import DataError, Document, Mention, compute_span_metrics, read_documents
 from modeling_binder.finetuning.data import read_types, write_json, written_whole
 from modeling_binder.processing_binder import split_words
-from training.provenance import provenance
+from training.experiments.provenance import provenance
 
 # What a name means: its number of words, and each type with the exact words where case matters (or an empty tuple)
 Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]

@@ -25,7 +25,7 @@ from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
 from training.checkpoints import last_whole_checkpoint
 from training.encoders import hub_ids, resolve_encoder
-from training.provenance import provenance
+from training.experiments.provenance import provenance
 
 logger = logging.getLogger("training.finetune")
 
@@ -52,7 +52,7 @@ def finetune(
         settings: what to remember of this run and to compare an interrupted one with.
         card: what the model card tells that only you know. With `training_arguments.hub_model_id` the result is
             pushed there.
-        origin: where the result comes from, see `training.provenance`; kept with it.
+        origin: where the result comes from, see `training.experiments.provenance`; kept with it.
         model_class: a variant of the model, for ablations.
 
     Returns:

@@ -7,7 +7,8 @@ Example:
     >>> corpus = load_corpus("my_corpus")  # doctest: +SKIP
 """
 
-from .data import Corpus, DataError, Document, Mention, load_corpus, read_documents, read_jsonl, read_types, write_jsonl
+from .corpus import Corpus, load_corpus, read_documents
+from .data import DataError, Document, Mention, read_jsonl, read_types, write_jsonl
 from .iob import documents_from_words, read_iob
 from .metrics import SpanMetrics, compute_span_metrics
 from .report import data_report

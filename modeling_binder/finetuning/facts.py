@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..hub import base_models, fingerprint, hardware, versions
+from ..hub import base_models, fingerprint
+from ..machine import hardware, versions
 from .metrics import SpanMetrics
 from .report import SplitReport
 from .windows import WindowDataset

@@ -10,8 +10,8 @@ from transformers import pipeline
 
 from demo.deploy import deploy, main, pinned, requirements
 from modeling_binder.hub import PushError
-from tests.conftest import build_model
 from tests.demo.server import serve
+from tests.tiny import build_model
 
 TEXT = "the il-2 gene promoter of cells in oslo"
 

@@ -8,9 +8,9 @@ from itertools import combinations
 import pytest
 from transformers import pipeline
 
-from tests.conftest import TYPES, build_model, build_tokenizer
 from tests.demo.server import chromium, serve
 from tests.fresh_process import ROOT
+from tests.tiny import TYPES, build_model, build_tokenizer
 
 TEXT = "the IL-2 gene promoter of cells in oslo"
 SLOW = 30_000  # milliseconds that a step may take on a busy machine

@@ -8,33 +8,8 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from modeling_binder import BinderNerPipeline
-from modeling_binder.finetuning import BinderTrainer, DataError, Document, Mention
-from tests.conftest import build_model
-
-SENTENCES = ["the IL-2 gene promoter", "cells of the gene", "the p5 gene in cells", "of the in"]
-
-
-def corpus(copies=4):
-    documents = []
-    for index, text in enumerate(SENTENCES * copies):
-        mentions = []
-        if "gene" in text:
-            end = text.index("gene") + 4
-            mentions.append(Mention(text.rindex("the", 0, end), end, "Gene"))
-        if "cells" in text:
-            start = text.index("cells")
-            mentions.append(Mention(start, start + 5, "Cell"))
-        if "promoter" in text:
-            mentions.append(Mention(0, len(text), "Gene"))
-        documents.append(Document(f"d{index}", text, tuple(mentions)))
-    return documents
-
-
-def small_model(**overrides):
-    encoder = build_model().config.text_config.to_dict()
-    encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
-    return build_model(**{**options, **overrides})
+from modeling_binder.finetuning import BinderTrainer, DataError, Document
+from tests.tiny import build_model, corpus, small_model
 
 
 def trainer(folder, tokenizer, model=None, train=None, dev=None, **arguments):

@@ -10,9 +10,9 @@ from transformers import AutoModel, TrainingArguments
 import hub_cards
 from hub_cards.markdown import escape, fence, table
 from modeling_binder.finetuning import BinderTrainer, Corpus, load_corpus
-from modeling_binder.hub import prepare_model, push_dataset
-from tests.conftest import TYPES, build_model
-from tests.finetuning.test_trainer import corpus, small_model
+from modeling_binder.hub import prepare_model
+from modeling_binder.hub.dataset import push_dataset
+from tests.tiny import TYPES, build_model, corpus, small_model
 
 HOSTILE = (
     '<script>alert("1")</script> | **bold** `code` [x](javascript:alert(1))\n---\nlicense: other\n# Heading $x$ ~~s~~'

@@ -13,8 +13,7 @@ from transformers import AutoModel, TrainingArguments
 from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer
 from modeling_binder.hub import FACTS, PushError, check_access, fingerprint
-from tests.conftest import build_model, build_tokenizer
-from tests.finetuning.test_trainer import corpus, small_model
+from tests.tiny import build_model, build_tokenizer, corpus, small_model
 from training.finetune import main as finetune
 
 CODE = {

@@ -8,8 +8,8 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig, AutoModel, pipeline
 
 from modeling_binder import BinderConfig, BinderModel
-from tests.conftest import build_model, tiny_encoder_config
 from tests.fresh_process import run
+from tests.tiny import build_model, tiny_encoder_config
 
 EVIL = """
 import pathlib

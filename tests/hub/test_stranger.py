@@ -5,8 +5,8 @@ import json
 import pytest
 from transformers import pipeline
 
-from tests.conftest import build_model, tiny_encoder_config
 from tests.fresh_process import run
+from tests.tiny import build_model, tiny_encoder_config
 from training.finetune import main as finetune
 
 TEXT = "the il-2 gene promoter of cells in oslo"

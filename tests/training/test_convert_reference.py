@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from modeling_binder import BinderModel
-from tests.conftest import TYPES, build_model, build_tokenizer, tiny_encoder_config
+from tests.tiny import TYPES, build_model, build_tokenizer, tiny_encoder_config
 from training.convert_reference import convert, main, rename
 
 

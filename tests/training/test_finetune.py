@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_binder.finetuning import write_jsonl
-from tests.conftest import TYPES
-from tests.finetuning.test_trainer import corpus
+from tests.tiny import TYPES, corpus
 from training.arguments import expand, parse_recipe
 from training.evaluate import main as evaluate
 from training.finetune import main as finetune

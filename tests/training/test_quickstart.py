@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoConfig
 
-from tests.conftest import build_tokenizer, tiny_encoder_config
+from tests.tiny import build_tokenizer, tiny_encoder_config
 from training.encoders import resolve_encoder
 from training.quickstart import main
 

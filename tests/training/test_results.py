@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from modeling_binder import BinderModel
-from tests.conftest import build_model
-from training import results as module
-from training.ablations import VARIANTS, GlobalThresholdModel
-from training.ablations import main as ablate
+from tests.tiny import build_model
 from training.arguments import parse_recipe
-from training.benchmarks.token_classifier import main as token_classifier
-from training.new_types import main as hold_out
-from training.provenance import commit, provenance
-from training.results import RECIPES, benchmarks_table, collect, main, mean, write_between
+from training.experiments import results as module
+from training.experiments.ablations import VARIANTS, GlobalThresholdModel
+from training.experiments.ablations import main as ablate
+from training.experiments.new_types import main as hold_out
+from training.experiments.provenance import commit, provenance
+from training.experiments.results import RECIPES, benchmarks_table, collect, main, mean, write_between
+from training.experiments.token_classifier import main as token_classifier
 
 
 def run(f1, seed=42, recipe="ncbi-minilm", model="binder", variant="", changed="", minutes=1.0, **others):
@@ -117,9 +117,9 @@ def test_what_is_missing_is_run_once(runs, tmp_path, monkeypatch):
     main(["ncbi-minilm", "--seeds", "42", "43", "--token-classifier", *arguments])
     recipe = "training/recipes/ncbi-minilm.yaml"
     assert [(c[1], c[2], c[4]) for c in commands] == [
-        ("training.benchmarks.token_classifier", recipe, "42"),
+        ("training.experiments.token_classifier", recipe, "42"),
         ("training.finetune", recipe, "43"),
-        ("training.benchmarks.token_classifier", recipe, "43"),
+        ("training.experiments.token_classifier", recipe, "43"),
     ]
     with pytest.raises(SystemExit, match="there is no recipe 'nothing'"):
         main(["nothing", *arguments])

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from modeling_binder.finetuning import write_jsonl
-from tests.conftest import TYPES, build_model, build_tokenizer
-from tests.finetuning.test_trainer import corpus
+from tests.tiny import TYPES, build_model, build_tokenizer, corpus
 from training.benchmarks import environments, speed
 from training.benchmarks.contenders import CONTENDERS
 from training.benchmarks.contenders.base import Settings, calibrate, words_and_mentions

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning.data import write_json
-from modeling_binder.hub import hardware
+from modeling_binder.machine import hardware
 from training.encoders import MINILM, resolve_encoder
-from training.provenance import provenance
-from training.results import write_between
+from training.experiments.provenance import provenance
+from training.experiments.results import write_between
 
 from . import workloads as work
 from .contenders import CONTENDERS

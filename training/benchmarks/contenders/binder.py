@@ -31,7 +31,7 @@ class Binder(Contender):
         """
         if "onnx" not in self.options:
             return None
-        command = [sys.executable, "-m", "modeling_binder.export", "onnx", self.settings.model, str(folder)]
+        command = [sys.executable, "-m", "modeling_binder.backends", "onnx", self.settings.model, str(folder)]
         if self.options["onnx"] == "int8":
             command += ["--int8", "--max-loss", "100"]
             command += ["--data", self.settings.held_out] if self.settings.held_out else []

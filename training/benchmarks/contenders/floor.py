@@ -84,7 +84,7 @@ def dtype_of(options: Mapping[str, Any]) -> Any:
     """
     import torch
 
-    from training.cpu import cpu_multiplies_bf16  # imports torch alone: loading is timed
+    from modeling_binder.machine import cpu_multiplies_bf16  # imports torch alone: loading is timed
 
     if options.get("dtype") == "bfloat16" and not cpu_multiplies_bf16():
         raise RuntimeError("this CPU does not multiply in bfloat16")

@@ -1,11 +1,11 @@
 """Results: run what has not been run, collect what was measured, write the tables.
 
-    python -m training.results                                       # collect checkpoints/, write the tables
-    python -m training.results ncbi-minilm --seeds 42 43 44 --token-classifier
+    python -m training.experiments.results                            # collect checkpoints/, write the tables
+    python -m training.experiments.results ncbi-minilm --seeds 42 43 44 --token-classifier
 
 Every run leaves its metrics, command, commit and machine in `results.json` beside its checkpoint. They are collected
-into training/results.json, which keeps what it knows of runs whose checkpoints are elsewhere, and shown in README.md
-and training/README.md. A run that is there is not run again; one that was interrupted goes on.
+into training/experiments/results.json, which keeps what it knows of runs whose checkpoints are elsewhere, and shown in
+README.md and training/README.md. A run that is there is not run again; one that was interrupted goes on.
 """
 
 import argparse
@@ -22,9 +22,9 @@ import yaml
 
 from hub_cards.markdown import table
 from modeling_binder.finetuning.data import write_json, written_whole
-from training.ablations import VARIANTS
+from training.experiments.ablations import VARIANTS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "training" / "recipes"
 COLLECTED = ROOT / "training" / "results.json"
 
@@ -207,7 +207,7 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
     """
     modules = [("training.finetune", "")]
     if token_classifier:
-        modules.append(("training.benchmarks.token_classifier", "-tokens"))
+        modules.append(("training.experiments.token_classifier", "-tokens"))
     for name in recipes:
         if not (RECIPES / f"{name}.yaml").is_file():
             raise ValueError(
@@ -229,13 +229,15 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
 
 def main(argv: list[str] | None = None) -> list[Run]:
     parser = argparse.ArgumentParser(
-        prog="python -m training.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.experiments.results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipes", nargs="*", help="names of recipes to run first (such as ncbi-minilm); without: none")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the recipe's own")
     parser.add_argument("--token-classifier", action="store_true", help="run the token classifier as well")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="default: checkpoints")
-    parser.add_argument("--json", type=Path, default=COLLECTED, help="default: training/results.json")
+    parser.add_argument("--json", type=Path, default=COLLECTED, help="default: training/experiments/results.json")
     parser.add_argument("--no-tables", action="store_true", help="write the JSON file alone")
     arguments = parser.parse_args(argv)
     try:

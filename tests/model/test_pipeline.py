@@ -14,7 +14,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_binder.pipeline_binder import cut_into_batches
-from tests.conftest import TYPES, build_model, build_tokenizer
+from tests.tiny import TYPES, build_model, build_tokenizer
 
 TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from modeling_binder import BinderConfig
 from modeling_binder.modeling_binder import SpanHead
 from modeling_binder.scoring_binder import SpanParts, band_of_columns, band_of_products, past_the_end, shifted
-from tests.conftest import tiny_encoder_config
+from tests.tiny import tiny_encoder_config
 
 
 def concatenated_span_scores(

@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from transformers import AutoModel, ModernBertConfig, pipeline
 
 from modeling_binder import BinderModel, onnx_binder
+from modeling_binder.backends import disagreements, export
+from modeling_binder.backends.__main__ import main
 from modeling_binder.cache_binder import FILE, TypeVectorCache
-from modeling_binder.export import disagreements, export, main
 from modeling_binder.finetuning import Document, Mention, write_jsonl
-from tests.conftest import TYPES, build_model, build_tokenizer
 from tests.fresh_process import run
+from tests.tiny import TYPES, build_model, build_tokenizer
 
 TEXT = "the IL-2 gene promoter of cells in oslo"
 TEXTS = [TEXT, "", "cells. " * 50, "the gene of the IL-2-mediated effect"]
@@ -291,7 +292,9 @@ def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
 
 
 def test_a_backend_that_a_checkpoint_does_not_have(exported):
-    with pytest.raises(ValueError, match=r"backend='onnx' was asked for, and .* runs on torch.*modeling_binder.export"):
+    with pytest.raises(
+        ValueError, match=r"backend='onnx' was asked for, and .* runs on torch.*modeling_binder.backends"
+    ):
         pipeline("binder-ner", model=str(exported / "torch"), backend="onnx")
     with pytest.raises(ValueError, match="runs on onnx"):
         pipeline("binder-ner", model=str(exported / "fp32"), backend="torch")

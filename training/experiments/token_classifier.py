@@ -1,6 +1,6 @@
 """The plain token classifier of transformers on the same encoder, data and budget: what a flat BINDER has to beat.
 
-    python -m training.benchmarks.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
+    python -m training.experiments.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
 
 Takes the recipes of `training.finetune`; of the settings of a model it needs only the encoder, max_length and stride.
 """
@@ -23,14 +23,15 @@ from transformers import (
 )
 
 from modeling_binder.finetuning import DataError, Document, SpanMetrics, WindowDataset, compute_span_metrics
-from modeling_binder.finetuning.data import Corpus, write_json
+from modeling_binder.finetuning.corpus import Corpus
+from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.iob import chunks
 from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderProcessor
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
 from training.checkpoints import last_whole_checkpoint
 from training.encoders import resolve_encoder
-from training.provenance import provenance
+from training.experiments.provenance import provenance
 
 IGNORED = -100
 
@@ -171,7 +172,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     try:
         recipe = parse_recipe(argv)
-        module = "training.benchmarks.token_classifier"
+        module = "training.experiments.token_classifier"
         origin = provenance(module, argv, recipe.name, recipe.given, "token classifier")
         return train(recipe.data.load(), recipe.model, recipe.training, origin)
     except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError, json.JSONDecodeError) as error:

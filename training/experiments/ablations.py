@@ -1,10 +1,10 @@
 """What each part of the method is worth: a recipe again and again, with one thing changed at a time.
 
-    python -m training.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
-    python -m training.ablations training/recipes/genia-minilm.yaml --first 4000
+    python -m training.experiments.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
+    python -m training.experiments.ablations training/recipes/genia-minilm.yaml --first 4000
 
 Takes the settings of `training.finetune`, and `--first N` for the first N training documents alone. Variants that are
-finished are not run again; one that was interrupted goes on. `python -m training.results` makes the table.
+finished are not run again; one that was interrupted goes on. `python -m training.experiments.results` makes the table.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from modeling_binder.finetuning import Corpus, DataError
 from modeling_binder.finetuning.data import write_json
 from training.arguments import Recipe, parse_recipe
 from training.evaluate import evaluate
+from training.experiments.provenance import provenance
 from training.finetune import finetune
-from training.provenance import provenance
 
 
 class GlobalThresholdModel(BinderModel):
@@ -120,7 +120,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        prog="python -m training.ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.experiments.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--first", type=int, help="train with the first N documents alone")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
@@ -141,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
             if arguments.first:
                 corpus = replace(corpus, train=corpus.train[: arguments.first])
                 given["first"] = arguments.first
-            origin = provenance("training.ablations", argv, recipe.name, given, "ablation", name)
+            origin = provenance("training.experiments.ablations", argv, recipe.name, given, "ablation", name)
             run(name, recipe, corpus, folder, origin)
     except (DataError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")

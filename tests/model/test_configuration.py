@@ -3,7 +3,7 @@
 import pytest
 
 from modeling_binder import BinderConfig
-from tests.conftest import TYPES, tiny_encoder_config
+from tests.tiny import TYPES, tiny_encoder_config
 
 ENCODER = tiny_encoder_config().to_dict()
 

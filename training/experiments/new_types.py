@@ -1,10 +1,10 @@
 """New types: train without some types, then ask for them by their descriptions alone.
 
-    python -m training.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
+    python -m training.experiments.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
 
 Takes the settings of `training.finetune`. Mentions of the held-out types are removed from the training and development
 sets, so that the model has seen neither a mention nor a description of them; the test set is then searched for them
-by description (and, apart from it, for the trained types). `python -m training.results` makes the table.
+by description (and, apart from it, for the trained types). `python -m training.experiments.results` makes the table.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from modeling_binder.finetuning import Corpus, DataError, Document
 from modeling_binder.finetuning.data import write_json
 from training.arguments import parse_recipe
 from training.evaluate import evaluate
+from training.experiments.provenance import provenance
 from training.finetune import finetune
-from training.provenance import provenance
 
 
 def of_types(documents: Sequence[Document], types: Collection[str]) -> list[Document]:
@@ -53,7 +53,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        prog="python -m training.new_types", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.experiments.new_types",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--held-out", nargs="+", required=True, metavar="TYPE", help="types to train without")
     arguments, rest = parser.parse_known_args(argv)
@@ -65,7 +67,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         output = Path(str(recipe.training.output_dir))
         corpus = recipe.data.load()
         origin = provenance(
-            "training.new_types", argv, recipe.name, recipe.given, "held-out types", f"without {', '.join(held)}"
+            "training.experiments.new_types",
+            argv,
+            recipe.name,
+            recipe.given,
+            "held-out types",
+            f"without {', '.join(held)}",
         )
         settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed, "held_out": held}
         finetune(hold_out(corpus, held), recipe.model, recipe.training, settings, recipe.card, origin)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modeling_binder.hub import hardware
+from modeling_binder.machine import hardware
 
 # What says where and how a run is written, and not what it is
 _INCIDENTAL = {
@@ -24,7 +24,7 @@ _INCIDENTAL = {
 def provenance(
     module: str, argv: list[str], recipe: str | None, given: Mapping[str, Any], model: str, variant: str = ""
 ) -> dict[str, Any]:
-    """What `results.json` tells of its own origin; `training.results` collects by it.
+    """What `results.json` tells of its own origin; `training.experiments.results` collects by it.
 
     Args:
         module, argv: the command, as `python -m MODULE ARGV`.

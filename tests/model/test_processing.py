@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_binder import BinderProcessor, split_words
 from modeling_binder.processing_binder import _pieces, resolve_entity_types
-from tests.conftest import build_tokenizer
+from tests.tiny import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 

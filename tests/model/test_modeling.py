@@ -15,7 +15,7 @@ from transformers import (
 
 from modeling_binder import BinderConfig, BinderModel
 from modeling_binder.decoding_binder import propose_spans, required_margin
-from tests.conftest import build_model, tiny_encoder_config
+from tests.tiny import build_model, tiny_encoder_config
 
 SIZES = {
     "vocab_size": 256,

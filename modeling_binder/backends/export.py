@@ -1,0 +1,88 @@
+"""Export a checkpoint, compare it with its source, and only then put it in its place."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from ..finetuning import read_documents
+from ..modeling_binder import BinderModel
+from ..pipeline_binder import BinderNerPipeline
+from .gate import ExportError, check
+from .onnx import export_onnx
+
+
+def export(
+    source: str,
+    target: str | os.PathLike[str],
+    *,
+    onnx: bool = True,
+    int8: bool = False,
+    freeze_types: bool = False,
+    data: str | Path | None = None,
+    max_loss: float = 0.5,
+    overwrite: bool = False,
+) -> str:
+    """Export, check, and only then put the result where it was asked for.
+
+    Args:
+        source: folder or id on the Hub.
+        target: folder to write; must not be there, or be empty, unless `overwrite`.
+        onnx: encoders as ONNX files; else the checkpoint with its types frozen.
+        int8, freeze_types: see `export_onnx`.
+        data: documents with gold mentions: what int8 is judged by, and texts for the comparison in float32.
+        max_loss: points of F1 that int8 may lose on the data.
+        overwrite: replace the target.
+
+    Returns:
+        What the check found.
+
+    Raises:
+        ExportError: the result does not agree with the source, or a package is missing.
+        ValueError: an argument is wrong.
+    """
+    if int8 and data is None:
+        raise ValueError("int8 is judged by its F1: name documents with gold mentions, --data dev.jsonl.")
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
+        raise ValueError(f"{target} is there already: name another folder, or add --overwrite.")
+    documents: list[Any] = []
+    if data is not None:
+        documents = read_documents(data)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+
+    def load(name: str) -> BinderNerPipeline:
+        model = BinderModel.from_pretrained(name, dtype=torch.float32).eval()
+        return BinderNerPipeline(
+            model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"), type_cache=False
+        )
+
+    original, changed = load(source), load(source).model
+    if changed.onnx_encoders():
+        raise ValueError(f"{source} has ONNX encoders already: export the checkpoint that it was made of.")
+    if freeze_types and not changed.config.entity_types:
+        raise ValueError(f"{source} has no entity types to freeze.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
+        folder = Path(beside, "model")
+        folder.mkdir()
+        if onnx:
+            try:
+                export_onnx(changed, tokenizer, folder, int8, freeze_types)
+            except ImportError as error:
+                raise ExportError(f"{error}: pip install 'binder-ner[onnx]' to export.") from error
+        else:
+            changed.freeze_types(tokenizer).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        said = check(original, load(str(folder)), documents, max_loss if onnx and int8 else None)
+        facts = {"made of": source, "check": said}
+        (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(folder, target)
+    return said

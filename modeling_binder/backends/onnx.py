@@ -1,0 +1,106 @@
+"""Encoders as ONNX files, in float32 or int8."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..modeling_binder import BinderModel
+from ..onnx_binder import OnnxEncoder
+
+
+class _Hidden(nn.Module):
+    """An encoder as a function of two tensors."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden
+
+
+def export_onnx(
+    model: BinderModel, tokenizer: Any, folder: str | os.PathLike[str], int8: bool = False, freeze_types: bool = False
+) -> None:
+    """Write a checkpoint whose encoders are ONNX files, with dynamic batch and length, unchecked.
+
+    Args:
+        model: in float32.
+        tokenizer: of the model.
+        folder: an empty one.
+        int8: weights and activations of the text encoder's matrix products in 8 bits (dynamic quantisation). An
+            encoder for the types alone stays as it is: it runs once a type.
+        freeze_types: keep the vectors of the model's types instead of a type encoder.
+    """
+    folder = Path(folder)
+    if freeze_types:
+        model.freeze_types(tokenizer)
+    limits = {"text_encoder": model.max_positions, "type_encoder": model.max_type_positions}
+    encoders = {name: getattr(model, name) for name in limits if getattr(model, name) is not None}
+    for name, encoder in encoders.items():
+        _write_onnx(encoder, folder / f"{name}.onnx", int8 and name == "text_encoder")
+        shell = OnnxEncoder(encoder.config, name, limits[name] or tokenizer.model_max_length)
+        shell.path = str(folder / f"{name}.onnx")
+        setattr(model, name, shell)
+    model.config.onnx = {name: getattr(model, name).max_positions for name in encoders}
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
+    ids = torch.arange(3 * 17).reshape(3, 17) % encoder.config.vocab_size
+    mask = torch.ones_like(ids)
+    mask[1, 10:] = 0
+    dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    # Operator set 23 has attention as one operator, which onnxruntime runs faster than its parts.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
+        warnings.simplefilter("ignore")
+        from onnxscript.optimizer import optimize
+        from onnxscript.rewriter import rewrite
+
+        from .onnx_attention import ATTENTION_ON_HIDDEN_STATES
+
+        program: Any = torch.onnx.export(
+            _Hidden(encoder).eval(),
+            (ids, mask),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["last_hidden_state"],
+            dynamo=True,
+            dynamic_shapes=(dynamic, dynamic),
+            opset_version=23,
+            optimize=False,  # it would fuse rotary positions into an operator that onnxruntime refuses to run
+            verbose=False,
+        )
+        program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])
+        program.save(path, external_data=False)
+        if int8:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            wide = path.with_suffix(".fp32.onnx")
+            path.rename(wide)
+            # Matrix products alone: the quantiser would take the attention operator for another one of that name.
+            quantize_dynamic(
+                wide, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+            )
+            wide.unlink()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's and the quantiser's advice is for their developers."""
+    import logging as standard
+
+    before = standard.root.manager.disable
+    standard.disable(standard.WARNING)
+    try:
+        yield
+    finally:
+        standard.disable(before)

@@ -1,0 +1,41 @@
+"""The machine that code runs on: its processors, the versions of its software, and what its CPU can do."""
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+
+def hardware() -> str:
+    """The processors of this machine, for the card."""
+    if torch.cuda.is_available():
+        count, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
+        return name if count == 1 else f"{count} x {name}"
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        name = names[0] if names else name
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} of {name}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that decides what a model does."""
+    found = {"Python": platform.python_version()}
+    for library in ("binder-ner", "torch", "transformers", "tokenizers", "accelerate"):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 (AVX-512, AMX, Arm's bf16).
+
+    One that does not still computes the right numbers, but about twenty times slower than in float32 (measured on a
+    CPU with AVX2 alone).
+    """
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,95 @@
+"""Tiny things built in the process, without network or weights: a tokenizer, encoders, models and a corpus."""
+
+import string
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+from modeling_binder import BinderConfig, BinderModel
+from modeling_binder.finetuning import Document, Mention
+
+TYPES = {
+    "Gene": "A region of DNA that codes for a protein.",
+    "Cell": "A cell type or a cell line.",
+    "Place": "A city or a country.",
+}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer over single letters and a few pieces: every word has several tokens."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = list(string.ascii_lowercase + string.digits + string.punctuation)
+    pieces = ["the", "gene", "cell", "##s", "il", "pro", "##mo", "##ter", "##ing", "of", "in"]
+    vocabulary = [*specials, *letters, *(f"##{letter}" for letter in letters), *pieces]
+    tokenizer = Tokenizer(
+        models.WordPiece({token: index for index, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+    )
+
+
+def tiny_encoder_config(**overrides) -> BertConfig:
+    """A BERT of two layers and 32 dimensions."""
+    sizes = {
+        "vocab_size": 256,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 128,
+    }
+    return BertConfig(**{**sizes, **overrides})
+
+
+def build_model(**overrides) -> BinderModel:
+    """A tiny BINDER with three types. Its scores are spread out, so that some spans beat their threshold."""
+    torch.manual_seed(7)
+    options = {
+        "text_config": tiny_encoder_config().to_dict(),
+        "projection_size": 16,
+        "max_span_width": 12,
+        "max_length": 64,
+        "stride": 16,
+        "entity_types": [{"name": name, "description": text} for name, text in TYPES.items()],
+        "initializer_range": 0.5,
+    }
+    return BinderModel(BinderConfig(**{**options, **overrides})).eval()
+
+
+SENTENCES = ["the IL-2 gene promoter", "cells of the gene", "the p5 gene in cells", "of the in"]
+
+
+def corpus(copies=4):
+    documents = []
+    for index, text in enumerate(SENTENCES * copies):
+        mentions = []
+        if "gene" in text:
+            end = text.index("gene") + 4
+            mentions.append(Mention(text.rindex("the", 0, end), end, "Gene"))
+        if "cells" in text:
+            start = text.index("cells")
+            mentions.append(Mention(start, start + 5, "Cell"))
+        if "promoter" in text:
+            mentions.append(Mention(0, len(text), "Gene"))
+        documents.append(Document(f"d{index}", text, tuple(mentions)))
+    return documents
+
+
+def small_model(**overrides):
+    encoder = build_model().config.text_config.to_dict()
+    encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
+    return build_model(**{**options, **overrides})

@@ -1,0 +1,1 @@
+"""Measurements of quality: results, ablations, types that training did not see, comparisons."""
