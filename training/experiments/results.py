@@ -26,7 +26,7 @@ from training.experiments.ablations import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "training" / "recipes"
-COLLECTED = ROOT / "training" / "results.json"
+COLLECTED = ROOT / "training" / "experiments" / "results.json"
 
 # F1 of the paper, with the encoder of the recipe of that name
 PAPER = {
