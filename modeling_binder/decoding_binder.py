@@ -6,9 +6,10 @@ that beat it are walked over, to choose a flat part.
 Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 """
 
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +25,16 @@ class Proposals(NamedTuple):
     """
 
     window: Tensor
-    type: Tensor
+    type_id: Tensor
     first: Tensor
     last: Tensor
     margin: Tensor
+
+    @property
+    def type(self) -> Tensor:
+        """Deprecated name of `type_id`."""
+        warnings.warn("Proposals.type is now Proposals.type_id.", FutureWarning, stacklevel=2)
+        return self.type_id
 
 
 def required_margin(threshold: float | Sequence[float], num_types: int) -> Tensor:
@@ -98,13 +105,13 @@ def propose_spans(
     """
     window, first, offset = candidate_spans(word_start_mask, word_end_mask, span_scores.shape[-1], owned)
     margin = span_scores[window, :, first, offset] - span_scores[window, :, 0, 0]  # [N, T]
-    found = beating(margin, required, window, first, offset)
+    found = above_threshold(margin, required, window, first, offset)
     if start_scores is not None and end_scores is not None:
         found = with_both_ends(found, start_scores, end_scores)
     return found
 
 
-def beating(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, offset: Tensor) -> Proposals:
+def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, offset: Tensor) -> Proposals:
     """Those of N spans that beat a threshold by the required margin, for each type of which they do.
 
     Args:
@@ -115,9 +122,9 @@ def beating(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, off
     # asked the other way round, so that a type whose margins are no numbers hides no other.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
-    row, kind = (margin > required).nonzero(as_tuple=True)
+    row, type_id = (margin > required).nonzero(as_tuple=True)
     span = near[row]
-    return Proposals(window[span], kind, first[span], first[span] + offset[span], margin[row, kind])
+    return Proposals(window[span], type_id, first[span], first[span] + offset[span], margin[row, type_id])
 
 
 def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -> Proposals:
@@ -126,9 +133,9 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
     Args:
         found: spans whose types count from 0. start_scores, end_scores: [B, T, L], position 0 the threshold.
     """
-    window, kind = found.window, found.type
-    joint = (start_scores[window, kind, found.first] > start_scores[window, kind, 0]) & (
-        end_scores[window, kind, found.last] > end_scores[window, kind, 0]
+    window, type_id = found.window, found.type_id
+    joint = (start_scores[window, type_id, found.first] > start_scores[window, type_id, 0]) & (
+        end_scores[window, type_id, found.last] > end_scores[window, type_id, 0]
     )
     return Proposals(*(column[joint] for column in found))
 
@@ -149,8 +156,8 @@ def _one_type_each(
 
     Ties are broken by type, so that results do not depend on the order that spans come in.
     """
-    kind, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
-    order = np.lexsort((kind, -weight, start, end))  # the last key counts first
+    type_id, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
+    order = np.lexsort((type_id, -weight, start, end))  # the last key counts first
     start, end = start[order], end[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (end[1:] != end[:-1]) | (start[1:] != start[:-1])
@@ -225,3 +232,10 @@ def flat_spans(
     """
     weights = margins.double() - required[types].clamp(-1e6, 1e6)
     return FLAT_ALGORITHMS[algorithm](starts, ends, types, weights)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "beating":
+        warnings.warn("decoding_binder.beating is now decoding_binder.above_threshold.", FutureWarning, stacklevel=2)
+        return above_threshold
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

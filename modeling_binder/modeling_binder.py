@@ -5,36 +5,28 @@ Zhang et al., "Optimizing Bi-Encoder for Named Entity Recognition via Contrastiv
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
 """
 
-import inspect
-import math
-import os
-import shutil
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
-from transformers import initialization as init
-from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import ModelOutput, cached_file, logging
+from torch import Tensor
+from transformers.utils import ModelOutput
 
 from .configuration_binder import BinderConfig
-from .decoding_binder import Proposals, beating, candidate_spans, with_both_ends
+from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
+from .encoders_binder import build_encoder, encode, load_encoder, max_positions
+from .heads_binder import PositionHead, SpanHead
 from .losses_binder import BinderLosses, binder_losses
-from .onnx_binder import OnnxEncoder
+from .pretrained_binder import BinderPreTrainedModel
 from .processing_binder import BinderProcessor
-from .scoring_binder import SpanParts, past_the_end
+from .scoring_binder import SpanParts
 
-logger = logging.get_logger(__name__)
-
-# Arguments of from_pretrained that say where a file is
-_WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-
-TYPES_AT_ONCE = 1024  # compared with a batch at a time
-PRODUCTS_AT_ONCE = 2**23  # of its tokens with types, held at a time
-# Scores held at a time: on a CPU what fits into its cache, elsewhere what keeps it busy
-SCORES_AT_ONCE = {True: 2**18, False: 2**24}
+# Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
+MAX_TYPES_PER_BLOCK = 1024
+MAX_TOKEN_PRODUCTS = 2**23  # ... products of its tokens with those types,
+CPU_BLOCK_SCORES = 2**18  # ... and span scores: on a CPU as many as fit into its cache,
+DEVICE_BLOCK_SCORES = 2**24  # elsewhere enough to keep the device busy.
 
 
 @dataclass
@@ -62,110 +54,6 @@ class BinderOutput(ModelOutput):
     span_scores: Tensor | None = None
 
 
-class Head(nn.Module):
-    """One of the three comparisons: projects both sides and holds the scale.
-
-    All arithmetic is in float32, also under autocast and in half-precision models: norms and softmax need it, and next
-    to the encoder its cost is small.
-    """
-
-    def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
-        super().__init__()
-        self.text_projection = nn.Linear(text_size, config.projection_size)
-        self.type_projection = nn.Linear(type_size, config.projection_size)
-        self.scale = nn.Parameter(torch.empty(()))
-        self.dropout = nn.Dropout(config.projection_dropout)
-
-    def types(self, anchors: Tensor) -> Tensor:
-        """Unit vectors of types from their [CLS] states: [T, H] -> [T, D]."""
-        return nn.functional.normalize(self.dropout(_linear(anchors, self.type_projection)), dim=-1)
-
-
-class PositionHead(Head):
-    """Compares single tokens with types: the start and the end of a mention."""
-
-    def forward(self, hidden: Tensor, types: Tensor) -> Tensor:
-        """Scores [B, T, L] of hidden states [B, L, H] and unit type vectors [T, D]."""
-        tokens = nn.functional.normalize(self.dropout(_linear(hidden, self.text_projection)), dim=-1)
-        return self.scale.float().exp() * (types @ tokens.transpose(-1, -2))
-
-
-class SpanHead(Head):
-    """Compares spans with types, by the exact factored score of `scoring_binder`."""
-
-    def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
-        width_size = config.projection_size if config.use_span_width_embedding else 0
-        super().__init__(2 * text_size + width_size, type_size, config)
-        self.text_size = text_size
-        self.max_span_width = config.max_span_width
-        # Row 0 is padding, row 1 a span of one token, as in the released checkpoints.
-        self.width_embedding = (
-            nn.Embedding(config.max_span_width + 1, width_size, padding_idx=0) if width_size else None
-        )
-
-    def parts(self, hidden: Tensor) -> SpanParts:
-        """The start, end and width vectors of a batch of texts [B, L, H], which any types can be compared with."""
-        width = min(self.max_span_width, hidden.shape[1])
-        weight, bias = self.text_projection.weight.float(), self.text_projection.bias.float()
-        hidden = hidden.float()
-        starts = nn.functional.linear(hidden, weight[:, : self.text_size], bias)  # [B, L, D]
-        ends = nn.functional.linear(hidden, weight[:, self.text_size : 2 * self.text_size])  # [B, L, D]
-        widths = None
-        if self.width_embedding is not None:
-            embedded = self.width_embedding.weight[1 : width + 1].float()  # [W, E]
-            widths = self.dropout(nn.functional.linear(embedded, weight[:, 2 * self.text_size :]))  # [W, D]
-        return SpanParts(self.dropout(starts), self.dropout(ends), widths, width)
-
-    def forward(self, parts: SpanParts, types: Tensor) -> Tensor:
-        """Scores [B, T, L, W] of a batch's spans and unit type vectors [T, D]; -inf past the end."""
-        scores = self.scale.float().exp() * parts.cosine(types)
-        gone = past_the_end(parts.starts.shape[1], parts.width, scores.device)
-        return scores.masked_fill(gone, float("-inf"))
-
-
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    return nn.functional.linear(x.float(), layer.weight.float(), layer.bias.float())
-
-
-def _encoder_options(config: PreTrainedConfig) -> dict[str, bool]:
-    """The pooler is of no use here; encoders that have one can be built without."""
-    signature = inspect.signature(MODEL_MAPPING[type(config)].__init__)
-    return {"add_pooling_layer": False} if "add_pooling_layer" in signature.parameters else {}
-
-
-def _encoder(config: BinderConfig, name: str, encoder_config: Any) -> nn.Module:
-    if config.onnx and name in config.onnx:
-        return OnnxEncoder(encoder_config, name, config.onnx[name])
-    return _fresh_encoder(encoder_config)
-
-
-def _fresh_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    # Whoever trusts this repository's code has not said a word about another's.
-    return AutoModel.from_config(config, trust_remote_code=False, **_encoder_options(config))
-
-
-class BinderPreTrainedModel(PreTrainedModel):
-    """What transformers asks of a model: abilities, initialisation, where the embeddings are."""
-
-    config: BinderConfig
-    config_class = BinderConfig
-    base_model_prefix = "binder"
-    main_input_name = "input_ids"
-    input_modalities = ("text",)
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # otherwise Trainer takes the loss for already divided by the accumulation steps
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _no_split_modules: list[str] = []
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, Head):
-            init.constant_(module.scale, math.log(1 / self.config.init_temperature))
-
-
 class BinderModel(BinderPreTrainedModel):
     """BINDER: finds the spans of a text that are closer to an entity type than the text's own [CLS] is.
 
@@ -179,14 +67,12 @@ class BinderModel(BinderPreTrainedModel):
 
     card_facts: dict[str, Any] | None = None  # what the trainer of these weights knows of them, for the model card
 
-    def __init__(
-        self, config: BinderConfig, text_encoder: nn.Module | None = None, type_encoder: nn.Module | None = None
-    ) -> None:
+    def __init__(self, config: BinderConfig, text_encoder: Any = None, type_encoder: Any = None) -> None:
         super().__init__(config)
-        self.text_encoder: Any = text_encoder or _encoder(config, "text_encoder", config.text_config)
+        self.text_encoder: Any = text_encoder or build_encoder(config, "text_encoder")
         self.type_encoder: Any = None
         if not config.share_encoders and not config.frozen_types:
-            self.type_encoder = type_encoder or _encoder(config, "type_encoder", config.type_config)
+            self.type_encoder = type_encoder or build_encoder(config, "type_encoder")
         text_config: Any = config.text_config
         type_config: Any = config.type_config or config.text_config
         text_size, type_size = text_config.hidden_size, type_config.hidden_size
@@ -199,124 +85,70 @@ class BinderModel(BinderPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, but from safetensors alone: loading never unpickles.
-
-        Raises:
-            ValueError: pickled weights were asked for.
-            OSError: the repository or folder has no safetensors.
-        """
-        if kwargs.setdefault("use_safetensors", True) is False:
-            raise ValueError(
-                "a BINDER checkpoint is loaded from safetensors alone, because a pickle can run code: leave out "
-                "use_safetensors=False. `python -m training.convert_reference` converts released checkpoints."
-            )
-        kwargs["use_safetensors"] = True
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        for encoder in model.onnx_encoders():
-            where = {name: kwargs[name] for name in _WHERE if name in kwargs}
-            where.setdefault("revision", getattr(model.config, "_commit_hash", None))
-            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **where))
-        return loaded
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """As `PreTrainedModel.save_pretrained`; encoders that are ONNX files are copied."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        for encoder in self.onnx_encoders():
-            target = os.path.join(save_directory, f"{encoder.name}.onnx")
-            if encoder.path and not (os.path.exists(target) and os.path.samefile(encoder.path, target)):
-                shutil.copyfile(encoder.path, target)
-
-    def onnx_encoders(self) -> list[OnnxEncoder]:
-        """Those encoders that are ONNX files."""
-        return [encoder for encoder in (self.text_encoder, self.type_encoder) if isinstance(encoder, OnnxEncoder)]
-
-    @classmethod
     def from_encoders(
         cls,
-        text: str,
-        type: str | None = None,
+        text_encoder: str | None = None,
+        type_encoder: str | None = None,
         *,
         encoder_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> "BinderModel":
-        """A model to fine-tune: pretrained encoders, fresh heads.
+        """Build a model to fine-tune from pretrained encoders, with fresh heads.
 
         Args:
-            text: id on the Hub or local folder of the text encoder.
-            type: the same for the type encoder; defaults to `text`, with weights of its own.
+            text_encoder: id on the Hub or local folder of the text encoder.
+            type_encoder: the same for the type encoder; defaults to `text_encoder`, loaded a second time, so that the
+                two have separate weights.
             encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
             config: fields of `BinderConfig`; `entity_types` may be a name -> description dictionary.
+
+        Raises:
+            ValueError: an encoder cannot be used; the message says why.
 
         Example:
             >>> model = BinderModel.from_encoders(
             ...     "google-bert/bert-base-uncased", entity_types={"Disease": "The name of a disease or a syndrome."}
             ... )  # doctest: +SKIP
         """
+        text_encoder = _renamed(config, "text", "text_encoder", text_encoder)
+        type_encoder = _renamed(config, "type", "type_encoder", type_encoder)
+        if text_encoder is None:
+            raise TypeError("from_encoders needs a text_encoder, such as 'google-bert/bert-base-uncased'.")
         if isinstance(config.get("entity_types"), dict):
             config["entity_types"] = [
                 {"name": name, "description": description} for name, description in config["entity_types"].items()
             ]
-        options = {"dtype": torch.float32, **(encoder_options or {})}
-
-        def load(name: str) -> PreTrainedModel:
-            encoder_config = AutoConfig.from_pretrained(
-                name, **{key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
-            )
-            if encoder_config.__class__ not in MODEL_MAPPING:
-                raise ValueError(
-                    f"{name!r} is a {encoder_config.model_type!r} model, which transformers cannot load as an encoder. "
-                    "Name an encoder such as 'google-bert/bert-base-uncased'."
-                )
-            verbosity = logging.get_verbosity()
-            logging.set_verbosity_error()  # or it lists the pooler, which is left out on purpose
-            try:
-                encoder, loading = AutoModel.from_pretrained(
-                    name, config=encoder_config, output_loading_info=True, **_encoder_options(encoder_config), **options
-                )
-            finally:
-                logging.set_verbosity(verbosity)
-            if loading["missing_keys"]:
-                logger.warning(
-                    "%s has no weights for %d tensors of the encoder, which start at random (first: %s).",
-                    name,
-                    len(loading["missing_keys"]),
-                    sorted(loading["missing_keys"])[0],
-                )
-            return encoder
-
-        text_encoder = load(text)
-        type_encoder = None if config.get("share_encoders") else load(type or text)
+        options = encoder_options or {}
+        for_text = load_encoder(text_encoder, **options)
+        for_types = None if config.get("share_encoders") else load_encoder(type_encoder or text_encoder, **options)
         binder_config = BinderConfig(
-            text_config=text_encoder.config.to_dict(),
-            type_config=None if type_encoder is None else type_encoder.config.to_dict(),
+            text_config=for_text.config.to_dict(),
+            type_config=None if for_types is None else for_types.config.to_dict(),
             **config,
         )
-        return cls(binder_config, text_encoder=text_encoder, type_encoder=type_encoder)
+        return cls(binder_config, text_encoder=for_text, type_encoder=for_types)
 
-    def get_input_embeddings(self) -> nn.Module:
-        embeddings: nn.Module = self.text_encoder.get_input_embeddings()
-        return embeddings
+    def get_input_embeddings(self) -> Any:
+        return self.text_encoder.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         self.text_encoder.set_input_embeddings(value)
 
     @property
     def max_positions(self) -> int | None:
         """Tokens that fit into the text encoder, special tokens included; None where it has no such limit."""
-        return _max_positions(self.text_encoder)
+        return max_positions(self.text_encoder)
 
     @property
     def max_type_positions(self) -> int | None:
         """The same for the type encoder."""
-        return _max_positions(self.type_encoder if self.type_encoder is not None else self.text_encoder)
+        return max_positions(self.type_encoder if self.type_encoder is not None else self.text_encoder)
 
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Hidden states of the text encoder, [B, L, H]."""
-        return _encode(self.text_encoder, input_ids, attention_mask, token_type_ids)
+        return encode(self.text_encoder, input_ids, attention_mask, token_type_ids)
 
     def encode_types(
         self,
@@ -339,9 +171,9 @@ class BinderModel(BinderPreTrainedModel):
                 "other types."
             )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
-        anchors = _encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)[:, 0]  # [T, H]
-        with torch.autocast(anchors.device.type, enabled=False):
-            return torch.stack([head.types(anchors) for head in (self.start_head, self.end_head, self.span_head)], 1)
+        cls_states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)[:, 0]  # [T, H]
+        with torch.autocast(cls_states.device.type, enabled=False):
+            return torch.stack([head.types(cls_states) for head in (self.start_head, self.end_head, self.span_head)], 1)
 
     @torch.no_grad()
     def freeze_types(self, tokenizer: Any) -> "BinderModel":
@@ -420,20 +252,20 @@ class BinderModel(BinderPreTrainedModel):
         parts = self.span_parts(hidden)
         spans = candidate_spans(word_starts, word_ends, parts.width, owned)
         scale = self.span_head.scale.float().exp()
-        at_once = SCORES_AT_ONCE[hidden.device.type == "cpu"]
+        block_scores = CPU_BLOCK_SCORES if hidden.device.type == "cpu" else DEVICE_BLOCK_SCORES
+        block_types = max(1, min(MAX_TYPES_PER_BLOCK, MAX_TOKEN_PRODUCTS // word_starts.numel()))
         found = []
         with torch.autocast(hidden.device.type, enabled=False):
-            types = max(1, min(TYPES_AT_ONCE, PRODUCTS_AT_ONCE // word_starts.numel()))
-            for lowest in range(0, len(type_vectors), types):
-                kinds = slice(lowest, lowest + types)
-                start_types, end_types, span_types = type_vectors[kinds].float().unbind(1)  # [T, D] each
+            for begin in range(0, len(type_vectors), block_types):
+                type_ids = slice(begin, begin + block_types)
+                start_types, end_types, span_types = type_vectors[type_ids].float().unbind(1)  # [T, D] each
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
-                for some, above in parts.above_threshold(scale * span_types, *spans, at_once):
-                    block = beating(above, required[kinds], *(column[some] for column in spans))
+                for some, margin in parts.above_threshold(scale * span_types, *spans, block_scores):
+                    block = above_threshold(margin, required[type_ids], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
-                    if len(block.type):  # small tensors kept between large ones would keep the allocator from reuse
-                        found.append(block._replace(type=block.type + lowest))
+                    if len(block.type_id):  # small tensors between large ones would keep the allocator from reuse
+                        found.append(block._replace(type_id=block.type_id + begin))
         if not found:
             empty = spans[0][:0]
             return Proposals(empty, empty, empty, empty, hidden.new_empty(0, dtype=torch.float32))
@@ -514,25 +346,6 @@ class BinderModel(BinderPreTrainedModel):
         threshold = sum((weight * term for weight, term in zip(heads, terms[3:], strict=True)), torch.zeros(()))
         return config.mention_loss_weight * mention + config.threshold_loss_weight * threshold
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Push the checkpoint with its tokenizer, its code, its card and its handler, as one commit.
-
-        Args:
-            repo_id: "user/name", or "name" in your own namespace.
-            options: `tokenizer`, `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
-                `tags`, `max_shard_size`; see `hub.push_model` of the package.
-
-        Raises:
-            PushError: nothing was changed on the Hub; the message says what to do.
-        """
-        try:
-            from modeling_binder.hub import push_model
-        except ImportError:
-            logger.warning("the package binder-ner is not installed: the model is pushed without card and handler.")
-            options.pop("tokenizer", None)
-            return super().push_to_hub(repo_id, **options)
-        return push_model(self, repo_id, **options)
-
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:
         """The "binder-ner" pipeline on this model. (Its import also makes `save_pretrained` copy the file.)"""
         from .pipeline_binder import BinderNerPipeline
@@ -540,22 +353,11 @@ class BinderModel(BinderPreTrainedModel):
         return BinderNerPipeline(model=self, tokenizer=tokenizer, task="binder-ner", **options)
 
 
-def _encode(
-    encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
-) -> Tensor:
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
-        inputs["token_type_ids"] = token_type_ids
-    return encoder(**inputs).last_hidden_state
-
-
-def _max_positions(encoder: nn.Module) -> int | None:
-    if isinstance(encoder, OnnxEncoder):
-        return encoder.max_positions
-    limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
-    if limit is None or limit <= 0:
-        return None
-    # RoBERTa and its kin number positions from padding_idx + 1.
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return limit if padding is None else limit - padding - 1
+def _renamed(options: dict[str, Any], old: str, new: str, value: Any) -> Any:
+    """Return the value of an argument that may still be passed by its old name."""
+    if old not in options:
+        return value
+    if value is not None:
+        raise TypeError(f"from_encoders got both {new} and {old}, its old name: leave out {old}.")
+    warnings.warn(f"from_encoders({old}=...) is now from_encoders({new}=...).", FutureWarning, stacklevel=3)
+    return options.pop(old)

@@ -457,7 +457,7 @@ class BinderNerPipeline(ChunkPipeline):
         counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
         starts = inputs["word_starts"][found.window, found.first] - 1
         ends = inputs["word_ends"][found.window, found.last]
-        columns = [column[order].cpu().split(counts) for column in (starts, ends, found.type, found.margin)]
+        columns = [column[order].cpu().split(counts) for column in (starts, ends, found.type_id, found.margin)]
         return {"spans": list(zip(*columns, strict=True))}
 
     def postprocess(

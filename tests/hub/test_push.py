@@ -19,11 +19,14 @@ from training.finetune import main as finetune
 CODE = {
     "configuration_binder.py",
     "decoding_binder.py",
+    "encoders_binder.py",
+    "heads_binder.py",
     "losses_binder.py",
     "modeling_binder.py",
     "pipeline_binder.py",
     "cache_binder.py",
     "onnx_binder.py",
+    "pretrained_binder.py",
     "processing_binder.py",
     "scoring_binder.py",
 }

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_binder import decoding_binder
 from modeling_binder.decoding_binder import (
+    above_threshold,
     flat_exact,
     flat_greedy,
     flat_spans,
@@ -23,8 +25,8 @@ def scores(*spans, types=1, threshold=1.0):
     """[1, T, 5, 5] of zeros, the thresholds at (0, 0), and the given (type, first, last, score)."""
     matrix = torch.zeros(1, types, 5, 5)
     matrix[:, :, 0, 0] = threshold
-    for kind, first, last, score in spans:
-        matrix[0, kind, first, last - first] = score
+    for type_id, first, last, score in spans:
+        matrix[0, type_id, first, last - first] = score
     return matrix
 
 
@@ -147,7 +149,7 @@ def test_flat_spans_compares_margins_above_what_each_type_was_asked_for():
 )
 @settings(deadline=None, max_examples=200)
 def test_exact_is_optimal_and_both_are_flat(items):
-    rows = spans(*((start, start + length, kind, float(weight)) for start, length, kind, weight in items))
+    rows = spans(*((start, start + length, type_id, float(weight)) for start, length, type_id, weight in items))
     starts, ends, _, weights = rows
 
     def legal(chosen):
@@ -164,3 +166,13 @@ def test_exact_is_optimal_and_both_are_flat(items):
     assert weights[exact].sum().item() == best
     assert weights[greedy].sum().item() <= best
     assert starts[exact].tolist() == sorted(starts[exact].tolist())
+
+
+def test_old_names_work_and_warn():
+    with pytest.warns(FutureWarning, match="now decoding_binder.above_threshold"):
+        assert decoding_binder.beating is above_threshold
+    found = propose_spans(scores((0, 1, 1, 2)), WORDS, WORDS, required_margin(0.5, 1))
+    with pytest.warns(FutureWarning, match="now Proposals.type_id"):
+        assert torch.equal(found.type, found.type_id)
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = decoding_binder.nothing_like_it

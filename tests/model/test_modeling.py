@@ -220,6 +220,24 @@ def test_an_encoder_that_is_none_is_refused(tmp_path):
         BinderModel.from_encoders(str(tmp_path))
 
 
+def test_encoders_may_still_be_named_by_the_old_keywords(tmp_path):
+    for name in ("one", "two"):
+        AutoModel.from_config(tiny_encoder_config()).save_pretrained(tmp_path / name)
+    with pytest.warns(FutureWarning, match=r"\((text|type)=\.\.\.\) is now from_encoders\((text|type)_encoder="):
+        old = BinderModel.from_encoders(text=str(tmp_path / "one"), type=str(tmp_path / "two"))
+    new = BinderModel.from_encoders(text_encoder=str(tmp_path / "one"), type_encoder=str(tmp_path / "two"))
+    for encoder in ("text_encoder", "type_encoder"):
+        one, two = (getattr(model, encoder).state_dict() for model in (old, new))
+        assert all(torch.equal(one[key], two[key]) for key in two)
+    assert not torch.equal(
+        new.text_encoder.embeddings.word_embeddings.weight, new.type_encoder.embeddings.word_embeddings.weight
+    )
+    with pytest.raises(TypeError, match="both text_encoder and text"):
+        BinderModel.from_encoders(str(tmp_path / "one"), text=str(tmp_path / "one"))
+    with pytest.raises(TypeError, match="needs a text_encoder"):
+        BinderModel.from_encoders()
+
+
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([0.1, 0.5, 0.9]))
 @settings(deadline=None, max_examples=60)
 def test_finding_spans_is_scoring_all_and_proposing(seed, joint, with_widths, threshold):

@@ -113,9 +113,9 @@ def test_a_thousand_types(pipe):
 def test_types_in_blocks_are_types_at_once(pipe, monkeypatch):
     types = {**TYPES, **{f"T{i}": f"description {i}" for i in range(20)}}
     whole = [pipe(TEXTS, entity_types=types, batch_size=3, inference=inference) for inference in ("span", "joint")]
-    monkeypatch.setattr("modeling_binder.modeling_binder.SCORES_AT_ONCE", {True: 50, False: 50})
-    monkeypatch.setattr("modeling_binder.modeling_binder.TYPES_AT_ONCE", 7)
-    monkeypatch.setattr("modeling_binder.modeling_binder.PRODUCTS_AT_ONCE", 500)
+    monkeypatch.setattr("modeling_binder.modeling_binder.CPU_BLOCK_SCORES", 50)
+    monkeypatch.setattr("modeling_binder.modeling_binder.MAX_TYPES_PER_BLOCK", 7)
+    monkeypatch.setattr("modeling_binder.modeling_binder.MAX_TOKEN_PRODUCTS", 500)
     parts = [pipe(TEXTS, entity_types=types, batch_size=3, inference=inference) for inference in ("span", "joint")]
     for one, two in zip(whole, parts, strict=True):
         for a, b in zip(one, two, strict=True):

@@ -1,0 +1,95 @@
+"""The encoders inside a BINDER model: building, loading and running them, and how many tokens they accept."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import logging
+
+from .configuration_binder import BinderConfig
+from .onnx_binder import OnnxEncoder
+
+logger = logging.get_logger(__name__)
+
+
+def build_encoder(config: BinderConfig, name: str) -> nn.Module:
+    """Build an encoder with fresh weights, or the shell of an ONNX encoder.
+
+    Args:
+        name: "text_encoder" or "type_encoder".
+    """
+    encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
+    if config.onnx and name in config.onnx:
+        return OnnxEncoder(encoder_config, name, config.onnx[name])
+    # Trust in the repository of the checkpoint does not extend to the repository that an encoder's config may name.
+    encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
+    return encoder
+
+
+def load_encoder(name: str, **options: Any) -> PreTrainedModel:
+    """Load a pretrained encoder, in float32 by default.
+
+    Args:
+        name: id on the Hub or local folder.
+        options: passed to `AutoModel.from_pretrained`.
+
+    Raises:
+        ValueError: the model is not one that transformers can load as an encoder.
+    """
+    options = {"dtype": torch.float32, **options}
+    where = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
+    config = AutoConfig.from_pretrained(name, **where)
+    if config.__class__ not in MODEL_MAPPING:
+        raise ValueError(
+            f"{name!r} is a {config.model_type!r} model, which transformers cannot load as an encoder. "
+            "Name an encoder such as 'google-bert/bert-base-uncased'."
+        )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers would report the pooler, which is left out on purpose
+    try:
+        encoder, loading = AutoModel.from_pretrained(
+            name, config=config, output_loading_info=True, **_options(config), **options
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    if loading["missing_keys"]:
+        logger.warning(
+            "%s has no weights for %d tensors of the encoder, which start at random (first: %s).",
+            name,
+            len(loading["missing_keys"]),
+            sorted(loading["missing_keys"])[0],
+        )
+    return encoder
+
+
+def _options(config: PreTrainedConfig) -> dict[str, bool]:
+    # BINDER does not use the pooler; encoders that have one can be built without it.
+    signature = inspect.signature(MODEL_MAPPING[type(config)].__init__)
+    return {"add_pooling_layer": False} if "add_pooling_layer" in signature.parameters else {}
+
+
+def encode(
+    encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+) -> Tensor:
+    """Run an encoder on tokens [B, L] and return its last hidden states, [B, L, H]."""
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
+        inputs["token_type_ids"] = token_type_ids
+    hidden: Tensor = encoder(**inputs).last_hidden_state
+    return hidden
+
+
+def max_positions(encoder: nn.Module) -> int | None:
+    """Return the number of tokens that an encoder accepts, special tokens included; None if it has no limit."""
+    if isinstance(encoder, OnnxEncoder):
+        return encoder.max_positions
+    limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return None
+    # RoBERTa and models derived from it number positions from padding_idx + 1.
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return limit if padding is None else limit - padding - 1

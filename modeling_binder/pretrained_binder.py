@@ -1,0 +1,104 @@
+"""What transformers expects of a model class: abilities, initialisation, loading, saving and pushing."""
+
+import math
+import os
+import shutil
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import cached_file, logging
+
+from .configuration_binder import BinderConfig
+from .heads_binder import Head
+from .onnx_binder import OnnxEncoder
+
+logger = logging.get_logger(__name__)
+
+# Arguments of from_pretrained that locate a file
+_LOCATION_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+)
+
+
+class BinderPreTrainedModel(PreTrainedModel):
+    """Base class of `BinderModel`: how it is initialised, loaded, saved and pushed."""
+
+    config: BinderConfig
+    config_class = BinderConfig
+    base_model_prefix = "binder"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # otherwise Trainer assumes that the loss is already divided by the accumulation steps
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _no_split_modules: list[str] = []
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Head):
+            init.constant_(module.scale, math.log(1 / self.config.init_temperature))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint as `PreTrainedModel.from_pretrained` does, but only from safetensors, never from a pickle.
+
+        Raises:
+            ValueError: `use_safetensors=False` was passed.
+            OSError: the repository or folder has no safetensors.
+        """
+        if kwargs.setdefault("use_safetensors", True) is False:
+            raise ValueError(
+                "BINDER checkpoints are loaded only from safetensors, because a pickle can run code: leave out "
+                "use_safetensors=False. `python -m training.convert_reference` converts released checkpoints."
+            )
+        kwargs["use_safetensors"] = True
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for encoder in model.onnx_encoders():
+            where = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
+            where.setdefault("revision", getattr(model.config, "_commit_hash", None))
+            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **where))
+        return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, and copy encoders that are ONNX files."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        for encoder in self.onnx_encoders():
+            target = os.path.join(save_directory, f"{encoder.name}.onnx")
+            if encoder.path and not (os.path.exists(target) and os.path.samefile(encoder.path, target)):
+                shutil.copyfile(encoder.path, target)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Push the checkpoint with its tokenizer, its code, its card and its handler in one commit.
+
+        Args:
+            repo_id: "user/name", or "name" in your own namespace.
+            options: `tokenizer`, `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
+                `tags`, `max_shard_size`; see `hub.push_model` of the package.
+
+        Raises:
+            PushError: the push failed and nothing was changed on the Hub; the message says what to do.
+        """
+        try:
+            from modeling_binder.hub import push_model
+        except ImportError:
+            logger.warning("The package binder-ner is not installed: the model is pushed without card and handler.")
+            options.pop("tokenizer", None)
+            return super().push_to_hub(repo_id, **options)
+        return push_model(self, repo_id, **options)
+
+    def onnx_encoders(self) -> list[OnnxEncoder]:
+        """Return the encoders that are ONNX files."""
+        return [module for module in self.modules() if isinstance(module, OnnxEncoder)]
