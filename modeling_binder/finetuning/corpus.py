@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .data import DataError, Document, check_labels, read_jsonl, read_types
+from .files import is_hidden, stem_of, suffix_of
 from .iob import read_iob
+from .splits import SPLIT_NAMES, splits_in
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,6 @@ class Corpus:
     test: list[Document]
 
 
-_SPLITS = {"train": ("train",), "dev": ("dev", "devel", "valid", "validation"), "test": ("test",)}
 _SUFFIXES = (".jsonl", ".json", ".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio")
 
 
@@ -27,14 +28,45 @@ def read_documents(path: str | Path) -> list[Document]:
     Raises:
         DataError: see `read_jsonl` and `iob.read_iob`.
     """
-    return read_jsonl(path) if Path(path).suffix.lower() in (".jsonl", ".json") else read_iob(path)
+    return read_jsonl(path) if suffix_of(path) in (".jsonl", ".json") else read_iob(path)
+
+
+def split_files(folder: str | Path) -> dict[str, Path]:
+    """Return the file of each split of a corpus folder, by the words of the file names: dev, valid, corpus-dev.
+
+    A file whose whole name is a split comes before one whose name has more words (train before train_extra), and JSONL
+    comes before columns.
+
+    Raises:
+        DataError: a name stands for two splits, or two files of one format stand for the same split.
+    """
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and suffix_of(path) in _SUFFIXES]
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        candidates = [path for path in files if split in splits_in(stem_of(path)) and not is_hidden(path.name)]
+        candidates = [path for path in candidates if stem_of(path).lower() in names] or candidates
+        if not candidates:
+            continue
+        first = min(_SUFFIXES.index(suffix_of(path)) for path in candidates)
+        chosen = [path for path in candidates if suffix_of(path) == _SUFFIXES[first]]
+        if len(chosen) > 1:
+            raise DataError(
+                f"{folder}: {' and '.join(path.name for path in chosen)} all stand for {split}; keep one of them, or "
+                "join them."
+            )
+        if len(splits := splits_in(stem_of(chosen[0]))) > 1:
+            raise DataError(
+                f"{chosen[0]}: the name stands for {' and for '.join(splits)}; rename the file, for example to "
+                f"{splits[0]}{chosen[0].suffix}."
+            )
+        found[split] = chosen[0]
+    return found
 
 
 def load_corpus(folder: str | Path) -> Corpus:
-    """Read FOLDER/types.json and FOLDER/{train,dev,test} in any of the formats that `read_documents` knows.
+    """Read FOLDER/types.json and the files of its splits in any of the formats that `read_documents` reads.
 
-    Dev may be called devel, valid or validation; dev and test may be missing. Of several files for one split, JSONL
-    comes before columns.
+    `split_files` tells which file is which split. Dev and test may be missing.
 
     Raises:
         DataError: a file is missing or malformed, or a label has no description.
@@ -43,10 +75,10 @@ def load_corpus(folder: str | Path) -> Corpus:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; expected train.jsonl and types.json in it.")
     types = read_types(folder / "types.json")
+    files = split_files(folder)
     splits: dict[str, list[Document]] = {}
-    for split, names in _SPLITS.items():
-        files = [folder / (name + suffix) for name in names for suffix in _SUFFIXES]
-        found = next((file for file in files if file.exists()), None)
+    for split in SPLIT_NAMES:
+        found = files.get(split)
         splits[split] = read_documents(found) if found else []
         check_labels(splits[split], types, found or folder)
         if split == "train" and found is None:

@@ -2,34 +2,17 @@
 
 import difflib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-
-class DataError(ValueError):
-    """Something is wrong with a corpus; the message names file, line and field and says what to do.
-
-    `problems` holds all of them, one a string, where the message shows only the first few.
-    """
-
-    SHOWN = 5
-    problems: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, problems: Sequence[str]) -> "DataError":
-        """One error for several problems: the first few, and how many there are."""
-        shown = list(problems[: cls.SHOWN])
-        if len(problems) > 1:
-            hidden = f"... and {len(problems) - len(shown)} more " if len(problems) > len(shown) else ""
-            shown.append(f"{hidden}({len(problems)} problems in total)")
-        error = cls("\n".join(shown))
-        error.problems = tuple(problems)
-        return error
+from .errors import DataError as DataError
+from .files import read_lines as read_lines
+from .files import stem_of
+from .files import write_json as write_json
+from .files import written_whole as written_whole
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -181,27 +164,6 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
     return documents
 
 
-def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
-    """Lines of a UTF-8 file, split at "\\n" alone (a text may hold other line separators), without a final "\\r".
-
-    Raises:
-        DataError: the file is missing, not UTF-8 or empty.
-    """
-    path = Path(path)
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: this is a folder; name a file in it.") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: not UTF-8; convert it, for example with iconv -t utf-8.") from None
-    if not content.strip():
-        raise DataError(f"{path}: the file is empty; expected {expected}.")
-    return [line.removesuffix("\r") for line in content.split("\n")]
-
-
 def read_jsonl(path: str | Path) -> list[Document]:
     """Documents from a JSONL file, one object a line; blank lines are skipped, unknown fields ignored.
 
@@ -232,7 +194,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
             keys = ", ".join(map(repr, data)) or "nothing"
             problems.append(f"{where}: 'entities' is missing (there is {keys:.80}); a text without mentions has [].")
         try:
-            document = Document.from_dict(data, default_id=f"{path.stem}-{number}")
+            document = Document.from_dict(data, default_id=f"{stem_of(path)}-{number}")
         except DataError as error:
             problems += [f"{where}: {problem}." for problem in error.problems]
             continue
@@ -245,31 +207,11 @@ def read_jsonl(path: str | Path) -> list[Document]:
     return documents
 
 
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[IO[str]]:
-    """A text file to write, which takes its place when all is written: a reader never sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
-    """Write documents, one object a line; the file appears whole or not at all."""
+    """Write documents, one object a line; the file appears whole or not at all, and compressed if named ".gz"."""
     with written_whole(path) as file:
         for document in documents:
             file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON; the file appears whole or not at all."""
-    with written_whole(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def read_types(path: str | Path) -> dict[str, str]:

@@ -1,0 +1,199 @@
+"""Open text files, list folders and write files: the functions that all readers and writers share.
+
+Text is UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends at "\\n" or "\\r\\n"
+only: `str.splitlines` also cuts at characters such as U+2028, which a text may contain.
+"""
+
+import codecs
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import DataError
+
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def suffix_of(path: str | Path) -> str:
+    """Return the suffix of a file name in lower case, without ".gz": ".jsonl" for "train.JSONL.gz"."""
+    path = Path(path)
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).suffix.lower()
+
+
+def stem_of(path: str | Path) -> str:
+    """Return a file name without its suffix and without ".gz": "train" for "train.jsonl.gz"."""
+    path = Path(path)
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).stem
+
+
+def is_hidden(path: str | Path) -> bool:
+    """Return whether a part of a relative path starts with a dot: ._a.ann, .DS_Store, .ipynb_checkpoints/a.txt."""
+    return any(part.startswith(".") and part not in (".", "..") for part in Path(path).parts)
+
+
+def visible_files(folder: str | Path, suffixes: Collection[str] | None = None) -> list[Path]:
+    """Return the files of a folder and its sub-folders in the order of their names, without hidden ones.
+
+    Args:
+        folder: the folder.
+        suffixes: the suffixes to keep, in lower case (see `suffix_of`); None keeps all files.
+    """
+    folder = Path(folder)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not is_hidden(path.relative_to(folder))
+        and (suffixes is None or suffix_of(path) in suffixes)
+    )
+
+
+@contextmanager
+def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, decompressed if the file is a gzip file.
+
+    Raises:
+        DataError: the file is missing, a folder, or not a whole gzip file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if compressed:
+                with gzip.open(file) as content:
+                    yield content  # type: ignore[misc]
+            else:
+                yield file
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: this is a folder; name a file in it.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}).") from None
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the bytes of a file, decompressed if the file is a gzip file.
+
+    Raises:
+        DataError: see `open_bytes`.
+    """
+    with open_bytes(path) as file:
+        return file.read()
+
+
+def decode(content: bytes, name: str | Path) -> str:
+    """Decode UTF-8, with or without a byte order mark. Line ends stay as they are.
+
+    Args:
+        content: the bytes of a whole file.
+        name: the name of the file, for the error.
+
+    Raises:
+        DataError: names the line and the byte (counted from 0) that is not UTF-8.
+    """
+    return "".join(_decoded_lines(io.BytesIO(content), name))
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a UTF-8 file as it is written, without a byte order mark.
+
+    Raises:
+        DataError: see `open_bytes` and `decode`.
+    """
+    with open_bytes(path) as file:
+        return "".join(_decoded_lines(file, path))
+
+
+def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file one after the other, so that a large file is never in memory as a whole.
+
+    Args:
+        path: the file.
+        keep_ends: keep "\\n" and "\\r\\n" at the ends of lines, as the csv module expects.
+
+    Raises:
+        DataError: see `open_bytes` and `decode`.
+    """
+    with open_bytes(path) as file:
+        for line in _decoded_lines(file, path):
+            yield line if keep_ends else line.removesuffix("\n").removesuffix("\r")
+
+
+def _decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
+    position = 0
+    for number, line in enumerate(file, 1):
+        if number == 1 and line.startswith(_UTF16_MARKS):
+            raise DataError(f"{name}:1: not UTF-8 but UTF-16; convert the file: iconv -f utf-16 -t utf-8 FILE > NEW.")
+        mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+        try:
+            yield line[mark:].decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = mark + error.start
+            raise DataError(
+                f"{name}:{number}: not UTF-8: byte {position + byte} is 0x{line[byte]:02x}; convert the file, for "
+                "example with iconv -f latin1 -t utf-8 FILE > NEW."
+            ) from None
+        position += len(line)
+
+
+def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
+    """Return the lines of a UTF-8 file without their ends.
+
+    Raises:
+        DataError: the file is empty; also see `open_bytes` and `decode`.
+    """
+    lines = list(iter_lines(path))
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path}: the file is empty; expected {expected}.")
+    return lines
+
+
+def read_json(path: str | Path, expected: str) -> Any:
+    """Return the value of a JSON file.
+
+    Args:
+        path: the file.
+        expected: what the file should hold, for the error.
+
+    Raises:
+        DataError: the file is not JSON; also see `open_bytes` and `decode`.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}); expected {expected}.") from None
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[IO[str]]:
+    """Open a text file to write that replaces `path` once it is complete, so that nobody reads half of a file.
+
+    A file whose name ends in ".gz" is compressed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as raw:
+            # no time in the header: the same content gives the same file
+            binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
+            with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
+                yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON; the file appears whole or not at all."""
+    with written_whole(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")

@@ -1,0 +1,162 @@
+"""Opening, listing and writing files, and which split a file is."""
+
+import gzip
+
+import pytest
+
+from modeling_binder.finetuning import DataError, Document, Mention, load_corpus, read_jsonl, write_jsonl
+from modeling_binder.finetuning.files import (
+    decode,
+    is_hidden,
+    iter_lines,
+    read_json,
+    read_lines,
+    read_text,
+    stem_of,
+    suffix_of,
+    visible_files,
+)
+from modeling_binder.finetuning.splits import split_of, splits_in
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_text_is_read_as_it_is_written(tmp_path, mark, compressed):
+    """A byte order mark goes, every other character stays; lines end at \\n and \\r\\n only."""
+    text = "one\u2028still\r\ntwo\x85 \x0b\x0c\rthree\n\ufeffquoted mark\n"
+    path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
+    content = mark + text.encode()
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    assert read_text(path) == text == decode(content, "a")
+    assert list(iter_lines(path)) == ["one\u2028still", "two\x85 \x0b\x0c\rthree", "\ufeffquoted mark"]
+    assert "".join(iter_lines(path, keep_ends=True)) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abc\nd\xe9f", r"a\.txt:2: not UTF-8: byte 5 is 0xe9; convert the file, for example with iconv"),
+        (b"\xef\xbb\xbfabc\xe9", r"a\.txt:1: not UTF-8: byte 6 is 0xe9"),
+        ("abc".encode("utf-16"), r"a\.txt:1: not UTF-8 but UTF-16; convert the file"),
+        (b"\xed\xa0\x80", r"a\.txt:1: not UTF-8: byte 0 is 0xed"),  # half of a surrogate pair
+        (gzip.compress(b"abc" * 100)[:-12], r"a\.txt: not a whole gzip file"),
+    ],
+)
+def test_what_is_not_text_names_file_line_and_byte(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    for read in (read_text, read_lines):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / "a.txt")
+
+
+def test_a_file_that_is_missing_a_folder_or_empty(tmp_path):
+    with pytest.raises(DataError, match="there is no such file"):
+        read_text(tmp_path / "none")
+    with pytest.raises(DataError, match="this is a folder"):
+        read_text(tmp_path)
+    (tmp_path / "a").write_text(" \n\n")
+    with pytest.raises(DataError, match="the file is empty; expected a word"):
+        read_lines(tmp_path / "a", "a word")
+    with pytest.raises(DataError, match=r"not valid JSON \(.*\); expected a list"):
+        read_json(tmp_path / "a", "a list")
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    for name in ("b.txt", "a/c.TXT", "a/d.txt.gz", "._b.txt", ".ipynb_checkpoints/b.txt", "a/.DS_Store", "e.ann"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    names = [path.relative_to(tmp_path).as_posix() for path in visible_files(tmp_path, {".txt"})]
+    assert names == ["a/c.TXT", "a/d.txt.gz", "b.txt"]
+    assert len(visible_files(tmp_path)) == 4
+    assert is_hidden("a/.b/c") and not is_hidden("./a/../b.c")
+
+
+def test_suffixes_and_stems():
+    assert [suffix_of(name) for name in ("a.JSONL", "a.jsonl.GZ", "a", "x/eng.testa")] == [
+        ".jsonl",
+        ".jsonl",
+        "",
+        ".testa",
+    ]
+    assert [stem_of(name) for name in ("a.jsonl", "b/a.x.tsv.gz", "a")] == ["a", "a.x", "a"]
+
+
+def test_a_compressed_file_is_written_and_read(tmp_path):
+    documents = [Document("1", "IL-2\u2028", (Mention(0, 4, "Gene"),))]
+    write_jsonl(tmp_path / "a.jsonl.gz", documents)
+    assert (tmp_path / "a.jsonl.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert read_jsonl(tmp_path / "a.jsonl.gz") == documents
+
+
+# ---- splits ----
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("no_x-ud-train", "train"),
+        ("no_x-ud-dev.conllu", "dev"),
+        ("no_x-ud-test", "test"),
+        ("val.tsv", "dev"),
+        ("train_en", "train"),
+        ("CDR_TrainingSet.PubTator", "train"),
+        ("eng.testa", "dev"),
+        ("eng.testB", "test"),
+        ("EVAL", "dev"),
+        ("validation-00000-of-00001", "dev"),
+        ("test2019", "test"),
+        ("wikiTrain", "train"),
+        ("trainer", None),
+        ("latest", None),
+        ("developer", None),
+        ("", None),
+        ("test_of_train", None),
+    ],
+)
+def test_a_split_is_known_by_any_word_of_a_name(name, split):
+    assert split_of(name) == split
+
+
+def test_parts_of_a_path():
+    assert split_of(["corpus", "validation", "1"]) == "dev"
+    assert split_of(["train", "training-2"]) == "train"
+    assert split_of(["train", "dev"]) is None
+    assert splits_in("test-of-train-and-dev") == ["test", "train", "dev"]
+
+
+@pytest.mark.parametrize("dev", ["val.tsv", "mine-dev.tsv", "Validation.tsv", "eng.testa.tsv"])
+def test_a_corpus_is_loaded_with_any_name_of_a_split(tmp_path, dev):
+    (tmp_path / "types.json").write_text('{"G": "a gene"}')
+    (tmp_path / "notes.txt").write_text("Not a corpus.")
+    write_jsonl(tmp_path / "my_train.jsonl.gz", [Document("1", "x")])
+    (tmp_path / dev).write_text("IL-2\tB-G\n")
+    corpus = load_corpus(tmp_path)
+    assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train_a.tsv", "train_b.tsv"], "train_a.tsv and train_b.tsv all stand for train; keep one"),
+        (["dev.tsv", "val.tsv"], "dev.tsv and val.tsv all stand for dev"),
+        (["train.tsv", "train.tsv.gz"], "all stand for train"),
+        (["train_dev.tsv"], "the name stands for train and for dev; rename the file, for example to train.tsv"),
+        (["genes.tsv"], r"there is no train\.jsonl"),
+    ],
+)
+def test_a_corpus_whose_splits_are_not_clear(tmp_path, names, message):
+    (tmp_path / "types.json").write_text('{"G": "a gene"}')
+    for name in names:
+        (tmp_path / name).write_bytes(
+            gzip.compress(b"IL-2\tB-G\n") if name.endswith(".gz") else b"IL-2\tB-G\n",
+        )
+    with pytest.raises(DataError, match=message):
+        load_corpus(tmp_path)
+
+
+def test_the_file_with_the_shortest_name_is_the_split(tmp_path):
+    (tmp_path / "types.json").write_text('{"G": "a gene"}')
+    for name in ("train.tsv", "train_extra.jsonl", "test.jsonl", "test.tsv"):
+        (tmp_path / name).write_text('{"text": "a", "entities": []}' if name.endswith("jsonl") else "IL-2\tB-G\n")
+    corpus = load_corpus(tmp_path)
+    assert corpus.train[0].text == "IL-2" and corpus.test[0].text == "a"
