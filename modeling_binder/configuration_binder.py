@@ -1,4 +1,4 @@
-"""Configuration of a BINDER model: two encoders, three heads, the entity types and how spans are decoded."""
+"""Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
 import os
 from typing import Any, Literal
@@ -9,9 +9,9 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
 CUSTOM_PIPELINES = {"binder-ner": {"impl": "pipeline_binder.BinderNerPipeline", "pt": ["AutoModel"], "type": "text"}}
 
-# A file says what a model is like, never what code runs or which file is loaded: dropped when a configuration is read.
-# (attn_implementation may name a kernel on the Hub; you can still pass it to from_pretrained.)
-_STEERING = {
+# A configuration file describes a model. It must not decide which code runs or which file is loaded, so these keys are
+# dropped when it is read. (attn_implementation may name a kernel on the Hub; you can still pass it to from_pretrained.)
+_EXECUTION_KEYS = {
     "trust_remote_code",
     "code_revision",
     "attn_implementation",
@@ -20,10 +20,10 @@ _STEERING = {
     "_experts_implementation",
     "transformers_weights",
 }
-_STEERING_OF_ENCODERS = _STEERING | {"auto_map", "custom_pipelines"}
+_ENCODER_EXECUTION_KEYS = _EXECUTION_KEYS | {"auto_map", "custom_pipelines"}
 
-# Far beyond any encoder; what is larger is a mistake or an attempt to exhaust the memory.
-_LARGEST = {
+# Far beyond any real encoder: a larger size is a mistake or an attempt to exhaust the memory.
+_MAX_SIZES = {
     "hidden_size": 2**16,
     "intermediate_size": 2**18,
     "num_hidden_layers": 2**10,
@@ -32,37 +32,37 @@ _LARGEST = {
     "max_position_embeddings": 2**24,
     "type_vocab_size": 2**16,
 }
-_MOST_PARAMETERS = 10**11
+_MAX_PARAMETERS = 10**11
 
 
 @strict
 class BinderConfig(PreTrainedConfig):
-    """Everything that a `BinderModel` and the "binder-ner" pipeline need to know, saved as `config.json`.
+    """Configuration of a `BinderModel` and of the "binder-ner" pipeline, saved as `config.json`.
 
     Args:
         text_config: configuration of the text encoder (any encoder of transformers whose position 0 is [CLS]).
         type_config: configuration of the type encoder; ignored when `share_encoders` is true.
-        share_encoders: read the type descriptions with the text encoder instead of an encoder of their own.
+        share_encoders: encode the type descriptions with the text encoder instead of a separate type encoder.
         projection_size: dimensions of the space in which spans and types are compared (128 in the paper).
-        projection_dropout: dropout on the projected vectors, in training only.
+        projection_dropout: dropout on the projected vectors during training.
         use_span_width_embedding: add a learned vector for the width of a span (in tokens) to its two end tokens.
         max_span_width: the widest span that can be found, in tokens.
         init_temperature: each head compares by cosine times exp(scale); the scale starts at log(1/init_temperature).
         start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss.
         mention_loss_weight, threshold_loss_weight: shares of the mention loss and of the threshold loss.
-        entity_types: `[{"name": ..., "description": ...}, ...]`, the types of this model, in order.
+        entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`.
         decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.
-        inference: "span" compares span scores alone; "joint" asks the start and the end to beat theirs too.
-        max_length: tokens in a window of text, special tokens included.
-        stride: tokens that two neighbouring windows of a long text share.
-        initializer_range: standard deviation of fresh weights.
-        frozen_types: the checkpoint holds the vectors of its entity types and no type encoder: new types cannot be
-            asked for. See `BinderModel.freeze_types`.
-        onnx: encoders that are ONNX files (`text_encoder`, `type_encoder`) -> tokens that they can read. See
-            `modeling_binder.backends`.
+        inference: "span" uses only the span scores; "joint" also compares the start and the end with their thresholds.
+        max_length: maximum number of tokens in a window of text, special tokens included.
+        stride: number of tokens that neighbouring windows of a long text share.
+        initializer_range: standard deviation of newly initialised weights.
+        frozen_types: the checkpoint holds the vectors of its entity types instead of a type encoder, so it supports no
+            other types. See `BinderModel.freeze_types`.
+        onnx: maps each encoder that is an ONNX file ("text_encoder", "type_encoder") to the number of tokens that it
+            accepts. See `modeling_binder.backends`.
 
     Raises:
-        ValueError: a value is out of range; the message says which, and what to write instead.
+        ValueError: a value is out of range; the message names it and suggests a valid one.
     """
 
     model_type = "binder"
@@ -99,28 +99,28 @@ class BinderConfig(PreTrainedConfig):
         elif self.type_config is None:
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
-        # Only the copy of this class that was loaded from a repository (trust_remote_code) announces the repository's
-        # pipeline: the installed package has registered its own, and pipeline() would ask for trust all the same.
+        # Only the copy of this class that is loaded from a repository (trust_remote_code) announces the repository's
+        # pipeline. The installed package has registered its own, and pipeline() would require trust if it saw this key.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
         self.validate_encoders()
         self.validate_entity_types()
         if self.frozen_types and not self.entity_types:
-            raise ValueError("frozen_types=True needs entity_types: there would be nothing to find.")
+            raise ValueError("frozen_types=True needs entity_types: without them the model could find nothing.")
         unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
         if unknown:
             raise ValueError(f"onnx names encoders that BINDER does not have: {sorted(unknown)}.")
 
     def validate_ranges(self) -> None:
-        """Check the numbers against each other; raises ValueError with the value that would be legal."""
+        """Check the ranges of the numbers; raise ValueError with the allowed range."""
         for name, largest in (("projection_size", 2**16), ("max_span_width", 2**16), ("max_length", 2**24)):
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be at least 1 and at most {largest}, got {getattr(self, name)}.")
         if not 0 <= self.stride < self.max_length:
             raise ValueError(
                 f"stride must be at least 0 and less than max_length, got stride={self.stride} and "
-                f"max_length={self.max_length}: each window must bring new text. "
+                f"max_length={self.max_length}: each window must add new text. "
                 f"Try stride={max(0, self.max_length // 8)}."
             )
         if not 0 <= self.projection_dropout < 1:
@@ -133,13 +133,13 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def validate_encoders(self) -> None:
-        """Check that the encoders' sizes are of this world, before anything is built; raises ValueError otherwise."""
+        """Check that the sizes of the encoders are plausible before anything is built; raise ValueError otherwise."""
         for part in ("text_config", "type_config"):
             encoder = getattr(self, part)
             if encoder is None:
                 continue
-            sizes = {name: getattr(encoder, name, None) for name in _LARGEST}
-            for name, largest in _LARGEST.items():
+            sizes = {name: getattr(encoder, name, None) for name in _MAX_SIZES}
+            for name, largest in _MAX_SIZES.items():
                 size = sizes[name]
                 if size is not None and (not isinstance(size, int) or not -1 <= size <= largest):
                     raise ValueError(f"{part}.{name} must be a number up to {largest}, got {size!r:.80}.")
@@ -147,11 +147,13 @@ class BinderConfig(PreTrainedConfig):
             layer = 4 * width**2 + 2 * width * (sizes["intermediate_size"] or 0)
             embeddings = width * ((sizes["vocab_size"] or 0) + (sizes["max_position_embeddings"] or 0))
             parameters = embeddings + layer * (sizes["num_hidden_layers"] or 0)
-            if parameters > _MOST_PARAMETERS:
-                raise ValueError(f"{part} describes an encoder of {parameters:.0e} parameters: more than can be meant.")
+            if parameters > _MAX_PARAMETERS:
+                raise ValueError(
+                    f"{part} describes an encoder of {parameters:.0e} parameters, which must be a mistake."
+                )
 
     def validate_entity_types(self) -> None:
-        """Check that every entity type has a name of its own and a description; raises ValueError otherwise."""
+        """Check that every entity type has a unique name and a description; raise ValueError otherwise."""
         seen = set()
         for position, entity_type in enumerate(self.entity_types or []):
             if not isinstance(entity_type, dict) or not {"name", "description"} <= set(entity_type):
@@ -162,32 +164,32 @@ class BinderConfig(PreTrainedConfig):
                 if not isinstance(entity_type[key], str) or not entity_type[key].strip():
                     raise ValueError(f"entity_types[{position}]: {key} must be a text, got {entity_type[key]!r}.")
             if entity_type["name"] in seen:
-                raise ValueError(f"entity_types: the name {entity_type['name']!r} is there twice; names must differ.")
+                raise ValueError(f"entity_types: the name {entity_type['name']!r} appears twice; names must be unique.")
             seen.add(entity_type["name"])
 
     @property
     def type_descriptions(self) -> dict[str, str]:
-        """The entity types as name -> description, in order."""
+        """The entity types in order, as name -> description."""
         return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As `PreTrainedConfig.from_dict`, without what would decide what code runs (see `_STEERING`)."""
-        safe = {name: value for name, value in config_dict.items() if name not in _STEERING}
+        """Build a configuration as `PreTrainedConfig.from_dict` does, without the keys in `_EXECUTION_KEYS`."""
+        safe = {name: value for name, value in config_dict.items() if name not in _EXECUTION_KEYS}
         for part in ("text_config", "type_config"):
             if isinstance(safe.get(part), dict):
-                safe[part] = {k: value for k, value in safe[part].items() if k not in _STEERING_OF_ENCODERS}
+                safe[part] = {k: value for k, value in safe[part].items() if k not in _ENCODER_EXECUTION_KEYS}
         return super().from_dict(safe, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a dictionary, with the pipeline that the repository's code brings (`custom_pipelines`).
+        """Return the configuration as a dictionary, with the repository's pipeline in `custom_pipelines`.
 
-        The encoders keep their ids on the Hub; folders of this machine are nobody else's business.
+        The encoders keep their ids on the Hub. Paths of local folders are removed, because they may be private.
         """
         output = super().to_dict()
         for encoder in (output.get("text_config"), output.get("type_config")):
             if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
                 del encoder["_name_or_path"]
-        # Also undoes what pipeline() does to the dictionary in place: it replaces names by classes.
+        # pipeline() replaces names by classes in this dictionary, in place: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output

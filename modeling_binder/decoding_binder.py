@@ -1,7 +1,7 @@
-"""From scores to spans: propose what beats its dynamic threshold, then keep all of it or a flat part.
+"""Turn scores into spans: propose the spans above their dynamic threshold, then keep all of them or a flat subset.
 
-Pure functions of tensors. Of the many candidates each is compared with its threshold by tensor operations; only the few
-that beat it are walked over, to choose a flat part.
+All functions are pure functions of tensors. Tensor operations compare the many candidates with their thresholds; only
+the few spans above a threshold are visited one by one, to choose a flat subset.
 
 Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 """
@@ -19,9 +19,9 @@ from .losses_binder import candidate_mask
 
 
 class Proposals(NamedTuple):
-    """Spans that beat their thresholds; each a tensor [N].
+    """Spans above their thresholds; each field is a tensor [N].
 
-    `margin` is the span's score minus its dynamic threshold: positive where the model says "mention".
+    `margin` is the score of a span minus its dynamic threshold: positive if the model predicts a mention.
     """
 
     window: Tensor
@@ -38,16 +38,16 @@ class Proposals(NamedTuple):
 
 
 def required_margin(threshold: float | Sequence[float], num_types: int) -> Tensor:
-    """Turn probabilities into margins: a span is kept where sigmoid(margin) > threshold.
+    """Convert probabilities to margins: a span is kept if sigmoid(margin) > threshold.
 
     Args:
-        threshold: one number for all types, or one per type, each in 0..1. 0.5 is the dynamic threshold itself.
+        threshold: one number for all types, or one per type, between 0 and 1. 0.5 is the dynamic threshold itself.
 
     Returns:
-        [T], float64; 0 becomes -inf (keep everything) and 1 becomes inf.
+        [T], float64; 0 gives -inf (keep every span) and 1 gives inf.
 
     Raises:
-        ValueError: a threshold lies outside 0..1, or their number is not T.
+        ValueError: a threshold is outside 0..1, or the number of thresholds is not T.
     """
     values = [threshold] * num_types if isinstance(threshold, (int, float)) else list(threshold)
     if len(values) != num_types:
@@ -55,8 +55,8 @@ def required_margin(threshold: float | Sequence[float], num_types: int) -> Tenso
     for value in values:
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise ValueError(
-                f"threshold must lie between 0 and 1, got {value!r}. 0.5 keeps what beats the model's own dynamic "
-                "threshold; more is stricter."
+                f"threshold must lie between 0 and 1, got {value!r}. 0.5 keeps the spans above the model's dynamic "
+                "threshold; a higher value is stricter."
             )
     return torch.logit(torch.tensor(values, dtype=torch.float64))
 
@@ -64,15 +64,15 @@ def required_margin(threshold: float | Sequence[float], num_types: int) -> Tenso
 def candidate_spans(
     word_start_mask: Tensor, word_end_mask: Tensor, width: int, owned: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The spans that may be mentions, from the first token of a word to the last token of a word.
+    """List the spans that may be mentions: from the first token of a word to the last token of a word.
 
     Args:
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
-        width: W, the widest span in tokens.
-        owned: [B, 2]; where windows overlap, window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
+        width: W, the maximum width of a span in tokens.
+        owned: [B, 2]; windows overlap, and window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
 
     Returns:
-        Window, first token and width - 1 of each, [N], in this order.
+        Three tensors [N]: the window of each span, its first token, and its width minus 1.
     """
     candidates = candidate_mask(word_start_mask, word_end_mask, width)  # [B, L, W]
     if owned is not None:
@@ -92,15 +92,15 @@ def propose_spans(
     end_scores: Tensor | None = None,
     owned: Tensor | None = None,
 ) -> Proposals:
-    """Candidate spans that beat their type's dynamic threshold by the required margin, from a matrix of all scores.
+    """Return the candidate spans that exceed the dynamic threshold of a type by the required margin.
 
-    `BinderModel.find_spans` does the same without that matrix.
+    Takes the scores of all spans; `BinderModel.find_spans` gives the same result without that matrix.
 
     Args:
         span_scores: [B, T, L, W], entry (0, 0) the threshold.
         word_start_mask, word_end_mask, owned: see `candidate_spans`.
         required: [T], margins from `required_margin`.
-        start_scores, end_scores: [B, T, L]; when given, the start and the end of a span must beat their own
+        start_scores, end_scores: [B, T, L]; if given, the start and the end of a span must exceed their own
             thresholds as well (the paper's joint position-span inference).
     """
     window, first, offset = candidate_spans(word_start_mask, word_end_mask, span_scores.shape[-1], owned)
@@ -112,14 +112,14 @@ def propose_spans(
 
 
 def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, offset: Tensor) -> Proposals:
-    """Those of N spans that beat a threshold by the required margin, for each type of which they do.
+    """Return the pairs of a span and a type whose margin exceeds the required one.
 
     Args:
         margin: [N, T]. required: [T]. window, first, offset: [N].
     """
     required = required.to(margin)
-    # Most spans beat the threshold of no type, as their best margin tells: with many types the cheaper question. It is
-    # asked the other way round, so that a type whose margins are no numbers hides no other.
+    # Most spans exceed the threshold of no type. With many types it is cheaper to look at the best margin first. The
+    # comparison is negated so that a type whose margins are nan does not hide the other types.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)
@@ -128,10 +128,10 @@ def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Ten
 
 
 def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -> Proposals:
-    """Those whose start and end beat their own thresholds too: joint position-span inference.
+    """Keep the spans whose start and end exceed their own thresholds too (joint position-span inference).
 
     Args:
-        found: spans whose types count from 0. start_scores, end_scores: [B, T, L], position 0 the threshold.
+        found: spans with type ids into T. start_scores, end_scores: [B, T, L]; position 0 is the threshold.
     """
     window, type_id = found.window, found.type_id
     joint = (start_scores[window, type_id, found.first] > start_scores[window, type_id, 0]) & (
@@ -141,9 +141,9 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
 
 
 def probability(margin: Tensor) -> Tensor:
-    """The score that users see: sigmoid of the margin, above 0.5 exactly where the margin is positive.
+    """Convert margins to the scores that users see: sigmoid(margin), above 0.5 exactly if the margin is positive.
 
-    In float64, and never rounded to 0.5 from above.
+    Computed in float64; a positive margin is never rounded down to 0.5.
     """
     score = torch.sigmoid(margin.double())
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
@@ -152,9 +152,10 @@ def probability(margin: Tensor) -> Tensor:
 def _one_type_each(
     starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor
 ) -> Iterator[tuple[int, int, float, int]]:
-    """Spans as (end, start, weight, index), in this order, each once: no flat set holds another than its heaviest type.
+    """Yield each span once, with its heaviest type, as (end, start, weight, index), sorted.
 
-    Ties are broken by type, so that results do not depend on the order that spans come in.
+    A flat set holds a span at most once, and then its heaviest type is the best choice. Ties are broken by type, so
+    that the result does not depend on the order of the input.
     """
     type_id, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
     order = np.lexsort((type_id, -weight, start, end))  # the last key counts first
@@ -166,31 +167,31 @@ def _one_type_each(
 
 
 def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """Take the heaviest span, drop what overlaps it, repeat.
+    """Choose non-overlapping spans greedily: take the heaviest span, drop all that overlap it, repeat.
 
     Args:
-        starts, ends: [N], ends exclusive. types: [N], break ties. weights: [N], comparable across types.
+        starts, ends: [N], ends exclusive. types: [N], used to break ties. weights: [N], comparable across types.
 
     Returns:
-        Indices of the spans kept, in order of position.
+        Indices of the chosen spans, sorted by position.
     """
     spans = [(-weight, start, end, index) for end, start, weight, index in _one_type_each(starts, ends, types, weights)]
-    kept: list[tuple[int, int, int]] = []  # in order of position
+    kept: list[tuple[int, int, int]] = []  # sorted by position
     for _, start, end, index in sorted(spans):
-        place = bisect_left(kept, (end,))  # the kept spans before it start before the end
+        place = bisect_left(kept, (end,))  # kept spans before this place start before `end`
         if place == 0 or kept[place - 1][1] <= start:
             kept.insert(place, (start, end, index))
     return starts.new_tensor([index for *_, index in kept], dtype=torch.long)
 
 
 def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """The non-overlapping set of largest total weight (weighted interval scheduling).
+    """Choose the non-overlapping set of largest total weight (weighted interval scheduling).
 
-    Args and result as in `flat_greedy`. Spans of weight zero or less are never taken.
+    Arguments and result are those of `flat_greedy`. Spans of weight zero or less are never chosen.
     """
     positions: list[int] = []  # distinct ends
-    total = [0.0]  # the best total of spans up to each of them, and before all
-    choice: list[tuple[int, int] | None] = []  # the last span of that best set, and how many ends it leaves untouched
+    total = [0.0]  # best total of the spans up to each end, starting with no span
+    choice: list[tuple[int, int] | None] = []  # last span of that set, and number of ends before it
     for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:
             positions.append(end)
@@ -218,17 +219,17 @@ FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 def flat_spans(
     starts: Tensor, ends: Tensor, types: Tensor, margins: Tensor, required: Tensor, algorithm: str = "exact"
 ) -> Tensor:
-    """A non-overlapping set of spans across all types.
+    """Choose a non-overlapping set of spans across all types.
 
-    Spans are compared by how far they clear the margin that was asked of their type, never by raw score: each type
-    has a threshold of its own.
+    Spans are compared by how far they exceed the required margin of their type, never by raw score, because each type
+    has its own threshold.
 
     Args:
         starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.
         algorithm: "exact" (largest total) or "greedy".
 
     Returns:
-        Indices of the spans kept, in order of position.
+        Indices of the chosen spans, sorted by position.
     """
     weights = margins.double() - required[types].clamp(-1e6, 1e6)
     return FLAT_ALGORITHMS[algorithm](starts, ends, types, weights)

@@ -1,4 +1,4 @@
-"""BINDER as a transformers model: a text encoder, a type encoder and three heads that compare them.
+"""The BINDER model: a text encoder, a type encoder and three heads that compare their outputs.
 
 Zhang et al., "Optimizing Bi-Encoder for Named Entity Recognition via Contrastive Learning", ICLR 2023.
 
@@ -31,10 +31,10 @@ DEVICE_BLOCK_SCORES = 2**24  # elsewhere enough to keep the device busy.
 
 @dataclass
 class BinderOutput(ModelOutput):
-    """What `BinderModel.forward` returns.
+    """Output of `BinderModel.forward`.
 
     Args:
-        loss: the weighted sum of the six terms below, a scalar; None without labels, like the terms.
+        loss: scalar, the weighted sum of the six terms below; None without labels, as are the terms.
         start_loss, end_loss, span_loss: mention losses.
         start_threshold_loss, end_threshold_loss, span_threshold_loss: threshold losses.
         start_scores, end_scores: [B, T, L], with the learned scale; position 0 is the threshold.
@@ -55,17 +55,17 @@ class BinderOutput(ModelOutput):
 
 
 class BinderModel(BinderPreTrainedModel):
-    """BINDER: finds the spans of a text that are closer to an entity type than the text's own [CLS] is.
+    """The BINDER model: finds the spans of a text that are closer to an entity type than its [CLS] token is.
 
-    Build one with `BinderModel.from_encoders("google-bert/bert-base-uncased", ...)` to fine-tune it, load one with
-    `from_pretrained`.
+    `BinderModel.from_encoders("google-bert/bert-base-uncased", ...)` builds a model to fine-tune; `from_pretrained`
+    loads a checkpoint.
 
     Args:
-        config: see `BinderConfig`.
+        config: configuration, see `BinderConfig`.
         text_encoder, type_encoder: encoders to use instead of freshly initialised ones (`from_encoders` passes them).
     """
 
-    card_facts: dict[str, Any] | None = None  # what the trainer of these weights knows of them, for the model card
+    card_facts: dict[str, Any] | None = None  # facts for the model card, set by the trainer
 
     def __init__(self, config: BinderConfig, text_encoder: Any = None, type_encoder: Any = None) -> None:
         super().__init__(config)
@@ -136,18 +136,18 @@ class BinderModel(BinderPreTrainedModel):
 
     @property
     def max_positions(self) -> int | None:
-        """Tokens that fit into the text encoder, special tokens included; None where it has no such limit."""
+        """Number of tokens that the text encoder accepts, special tokens included; None if it has no limit."""
         return max_positions(self.text_encoder)
 
     @property
     def max_type_positions(self) -> int | None:
-        """The same for the type encoder."""
+        """Number of tokens that the type encoder accepts, special tokens included; None if it has no limit."""
         return max_positions(self.type_encoder if self.type_encoder is not None else self.text_encoder)
 
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Hidden states of the text encoder, [B, L, H]."""
+        """Encode windows of text [B, L]; returns the hidden states of the text encoder, [B, L, H]."""
         return encode(self.text_encoder, input_ids, attention_mask, token_type_ids)
 
     def encode_types(
@@ -156,7 +156,7 @@ class BinderModel(BinderPreTrainedModel):
         type_attention_mask: Tensor | None = None,
         type_token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """Vectors of entity types from their tokenised descriptions, computed once and passed to `forward`.
+        """Encode entity types from their tokenised descriptions; `forward` accepts the result as `type_vectors`.
 
         Args:
             type_input_ids, type_attention_mask, type_token_type_ids: [T, length of the longest description].
@@ -166,9 +166,8 @@ class BinderModel(BinderPreTrainedModel):
         """
         if self.type_encoder is None and not self.config.share_encoders:
             raise ValueError(
-                "this checkpoint's types are frozen: it has no type encoder and finds "
-                f"{', '.join(self.config.type_descriptions)} alone. Load the checkpoint that it was made of to ask for "
-                "other types."
+                "the entity types of this checkpoint are frozen: it has no type encoder and finds only "
+                f"{', '.join(self.config.type_descriptions)}. For other types load the checkpoint it was exported from."
             )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
         cls_states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)[:, 0]  # [T, H]
@@ -177,13 +176,16 @@ class BinderModel(BinderPreTrainedModel):
 
     @torch.no_grad()
     def freeze_types(self, tokenizer: Any) -> "BinderModel":
-        """Keep the vectors of the model's own types and let go of the type encoder: half the size, no other types.
+        """Store the vectors of the model's own types and remove the type encoder, which halves the size of the model.
 
         Args:
-            tokenizer: of the model.
+            tokenizer: tokenizer of the model.
 
         Returns:
-            The model itself, to be saved.
+            The model itself.
+
+        Raises:
+            ValueError: the model has no entity types.
         """
         if not self.config.frozen_types:
             vectors = [self.encode_type(tokenizer, text) for text in self.config.type_descriptions.values()]
@@ -198,13 +200,13 @@ class BinderModel(BinderPreTrainedModel):
 
     @torch.no_grad()
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
-        """The vectors [3, D] of one type; alone, so that they depend on no other type."""
+        """Encode one description; returns the vectors [3, D] of the type, which depend on no other type."""
         inputs = BinderProcessor(tokenizer).encode_types([description], self.max_type_positions)
         device = self.start_head.scale.device
         return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
-        """What the spans of encoded texts [B, L, H] are the sums of: made once, compared with any number of types."""
+        """Project encoded texts [B, L, H] to the parts that spans are sums of; they can be compared with any types."""
         with torch.autocast(hidden.device.type, enabled=False):
             return self.span_head.parts(hidden)
 
@@ -215,8 +217,8 @@ class BinderModel(BinderPreTrainedModel):
             hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`. parts: from `span_parts`.
 
         Returns:
-            Start, end and span scores, as in `BinderOutput`. A type's scores do not depend on the other types, so many
-            types can be compared in blocks.
+            Start, end and span scores, as in `BinderOutput`. The scores of a type do not depend on the other types, so
+            many types can be scored in blocks.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             start_types, end_types, span_types = type_vectors.float().unbind(1)  # [T, D] each
@@ -237,16 +239,17 @@ class BinderModel(BinderPreTrainedModel):
         joint: bool = False,
         owned: Tensor | None = None,
     ) -> Proposals:
-        """The spans of encoded texts that beat their dynamic thresholds, as `score` and `propose_spans` find them.
+        """Find the spans of encoded texts that exceed their dynamic thresholds.
 
-        Only spans from the start to the end of a word are scored, some at a time, and only what is found is kept: the
-        memory does not grow with the number of types, and with the length of the windows no faster than the encoder's.
+        The result is that of `score` and `propose_spans`, but only spans from the start of a word to the end of a word
+        are scored, in blocks, and only the spans found are kept. So memory does not grow with the number of types, and
+        with the length of the windows it grows no faster than the encoder's.
 
         Args:
             hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
             word_starts, word_ends: [B, L], nonzero on the first / last token of each word.
             required: [T], margins from `decoding_binder.required_margin`.
-            joint: the start and the end must beat their thresholds too.
+            joint: require the start and the end of a span to exceed their thresholds too.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         parts = self.span_parts(hidden)
@@ -287,26 +290,26 @@ class BinderModel(BinderPreTrainedModel):
         num_windows: Tensor | int | None = None,
         return_dict: bool | None = None,
     ) -> BinderOutput | tuple[Tensor, ...]:
-        """Compare every token and every span of B windows with T types.
+        """Score every token and every span of B windows against T types.
 
         Args:
-            input_ids, attention_mask, token_type_ids: [B, L], windows of text that start with [CLS].
+            input_ids, attention_mask, token_type_ids: [B, L], windows of text whose first token is [CLS].
             type_input_ids, type_attention_mask, type_token_type_ids: tokenised descriptions, [T, ...].
             type_vectors: [T, 3, D] from `encode_types`, instead of descriptions.
-            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; with `labels`.
-            labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100.
-            num_mentions, num_windows: what the losses are divided by instead of this batch's counts.
-            return_dict: false for a tuple of what is not None.
+            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; needed with `labels`.
+            labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
+            num_mentions, num_windows: divisors of the losses; default to the counts of this batch.
+            return_dict: if False, return a tuple of the values that are not None.
 
         Raises:
-            ValueError: no types were given, or labels came without the two word masks.
+            ValueError: there are no types, or labels without the two word masks.
         """
         if type_vectors is None and type_input_ids is None and self.config.frozen_types:
             type_vectors = self.frozen_type_vectors
         if type_vectors is None:
             if type_input_ids is None:
                 raise ValueError(
-                    "BinderModel needs entity types to compare the text with: pass type_input_ids (tokenised "
+                    "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised "
                     "descriptions) or type_vectors (from model.encode_types)."
                 )
             type_vectors = self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
@@ -316,7 +319,7 @@ class BinderModel(BinderPreTrainedModel):
         loss, terms = None, None
         if labels is not None:
             if word_start_mask is None or word_end_mask is None:
-                raise ValueError("labels need word_start_mask and word_end_mask: they say which spans compete.")
+                raise ValueError("labels need word_start_mask and word_end_mask, which define the candidate spans.")
             terms = binder_losses(
                 start_scores,
                 end_scores,
@@ -339,7 +342,7 @@ class BinderModel(BinderPreTrainedModel):
         return output if return_dict is not False else output.to_tuple()
 
     def weigh(self, terms: BinderLosses) -> Tensor:
-        """The total loss: the heads' mention and threshold losses, weighted by the config."""
+        """Compute the total loss: the mention and threshold losses of the heads, weighted by the config."""
         config = self.config
         heads = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
         mention = sum((weight * term for weight, term in zip(heads, terms[:3], strict=True)), torch.zeros(()))
@@ -347,7 +350,7 @@ class BinderModel(BinderPreTrainedModel):
         return config.mention_loss_weight * mention + config.threshold_loss_weight * threshold
 
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:
-        """The "binder-ner" pipeline on this model. (Its import also makes `save_pretrained` copy the file.)"""
+        """Create a "binder-ner" pipeline with this model. (This import makes `save_pretrained` copy the file.)"""
         from .pipeline_binder import BinderNerPipeline
 
         return BinderNerPipeline(model=self, tokenizer=tokenizer, task="binder-ner", **options)

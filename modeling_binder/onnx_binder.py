@@ -1,4 +1,4 @@
-"""An encoder that onnxruntime runs, in the place of a transformers encoder. Everything behind it stays as it is."""
+"""An encoder that runs in onnxruntime in place of a transformers encoder; the rest of the model is unchanged."""
 
 import ctypes
 import functools
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-_SOFT = 1  # omp_pause_soft of the OpenMP standard: settings stay
+_OMP_PAUSE_SOFT = 1  # of the OpenMP standard: threads end, settings are kept
 
 
 @contextmanager
 def _denormals_are_zero() -> Iterator[None]:
-    """Attention weights of masked positions are too small for a normal float, and such numbers are slow to multiply.
+    """Treat denormal floats as zero in the calling thread, and restore its setting afterwards.
 
-    onnxruntime sets this for its own threads; the caller's, which works with them, is left as it was found.
+    Attention weights of masked positions are denormal, and multiplying denormal floats is slow. onnxruntime sets this
+    for its own threads, but the calling thread works along with them.
     """
     before = sys.float_info.min / 16 == 0
     torch.set_flush_denormal(True)
@@ -31,10 +32,10 @@ def _denormals_are_zero() -> Iterator[None]:
 
 @functools.cache
 def _openmp() -> Any:
-    """The OpenMP runtime that came with torch, where it is GNU's (Linux); None elsewhere."""
+    """Return torch's OpenMP runtime if it is the GNU one (Linux), otherwise None."""
     for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
         try:
-            library = ctypes.CDLL(str(path))  # the one that is loaded already
+            library = ctypes.CDLL(str(path))  # returns the library that is already loaded
         except OSError:
             continue
         if hasattr(library, "omp_pause_resource"):
@@ -43,22 +44,22 @@ def _openmp() -> Any:
 
 
 def end_torch_threads() -> None:
-    """End the threads with which torch worked for the calling thread; the next work starts them again.
+    """End the threads that torch started for the calling thread; torch starts them again when it needs them.
 
-    They would spin for milliseconds after it, on the cores that onnxruntime needs now, and take a tenth of its time.
-    To start them costs some microseconds each. Does nothing where torch's threads are not GNU OpenMP's.
+    Otherwise they keep spinning for milliseconds on the cores that onnxruntime needs, which costs a tenth of its time.
+    Starting a thread again takes some microseconds. Does nothing if torch's threads are not those of GNU OpenMP.
     """
     if (openmp := _openmp()) is not None:
-        openmp.omp_pause_resource(_SOFT, openmp.omp_get_initial_device())
+        openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
 class OnnxEncoder(nn.Module):
-    """Runs `NAME.onnx`, which has the inputs `input_ids` and `attention_mask` and the output `last_hidden_state`.
+    """Runs `NAME.onnx`, with the inputs `input_ids` and `attention_mask` and the output `last_hidden_state`.
 
     Args:
-        config: of the encoder that was exported.
+        config: configuration of the exported encoder.
         name: "text_encoder" or "type_encoder".
-        max_positions: tokens that it can read.
+        max_positions: maximum number of tokens that it accepts.
     """
 
     def __init__(self, config: Any, name: str, max_positions: int) -> None:
@@ -68,7 +69,7 @@ class OnnxEncoder(nn.Module):
         self._session: Any = None
 
     def load(self, path: str) -> None:
-        """Make the session.
+        """Load an ONNX file into a session of onnxruntime.
 
         Raises:
             ImportError: onnxruntime is not installed.
@@ -77,24 +78,24 @@ class OnnxEncoder(nn.Module):
             import onnxruntime
         except ImportError:
             raise ImportError(
-                "this checkpoint's encoders are ONNX files, which onnxruntime runs: pip install onnxruntime"
+                "the encoders of this checkpoint are ONNX files and need onnxruntime: pip install onnxruntime"
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that spin between two operators save time; between two runs they would take the cores from torch.
+        # Spinning threads save time between two operators, but between two runs they would block the cores for torch.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        # On a CPU the fused operator takes three times as long as the addition and the normalisation that it replaces.
+        # On a CPU the fused operator takes three times as long as the separate addition and normalisation.
         slow = None if providers[0].startswith("CUDA") else ["SkipLayerNormFusion"]
         with _denormals_are_zero():
             self._session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=slow)
         self.path = path
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
-        """Hidden states [B, L, H], float32, on the device of `input_ids`; no gradient passes."""
+        """Return hidden states [B, L, H] in float32 on the device of `input_ids`, without gradients."""
         if self._session is None:
             if self.path is None:
                 raise RuntimeError(f"{self.name}.onnx is not loaded: load the checkpoint with from_pretrained.")
@@ -108,8 +109,8 @@ class OnnxEncoder(nn.Module):
         return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden).to(input_ids.device))
 
     def get_input_embeddings(self) -> nn.Module:
-        raise NotImplementedError(f"{self.name} is an ONNX file: its embeddings cannot be taken out.")
+        raise NotImplementedError(f"{self.name} is an ONNX file: its embeddings are not accessible.")
 
     def __getstate__(self) -> dict[str, Any]:
-        # A session cannot be copied or pickled; the copy makes its own.
+        # A session cannot be copied or pickled; the copy creates its own.
         return {**self.__dict__, "_session": None}

@@ -1,4 +1,4 @@
-"""Other ways to run a checkpoint: encoders as files of another runtime, and types whose vectors are kept."""
+"""Export checkpoints: encoders as ONNX files, or fixed entity types with their vectors stored."""
 
 from .export import export
 from .gate import ExportError, check, disagreements, f1

@@ -1,4 +1,4 @@
-"""Export a checkpoint, compare it with its source, and only then put it in its place."""
+"""Export a checkpoint, compare it with the original, and write it only if the two agree."""
 
 import json
 import os
@@ -28,29 +28,29 @@ def export(
     max_loss: float = 0.5,
     overwrite: bool = False,
 ) -> str:
-    """Export, check, and only then put the result where it was asked for.
+    """Export a checkpoint, compare it with the original, and write it only if the two agree.
 
     Args:
         source: folder or id on the Hub.
-        target: folder to write; must not be there, or be empty, unless `overwrite`.
-        onnx: encoders as ONNX files; else the checkpoint with its types frozen.
+        target: output folder; must not exist or must be empty, unless `overwrite`.
+        onnx: store the encoders as ONNX files; otherwise only freeze the types.
         int8, freeze_types: see `export_onnx`.
-        data: documents with gold mentions: what int8 is judged by, and texts for the comparison in float32.
+        data: documents with gold mentions: int8 is judged by its F1 on them, float32 is compared on their texts.
         max_loss: points of F1 that int8 may lose on the data.
-        overwrite: replace the target.
+        overwrite: replace the output folder.
 
     Returns:
-        What the check found.
+        The result of the comparison, as a sentence.
 
     Raises:
-        ExportError: the result does not agree with the source, or a package is missing.
+        ExportError: the export does not agree with the original, or a package is missing.
         ValueError: an argument is wrong.
     """
     if int8 and data is None:
-        raise ValueError("int8 is judged by its F1: name documents with gold mentions, --data dev.jsonl.")
+        raise ValueError("int8 is judged by its F1: pass documents with gold mentions, --data dev.jsonl.")
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
-        raise ValueError(f"{target} is there already: name another folder, or add --overwrite.")
+        raise ValueError(f"{target} already exists: choose another folder, or add --overwrite.")
     documents: list[Any] = []
     if data is not None:
         documents = read_documents(data)
@@ -64,12 +64,12 @@ def export(
 
     original, changed = load(source), load(source).model
     if changed.onnx_encoders():
-        raise ValueError(f"{source} has ONNX encoders already: export the checkpoint that it was made of.")
+        raise ValueError(f"{source} has ONNX encoders already: export the original checkpoint.")
     if freeze_types and not changed.config.entity_types:
         raise ValueError(f"{source} has no entity types to freeze.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        folder = Path(beside, "model")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        folder = Path(temporary, "model")
         folder.mkdir()
         if onnx:
             try:
@@ -79,10 +79,10 @@ def export(
         else:
             changed.freeze_types(tokenizer).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        said = check(original, load(str(folder)), documents, max_loss if onnx and int8 else None)
-        facts = {"made of": source, "check": said}
+        report = check(original, load(str(folder)), documents, max_loss if onnx and int8 else None)
+        facts = {"made of": source, "check": report}
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         os.replace(folder, target)
-    return said
+    return report

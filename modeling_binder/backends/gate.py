@@ -1,4 +1,4 @@
-"""The gate: nothing is exported that does not agree with the checkpoint it was made from."""
+"""Compare an exported checkpoint with the original; an export that does not agree is rejected."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,32 +9,34 @@ from ..finetuning import compute_span_metrics
 from ..pipeline_binder import BinderNerPipeline
 
 Texts = Sequence[str]
-# Scores of two float32 programs differ in the last bits: spans this near to their threshold may go either way.
-_TIE = 1e-3
+# Scores of two float32 programs differ in the last bits, so spans this close to their threshold may differ.
+_TOLERANCE = 1e-3
 
 
 class ExportError(RuntimeError):
-    """The exported model does not do what the checkpoint does, or cannot be made; nothing was written."""
+    """The exported model does not agree with the original, or the export failed; nothing was written."""
 
 
 def disagreements(one: BinderNerPipeline, two: BinderNerPipeline, texts: Texts) -> list[str]:
-    """Spans that one pipeline finds and the other does not, ties aside, as sentences."""
+    """Describe the spans that only one of two pipelines finds, except those very close to the threshold."""
     lowest = 0.3
-    said = []
+    found = []
     for text, *results in zip(
         texts, one(list(texts), threshold=lowest), two(list(texts), threshold=lowest), strict=True
     ):
-        first, second = ({(e["entity_group"], e["start"], e["end"]): e["score"] for e in found} for found in results)
+        first, second = (
+            {(e["entity_group"], e["start"], e["end"]): e["score"] for e in entities} for entities in results
+        )
         for span in first.keys() | second.keys():
             scores = first.get(span, lowest), second.get(span, lowest)
-            if abs(scores[0] - scores[1]) > _TIE:
-                kind, start, end = span
-                said.append(f"{kind} {text[start:end]!r}: {scores[0]:.4f} and {scores[1]:.4f}")
-    return said
+            if abs(scores[0] - scores[1]) > _TOLERANCE:
+                label, start, end = span
+                found.append(f"{label} {text[start:end]!r}: {scores[0]:.4f} and {scores[1]:.4f}")
+    return found
 
 
 def f1(pipe: BinderNerPipeline, documents: Sequence[Any]) -> float:
-    """Exact-match micro-F1 of a pipeline on documents, in percent."""
+    """Return the exact-match micro-F1 of a pipeline on documents, in percent."""
     found = pipe([document.text for document in documents])
     guesses = [[(e["start"], e["end"], e["entity_group"]) for e in entities] for entities in found]
     gold = [document.entities for document in documents]
@@ -42,24 +44,25 @@ def f1(pipe: BinderNerPipeline, documents: Sequence[Any]) -> float:
 
 
 def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequence[Any], max_loss: float | None) -> str:
-    """Compare an exported checkpoint with the one that it was made of; what was found, in a sentence.
+    """Compare an exported checkpoint with the original, and return the result as a sentence.
 
-    Without `max_loss` the spans must be the same on the texts of the data, or on sentences of our own; with it the F1
-    on the data may fall by so many points, as is expected of int8.
+    Args:
+        data: documents with gold mentions; without them the two are compared on example sentences.
+        max_loss: points of F1 that the export may lose on the data, for int8. If None, both must find the same spans.
 
     Raises:
-        ExportError: it does not agree.
+        ExportError: the two do not agree.
     """
     if max_loss is not None:
         before, after = f1(original, data), f1(exported, data)
-        said = f"F1 {before:.2f} in float32, {after:.2f} in int8, on {len(data):,} documents"
+        report = f"F1 {before:.2f} in float32, {after:.2f} in int8, on {len(data):,} documents"
         if before - after > max_loss:
             raise ExportError(
-                f"int8 loses {before - after:.2f} points of F1, more than {max_loss:g} ({said}); nothing was written. "
-                "Try without --int8, or on the original checkpoint pipeline(..., dtype='bfloat16'); --max-loss allows "
-                "more."
+                f"int8 loses {before - after:.2f} points of F1, more than {max_loss:g} ({report}); nothing was "
+                "written. Try without --int8, or use pipeline(..., dtype='bfloat16') on the original checkpoint; --max-loss "
+                "sets the limit."
             )
-        return said
+        return report
     texts = [document.text for document in data[:500]] or [*EXAMPLES, " ".join(EXAMPLES * 4)]
     different = disagreements(original, exported, texts)
     if different:

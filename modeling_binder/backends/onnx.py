@@ -1,4 +1,4 @@
-"""Encoders as ONNX files, in float32 or int8."""
+"""Write a checkpoint whose encoders are ONNX files, in float32 or int8."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from ..onnx_binder import OnnxEncoder
 
 
 class _Hidden(nn.Module):
-    """An encoder as a function of two tensors."""
+    """An encoder as a function of two tensors, which is what the exporter traces."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -30,15 +30,15 @@ class _Hidden(nn.Module):
 def export_onnx(
     model: BinderModel, tokenizer: Any, folder: str | os.PathLike[str], int8: bool = False, freeze_types: bool = False
 ) -> None:
-    """Write a checkpoint whose encoders are ONNX files, with dynamic batch and length, unchecked.
+    """Write a checkpoint whose encoders are ONNX files with dynamic batch size and length, without comparing it.
 
     Args:
         model: in float32.
         tokenizer: of the model.
-        folder: an empty one.
-        int8: weights and activations of the text encoder's matrix products in 8 bits (dynamic quantisation). An
-            encoder for the types alone stays as it is: it runs once a type.
-        freeze_types: keep the vectors of the model's types instead of a type encoder.
+        folder: an empty folder.
+        int8: compute the matrix products of the text encoder in 8 bits (dynamic quantisation). A separate type encoder
+            stays in float32, because it runs only once per type.
+        freeze_types: store the vectors of the model's types instead of a type encoder.
     """
     folder = Path(folder)
     if freeze_types:
@@ -60,7 +60,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    # Operator set 23 has attention as one operator, which onnxruntime runs faster than its parts.
+    # Operator set 23 has attention as one operator, which onnxruntime runs faster than its separate operations.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         from onnxscript.optimizer import optimize
@@ -76,7 +76,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
             dynamo=True,
             dynamic_shapes=(dynamic, dynamic),
             opset_version=23,
-            optimize=False,  # it would fuse rotary positions into an operator that onnxruntime refuses to run
+            optimize=False,  # it would fuse rotary positions into an operator that onnxruntime does not support
             verbose=False,
         )
         program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])
@@ -86,7 +86,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
 
             wide = path.with_suffix(".fp32.onnx")
             path.rename(wide)
-            # Matrix products alone: the quantiser would take the attention operator for another one of that name.
+            # Only matrix products: the quantiser would confuse the attention operator with another one of that name.
             quantize_dynamic(
                 wide, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
             )
@@ -95,7 +95,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's and the quantiser's advice is for their developers."""
+    """Silence the exporter and the quantiser, whose warnings are meant for their developers."""
     import logging as standard
 
     before = standard.root.manager.disable

@@ -1,7 +1,7 @@
-"""Attention of an exported encoder on hidden states as they are, without taking the heads apart first.
+"""Rewrite the attention of an exported encoder to take hidden states directly, without splitting the heads first.
 
-ONNX' attention takes [B, heads, L, size] or, told the number of heads, [B, L, H]. The exporter writes the first, at the
-cost of four transpositions a layer: a twelfth of an int8 encoder's time on a CPU.
+ONNX attention accepts [B, heads, L, size] or, with the number of heads as an attribute, [B, L, H]. The exporter writes
+the first form, which costs four transpositions per layer: a twelfth of the time of an int8 encoder on a CPU.
 """
 
 from typing import Any
@@ -36,12 +36,12 @@ def _on_hidden_states(
 
 
 def _heads(attended: ir.Value) -> list[int | None]:
-    """How many heads the queries and the keys have, where the graph says so."""
+    """Return the number of heads of the queries and of the keys; None if the graph does not state it."""
     node = attended.producer()
     inputs = [] if node is None else node.inputs[:2]
     shapes = [None if value is None else value.shape for value in inputs]
     return [shape[1] if shape is not None and isinstance(shape[1], int) else None for shape in shapes]
 
 
-# Encoders that do something to the heads in between, such as turning them by position, are left as they are.
+# Encoders that change the heads before attention, as rotary positions do, do not match and stay as they are.
 ATTENTION_ON_HIDDEN_STATES = pattern.RewriteRule(_on_heads, _on_hidden_states, _is_known)

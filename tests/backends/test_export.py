@@ -69,7 +69,7 @@ def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same(checkpoint, 
     same(frozen(TEXTS, entity_types=["Cell"]), whole(TEXTS, entity_types=["Cell"]))
     renamed = {"Zelle": TYPES["Cell"]}
     same(frozen(TEXTS, entity_types=renamed), whole(TEXTS, entity_types=renamed))
-    with pytest.raises(ValueError, match=r"types are frozen: .* finds Gene, Cell, Place alone"):
+    with pytest.raises(ValueError, match=r"types .* are frozen: .* finds only Gene, Cell, Place"):
         frozen(TEXT, entity_types={"Drug": "A chemical that heals."})
     inputs = {"input_ids": torch.tensor([[2, 8, 9, 3]])}
     expected = whole.model(**inputs, type_vectors=whole.type_vectors(TYPES)).span_scores
@@ -282,7 +282,7 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
     same(pipeline("binder-ner", model=str(tmp_path / "again"))(TEXTS), pipe(TEXTS))
     twin = copy.deepcopy(pipe.model)
     same(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
-    with pytest.raises(NotImplementedError, match="embeddings cannot be taken out"):
+    with pytest.raises(NotImplementedError, match="embeddings are not accessible"):
         twin.get_input_embeddings()
 
 
@@ -309,7 +309,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(exported, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--int8"], "name documents with gold mentions, --data dev.jsonl"),
+        (["--int8"], "pass documents with gold mentions, --data dev.jsonl"),
         (["--int8", "--data", "DATA", "--max-loss", "-1"], r"int8 loses .* more than -1 \(F1 "),
         (["--data", "nothing.jsonl"], "nothing.jsonl"),
     ],
@@ -339,7 +339,7 @@ def test_a_model_that_disagrees_is_not_written(checkpoint, tmp_path, monkeypatch
 def test_a_folder_that_is_there_is_not_replaced_unless_asked(exported, checkpoint, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(SystemExit, match="is there already: name another folder, or add --overwrite"):
+    with pytest.raises(SystemExit, match="already exists: choose another folder, or add --overwrite"):
         main(["frozen", str(checkpoint), str(tmp_path / "mine")])
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
     main(["frozen", str(checkpoint), str(tmp_path / "mine"), "--overwrite"])

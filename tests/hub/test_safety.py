@@ -162,7 +162,7 @@ def test_absurd_sizes_are_refused_before_anything_is_built(part, name, value, ch
 
 def test_sizes_that_are_absurd_together_are_refused():
     encoder = tiny_encoder_config(hidden_size=2**16, num_hidden_layers=1000, num_attention_heads=64)
-    with pytest.raises(ValueError, match="parameters: more than can be meant"):
+    with pytest.raises(ValueError, match="parameters, which must be a mistake"):
         BinderConfig(text_config=encoder.to_dict())
 
 

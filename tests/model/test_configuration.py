@@ -41,7 +41,7 @@ def test_shared_encoders_have_no_type_config():
         ({"span_loss_weight": -0.1}, "span_loss_weight must not be negative"),
         ({"entity_types": [{"name": "A"}]}, r"entity_types\[0\] must be"),
         ({"entity_types": [{"name": "A", "description": " "}]}, r"entity_types\[0\]: description must be a text"),
-        ({"entity_types": [{"name": "A", "description": "a"}] * 2}, "'A' is there twice"),
+        ({"entity_types": [{"name": "A", "description": "a"}] * 2}, "'A' appears twice"),
     ],
 )
 def test_values_out_of_range(options, message):
