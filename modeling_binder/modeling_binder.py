@@ -296,7 +296,7 @@ class BinderModel(BinderPreTrainedModel):
             input_ids, attention_mask, token_type_ids: [B, L], windows of text whose first token is [CLS].
             type_input_ids, type_attention_mask, type_token_type_ids: tokenised descriptions, [T, ...].
             type_vectors: [T, 3, D] from `encode_types`, instead of descriptions.
-            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; needed with `labels`.
+            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; for `labels`.
             labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
             num_mentions, num_windows: divisors of the losses; default to the counts of this batch.
             return_dict: if False, return a tuple of the values that are not None.
