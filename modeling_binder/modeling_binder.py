@@ -19,7 +19,7 @@ from .encoders_binder import build_encoder, encode, load_encoder, max_positions
 from .heads_binder import PositionHead, SpanHead
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
-from .processing_binder import BinderProcessor
+from .processing_binder import BinderWindower
 from .scoring_binder import SpanParts
 
 # Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
@@ -201,7 +201,7 @@ class BinderModel(BinderPreTrainedModel):
     @torch.no_grad()
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
         """Encode one description; returns the vectors [3, D] of the type, which depend on no other type."""
-        inputs = BinderProcessor(tokenizer).encode_types([description], self.max_type_positions)
+        inputs = BinderWindower(tokenizer).encode_types([description], self.max_type_positions)
         device = self.start_head.scale.device
         return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]
 

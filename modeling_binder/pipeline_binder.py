@@ -1,10 +1,7 @@
-"""The "binder-ner" pipeline: texts in, entities out."""
+"""The "binder-ner" pipeline: finds the entities of texts."""
 
-import math
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,75 +11,23 @@ from transformers.utils.logging import tqdm
 
 from .cache_binder import TypeVectorCache, beside
 from .decoding_binder import flat_spans, probability, required_margin
-from .processing_binder import BinderProcessor, resolve_entity_types
+from .processing_binder import BinderWindower, TextWindow, resolve_entity_types
+from .streaming_binder import (
+    CPU_BATCH_SIZE,
+    DEVICE_BATCH_SIZE,
+    MAX_BATCH_TOKENS,
+    MAX_PADDING_TOKENS,
+    Entity,
+    EntityStream,
+    TextReader,
+    collate_windows,
+)
 
-Entity = dict[str, Any]
-BATCH_SIZE = {True: 16, False: 64}  # windows that a CPU, or anything else, reads at once where nobody says otherwise
-TYPES_KEPT = 2**14  # vectors of types that a pipeline holds, the latest ones: 25 MB of them
-READ_AHEAD = 16  # batches that are read ahead and sorted by length
-PADDING = 64  # tokens of padding that a CPU reads in a batch at most: more take longer than another batch
-TOKENS = 2**11  # tokens that a CPU reads in a batch at most: what follows from more does not fit into its caches
-_END = object()
-
-
-@dataclass
-class _Reading:
-    """A text on its way: what was found in its windows, by their number where there was anything."""
-
-    text: str
-    spans: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
-    windows: int = 0
-    read: int = 0
-    complete: bool = False
-
-
-def _progress(descriptions: Sequence[str]) -> Iterable[str]:
-    """With a bar where it takes a while."""
-    bar: Iterable[str] = tqdm(descriptions, desc="Encoding types", unit="type", disable=len(descriptions) < 200)
-    return bar
-
-
-def cut_into_batches(
-    lengths: Sequence[int], size: int, padding: float = PADDING, tokens: float = TOKENS
-) -> Iterator[slice]:
-    """Batches of at most `size` windows and `tokens` tokens, of which at most `padding` are padding.
-
-    A window of more tokens is a batch of its own.
-
-    Args:
-        lengths: of the windows, from the longest to the shortest.
-    """
-    begin, padded = 0, 0
-    for index, length in enumerate(lengths):
-        rows = index - begin
-        padded += lengths[begin] - length
-        if rows == size or padded > padding or (rows and (rows + 1) * lengths[begin] > tokens):
-            yield slice(begin, index)
-            begin, padded = index, 0
-    if lengths:
-        yield slice(begin, len(lengths))
-
-
-class EntityStream:
-    """The results of texts, one after the other; has a length where the texts have one."""
-
-    def __init__(self, found: Iterator[list[Entity]], length: int | None) -> None:
-        self._found, self._length = found, length
-
-    def __iter__(self) -> Iterator[list[Entity]]:
-        return self._found
-
-    def __next__(self) -> list[Entity]:
-        return next(self._found)
-
-    def __len__(self) -> int:
-        if self._length is None:
-            raise TypeError("nobody knows how many texts a generator will give")
-        return self._length
+MAX_CACHED_TYPES = 2**14  # type vectors that a pipeline keeps in memory, about 25 MB; the oldest are dropped first
 
 
 class BinderNerPipeline(ChunkPipeline):
-    """Finds the entities of a text, nested or flat, of the model's own types or of types given at call time.
+    """Find the entities of a text, nested or flat, of the model's own types or of types given at call time.
 
     Example:
         >>> from transformers import pipeline
@@ -91,28 +36,34 @@ class BinderNerPipeline(ChunkPipeline):
         >>> ner("IL-2 gene expression", entity_types={"Gene": "A gene."})  # doctest: +SKIP
         [{"entity_group": "Gene", "score": 0.98, "word": "IL-2 gene", "start": 0, "end": 9}]
 
-    Arguments of `pipeline(...)` alone:
+    Arguments of `pipeline(...)`:
 
-        backend: "onnx" or "torch": an error where the checkpoint runs on the other.
-        type_cache: file for the vectors of types, so that a description is encoded once and not once a process;
-            beside the model if nothing is said, False for none.
-        compile: run the text encoder through `torch.compile`, or a dictionary of its options. The first batches take
-            longer; worth it on a GPU.
+        backend: "onnx" or "torch"; raises an error if the checkpoint uses the other one.
+        type_cache: file in which type vectors are stored, so that each description is encoded once and not once per
+            process. Defaults to a file beside the model; False turns it off.
+        compile: run the text encoder through `torch.compile`; a dictionary is passed to it as options. The first
+            batches take longer, so this pays off on a GPU.
 
-    Call-time arguments (also taken by `pipeline(...)` as defaults):
+    Arguments of a call, which `pipeline(...)` takes as defaults:
 
-        entity_types: names, or name -> description. Defaults to the model's own. Vectors of types are computed once.
-        threshold: a probability for all types or a dictionary name -> probability; 0.5 is the dynamic threshold.
-        decoding: "nested" or "flat". inference: "span" or "joint". Default to the model's configuration.
-        max_length, stride: tokens in a window, and tokens that the windows of a long text share.
-        is_split_into_words: the input is a list of words (or a list of such lists); offsets are into the words joined
-            by single blanks.
-        batch_size: windows that the model reads at once, at most; 16 on a CPU and 64 elsewhere if nothing is said. Of
-            a list, a generator or a dataset 16 batches are read ahead and sorted by length, and a CPU reads fewer at
-            once where they are long or their lengths differ; 1 reads the windows as they come.
+        entity_types: names, or name -> description. Defaults to the model's own types. The vector of a type is computed
+            once and kept.
+        threshold: a probability for all types, or a dictionary name -> probability. 0.5 is the dynamic threshold.
+        decoding: "nested" or "flat". Defaults to the model's configuration.
+        inference: "span" or "joint". Defaults to the model's configuration.
+        max_length: maximum number of tokens in a window.
+        stride: number of tokens that neighbouring windows of a long text share.
+        is_split_into_words: the input is a list of words, or a list of such lists. Offsets then refer to the words
+            joined by single spaces.
+        batch_size: maximum number of windows in a batch. Defaults to 16 on a CPU and 64 on other devices. The windows
+            of 16 batches are read ahead and sorted by length; on a CPU, batches are smaller if their windows are long
+            or differ in length. With 1, windows are read in order, one by one.
 
-    Returns, for each text, a list of dictionaries with `entity_group`, `score` (sigmoid of the span's score minus its
-    threshold), `word`, `start` and `end` (characters, end exclusive), in order of position, outer before inner.
+    The input is a text, a list of texts, or any iterable of texts: a generator, a dataset's text column, a pandas
+    Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score` (sigmoid of the
+    span's score minus its threshold), `word`, `start` and `end` (character offsets, end exclusive), ordered by
+    position, outer spans before inner ones. The result of a list is a list of results; that of another iterable is an
+    `EntityStream`, which reads the texts while you iterate over it.
     """
 
     _load_processor = False
@@ -130,21 +81,22 @@ class BinderNerPipeline(ChunkPipeline):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        has = "onnx" if self.model.onnx_encoders() else "torch"
-        if backend not in (None, has):
+        own_backend = "onnx" if self.model.onnx_encoders() else "torch"
+        if backend not in (None, own_backend):
             raise ValueError(
-                f"backend={backend!r} was asked for, and {self.model.config._name_or_path or 'the model'} runs on "
-                f"{has}. An ONNX checkpoint is made by `python -m modeling_binder.backends onnx MODEL OUT` and says "
-                "itself what it is: pipeline('binder-ner', model=OUT)."
+                f"backend={backend!r} does not match {self.model.config._name_or_path or 'the model'}, which runs on "
+                f"{own_backend}. `python -m modeling_binder.backends onnx MODEL OUT` makes an ONNX checkpoint, and "
+                "pipeline('binder-ner', model=OUT) runs it without this argument."
             )
         path = beside(self.model) if type_cache is True else type_cache
         self._type_cache = TypeVectorCache(path, self.model) if path else None
         if compile:
-            # One graph for all lengths and batch sizes; in place, so that saving the model is not affected.
+            # One graph serves all lengths and batch sizes. Compiling in place does not affect saving the model.
             self.model.text_encoder.compile(**{"dynamic": True, **(compile if isinstance(compile, Mapping) else {})})
-        self._batch_size: int = kwargs.get("batch_size") or BATCH_SIZE[self.device.type == "cpu"]
+        default_batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
+        self._batch_size: int = kwargs.get("batch_size") or default_batch_size
         self._type_vectors: dict[str, Tensor] = {}  # description -> [3, D]
-        self._processors: dict[tuple[int | None, int | None], BinderProcessor] = {}
+        self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
 
     def _sanitize_parameters(
         self,
@@ -168,51 +120,67 @@ class BinderNerPipeline(ChunkPipeline):
         ):
             if value is not None and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-        preprocess: dict[str, Any] = {}
-        forward: dict[str, Any] = {}
-        postprocess: dict[str, Any] = {}
-        if max_length is not None:
-            preprocess["max_length"] = max_length
-        if stride is not None:
-            preprocess["stride"] = stride
-        if is_split_into_words is not None:
-            preprocess["is_split_into_words"] = is_split_into_words
         if entity_types is not None:
-            resolved = resolve_entity_types(entity_types, self.model.config.type_descriptions)
-            forward["entity_types"] = postprocess["entity_types"] = resolved
-        if threshold is not None:
-            forward["threshold"] = postprocess["threshold"] = threshold
-        if inference is not None:
-            forward["inference"] = inference
-        if decoding is not None:
-            postprocess["decoding"] = decoding
-        return preprocess, forward, postprocess
+            entity_types = resolve_entity_types(entity_types, self.model.config.type_descriptions)
+        preprocess = {"max_length": max_length, "stride": stride, "is_split_into_words": is_split_into_words}
+        forward = {"entity_types": entity_types, "threshold": threshold, "inference": inference}
+        postprocess = {"entity_types": entity_types, "threshold": threshold, "decoding": decoding}
+        # An argument that is not given must not override the default that was given to the constructor.
+        given = [
+            {name: value for name, value in parameters.items() if value is not None}
+            for parameters in (preprocess, forward, postprocess)
+        ]
+        return given[0], given[1], given[2]
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Entities of a text, or of each text of a list, a generator or a dataset; see the class."""
-        if isinstance(inputs, (list, tuple)):
-            split = kwargs.get("is_split_into_words", self._preprocess_params.get("is_split_into_words", False))
-            if not inputs and not split:
-                return []
-            if split and all(isinstance(word, str) for word in inputs):
-                # one text given as its words; the base class would take it for many texts
-                return super().__call__([list(inputs)], **kwargs)[0]
-            inputs = list(inputs)
-        return super().__call__(inputs, **kwargs)
+    def __call__(
+        self, inputs: Any, *, batch_size: int | None = None, num_workers: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Find the entities of a text, or of each text of a list or another iterable.
+
+        Args:
+            inputs: a text, a list of texts or any other iterable of texts.
+            batch_size, kwargs: see the class.
+            num_workers: ignored, because tokenising takes only about a hundredth of the time.
+
+        Returns:
+            A list of entities for a text, a list of such lists for a list, and an `EntityStream` for other iterables.
+
+        Raises:
+            ValueError: an input or an argument is invalid.
+            TypeError: an argument is unknown.
+        """
+        preprocess, forward, postprocess = (
+            {**defaults, **given}
+            for defaults, given in zip(
+                (self._preprocess_params, self._forward_params, self._postprocess_params),
+                self._sanitize_parameters(**kwargs),
+                strict=True,
+            )
+        )
+        is_list = isinstance(inputs, (list, tuple))
+        is_split = preprocess.get("is_split_into_words", False)
+        is_one_text = isinstance(inputs, str) or (
+            is_split and is_list and all(isinstance(word, str) for word in inputs)
+        )
+        stream = self.get_iterator(
+            [inputs] if is_one_text else inputs,
+            num_workers or 0,
+            self._batch_size if batch_size is None else batch_size,
+            preprocess,
+            forward,
+            postprocess,
+        )
+        if is_one_text:
+            return next(stream)
+        return list(stream) if is_list else stream
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Push model, tokenizer, code, card and handler, as one commit; see `BinderModel.push_to_hub`."""
+        """Push model, tokenizer, code, model card and handler in one commit; see `BinderModel.push_to_hub`."""
         try:
             from modeling_binder.hub import push_model
         except ImportError:  # remote code without the package: transformers' own push, without card and handler
             return super().push_to_hub(repo_id, **options)
         return push_model(self.model, repo_id, tokenizer=self.tokenizer, **options)
-
-    def _processor(self, max_length: int | None, stride: int | None) -> BinderProcessor:
-        key = (max_length, stride)
-        if key not in self._processors:
-            self._processors[key] = BinderProcessor.for_model(self.model, self.tokenizer, max_length, stride)
-        return self._processors[key]
 
     def get_iterator(
         self,
@@ -222,72 +190,19 @@ class BinderNerPipeline(ChunkPipeline):
         preprocess_params: dict[str, Any],
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
-    ) -> "EntityStream":
-        """The results of texts in their order, read as they are asked for; called by the base class.
-
-        The base class would batch windows as they come, each padded to the longest of its batch; here some batches are
-        read ahead and sorted by length, which halves the work on sentences. Tokenising takes a hundredth of the time,
-        so `num_workers` is not needed.
-        """
-        found = self._stream(inputs, batch_size, preprocess_params, forward_params, postprocess_params)
-        return EntityStream(found, len(inputs) if isinstance(inputs, Sized) else None)
-
-    def _stream(
-        self,
-        inputs: Iterable[Any],
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> Iterator[list[Entity]]:
-        waiting: deque[_Reading] = deque()  # texts in their order, from the first without a result
-        pool: list[tuple[_Reading, int, dict[str, Any]]] = []  # windows that the model has not read
-        ahead = READ_AHEAD * batch_size if batch_size > 1 else 1
-
-        def read_pool() -> None:
-            pool.sort(key=lambda item: -len(item[2]["input_ids"]))
-            lengths = [len(window["input_ids"]) for *_, window in pool]
-            limits = (PADDING, TOKENS) if self.device.type == "cpu" else (math.inf, math.inf)
-            for part in cut_into_batches(lengths, batch_size, *limits):
-                batch = pool[part]
-                spans = self.forward(self._collate([window for *_, window in batch]), **forward_params)["spans"]
-                for (text, index, _), columns in zip(batch, spans, strict=True):
-                    text.read += 1
-                    if len(columns[0]):
-                        text.spans[index] = columns
-            pool.clear()
-
-        def finished() -> Iterator[list[Entity]]:
-            while waiting and waiting[0].complete and waiting[0].read == waiting[0].windows:
-                text = waiting.popleft()
-                spans = [text.spans[index] for index in sorted(text.spans)]
-                yield self.postprocess({"text": text.text, "spans": spans}, **postprocess_params)
-
-        failure: Exception | None = None
-        texts = iter(inputs)
-        while True:
-            try:
-                text = next(texts, _END)
-                if text is _END:
-                    break
-                for window in self.preprocess(text, **preprocess_params):  # type: ignore[arg-type]
-                    if "text" in window:
-                        reading = _Reading(window.pop("text"))
-                        waiting.append(reading)
-                    pool.append((reading, reading.windows, window))
-                    reading.windows += 1
-                    if len(pool) >= ahead:
-                        read_pool()
-                reading.complete = True
-            except Exception as error:  # what was read before it is not lost
-                failure = error
-                break
-            yield from finished()
-        if failure is None or waiting:
-            read_pool()
-            yield from finished()
-        if failure is not None:
-            raise failure
+    ) -> EntityStream:
+        """Return the results of texts as a stream, in the order of the texts; see `TextReader`."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        limits = (MAX_PADDING_TOKENS, MAX_BATCH_TOKENS) if self.device.type == "cpu" else ()
+        reader = TextReader(
+            lambda text: self.preprocess(text, **preprocess_params),
+            lambda windows: self.forward(self._collate(windows), **forward_params)["spans"],
+            lambda text, spans: self.postprocess({"text": text, "spans": spans}, **postprocess_params),
+            batch_size,
+            *limits,
+        )
+        return EntityStream(inputs, reader.read)
 
     def preprocess(
         self,
@@ -295,9 +210,12 @@ class BinderNerPipeline(ChunkPipeline):
         max_length: int | None = None,
         stride: int | None = None,
         is_split_into_words: bool = False,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the windows of a text; at least one, also for an empty text. The first brings the text."""
-        processor = self._processor(max_length, stride)
+    ) -> tuple[str, Iterator[TextWindow]]:
+        """Return a text and its windows, at least one. Words that are given are joined by spaces.
+
+        Raises:
+            ValueError: the input is not a text, or not a list of words if `is_split_into_words`.
+        """
         words: list[tuple[int, int]] | None = None
         if is_split_into_words:
             if isinstance(text, str) or not all(isinstance(word, str) for word in text):
@@ -311,42 +229,27 @@ class BinderNerPipeline(ChunkPipeline):
         elif not isinstance(text, str):
             raise ValueError(
                 f"expected a text (str), got {type(text).__name__}: {text!r:.80}. For a list of words pass "
-                "is_split_into_words=True; for a dataset pass its text column, as in pipe(KeyDataset(data, 'text'))."
+                "is_split_into_words=True; for a dataset pass its text column, as in pipe(dataset['text'])."
             )
-        for index, window in enumerate(processor.read(text, words)):
-            yield {
-                "input_ids": window.input_ids,
-                "starts": window.starts,
-                "ends": window.ends,
-                "owned": window.owned,
-                **({} if index else {"text": text}),
-            }
+        return text, self._windower(max_length, stride).read(text, words)
 
-    def _collate(self, windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Windows as tensors, padded to the longest of them."""
-        length = max(len(window["input_ids"]) for window in windows)
+    def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
+        key = (max_length, stride)
+        if key not in self._windowers:
+            self._windowers[key] = BinderWindower.for_model(self.model, self.tokenizer, max_length, stride)
+        return self._windowers[key]
 
-        def pad(name: str, value: int) -> Tensor:
-            return torch.tensor([window[name] + [value] * (length - len(window[name])) for window in windows])
-
-        sizes = torch.tensor([[len(window["input_ids"])] for window in windows])
-        batch = {
-            "input_ids": pad("input_ids", self.tokenizer.pad_token_id or 0),
-            "attention_mask": (torch.arange(length) < sizes).long(),
-            # Offsets that are masks at the same time: 0 where no word starts or ends.
-            "word_starts": pad("starts", -1) + 1,
-            "word_ends": pad("ends", -1).clamp_min_(0),
-            "owned": torch.tensor([window["owned"] for window in windows]),
-        }
-        if self.device.type == "cuda":  # the copy runs while the next lines do
+    def _collate(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
+        batch = collate_windows(windows, self.tokenizer.pad_token_id or 0)
+        if self.device.type == "cuda":  # pinned memory lets the copy run in the background
             batch = {name: tensor.pin_memory().to(self.device, non_blocking=True) for name, tensor in batch.items()}
         return batch
 
     def type_vectors(self, entity_types: Mapping[str, str]) -> Tensor:
-        """Vectors [T, 3, D] of entity types (name -> description), each description encoded once and kept.
+        """Return the vectors of entity types (name -> description), [T, 3, D].
 
-        Each is encoded alone, so a type's vector, and with it what is found of that type, does not depend on the
-        other types of the call.
+        Each description is encoded alone, once, and kept. So the vector of a type, and with it the spans found of that
+        type, does not depend on the other types of the call.
         """
         vectors = {text: self._type_vectors[text] for text in entity_types.values() if text in self._type_vectors}
         missing = [text for text in dict.fromkeys(entity_types.values()) if text not in vectors]
@@ -354,7 +257,7 @@ class BinderNerPipeline(ChunkPipeline):
             new = self._encode_types(missing)
             vectors |= new
             self._type_vectors |= new
-            while len(self._type_vectors) > TYPES_KEPT:
+            while len(self._type_vectors) > MAX_CACHED_TYPES:
                 self._type_vectors.pop(next(iter(self._type_vectors)), None)
         return torch.stack([vectors[text] for text in entity_types.values()])
 
@@ -376,56 +279,8 @@ class BinderNerPipeline(ChunkPipeline):
             self._type_cache.write({keys[text]: vector for text, vector in new.items()})
         return {text: new[text] if text in new else held[keys[text]].to(self.device) for text in descriptions}
 
-    def margins(
-        self,
-        text: str,
-        entity_types: str | Sequence[str] | Mapping[str, str] | None = None,
-        position: int = 0,
-        words: int = 64,
-    ) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
-        """How far every span of words clears its dynamic threshold, or falls short of it: why something was found.
-
-        Args:
-            text: of any length; one window of it is looked at, and of that some words.
-            entity_types: as in a call.
-            position: a character that the words should stand around.
-            words: how many at most.
-
-        Returns:
-            The words as character spans, N of them, and for each type a matrix [N, N]: the margin of the span from word
-            i to word j, positive where it is a mention, nan where the model does not look (it ends before it
-            starts, or is wider than max_span_width).
-        """
-        types = resolve_entity_types(entity_types, self.model.config.type_descriptions)
-        window = None
-        for read in self.preprocess(text):
-            if window is None or min((start for start in read["starts"] if start >= 0), default=len(text)) <= position:
-                window = read
-            if max(read["ends"], default=0) > position:
-                break
-        if window is None or max(window["starts"]) < 0:
-            return [], {name: torch.empty(0, 0) for name in types}
-        firsts = [token for token, offset in enumerate(window["starts"]) if offset >= 0]
-        # A window may begin inside a word, whose start is elsewhere.
-        lasts = [token for token, offset in enumerate(window["ends"]) if offset >= 0 and token >= firsts[0]]
-        middle = sum(window["starts"][token] <= position for token in firsts)
-        low = max(0, min(middle - words // 2, len(firsts) - words))
-        firsts, lasts = firsts[low : low + words], lasts[low : low + words]
-        with self.get_inference_context()():
-            batch = {name: tensor.to(self.device) for name, tensor in self._collate([window]).items()}
-            hidden = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-            vectors = self.type_vectors(types)
-            scores = self.model.score(hidden, vectors, self.model.span_parts(hidden))[2][0]  # [T, L, W]
-        rows = torch.tensor(firsts)[:, None].expand(-1, len(lasts))
-        offsets = torch.tensor(lasts)[None] - rows
-        legal = (offsets >= 0) & (offsets < scores.shape[-1])
-        margin = (scores - scores[:, :1, :1]).cpu()[:, rows, offsets.clamp(0, scores.shape[-1] - 1)]  # [T, N, N]
-        margin = margin.masked_fill(~legal, float("nan"))
-        spans = [(window["starts"][first], window["ends"][last]) for first, last in zip(firsts, lasts, strict=False)]
-        return spans, dict(zip(types, margin, strict=True))
-
     def _types(self, entity_types: Mapping[str, str] | None) -> Mapping[str, str]:
-        # Types of the call were resolved once, by _sanitize_parameters.
+        # The types of a call have been resolved by _sanitize_parameters.
         return entity_types or resolve_entity_types(None, self.model.config.type_descriptions)
 
     @staticmethod
@@ -433,7 +288,10 @@ class BinderNerPipeline(ChunkPipeline):
         if isinstance(threshold, Mapping):
             unknown = [name for name in threshold if name not in entity_types]
             if unknown:
-                raise ValueError(f"threshold names types that were not asked for: {unknown}; asked: {[*entity_types]}.")
+                raise ValueError(
+                    f"threshold names types that are not among the entity types: {unknown}. The entity types are "
+                    f"{[*entity_types]}."
+                )
             return required_margin([threshold.get(name, 0.5) for name in entity_types], len(entity_types))
         return required_margin(threshold, len(entity_types))
 
@@ -453,7 +311,7 @@ class BinderNerPipeline(ChunkPipeline):
             hidden, vectors, inputs["word_starts"], inputs["word_ends"], required, joint, inputs["owned"]
         )
         order = torch.argsort(found.window, stable=True)
-        # Only the spans found leave the device, window by window.
+        # Only the spans found are copied from the device, window by window.
         counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
         starts = inputs["word_starts"][found.window, found.first] - 1
         ends = inputs["word_ends"][found.window, found.last]
@@ -467,30 +325,85 @@ class BinderNerPipeline(ChunkPipeline):
         threshold: float | Mapping[str, float] = 0.5,
         decoding: str | None = None,
     ) -> list[Entity]:
-        """Put the windows of a text together: in order of position, flat if asked for, as dictionaries.
+        """Merge the windows of a text: order the spans by position, choose a flat set if required, name the types.
 
         Args:
-            model_outputs: `text`, and `spans` of each window that has any: starts, ends, types and margins.
-            entity_types, threshold, decoding: of the call.
+            model_outputs: `text`, and `spans` of each window that has any: starts, ends, type ids and margins.
+            entity_types, threshold, decoding: see the class.
         """
         types = self._types(entity_types)
         text = model_outputs["text"]
         if not model_outputs["spans"]:
             return []
-        start, end, kind, margin = (torch.cat(columns) for columns in zip(*model_outputs["spans"], strict=True))
+        start, end, type_id, margin = (torch.cat(columns) for columns in zip(*model_outputs["spans"], strict=True))
         if (decoding or self.model.config.decoding) == "flat":
-            kept = flat_spans(start, end, kind, margin, self._required(threshold, types))
+            kept = flat_spans(start, end, type_id, margin, self._required(threshold, types))
         else:
             kept = torch.argsort(start * (len(text) + 1) + (len(text) - end), stable=True)
-        names = list(types)
-        rows = zip(
-            start[kept].tolist(),
-            end[kept].tolist(),
-            kind[kept].tolist(),
-            probability(margin[kept]).tolist(),
-            strict=True,
-        )
+        labels = list(types)
+        columns = (start[kept], end[kept], type_id[kept], probability(margin[kept]))
         return [
-            {"entity_group": names[kind], "score": score, "word": text[begin:stop], "start": begin, "end": stop}
-            for begin, stop, kind, score in rows
+            {"entity_group": labels[type_id], "score": score, "word": text[begin:stop], "start": begin, "end": stop}
+            for begin, stop, type_id, score in zip(*(column.tolist() for column in columns), strict=True)
         ]
+
+    def margins(
+        self,
+        text: str,
+        entity_types: str | Sequence[str] | Mapping[str, str] | None = None,
+        position: int = 0,
+        words: int = 64,
+    ) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
+        """Return the margin between the score of every span and its threshold, to explain what was found.
+
+        Args:
+            text: a text of any length. One window of it is scored, and some words of that window are returned.
+            entity_types: see the class.
+            position: a character offset; the words around it are returned.
+            words: maximum number of words.
+
+        Returns:
+            The N words as character spans, and for each type a matrix [N, N]: the margin of the span from word i to
+            word j. It is positive for a mention, and nan for spans that the model does not score because they end
+            before they start or are wider than max_span_width.
+        """
+        types = resolve_entity_types(entity_types, self.model.config.type_descriptions)
+        window = self._window_at(text, position)
+        if max(window.starts) < 0:
+            return [], {label: torch.empty(0, 0) for label in types}
+        firsts = [token for token, offset in enumerate(window.starts) if offset >= 0]
+        # A window may begin inside a word; the end of that word has no start in this window.
+        lasts = [token for token, offset in enumerate(window.ends) if offset >= 0 and token >= firsts[0]]
+        middle = sum(window.starts[token] <= position for token in firsts)
+        low = max(0, min(middle - words // 2, len(firsts) - words))
+        firsts, lasts = firsts[low : low + words], lasts[low : low + words]
+        with self.get_inference_context()():
+            batch = {name: tensor.to(self.device) for name, tensor in self._collate([window]).items()}
+            hidden = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
+            vectors = self.type_vectors(types)
+            scores = self.model.score(hidden, vectors, self.model.span_parts(hidden))[2][0]  # [T, L, W]
+        rows = torch.tensor(firsts)[:, None].expand(-1, len(lasts))
+        offsets = torch.tensor(lasts)[None] - rows
+        is_scored = (offsets >= 0) & (offsets < scores.shape[-1])
+        margin = (scores - scores[:, :1, :1]).cpu()[:, rows, offsets.clamp(0, scores.shape[-1] - 1)]  # [T, N, N]
+        margin = margin.masked_fill(~is_scored, float("nan"))
+        spans = [(window.starts[first], window.ends[last]) for first, last in zip(firsts, lasts, strict=False)]
+        return spans, dict(zip(types, margin, strict=True))
+
+    def _window_at(self, text: str, position: int) -> TextWindow:
+        """Return the window of a text that contains a character; the last one that starts before it, if several do."""
+        _, windows = self.preprocess(text)
+        chosen: TextWindow | None = None
+        for window in windows:
+            if chosen is None or min((start for start in window.starts if start >= 0), default=len(text)) <= position:
+                chosen = window
+            if max(window.ends) > position:
+                break
+        assert chosen is not None  # an empty text has a window too
+        return chosen
+
+
+def _progress(descriptions: Sequence[str]) -> Iterable[str]:
+    """Show a progress bar if there are many descriptions."""
+    bar: Iterable[str] = tqdm(descriptions, desc="Encoding types", unit="type", disable=len(descriptions) < 200)
+    return bar

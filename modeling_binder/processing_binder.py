@@ -1,40 +1,41 @@
-"""From text to model inputs: entity types, words, tokens, windows, and the way back to character offsets."""
+"""Convert text to model inputs: words, tokens and windows with their character offsets, and entity types."""
 
 import re
 import unicodedata
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 WordSpans = Sequence[tuple[int, int]]
-PIECE = 2**16  # characters that are tokenised at once, at least
+MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this length
 
-# Scripts written without spaces (or, as Korean, with particles tied to the name): each character is a word, so that a
-# mention can start and end anywhere. Han, kana, bopomofo, hangul, Thai, Lao, Khmer, Myanmar.
+# Scripts that are written without spaces, or with particles attached to names as in Korean. Each of their characters is
+# a word, so that a mention can start and end anywhere: Han, kana, bopomofo, hangul, Thai, Lao, Khmer, Myanmar.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|_|[^\w\s]")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
-_BLANK = re.compile(r"\s")
+_WHITE_SPACE = re.compile(r"\s")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
 def _glues(character: str) -> bool:
-    """Whether a character never stands alone: a combining mark, a joiner, an emoji's skin tone."""
+    """Return whether a character belongs to the one before it: a combining mark, a joiner or an emoji's skin tone."""
     return (
         character in _JOINERS or unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff"
     )
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
-    """Character spans of the words of a text: the one splitter of training and inference.
+    """Split a text into words and return their character spans; used in training and in inference.
 
-    A word is a run of letters and digits, or one other character that is no white space. It is fine enough that
-    "IL-2-mediated" can hold "IL-2". Characters of scripts written without spaces are words of their own; combining
-    marks and joined emoji stay with the character they belong to.
+    A word is a run of letters and digits, or a single other character that is not white space. So a mention "IL-2" can
+    be found inside "IL-2-mediated". In scripts that are written without spaces each character is a word. Combining
+    marks and joined emoji are part of the word of the character before them.
 
     >>> split_words("IL-2-mediated")
     [(0, 2), (2, 3), (3, 4), (4, 5), (5, 13)]
@@ -63,13 +64,13 @@ def split_words(text: str) -> list[tuple[int, int]]:
 
 @dataclass(slots=True)
 class EncodedText:
-    """A whole text in tokens, without special tokens.
+    """The N tokens of a text, without special tokens.
 
     Args:
         input_ids: [N].
-        starts: [N], where the word begins (a character offset) that a token is the first of; -1 on other tokens.
-        ends: [N], where the word ends that a token is the last of; -1 on other tokens.
-        breakable: [N], whether a window may begin at a token, that is, whether it does not continue a word.
+        starts: [N], for the first token of each word the character offset where the word starts; -1 for other tokens.
+        ends: [N], for the last token of each word the character offset where the word ends; -1 for other tokens.
+        breakable: [N], whether a window may begin at a token, which is false inside a word.
     """
 
     input_ids: list[int]
@@ -78,7 +79,7 @@ class EncodedText:
     breakable: list[bool]
 
     def locate(self, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int] | None]:
-        """First and last token of mentions given by character offsets; None where their edges are no word edges."""
+        """Return the first and last token of each character span; None if its edges are not word edges."""
         firsts = {offset: token for token, offset in enumerate(self.starts) if offset >= 0}
         lasts = {offset: token for token, offset in enumerate(self.ends) if offset >= 0}
         located: list[tuple[int, int] | None] = []
@@ -90,13 +91,14 @@ class EncodedText:
 
 @dataclass(slots=True)
 class TextWindow:
-    """What the model reads at once, special tokens included. L tokens.
+    """A window: L tokens of a text that the model reads together, special tokens included.
 
     Args:
         input_ids: [L].
-        starts, ends: [L], character offsets of word edges as in `EncodedText`; -1 on special tokens.
-        owned: where windows overlap, this one decides the spans with owned[0] < first + last <= owned[1].
-        begin, stop: the window's tokens in the text, `stop` exclusive.
+        starts, ends: [L], character offsets of word edges as in `EncodedText`; -1 for special tokens.
+        owned: of the spans that overlapping windows share, this window predicts those with
+            owned[0] < first + last <= owned[1].
+        begin, stop: positions of the window's tokens in the text, `stop` exclusive.
     """
 
     input_ids: list[int]
@@ -116,58 +118,60 @@ class TextWindow:
 
 
 class _Tokens:
-    """The tokens of a text that comes in pieces: known as far as somebody asked, forgotten where nobody will ask."""
+    """The tokens of a text that is tokenised in pieces, when they are needed; tokens no longer needed are dropped."""
 
     def __init__(self, pieces: Iterable[EncodedText]) -> None:
         self._pieces = iter(pieces)
-        self._held = EncodedText([], [], [], [])
-        self._forgotten = 0
+        self._kept = EncodedText([], [], [], [])
+        self._dropped = 0
 
     def count(self, wanted: int) -> int:
-        """Tokens known, at least `wanted` where the text has so many."""
-        held = self._held
-        while self._forgotten + len(held.input_ids) < wanted:
+        """Tokenise at least `wanted` tokens, if the text has as many, and return how many have been tokenised."""
+        kept = self._kept
+        while self._dropped + len(kept.input_ids) < wanted:
             piece = next(self._pieces, None)
             if piece is None:
                 break
-            held.input_ids += piece.input_ids
-            held.starts += piece.starts
-            held.ends += piece.ends
-            held.breakable += piece.breakable
-        return self._forgotten + len(held.input_ids)
+            kept.input_ids += piece.input_ids
+            kept.starts += piece.starts
+            kept.ends += piece.ends
+            kept.breakable += piece.breakable
+        return self._dropped + len(kept.input_ids)
 
     def breakable(self, token: int) -> bool:
-        return self._held.breakable[token - self._forgotten]
+        return self._kept.breakable[token - self._dropped]
 
     def between(self, begin: int, stop: int) -> tuple[list[int], list[int], list[int]]:
-        part = slice(begin - self._forgotten, stop - self._forgotten)
-        return self._held.input_ids[part], self._held.starts[part], self._held.ends[part]
+        part = slice(begin - self._dropped, stop - self._dropped)
+        return self._kept.input_ids[part], self._kept.starts[part], self._kept.ends[part]
 
-    def forget(self, begin: int) -> None:
-        """Let go of the tokens before `begin`; now and then, since it moves all others."""
-        if begin - self._forgotten > PIECE // 16:
-            part = slice(begin - self._forgotten, None)
-            held = self._held
-            self._held = EncodedText(held.input_ids[part], held.starts[part], held.ends[part], held.breakable[part])
-            self._forgotten = begin
+    def drop_before(self, begin: int) -> None:
+        """Drop the tokens before `begin`. This copies the others, so it is done only for many tokens at once."""
+        if begin - self._dropped > MIN_PIECE_CHARACTERS // 16:
+            part = slice(begin - self._dropped, None)
+            kept = self._kept
+            self._kept = EncodedText(kept.input_ids[part], kept.starts[part], kept.ends[part], kept.breakable[part])
+            self._dropped = begin
 
 
 def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, WordSpans | None]]:
-    """Take a long text apart before blanks, or after words where these are given: (begin, text, words) of each piece.
+    """Split a long text into pieces (begin, text, words): before white space, or after a word if words are given.
 
-    Text that has no blank in two pieces' length is taken apart between two words.
+    If there is no white space within two pieces' length, the text is split between two words.
     """
     begin = word = 0
-    while len(text) - begin > 2 * PIECE:
+    while len(text) - begin > 2 * MIN_PIECE_CHARACTERS:
         if words is None:
-            blank = _BLANK.search(text, begin + PIECE, begin + 2 * PIECE)
-            if blank is not None:
-                cut = blank.start()
+            space = _WHITE_SPACE.search(text, begin + MIN_PIECE_CHARACTERS, begin + 2 * MIN_PIECE_CHARACTERS)
+            if space is not None:
+                cut = space.start()
             else:
-                cut = begin + (split_words(text[begin : begin + 2 * PIECE])[-1][0] or 2 * PIECE)
+                cut = begin + (
+                    split_words(text[begin : begin + 2 * MIN_PIECE_CHARACTERS])[-1][0] or 2 * MIN_PIECE_CHARACTERS
+                )
             yield begin, text[begin:cut], None
         else:
-            stop = bisect_right(words, begin + PIECE, lo=word, key=lambda span: span[1])
+            stop = bisect_right(words, begin + MIN_PIECE_CHARACTERS, lo=word, key=lambda span: span[1])
             stop = min(max(stop, word + 1), len(words))
             cut = words[stop - 1][1] if stop > word else len(text)
             yield begin, text[begin:cut], [(start - begin, end - begin) for start, end in words[word:stop]]
@@ -177,28 +181,29 @@ def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, Word
     yield begin, text[begin:], rest
 
 
-class BinderProcessor:
-    """Turns texts into windows and descriptions into type inputs.
+class BinderWindower:
+    """Tokenises texts and splits them into windows; tokenises the descriptions of types.
 
     Args:
-        tokenizer: a fast tokenizer whose sequences start with [CLS] (or `<s>`).
-        max_length: tokens in a window, special tokens included.
-        stride: tokens that neighbouring windows share; a mention longer than this may be cut by a window's edge.
+        tokenizer: a fast tokenizer that starts each sequence with [CLS] (or `<s>`).
+        max_length: maximum number of tokens in a window, special tokens included.
+        stride: number of tokens that neighbouring windows share. A span of up to stride + 1 tokens lies whole in some
+            window; a longer one is not found if a window ends inside it.
 
     Raises:
-        ValueError: the tokenizer is not fast or has no [CLS], or stride and max_length do not fit together.
+        ValueError: the tokenizer is not fast or adds no [CLS], or stride and max_length do not fit together.
     """
 
     def __init__(self, tokenizer: Any, max_length: int = 256, stride: int = 32) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
-                f"{type(tokenizer).__name__} is not a fast tokenizer, and only those know where a token stands in the "
-                "text. Load one with AutoTokenizer.from_pretrained(...) from a checkpoint that has a tokenizer.json."
+                f"{type(tokenizer).__name__} is not a fast tokenizer, and only fast tokenizers return the offsets of "
+                "tokens. Load one with AutoTokenizer.from_pretrained(...) from a checkpoint that has a tokenizer.json."
             )
         frame = tokenizer("")["input_ids"]
         if not frame or frame[0] not in (tokenizer.cls_token_id, tokenizer.bos_token_id):
             raise ValueError(
-                f"{type(tokenizer).__name__} puts no [CLS] token before a text, and BINDER's threshold is the score of "
+                f"{type(tokenizer).__name__} adds no [CLS] token before a text, but BINDER's threshold is the score of "
                 "[CLS]. Use an encoder such as BERT, RoBERTa, DeBERTa, ELECTRA or ModernBERT."
             )
         self.tokenizer = tokenizer
@@ -215,29 +220,32 @@ class BinderProcessor:
     @classmethod
     def for_model(
         cls, model: Any, tokenizer: Any, max_length: int | None = None, stride: int | None = None
-    ) -> "BinderProcessor":
-        """The processor of a `BinderModel`: its configuration's window, or a smaller or larger one that it can read.
+    ) -> "BinderWindower":
+        """Create the windower of a `BinderModel`.
+
+        Args:
+            max_length, stride: default to the model's configuration.
 
         Raises:
-            ValueError: `max_length` is more than the text encoder or the tokenizer can read.
+            ValueError: `max_length` is more than the text encoder or the tokenizer accepts.
         """
         limits = [limit for limit in (tokenizer.model_max_length, model.max_positions) if limit is not None]
         longest = min(limits, default=model.config.max_length)
         if max_length is not None and max_length > longest:
-            raise ValueError(f"max_length={max_length} is more than the {longest} tokens that the model reads at once.")
+            raise ValueError(f"max_length={max_length} is more than the {longest} tokens that the model accepts.")
         length = min(model.config.max_length, longest) if max_length is None else max_length
         # A window shorter than the configuration's overlaps in proportion.
         return cls(tokenizer, length, min(model.config.stride, length // 8) if stride is None else stride)
 
     def encode(self, text: str, words: WordSpans | None = None) -> EncodedText:
-        """Tokenise a whole text and find the word edges among its tokens.
+        """Tokenise a text and find the tokens at word edges.
+
+        A token that covers two words is the first token of the first word and the last token of the second word. So
+        offsets stay exact, and only spans that would cut the token cannot be found.
 
         Args:
-            text: any text, also an empty one.
-            words: character spans of its words, in order and apart; split by `split_words` where not given.
-
-        A token that spans two words is the first token of the one and the last token of the other: spans stay exact,
-        and only those that would cut the token are lost.
+            text: a text, which may be empty.
+            words: character spans of its words, ordered and disjoint. Defaults to the result of `split_words`.
         """
         encoding = self.tokenizer(
             text,
@@ -245,7 +253,7 @@ class BinderProcessor:
             return_offsets_mapping=True,
             return_attention_mask=False,
             return_token_type_ids=False,
-            verbose=False,  # a long text is windowed here, so the warning about its length would mislead
+            verbose=False,  # long texts are split into windows, so a warning about their length would be wrong
         )
         input_ids: list[int] = encoding["input_ids"]
         spans = split_words(text) if words is None else words
@@ -276,9 +284,9 @@ class BinderProcessor:
         return EncodedText(input_ids, starts, ends, breakable)
 
     def read(self, text: str, words: WordSpans | None = None) -> Iterator[TextWindow]:
-        """The windows of a text one after the other, tokenised piece by piece: memory does not grow with the text.
+        """Yield the windows of a text, which is tokenised in pieces, so that memory does not grow with its length.
 
-        The same as `windows(encode(text, words))`, as long as the text has blanks to be taken apart at.
+        The result is that of `windows(encode(text, words))` if a long text has white space to split it at.
         """
         return self._windows(self._encoded(*piece) for piece in _pieces(text, words))
 
@@ -290,10 +298,10 @@ class BinderProcessor:
         return encoded
 
     def windows(self, encoded: EncodedText) -> list[TextWindow]:
-        """Cut an encoded text into windows of at most `max_length` tokens that overlap by about `stride`.
+        """Split an encoded text into windows of at most `max_length` tokens that overlap by at least `stride` tokens.
 
-        Windows begin and end between words where they can. Each span that lies in some window is decided by exactly
-        one window that holds it, the one whose middle it is nearest to. An empty text gives one window.
+        Windows begin and end between words if possible. Each span that lies in a window is predicted by exactly one
+        window: of those that contain it, the one whose middle is nearest. An empty text has one window.
         """
         return list(self._windows([encoded]))
 
@@ -307,24 +315,24 @@ class BinderProcessor:
                 yield self._window(tokens, begin, count, low, 2 * count)
                 return
             cut = stop
-            least = max(begin + self.stride, reached) + 1  # or the window would tell nothing new
+            least = max(begin + self.stride, reached) + 1  # otherwise the next window would add no new tokens
             while cut > least and not tokens.breakable(cut):
                 cut -= 1
             if tokens.breakable(cut):
                 stop = cut
-            # Back by the stride, then on to where a word begins; always further than the window before.
+            # Go back by the stride, and on to the start of a word, but always begin after the previous window.
             start = max(stop - self.stride, begin + 1)
             back = start
             while back > begin + 1 and not tokens.breakable(back):
                 back -= 1
             following = back if tokens.breakable(back) else start
-            high = following + stop - 1  # first + last of a span, up to which the earlier of two neighbours decides
+            high = following + stop - 1  # the earlier of two windows predicts spans with first + last up to this
             yield self._window(tokens, begin, stop, low, high)
-            tokens.forget(following)
+            tokens.drop_before(following)
             begin, low, reached = following, high, stop
 
     def _window(self, tokens: "_Tokens", begin: int, stop: int, low: int, high: int) -> TextWindow:
-        """The window of the text's tokens begin..stop; low and high count in the text."""
+        """Return the window of the tokens begin..stop of a text; low and high refer to positions in the text."""
         shift = 2 * (len(self.prefix) - begin)
         input_ids, starts, ends = tokens.between(begin, stop)
         padding = [-1] * len(self.suffix)
@@ -342,13 +350,13 @@ class BinderProcessor:
 
         Args:
             descriptions: one text per type.
-            max_length: tokens that the type encoder can read.
+            max_length: maximum number of tokens that the type encoder accepts.
 
         Returns:
-            `type_input_ids` and `type_attention_mask`, [T, longest description], as tensors.
+            `type_input_ids` and `type_attention_mask`, tensors [T, length of the longest description].
 
         Raises:
-            ValueError: a description is longer than the type encoder can read. Nothing is cut in silence.
+            ValueError: a description is longer than the type encoder accepts. Descriptions are never truncated.
         """
         texts = list(descriptions)
         encoding = self.tokenizer(
@@ -358,7 +366,7 @@ class BinderProcessor:
         if max_length is not None and length > max_length:
             longest = max(texts, key=len)
             raise ValueError(
-                f"a description has {length} tokens, more than the {max_length} that the type encoder reads; shorten "
+                f"a description has {length} tokens, more than the {max_length} that the type encoder accepts. Shorten "
                 f"it: {longest[:60]!r}..."
             )
         return {"type_input_ids": encoding["input_ids"], "type_attention_mask": encoding["attention_mask"]}
@@ -368,15 +376,15 @@ def resolve_entity_types(
     entity_types: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]] | None,
     known: Mapping[str, str],
 ) -> dict[str, str]:
-    """Entity types as name -> description.
+    """Return entity types as name -> description.
 
     Args:
-        entity_types: names, name -> description, or `{"name", "description"}` dictionaries; None for the known ones.
-            A name without a description takes the known type's, or else describes itself.
+        entity_types: names, name -> description, or `{"name", "description"}` dictionaries; None for the known types.
+            A name without a description gets that of the known type with this name, or else serves as description.
         known: the types that the model was trained with.
 
     Raises:
-        ValueError: there is no type at all, or a name or a description is blank or no text.
+        ValueError: there is no type, or a name or a description is blank or not a string.
     """
     if entity_types is None:
         resolved = dict(known)
@@ -390,7 +398,7 @@ def resolve_entity_types(
             name = item["name"] if isinstance(item, Mapping) else item
             text = item.get("description") if isinstance(item, Mapping) else None
             if name in resolved:
-                raise ValueError(f"the entity type {name!r} is there twice; names must differ.")
+                raise ValueError(f"the entity type {name!r} appears twice; names must be unique.")
             resolved[name] = text if text is not None else known.get(name, name)
     if not resolved:
         raise ValueError(
@@ -400,6 +408,13 @@ def resolve_entity_types(
     for name, text in resolved.items():
         if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
             raise ValueError(
-                f"an entity type needs a name and a description that are not blank, got {name!r}: {text!r}."
+                f"the name and the description of an entity type must not be blank, got {name!r}: {text!r}."
             )
     return resolved
+
+
+def __getattr__(name: str) -> Any:
+    if name == "BinderProcessor":
+        warnings.warn("BinderProcessor is now BinderWindower.", FutureWarning, stacklevel=2)
+        return BinderWindower
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

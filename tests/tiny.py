@@ -2,11 +2,12 @@
 
 import string
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers import BertConfig, PreTrainedTokenizerFast, pipeline
 
-from modeling_binder import BinderConfig, BinderModel
+from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
 from modeling_binder.finetuning import Document, Mention
 
 TYPES = {
@@ -93,3 +94,19 @@ def small_model(**overrides):
     encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
     return build_model(**{**options, **overrides})
+
+
+def build_pipeline(**overrides) -> BinderNerPipeline:
+    """A pipeline with a tiny model; the overrides are fields of its configuration."""
+    return pipeline("binder-ner", model=build_model(**overrides), tokenizer=build_tokenizer())
+
+
+def keys(entities):
+    """Labels and offsets of what a pipeline found."""
+    return [(e["entity_group"], e["start"], e["end"]) for e in entities]
+
+
+def assert_same_entities(one, two, tolerance=1e-5):
+    """The same spans with the same scores, except for rounding."""
+    assert keys(one) == keys(two)
+    assert [e["score"] for e in one] == pytest.approx([e["score"] for e in two], abs=tolerance)

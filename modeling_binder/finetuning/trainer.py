@@ -14,7 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
 from ..modeling_binder import BinderModel
-from ..processing_binder import BinderProcessor
+from ..processing_binder import BinderWindower
 from .data import as_documents
 from .facts import training_facts
 from .metrics import SpanMetrics, compute_span_metrics
@@ -72,7 +72,7 @@ class BinderTrainer(SharingTrainer):
             )
         if processing_class is None:
             raise ValueError("pass the encoder's tokenizer: BinderTrainer(..., processing_class=tokenizer).")
-        self.processor = BinderProcessor.for_model(model, processing_class)
+        self.processor = BinderWindower.for_model(model, processing_class)
         self.flat_algorithm = flat_algorithm
         self.entity_types: dict[str, str] = model.config.type_descriptions
         self._max_span_width: int = model.config.max_span_width

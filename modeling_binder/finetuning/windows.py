@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm.auto import tqdm
 
 from ..losses_binder import IGNORED, UNDECIDED
-from ..processing_binder import BinderProcessor, TextWindow
+from ..processing_binder import BinderWindower, TextWindow
 from .data import DataError, Document, Mention
 
 
@@ -49,7 +49,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         documents: Sequence[Document],
-        processor: BinderProcessor,
+        processor: BinderWindower,
         entity_types: Iterable[str],
         max_span_width: int,
         description: str = "Tokenising",
@@ -70,7 +70,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self,
         index: int,
         document: Document,
-        processor: BinderProcessor,
+        processor: BinderWindower,
         label_ids: dict[str, int],
         max_span_width: int,
     ) -> None:
@@ -137,7 +137,7 @@ class WindowCollator:
 
     Args:
         pad_token_id: fills `input_ids`.
-        type_inputs: `type_input_ids`, `type_attention_mask` from `BinderProcessor.encode_types`.
+        type_inputs: `type_input_ids`, `type_attention_mask` from `BinderWindower.encode_types`.
     """
 
     pad_token_id: int

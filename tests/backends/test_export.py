@@ -151,7 +151,7 @@ def test_the_cache_is_bounded_on_disk_and_in_memory(tmp_path, model, monkeypatch
         cache.write({str(index): torch.full((3, 16), float(index))})
     assert len(load_file(tmp_path / FILE)) == 3
     assert cache.read(["4"])["4"][0, 0] == 4
-    monkeypatch.setattr("modeling_binder.pipeline_binder.TYPES_KEPT", 4)
+    monkeypatch.setattr("modeling_binder.pipeline_binder.MAX_CACHED_TYPES", 4)
     pipe = pipeline("binder-ner", model=model, tokenizer=build_tokenizer())
     many = {f"T{index}": f"description {index}" for index in range(9)}
     assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors) == 4
@@ -293,7 +293,7 @@ def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
 
 def test_a_backend_that_a_checkpoint_does_not_have(exported):
     with pytest.raises(
-        ValueError, match=r"backend='onnx' was asked for, and .* runs on torch.*modeling_binder.backends"
+        ValueError, match=r"backend='onnx' does not match .*, which runs on torch.*modeling_binder.backends"
     ):
         pipeline("binder-ner", model=str(exported / "torch"), backend="onnx")
     with pytest.raises(ValueError, match="runs on onnx"):

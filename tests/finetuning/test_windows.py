@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_binder import BinderProcessor
+from modeling_binder import BinderWindower
 from modeling_binder.finetuning import DataError, Document, Mention, WindowDataset, data_report
 from modeling_binder.finetuning.report import SplitReport
 from modeling_binder.finetuning.windows import LengthGroupedSampler, Loss, WindowCollator
@@ -12,7 +12,7 @@ TEXT = "the IL-2 gene promoter of cells"
 
 
 def dataset(tokenizer, *documents, max_length=64, stride=16, max_span_width=12, types=("Gene", "Cell")):
-    return WindowDataset(documents, BinderProcessor(tokenizer, max_length, stride), types, max_span_width)
+    return WindowDataset(documents, BinderWindower(tokenizer, max_length, stride), types, max_span_width)
 
 
 def test_labels_point_at_the_mentions_in_every_window(tokenizer):
@@ -64,7 +64,7 @@ def test_unknown_labels_are_refused(tokenizer):
 
 def test_batches_are_padded_to_their_own_longest(tokenizer):
     data = dataset(tokenizer, Document("a", TEXT, (Mention(4, 8, "Gene"), Mention(4, 13, "Gene"))), Document("b", "x"))
-    types = BinderProcessor(tokenizer).encode_types(["a gene", "a cell"])
+    types = BinderWindower(tokenizer).encode_types(["a gene", "a cell"])
     batch = WindowCollator(tokenizer.pad_token_id, types)([data[0], data[1]])
     length = len(data.windows[0].input_ids)
     assert batch["input_ids"].shape == batch["word_start_mask"].shape == (2, length)

@@ -28,6 +28,7 @@ CODE = {
     "onnx_binder.py",
     "pretrained_binder.py",
     "processing_binder.py",
+    "streaming_binder.py",
     "scoring_binder.py",
 }
 CONTRACT = CODE | {

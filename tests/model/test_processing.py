@@ -1,4 +1,4 @@
-"""Words, tokens, windows, and the way back to characters."""
+"""Splitting texts into words, tokens and windows, with exact character offsets; entity types."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeling_binder import BinderProcessor, split_words
+from modeling_binder import BinderWindower, split_words
 from modeling_binder.processing_binder import _pieces, resolve_entity_types
 from tests.tiny import build_tokenizer
 
@@ -42,7 +42,7 @@ def test_split_words(text, expected):
 
 @given(st.text())
 @settings(deadline=None)
-def test_words_are_ordered_apart_and_cover_all_but_blanks(text):
+def test_words_are_ordered_and_disjoint_and_cover_everything_but_white_space(text):
     spans = split_words(text)
     position = 0
     for start, end in spans:
@@ -62,19 +62,19 @@ def test_windows(text, max_length, data):
     check_windows(text, max_length, 0 if data is None else data.draw(st.integers(0, max_length - 3)))
 
 
-def test_every_window_goes_further():
+def test_every_window_adds_tokens():
     check_windows("_222_22", 7, 2)
 
 
 def check_windows(text, max_length, stride):
-    processor = BinderProcessor(TOKENIZER, max_length, stride)
-    encoded = processor.encode(text)
-    windows = processor.windows(encoded)
+    windower = BinderWindower(TOKENIZER, max_length, stride)
+    encoded = windower.encode(text)
+    windows = windower.windows(encoded)
     spans = split_words(text)
     word_starts, word_ends = {start for start, _ in spans}, {end for _, end in spans}
     assert {offset for offset in encoded.starts if offset >= 0} <= word_starts
     assert {offset for offset in encoded.ends if offset >= 0} <= word_ends
-    # every token is in a window, in order, and no window is too long
+    # Every token is in a window, the windows are in order, and none is too long.
     assert windows[0].begin == 0 and windows[-1].stop == len(encoded.input_ids)
     for before, after in itertools.pairwise(windows):
         assert before.begin < after.begin <= before.stop < after.stop
@@ -83,7 +83,7 @@ def check_windows(text, max_length, stride):
         assert len(window.starts) == len(window.ends) == len(window.input_ids)
         assert window.input_ids[1:-1] == encoded.input_ids[window.begin : window.stop]
         assert window.starts[0] == window.ends[0] == window.starts[-1] == -1
-    # each span that some window holds is decided by exactly one window, and that one holds it
+    # Each span that some window contains is predicted by exactly one window, which contains it.
     count = len(encoded.input_ids)
     for first in range(count):
         for last in range(first, min(count, first + max_length)):
@@ -96,57 +96,59 @@ def check_windows(text, max_length, stride):
 @given(text=TEXTS, piece=st.integers(1, 30), split=st.booleans())
 @example("the il 2 " * 30, 8, False)
 @settings(deadline=None, max_examples=300)
-def test_a_text_read_in_pieces_has_the_windows_of_the_whole(text, piece, split):
-    processor = BinderProcessor(TOKENIZER, 12, 4)
+def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
+    windower = BinderWindower(TOKENIZER, 12, 4)
     given = split_words(text) if split else None
-    whole = processor.windows(processor.encode(text, given))
+    whole = windower.windows(windower.encode(text, given))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modeling_binder.processing_binder.PIECE", piece)
-        pieces = list(processor.read(text, given))
+        patch.setattr("modeling_binder.processing_binder.MIN_PIECE_CHARACTERS", piece)
+        pieces = list(windower.read(text, given))
         parts = list(_pieces(text, given))
     assert "".join(part for _, part, _ in parts) == text
     assert all(len(part) <= max(3 * piece, 2 * piece + 20) for _, part, _ in parts)
     if all(part[:1].isspace() or not begin for begin, part, _ in parts):
         assert pieces == whole
     elif all(end - start < 2 * piece for start, end in split_words(text)):
-        # taken apart where there was no blank, but between words
+        # It was split where there is no white space, but between words.
         assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
-def test_windows_break_between_words_where_they_can():
-    processor = BinderProcessor(TOKENIZER, 12, 4)
-    encoded = processor.encode("promoter genes cells promoting " * 4)
-    windows = processor.windows(encoded)
+def test_windows_begin_between_words_if_possible():
+    windower = BinderWindower(TOKENIZER, 12, 4)
+    encoded = windower.encode("promoter genes cells promoting " * 4)
+    windows = windower.windows(encoded)
     assert len(windows) > 2
     assert all(encoded.breakable[window.begin] for window in windows)
 
 
-def test_a_word_longer_than_a_window_is_no_error():
-    processor = BinderProcessor(TOKENIZER, 12, 4)
-    windows = processor.windows(processor.encode("x" * 90))  # the vocabulary has no longer words than 100
+def test_a_word_may_be_longer_than_a_window():
+    windower = BinderWindower(TOKENIZER, 12, 4)
+    windows = windower.windows(
+        windower.encode("x" * 90)
+    )  # WordPiece replaces words of more than 100 characters by [UNK]
     assert len(windows) > 8
     assert [sum(w.word_start_mask) for w in windows] == [1] + [0] * (len(windows) - 1)
     assert [sum(w.word_end_mask) for w in windows] == [0] * (len(windows) - 1) + [1]
 
 
-def test_an_empty_text_is_one_window():
-    processor = BinderProcessor(TOKENIZER, 12, 4)
-    (window,) = processor.windows(processor.encode(""))
+def test_an_empty_text_has_one_window():
+    windower = BinderWindower(TOKENIZER, 12, 4)
+    (window,) = windower.windows(windower.encode(""))
     assert window.input_ids == [2, 3] and not any(window.word_start_mask)
 
 
 def test_locate():
-    processor = BinderProcessor(TOKENIZER)
-    encoded = processor.encode("the IL-2 gene")
+    windower = BinderWindower(TOKENIZER)
+    encoded = windower.encode("the IL-2 gene")
     assert [encoded.starts[first] for first, _ in encoded.locate([(4, 8)])] == [4]
     assert [encoded.ends[last] for _, last in encoded.locate([(4, 6), (4, 13)])] == [6, 13]
     assert encoded.locate([(5, 8)]) == [None]  # begins inside a word
     assert encoded.locate([(8, 4)]) == [None]
 
 
-def test_words_given_by_the_user_rule():
-    processor = BinderProcessor(TOKENIZER)
-    encoded = processor.encode("IL-2 gene", [(0, 4), (5, 9)])
+def test_given_words_replace_the_splitter():
+    windower = BinderWindower(TOKENIZER)
+    encoded = windower.encode("IL-2 gene", [(0, 4), (5, 9)])
     assert [offset for offset in encoded.starts if offset >= 0] == [0, 5]
     assert [offset for offset in encoded.ends if offset >= 0] == [4, 9]
     assert encoded.locate([(0, 2)]) == [None]
@@ -154,32 +156,32 @@ def test_words_given_by_the_user_rule():
 
 def test_stride_and_max_length_must_fit():
     with pytest.raises(ValueError, match=r"stride=30 and max_length=32\. Try stride=4"):
-        BinderProcessor(TOKENIZER, 32, 30)
+        BinderWindower(TOKENIZER, 32, 30)
 
 
-def test_slow_tokenizers_and_tokenizers_without_cls_are_refused():
+def test_slow_tokenizers_and_tokenizers_without_cls_are_rejected():
     class Slow:
         is_fast = False
 
     with pytest.raises(ValueError, match="Slow is not a fast tokenizer"):
-        BinderProcessor(Slow())
+        BinderWindower(Slow())
     bare = build_tokenizer()
     from tokenizers import processors
 
     bare.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A [SEP]", pair="$A $B [SEP]", special_tokens=[("[SEP]", 3)]
     )
-    with pytest.raises(ValueError, match=r"puts no \[CLS\]"):
-        BinderProcessor(bare)
+    with pytest.raises(ValueError, match=r"adds no \[CLS\]"):
+        BinderWindower(bare)
 
 
-def test_long_descriptions_are_refused_not_cut():
-    processor = BinderProcessor(TOKENIZER)
-    inputs = processor.encode_types(["gene", "the cell of the gene"])
+def test_long_descriptions_are_rejected_and_not_truncated():
+    windower = BinderWindower(TOKENIZER)
+    inputs = windower.encode_types(["gene", "the cell of the gene"])
     assert inputs["type_input_ids"].shape == inputs["type_attention_mask"].shape
     assert inputs["type_attention_mask"].sum(1).tolist() == [3, 7]
     with pytest.raises(ValueError, match="has 102 tokens, more than the 50"):
-        processor.encode_types(["gene " * 100], max_length=50)
+        windower.encode_types(["gene " * 100], max_length=50)
 
 
 def test_byte_level_tokens_that_share_a_character():
@@ -201,9 +203,9 @@ def test_byte_level_tokens_that_share_a_character():
         sep_token="</s>",
         pad_token="<pad>",
     )
-    processor = BinderProcessor(tokenizer)
+    windower = BinderWindower(tokenizer)
     text = "a 👩‍🔬 é."
-    encoded = processor.encode(text)
+    encoded = windower.encode(text)
     starts = [offset for offset in encoded.starts if offset >= 0]
     ends = [offset for offset in encoded.ends if offset >= 0]
     assert [text[start:end] for start, end in zip(starts, ends, strict=True)] == ["a", "👩‍🔬", "é", "."]
@@ -229,3 +231,11 @@ def test_bad_entity_types(bad):
 def test_entity_types_named_twice():
     with pytest.raises(ValueError, match="twice"):
         resolve_entity_types(["A", "A"], {})
+
+
+def test_the_old_name_of_the_windower_warns():
+    with pytest.warns(FutureWarning, match="BinderProcessor is now BinderWindower"):
+        from modeling_binder import BinderProcessor
+    with pytest.warns(FutureWarning, match="BinderProcessor is now BinderWindower"):
+        from modeling_binder.processing_binder import BinderProcessor as same
+    assert BinderProcessor is same is BinderWindower

@@ -27,7 +27,7 @@ from modeling_binder.finetuning.corpus import Corpus
 from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.iob import chunks
 from modeling_binder.finetuning.windows import LengthGroupedSampler
-from modeling_binder.processing_binder import BinderProcessor
+from modeling_binder.processing_binder import BinderWindower
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
 from training.checkpoints import last_whole_checkpoint
 from training.encoders import resolve_encoder
@@ -117,7 +117,7 @@ def train(
     set_seed(arguments.seed)
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    processor = BinderProcessor(tokenizer, model_arguments.max_length, model_arguments.stride)
+    processor = BinderWindower(tokenizer, model_arguments.max_length, model_arguments.stride)
 
     def tagged(documents: Sequence[Document], name: str) -> TaggedWindows:
         return TaggedWindows(WindowDataset(documents, processor, corpus.entity_types, 2**16, f"Tokenising {name}"))

@@ -37,7 +37,7 @@ class Floor(Contender):
         windows.sort(key=len, reverse=True)
         batches = [slice(0, 1)]
         if len(windows) > 1:  # one text is a cold start, which does not have to import binder-ner
-            from modeling_binder.pipeline_binder import cut_into_batches
+            from modeling_binder.streaming_binder import cut_into_batches
 
             batches = list(cut_into_batches([len(window) for window in windows], self.settings.batch_size))
         job.made = [self.tokenizer.pad({"input_ids": windows[part]}, return_tensors="pt") for part in batches]

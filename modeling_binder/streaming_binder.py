@@ -1,0 +1,248 @@
+"""Read many texts: batch their windows by length, run the batches, and return the results in the order of the texts."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .processing_binder import TextWindow
+
+CPU_BATCH_SIZE = 16  # default number of windows in a batch on a CPU,
+DEVICE_BATCH_SIZE = 64  # and on any other device
+READ_AHEAD_BATCHES = 16  # batches of windows that are collected and sorted by length before the model runs
+MAX_PADDING_TOKENS = 64  # in a batch on a CPU: computing more padding takes longer than running another batch
+MAX_BATCH_TOKENS = 2**11  # in a batch on a CPU: the activations of larger batches do not fit into its caches
+
+Entity = dict[str, Any]
+SpanColumns = tuple[Tensor, ...]  # starts, ends, type ids and margins of the spans found in a window
+_END_OF_TEXTS = object()
+
+
+def cut_into_batches(
+    lengths: Sequence[int],
+    size: int,
+    max_padding: float = MAX_PADDING_TOKENS,
+    max_tokens: float = MAX_BATCH_TOKENS,
+) -> Iterator[slice]:
+    """Yield batches of windows that are sorted by length, as slices.
+
+    Args:
+        lengths: number of tokens of each window, in descending order.
+        size: maximum number of windows in a batch.
+        max_padding: maximum number of padding tokens in a batch.
+        max_tokens: maximum number of tokens in a batch, padding included. A longer window is a batch of its own.
+    """
+    begin, padding = 0, 0
+    for index, length in enumerate(lengths):
+        rows = index - begin
+        padding += lengths[begin] - length
+        if rows == size or padding > max_padding or (rows and (rows + 1) * lengths[begin] > max_tokens):
+            yield slice(begin, index)
+            begin, padding = index, 0
+    if lengths:
+        yield slice(begin, len(lengths))
+
+
+def collate_windows(windows: Sequence[TextWindow], pad_token_id: int) -> dict[str, Tensor]:
+    """Convert windows to tensors, padded to the longest one.
+
+    Returns:
+        `input_ids` and `attention_mask`, [B, L]; `word_starts` and `word_ends`, [B, L], character offsets of word edges
+        (starts plus 1), 0 on all other tokens; `owned`, [B, 2], see `TextWindow`.
+    """
+    length = max(len(window.input_ids) for window in windows)
+
+    def pad(rows: Iterable[list[int]], value: int) -> Tensor:
+        return torch.tensor([row + [value] * (length - len(row)) for row in rows])
+
+    sizes = torch.tensor([[len(window.input_ids)] for window in windows])
+    return {
+        "input_ids": pad((window.input_ids for window in windows), pad_token_id),
+        "attention_mask": (torch.arange(length) < sizes).long(),
+        # The offsets serve as masks too, so 0 must mean "no word starts or ends here".
+        "word_starts": pad((window.starts for window in windows), -1) + 1,
+        "word_ends": pad((window.ends for window in windows), -1).clamp_min_(0),
+        "owned": torch.tensor([window.owned for window in windows]),
+    }
+
+
+@dataclass
+class _PendingText:
+    """A text whose result has not been returned yet.
+
+    Args:
+        position: number of texts before it.
+        spans: number of a window -> the spans found in it; windows without spans are left out.
+        num_windows: windows split off so far. num_done: those of them that the model has read.
+        complete: whether all windows have been split off.
+    """
+
+    text: str
+    position: int
+    spans: dict[int, SpanColumns] = field(default_factory=dict)
+    num_windows: int = 0
+    num_done: int = 0
+    complete: bool = False
+
+
+@dataclass(slots=True)
+class _PendingWindow:
+    """A window that the model has not read yet: window number `index` of a text."""
+
+    text: _PendingText
+    index: int
+    window: TextWindow
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Reads texts in batches of windows of similar length.
+
+    Padding every window to the longest one of a batch of neighbours would double the work on sentences. So the windows
+    of `READ_AHEAD_BATCHES` batches are collected and sorted by length first.
+
+    Args:
+        split: returns a text and its windows, at least one.
+        find: returns the spans of each window of a batch.
+        collect: returns the result of a text from the spans of its windows; windows without spans are left out.
+        batch_size: maximum number of windows in a batch. With 1, windows are read one by one without reading ahead.
+        max_padding, max_tokens: see `cut_into_batches`.
+    """
+
+    split: Callable[[Any], tuple[str, Iterable[TextWindow]]]
+    find: Callable[[list[TextWindow]], Sequence[SpanColumns]]
+    collect: Callable[[str, list[SpanColumns]], list[Entity]]
+    batch_size: int
+    max_padding: float = math.inf
+    max_tokens: float = math.inf
+
+    def read(self, texts: Iterable[Any]) -> Iterator[list[Entity]]:
+        """Yield the result of each text, in order.
+
+        If a text or a batch fails, the results of the texts before it are yielded first, and then the error is raised.
+        No window is read twice.
+        """
+        queue: deque[_PendingText] = deque()  # in order, starting with the first text that has no result
+        pool: list[_PendingWindow] = []
+        pool_size = READ_AHEAD_BATCHES * self.batch_size if self.batch_size > 1 else 1
+        failure: Exception | None = None
+        iterator, position = iter(texts), 0
+        while failure is None:
+            try:
+                item = next(iterator, _END_OF_TEXTS)
+                if item is _END_OF_TEXTS:
+                    break
+                text, windows = self.split(item)
+                current = _PendingText(text, position)
+                queue.append(current)
+                position += 1
+                for window in windows:
+                    pool.append(_PendingWindow(current, current.num_windows, window))
+                    current.num_windows += 1
+                    if len(pool) >= pool_size:
+                        self._run(pool)
+                current.complete = True
+            except Exception as error:
+                failure = error
+            yield from self._results(queue)
+        try:
+            self._run(pool)
+        except Exception as error:
+            failure = error  # it concerns an earlier text than a failure of the loop above
+        yield from self._results(queue)
+        if failure is not None:
+            raise failure
+
+    def _run(self, pool: list[_PendingWindow]) -> None:
+        """Read the windows of the pool and empty it.
+
+        If a batch fails, only windows of the texts before it are read afterwards, and then the error is raised.
+        """
+        windows = sorted(pool, key=lambda pending: -len(pending.window.input_ids))
+        pool.clear()
+        lengths = [len(pending.window.input_ids) for pending in windows]
+        failure: Exception | None = None
+        first_failed: float = math.inf
+        for part in cut_into_batches(lengths, self.batch_size, self.max_padding, self.max_tokens):
+            batch = [pending for pending in windows[part] if pending.text.position < first_failed]
+            if not batch:
+                continue
+            try:
+                found = self.find([pending.window for pending in batch])
+            except Exception as error:
+                failure = failure or error
+                first_failed = min(pending.text.position for pending in batch)
+                continue
+            for pending, columns in zip(batch, found, strict=True):
+                pending.text.num_done += 1
+                if len(columns[0]):
+                    pending.text.spans[pending.index] = columns
+        if failure is not None:
+            raise failure
+
+    def _results(self, queue: deque[_PendingText]) -> Iterator[list[Entity]]:
+        """Yield the results of the texts at the front whose windows have all been read, and remove these texts."""
+        while queue and queue[0].complete and queue[0].num_done == queue[0].num_windows:
+            text = queue.popleft()
+            yield self.collect(text.text, [text.spans[index] for index in sorted(text.spans)])
+
+
+class EntityStream:
+    """The results of texts that are read while you iterate.
+
+    Each `for` loop reads the texts from the start again, unless they come from an iterator (a generator, for example),
+    which can be read only once. `len()` works if the texts have a length.
+
+    Args:
+        texts: any iterable of texts.
+        read: yields the result of each text.
+
+    Raises:
+        ValueError: `texts` is not an iterable of texts.
+    """
+
+    def __init__(self, texts: Any, read: Callable[[Iterable[Any]], Iterator[list[Entity]]]) -> None:
+        if not _is_iterable_of_texts(texts):
+            raise ValueError(
+                f"expected a text (str) or an iterable of texts, got {type(texts).__name__}: {texts!r:.80}. For a "
+                "dataset or a table pass its text column, as in pipe(dataset['text'])."
+            )
+        self._texts, self._read = texts, read
+        self._is_iterator = isinstance(texts, Iterator)
+        self._results: Iterator[list[Entity]] | None = None  # of the pass that `next` continues
+
+    def __iter__(self) -> Iterator[list[Entity]]:
+        # A new pass over an iterator would lose the texts that the running pass has read ahead.
+        return self._running() if self._is_iterator else self._read(_iterate(self._texts))
+
+    def __next__(self) -> list[Entity]:
+        return next(self._running())
+
+    def __len__(self) -> int:
+        try:
+            return len(self._texts)
+        except TypeError:
+            raise TypeError(
+                f"the number of results is unknown, because the texts are a {type(self._texts).__name__}, which has no "
+                "len(). Use list(pipe(texts)) to read all of them."
+            ) from None
+
+    def _running(self) -> Iterator[list[Entity]]:
+        if self._results is None:
+            self._results = self._read(_iterate(self._texts))
+        return self._results
+
+
+def _is_iterable_of_texts(texts: Any) -> bool:
+    if isinstance(texts, (str, bytes, bytearray, Mapping)) or getattr(texts, "ndim", 1) != 1:
+        return False  # iterating over a mapping or a table gives its keys or column names
+    return hasattr(texts, "__iter__") or (hasattr(texts, "__getitem__") and hasattr(texts, "__len__"))
+
+
+def _iterate(texts: Any) -> Iterable[Any]:
+    # A map-style torch dataset has no __iter__ and may not raise IndexError at its end.
+    return texts if hasattr(texts, "__iter__") else (texts[index] for index in range(len(texts)))

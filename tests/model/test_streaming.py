@@ -1,0 +1,368 @@
+"""Streaming: iterables of every kind, batches, reading ahead, results in order, and errors that lose nothing."""
+
+import math
+import tracemalloc
+from collections import Counter, OrderedDict, deque
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.pipelines.pt_utils import KeyDataset
+
+from modeling_binder.processing_binder import TextWindow
+from modeling_binder.streaming_binder import READ_AHEAD_BATCHES, EntityStream, TextReader, cut_into_batches
+from tests.tiny import assert_same_entities, build_pipeline, keys
+
+PIPE = build_pipeline()
+TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return PIPE
+
+
+# ---- batches ----
+
+
+def test_a_batch_ends_when_it_is_full_or_too_large_or_padded_too_much():
+    assert list(cut_into_batches([], 4)) == []
+    assert list(cut_into_batches([9, 9, 9, 9, 9], 2, 0)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert list(cut_into_batches([9, 8, 7, 2, 2], 8, 3)) == [slice(0, 3), slice(3, 5)]
+    assert list(cut_into_batches([9, 5, 5, 5], 8, 0, 11)) == [slice(0, 1), slice(1, 3), slice(3, 4)]
+    assert list(cut_into_batches([9, 9], 8, 0, 1)) == [slice(0, 1), slice(1, 2)]
+
+
+@given(st.lists(st.integers(2, 50)), st.integers(1, 9), st.integers(0, 99), st.integers(50, 300))
+def test_batches_are_as_large_as_the_limits_allow(lengths, size, max_padding, max_tokens):
+    lengths.sort(reverse=True)
+    batches = list(cut_into_batches(lengths, size, max_padding, max_tokens))
+    assert [length for part in batches for length in lengths[part]] == lengths
+
+    def fits(part):
+        batch = lengths[part]
+        padded = len(batch) * batch[0]
+        return len(batch) <= size and padded <= max_tokens and padded - sum(batch) <= max_padding
+
+    assert all(map(fits, batches))
+    assert not any(fits(slice(part.start, part.stop + 1)) for part in batches[:-1])
+
+
+def test_results_come_in_order_for_texts_of_different_lengths(pipe):
+    texts = ["the IL-2 gene promoter of cells. " * (index * 7 % 12) for index in range(40)]
+    single = [pipe(text) for text in texts]
+    for batch_size, ahead in ((2, 2), (3, 1), (16, 16)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("modeling_binder.streaming_binder.READ_AHEAD_BATCHES", ahead)
+            found = pipe(texts, batch_size=batch_size)
+        for one, two in zip(found, single, strict=True):
+            assert_same_entities(one, two)
+
+
+ANY_TEXTS = st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells東é"), max_size=300), min_size=1, max_size=7)
+
+
+@given(ANY_TEXTS, st.integers(2, 5), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=40)
+def test_batch_size_order_and_padding_do_not_matter(texts, batch_size, random):
+    """The scores agree except for rounding, which may decide about a span that is just at the threshold."""
+    lowest = 0.2
+
+    def scores(results):
+        return [dict(zip(keys(entities), (e["score"] for e in entities), strict=True)) for entities in results]
+
+    single = scores(PIPE(text, threshold=lowest, batch_size=1) for text in texts)
+    order = random.sample(range(len(texts)), len(texts))
+    shuffled = scores(PIPE([texts[index] for index in order], threshold=lowest, batch_size=batch_size))
+    for index, together in zip(order, shuffled, strict=True):
+        alone = single[index]
+        for span in alone.keys() | together.keys():
+            assert alone.get(span, lowest) == pytest.approx(together.get(span, lowest), abs=1e-4)
+
+
+# ---- iterables of texts ----
+
+
+class MapStyleDataset:
+    """As torch datasets are: a length and items, but no __iter__ and no IndexError at the end."""
+
+    def __len__(self):
+        return len(TEXTS)
+
+    def __getitem__(self, index):
+        return TEXTS[index % len(TEXTS)]
+
+
+REPEATABLE = {
+    "map-style dataset": MapStyleDataset(),
+    "KeyDataset": KeyDataset(Dataset.from_dict({"text": TEXTS}), "text"),
+    "column of a dataset": Dataset.from_dict({"text": TEXTS})["text"],
+    "pandas Series": pd.Series(TEXTS, index=range(5, 11)),
+    "numpy array": np.array(TEXTS),
+    "deque": deque(TEXTS),
+    "values of a dictionary": dict(enumerate(TEXTS)).values(),
+}
+
+
+@pytest.mark.parametrize("texts", REPEATABLE.values(), ids=REPEATABLE)
+def test_a_stream_of_repeatable_texts_has_a_length_and_can_be_read_again(pipe, texts):
+    expected = pipe(TEXTS)
+    stream = pipe(texts, batch_size=2)
+    assert isinstance(stream, EntityStream) and len(stream) == len(TEXTS)
+    for _ in range(2):
+        for one, two in zip(stream, expected, strict=True):
+            assert_same_entities(one, two)
+    assert_same_entities(next(stream), expected[0])
+    assert_same_entities(next(stream), expected[1])
+
+
+def test_an_iterable_without_a_length_can_be_read_again_too(pipe):
+    rows = IterableDataset.from_generator(lambda: ({"text": text} for text in TEXTS))
+    stream = pipe(KeyIterable(rows))
+    for _ in range(2):
+        assert [keys(entities) for entities in stream] == [keys(entities) for entities in pipe(TEXTS)]
+    with pytest.raises(TypeError, match=r"because the texts are a KeyIterable, which has no len\(\)"):
+        len(stream)
+
+
+class KeyIterable:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return (row["text"] for row in self.rows)
+
+
+ITERATORS = {
+    "generator": lambda: (text for text in TEXTS),
+    "iterator": lambda: iter(TEXTS),
+    "map": lambda: map(str, TEXTS),
+    "zip": lambda: (text for text, _ in zip(TEXTS, TEXTS, strict=True)),
+}
+
+
+@pytest.mark.parametrize("texts", ITERATORS.values(), ids=ITERATORS)
+def test_an_iterator_is_read_once_and_nothing_of_it_is_lost(pipe, texts):
+    stream = pipe(texts(), batch_size=2)
+    with pytest.raises(TypeError, match=r"the number of results is unknown.* Use list\(pipe\(texts\)\)"):
+        len(stream)
+    first = next(stream)
+    rest = list(stream)  # the texts that were read ahead are among them
+    for one, two in zip([first, *rest], pipe(TEXTS), strict=True):
+        assert_same_entities(one, two)
+    assert list(stream) == []
+
+
+NOT_TEXTS = {
+    "number": 3,
+    "bytes": b"IL-2 gene",
+    "dictionary": {"text": "IL-2 gene"},
+    "ordered dictionary": OrderedDict(text=["IL-2 gene"]),
+    "table": pd.DataFrame({"text": TEXTS}),
+    "two-dimensional array": np.array([TEXTS]),
+    "scalar array": np.array("IL-2 gene"),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("bad", NOT_TEXTS.values(), ids=NOT_TEXTS)
+def test_other_inputs_are_rejected(pipe, bad):
+    with pytest.raises(ValueError, match=r"expected a text \(str\) or an iterable of texts, got"):
+        pipe(bad)
+
+
+@pytest.mark.parametrize("bad", [[["a", "b"]], [{"text": "a"}], ["a", None], Dataset.from_dict({"text": TEXTS})])
+def test_items_that_are_not_texts_are_rejected(pipe, bad):
+    with pytest.raises(ValueError, match=r"expected a text \(str\), got"):
+        list(pipe(bad))
+
+
+def test_a_stream_reads_ahead_only_as_far_as_it_must(pipe):
+    read = []
+
+    def texts():
+        for index in range(1000):
+            read.append(index)
+            yield "the gene"
+
+    next(pipe(texts(), batch_size=2))
+    assert len(read) == 2 * READ_AHEAD_BATCHES
+    read.clear()
+    next(pipe(texts(), batch_size=1))
+    assert len(read) == 1
+
+
+# ---- errors ----
+
+
+def reader(find, batch_size=2, windows_per_text=lambda text: 1):
+    """A reader whose texts are numbers: a window of text n has n tokens, and the result is the sum over the windows."""
+
+    def split(text):
+        if text < 0:
+            raise ValueError("a bad text")
+        window = TextWindow([text] * text, [], [], (0, 0), 0, text)
+        return str(text), [window] * windows_per_text(text)
+
+    return TextReader(split, find, lambda text, spans: [sum(int(columns[0]) for columns in spans)], batch_size)
+
+
+def results_until_error(results):
+    """What an iterator yields, and the error that ends it."""
+    found = []
+    try:
+        for result in results:
+            found.append(result[0])
+    except Exception as error:
+        return found, str(error)
+    return found, None
+
+
+@pytest.mark.parametrize("bad", [0, 1, 4, 9])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+@pytest.mark.parametrize("windows", [1, 3])
+def test_when_the_model_fails_on_a_text_the_texts_before_it_are_delivered(bad, batch_size, windows):
+    texts = [7, 3, 12, 5, 9, 2, 11, 4, 8, 6]
+    runs = Counter()
+
+    def find(batch):
+        sizes = [len(window.input_ids) for window in batch]
+        runs.update(sizes)
+        if texts[bad] in sizes:
+            raise RuntimeError(f"out of memory with {sizes}")
+        return [(torch.tensor([size]),) for size in sizes]
+
+    found, error = results_until_error(reader(find, batch_size, lambda text: windows).read(iter(texts)))
+    assert error.startswith("out of memory")
+    assert found == [windows * text for text in texts[: len(found)]]
+    # Texts that share a batch with the bad one are lost too, and with them the texts after them; no others.
+    shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
+    assert len(found) == min(shared)
+    assert max(runs.values()) <= windows, "no window was read twice"
+
+
+def test_only_texts_before_a_failure_are_read_after_it():
+    batches = []
+
+    def find(batch):
+        sizes = [len(window.input_ids) for window in batch]
+        batches.append(sizes)
+        if 5 in sizes:
+            raise RuntimeError("out of memory")
+        return [(torch.tensor([size]),) for size in sizes]
+
+    found, error = results_until_error(reader(find, batch_size=1 + 1).read([3, 2, 5, 4, 1, 1, 1, 1]))
+    assert error == "out of memory" and found == [3, 2]
+    assert batches == [[5, 4], [3, 2]]
+
+
+def test_a_model_that_always_fails_is_not_run_twice_on_a_window():
+    runs = Counter()
+
+    def find(batch):
+        runs.update(len(window.input_ids) for window in batch)
+        raise RuntimeError(f"error number {len(runs)}")
+
+    found, error = results_until_error(reader(find).read(range(1, 9)))
+    assert found == [] and error == "error number 2", "the first error is raised"
+    assert max(runs.values()) == 1
+
+
+def test_a_bad_text_comes_after_the_results_of_the_texts_before_it():
+    def find(batch):
+        if any(len(window.input_ids) == 2 for window in batch):
+            raise RuntimeError("out of memory")
+        return [(torch.tensor([len(window.input_ids)]),) for window in batch]
+
+    good = reader(lambda batch: [(torch.tensor([len(window.input_ids)]),) for window in batch])
+    assert results_until_error(good.read([4, 3, 2, -1, 1])) == ([4, 3, 2], "a bad text")
+    assert results_until_error(reader(find, 1).read([4, 3, 2, -1, 1])) == ([4, 3], "out of memory")
+    assert results_until_error(reader(find, 2).read([4, 3, 2, -1, 1])) == ([4, 3], "out of memory")
+
+
+def test_a_failing_forward_in_the_pipeline(monkeypatch):
+    pipe = build_pipeline()
+    expected = pipe(TEXTS)
+    forward, sizes = pipe.model.encode_text, []
+
+    def failing(input_ids, attention_mask):
+        sizes.append(input_ids.shape[1])
+        if len(sizes) == 2:
+            raise RuntimeError("out of memory")
+        return forward(input_ids, attention_mask)
+
+    monkeypatch.setattr(pipe.model, "encode_text", failing)
+    found = []
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for entities in pipe(iter(TEXTS), batch_size=1):
+            found.append(entities)
+    assert len(found) == 1 and len(sizes) == 2
+    assert_same_entities(found[0], expected[0])
+    sizes.clear()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        pipe(TEXTS, batch_size=1)
+
+
+def test_an_iterator_that_fails_loses_no_results(pipe):
+    def texts():
+        yield from TEXTS[:3]
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for entities in pipe(texts()):
+            found.append(entities)
+    for one, text in zip(found, TEXTS[:3], strict=True):
+        assert_same_entities(one, pipe(text))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_has_at_least_one_window(pipe, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
+        pipe(TEXTS, batch_size=batch_size)
+
+
+def test_a_device_has_no_limit_on_padding():
+    sizes = []
+
+    def find(batch):
+        sizes.append(len(batch))
+        return [(torch.zeros(0),) for _ in batch]
+
+    assert math.isinf(reader(find).max_padding) and math.isinf(reader(find).max_tokens)
+    list(reader(find, batch_size=3).read([900, 1, 1, 900, 1, 1]))
+    assert sizes == [3, 3]
+
+
+# ---- memory ----
+
+
+@pytest.mark.slow
+def test_fifty_thousand_texts_stream_in_constant_memory(pipe):
+    process, held = psutil.Process(), []
+    for index, entities in enumerate(pipe(("the gene" for _ in range(50_000)), batch_size=64)):
+        assert entities[0]["word"]
+        if index % 10_000 == 9_999:
+            held.append(process.memory_info().rss)
+    assert len(held) == 5 and max(held) - held[0] < 20e6
+
+
+@pytest.mark.slow
+def test_a_long_text_is_read_in_bounded_memory(pipe):
+    """Of two million characters, memory holds the text and the spans found, but not all tokens."""
+
+    def peak(length):
+        text = "of the in and " * (length // 14)
+        tracemalloc.start()
+        try:
+            assert pipe(text, threshold=1) == []
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2_000_000) - peak(400_000) < 10e6
