@@ -53,6 +53,7 @@ class BinderConfig(PreTrainedConfig):
         entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`.
         decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also compares the start and the end with their thresholds.
+        type_pooling: a type's state is that of its [CLS] token ("cls") or the mean over its tokens ("mean").
         max_length: maximum number of tokens in a window of text, special tokens included.
         stride: number of tokens that neighbouring windows of a long text share.
         initializer_range: standard deviation of newly initialised weights.
@@ -87,6 +88,7 @@ class BinderConfig(PreTrainedConfig):
     entity_types: list[dict[str, str]] | None = None
     decoding: Literal["nested", "flat"] = "nested"
     inference: Literal["span", "joint"] = "span"
+    type_pooling: Literal["cls", "mean"] = "cls"
     max_length: int = 256
     stride: int = 32
     initializer_range: float = 0.02

@@ -58,6 +58,47 @@ def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor,
     return scores.masked_fill(~rivals, float("-inf")).logsumexp(-1), scores[..., 0]
 
 
+class _Marks(NamedTuple):
+    """Rows of spans as columns: window, type, first and last token, [N] each."""
+
+    window: Tensor
+    type: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def _split_labels(labels: Tensor, num_types: int, width: int) -> tuple[_Marks, _Marks]:
+    """Padded labels [B, M, 3] as mentions that have a score and spans that are left out.
+
+    Left out are mentions wider than W and, for every type, undecided spans.
+    """
+    window, row = (labels[..., 0] >= 0).nonzero(as_tuple=True)
+    mentions = _Marks(window, *labels[window, row].unbind(-1))
+    scored = mentions.last - mentions.first < width
+    window, row = (labels[..., 0] == UNDECIDED).nonzero(as_tuple=True)
+    _, first, last = labels[window, row].unbind(-1)
+    every = torch.arange(num_types, device=labels.device).repeat(len(window))
+    undecided = (window, first, last)
+    window, first, last = (column.repeat_interleave(num_types) for column in undecided)
+    wide = _Marks(*(column[~scored] for column in mentions))
+    columns = zip(wide, (window, every, first, last), strict=True)
+    return _Marks(*(column[scored] for column in mentions)), _Marks(*(torch.cat(pair) for pair in columns))
+
+
+def _gold_masks(mentions: _Marks, excluded: _Marks, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Where the three heads have mentions or spans that are left out: true entries are no negatives."""
+    starts, ends, spans = (torch.zeros_like(scores, dtype=torch.bool) for scores in like)
+    for window, kind, first, last in (mentions, excluded):
+        starts[window, kind, first] = True
+        ends[window, kind, last] = True
+    spans[mentions.window, mentions.type, mentions.first, mentions.last - mentions.first] = True
+    # A span wider than W has no entry. Entry (0, 0) is the threshold, which competes whatever is written there.
+    narrow = excluded.last - excluded.first < width
+    first = torch.where(narrow, excluded.first, 0)
+    spans[excluded.window, excluded.type, first, torch.where(narrow, excluded.last - excluded.first, 0)] = True
+    return starts, ends, spans
+
+
 def binder_losses(
     start_scores: Tensor,
     end_scores: Tensor,
@@ -67,8 +108,11 @@ def binder_losses(
     labels: Tensor,
     num_mentions: Tensor | int | None = None,
     num_windows: Tensor | int | None = None,
+    excluded: Tensor | None = None,
+    asked: Tensor | None = None,
+    num_asked: Tensor | int | None = None,
 ) -> BinderLosses:
-    """Mention and threshold losses of the three heads.
+    """Return mention and threshold losses of the three heads.
 
     Args:
         start_scores, end_scores: [B, T, L]; position 0 is the threshold.
@@ -76,51 +120,50 @@ def binder_losses(
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
             than W has no span score: it trains no head, and its ends are no negatives either. A row of type -1 is
-            a span of which nothing is known: it is left out everywhere.
+            a span of which nothing is known: it is left out everywhere. Or [N, 4], a row (window, type, first token,
+            last token) per mention that has a span score, without padding: no device has to wait for these.
         num_mentions, num_windows: divide by these instead of the counts of this batch. With gradient accumulation or
             several processes they are the counts of the whole optimizer step, so that the split does not change
             the gradient.
+        excluded: with labels [N, 4], rows of the same form for spans that are neither mentions nor negatives.
+        asked: [B, T], true where a window is compared with a type. Others count in no loss.
+        num_asked: divide the threshold losses by this number of pairs of window and type, in place of `num_windows`.
 
     Returns:
         The six terms: mention losses averaged over mentions, threshold losses over windows x types.
     """
     num_types, width = span_scores.shape[1], span_scores.shape[-1]
-    open_window, row = (labels[..., 0] == UNDECIDED).nonzero(as_tuple=True)
-    _, open_first, open_last = labels[open_window, row].unbind(-1)
-    window, row = (labels[..., 0] >= 0).nonzero(as_tuple=True)
-    kind, first, last = labels[window, row].unbind(-1)  # [M_total] each
-    scored = last - first < width
+    if labels.dim() == 2:
+        found = _Marks(*labels.unbind(-1))
+        left_out = _Marks(*(labels[:0] if excluded is None else excluded).unbind(-1))
+    else:
+        found, left_out = _split_labels(labels, num_types, width)
+    gold = _gold_masks(found, left_out, width, (start_scores, end_scores, span_scores))
 
-    # True marks on every gold mention; the mentions that can be scored are a subset.
-    gold_start = torch.zeros_like(start_scores, dtype=torch.bool)
-    gold_end = torch.zeros_like(end_scores, dtype=torch.bool)
-    gold_span = torch.zeros_like(span_scores, dtype=torch.bool)
-    gold_start[window, kind, first] = True
-    gold_end[window, kind, last] = True
-    window, kind, first, last = (x[scored] for x in (window, kind, first, last))
-    gold_span[window, kind, first, last - first] = True
-    gold_start[open_window, :, open_first] = True
-    gold_end[open_window, :, open_last] = True
-    narrow = open_last - open_first < width
-    gold_span[open_window[narrow], :, open_first[narrow], (open_last - open_first)[narrow]] = True
+    mentions = max(len(found.window), 1) if num_mentions is None else num_mentions
+    if num_asked is not None:
+        pairs = num_asked
+    elif asked is None:
+        pairs = (start_scores.shape[0] if num_windows is None else num_windows) * num_types
+    else:
+        pairs = asked.sum().clamp_min(1)
 
-    mentions = max(window.numel(), 1) if num_mentions is None else num_mentions
-    windows = (start_scores.shape[0] if num_windows is None else num_windows) * num_types
-
+    window, kind, first, last = found
     span_candidates = candidate_mask(word_start_mask, word_end_mask, width)
     heads = (
-        (start_scores, word_start_mask.bool(), gold_start, start_scores[window, kind, first]),
-        (end_scores, word_end_mask.bool(), gold_end, end_scores[window, kind, last]),
+        (start_scores, word_start_mask.bool(), gold[0], start_scores[window, kind, first]),
+        (end_scores, word_end_mask.bool(), gold[1], end_scores[window, kind, last]),
         (
             span_scores.flatten(2),
             span_candidates.flatten(1),
-            gold_span.flatten(2),
+            gold[2].flatten(2),
             span_scores[window, kind, first, last - first],
         ),
     )
     mention_terms, threshold_terms = [], []
-    for scores, candidates, gold, gold_scores in heads:
-        others, threshold = _contrast(scores, candidates, gold)
+    for scores, candidates, gold_entries, gold_scores in heads:
+        others, threshold = _contrast(scores, candidates, gold_entries)
         mention_terms.append((torch.logaddexp(others[window, kind], gold_scores) - gold_scores).sum() / mentions)
-        threshold_terms.append((others - threshold).sum() / windows)
+        distances = others - threshold
+        threshold_terms.append((distances if asked is None else distances.where(asked, 0)).sum() / pairs)
     return BinderLosses(*mention_terms, *threshold_terms)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from .configuration_binder import BinderConfig
@@ -164,15 +164,44 @@ class BinderModel(BinderPreTrainedModel):
         Returns:
             [T, 3, D]: unit vectors for the start, the end and the span head.
         """
+        return self.project_types(self.encode_type_states(type_input_ids, type_attention_mask, type_token_type_ids))
+
+    def encode_type_states(
+        self,
+        type_input_ids: Tensor,
+        type_attention_mask: Tensor | None = None,
+        type_token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Encode tokenised descriptions and pool their states as `config.type_pooling` says, [T, H].
+
+        A type encoder that is not trained gives the same states at every step, so that they can be computed once.
+
+        Args:
+            type_input_ids, type_attention_mask, type_token_type_ids: [T, length of the longest description].
+
+        Raises:
+            ValueError: the checkpoint has no type encoder.
+        """
         if self.type_encoder is None and not self.config.share_encoders:
             raise ValueError(
                 "the entity types of this checkpoint are frozen: it has no type encoder and finds only "
                 f"{', '.join(self.config.type_descriptions)}. For other types load the checkpoint it was exported from."
             )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
-        cls_states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)[:, 0]  # [T, H]
-        with torch.autocast(cls_states.device.type, enabled=False):
-            return torch.stack([head.types(cls_states) for head in (self.start_head, self.end_head, self.span_head)], 1)
+        states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)  # [T, L, H]
+        if self.config.type_pooling == "cls":
+            return states[:, 0]
+        if type_attention_mask is None:
+            return states.mean(1)
+        weights = type_attention_mask[..., None].to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1)
+
+    def project_types(self, type_states: Tensor) -> Tensor:
+        """Project pooled states [T, H] of types with the three heads, [T, 3, D]."""
+        with torch.autocast(type_states.device.type, enabled=False):
+            return torch.stack(
+                [head.types(type_states) for head in (self.start_head, self.end_head, self.span_head)], 1
+            )
 
     @torch.no_grad()
     def freeze_types(self, tokenizer: Any) -> "BinderModel":
@@ -214,14 +243,15 @@ class BinderModel(BinderPreTrainedModel):
         """Compare encoded texts with types.
 
         Args:
-            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`. parts: from `span_parts`.
+            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`, or [B, T, 3, D],
+                different types for each window. parts: from `span_parts`.
 
         Returns:
             Start, end and span scores, as in `BinderOutput`. The scores of a type do not depend on the other types, so
             many types can be scored in blocks.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            start_types, end_types, span_types = type_vectors.float().unbind(1)  # [T, D] each
+            start_types, end_types, span_types = type_vectors.float().unbind(-2)  # [T, D] or [B, T, D] each
             return (
                 self.start_head(hidden, start_types),
                 self.end_head(hidden, end_types),
@@ -288,6 +318,10 @@ class BinderModel(BinderPreTrainedModel):
         labels: Tensor | None = None,
         num_mentions: Tensor | int | None = None,
         num_windows: Tensor | int | None = None,
+        type_states: Tensor | None = None,
+        type_index: Tensor | None = None,
+        excluded: Tensor | None = None,
+        num_asked: Tensor | int | None = None,
         return_dict: bool | None = None,
     ) -> BinderOutput | tuple[Tensor, ...]:
         """Score every token and every span of B windows against T types.
@@ -299,13 +333,19 @@ class BinderModel(BinderPreTrainedModel):
             word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; for `labels`.
             labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
             num_mentions, num_windows: divisors of the losses; default to the counts of this batch.
+            type_states: [T, H] from `encode_type_states`, instead of descriptions.
+            type_index: [B, T], which of the given types each window is compared with, padded with -1. Scores and
+                labels then count in the types of the window; padding counts in no loss.
+            excluded, num_asked: see `binder_losses`.
             return_dict: if False, return a tuple of the values that are not None.
 
         Raises:
             ValueError: there are no types, or labels without the two word masks.
         """
-        if type_vectors is None and type_input_ids is None and self.config.frozen_types:
+        if type_vectors is None and type_states is None and type_input_ids is None and self.config.frozen_types:
             type_vectors = self.frozen_type_vectors
+        if type_vectors is None and type_states is not None:
+            type_vectors = self.project_types(type_states)
         if type_vectors is None:
             if type_input_ids is None:
                 raise ValueError(
@@ -313,6 +353,12 @@ class BinderModel(BinderPreTrainedModel):
                     "descriptions) or type_vectors (from model.encode_types)."
                 )
             type_vectors = self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
+        asked = None
+        if type_index is not None:
+            asked = type_index >= 0  # [B, T]
+            # The gradient of an embedding is cheaper than that of indexing with brackets.
+            flat = nn.functional.embedding(type_index.clamp_min(0), type_vectors.flatten(1))
+            type_vectors = flat.unflatten(-1, type_vectors.shape[1:])  # [B, T, 3, D]
         hidden = self.encode_text(input_ids, attention_mask, token_type_ids)  # [B, L, H]
 
         start_scores, end_scores, span_scores = self.score(hidden, type_vectors, self.span_parts(hidden))
@@ -329,6 +375,9 @@ class BinderModel(BinderPreTrainedModel):
                 labels,
                 num_mentions,
                 num_windows,
+                excluded,
+                asked,
+                num_asked,
             )
             loss = self.weigh(terms)
 

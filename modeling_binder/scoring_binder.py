@@ -86,7 +86,7 @@ class SpanParts:
         """Cosine of every span with every type.
 
         Args:
-            types: unit vectors, [T, D], float32.
+            types: unit vectors, [T, D], or of each window its own [B, T, D]; float32.
 
         Returns:
             [B, T, L, W]; entries past the end of the window hold no span and are meaningless.
@@ -94,7 +94,7 @@ class SpanParts:
         dots = (types @ self.starts.transpose(-1, -2))[..., None]  # [B, T, L, 1]
         dots = dots + shifted(types @ self.ends.transpose(-1, -2), self.width)  # [B, T, L, W]
         if self.widths is not None:
-            dots = dots + (types @ self.widths.T)[:, None]  # [T, 1, W]
+            dots = dots + (types @ self.widths.T)[..., None, :]  # [T, 1, W] or [B, T, 1, W]
         return dots * self.inverse_norm[:, None]
 
     def above_threshold(

@@ -48,7 +48,7 @@ class DataArguments:
         if self.train_file is None or self.types is None:
             raise ValueError("name the data: --corpus FOLDER, or --train_file FILE and --types FILE.")
         types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
-        splits = {}
+        splits: dict[str, Any] = {}
         for split in ("train", "dev", "test"):
             file = getattr(self, f"{split}_file")
             splits[split] = read_documents(expand(file)) if file else []
@@ -73,6 +73,9 @@ class ModelArguments:
     span_loss_weight: float = 0.6
     mention_loss_weight: float = 0.5
     threshold_loss_weight: float = 0.5
+    type_pooling: str = field(
+        default="cls", metadata={"help": "state of a type: of its [CLS], or the mean", "choices": ["cls", "mean"]}
+    )
     decoding: str = field(default="nested", metadata={"help": "'nested' or 'flat'", "choices": ["nested", "flat"]})
     inference: str = field(default="span", metadata={"help": "'span' or 'joint'", "choices": ["span", "joint"]})
     max_length: int = field(default=256, metadata={"help": "tokens in a window of text"})

@@ -8,9 +8,11 @@ Example:
 """
 
 from .corpus import Corpus, load_corpus, read_documents
-from .data import DataError, Document, Mention, read_jsonl, read_types, write_jsonl
+from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
 from .iob import documents_from_words, read_iob
 from .metrics import SpanMetrics, compute_span_metrics
+from .mix import Mix, MixPart, MixSettings, TypedDocuments
+from .packed import PackedMix
 from .report import data_report
 from .trainer import BinderTrainer
 from .windows import WindowDataset
@@ -20,8 +22,14 @@ __all__ = [
     "Corpus",
     "DataError",
     "Document",
+    "EntityType",
     "Mention",
+    "Mix",
+    "MixPart",
+    "MixSettings",
+    "PackedMix",
     "SpanMetrics",
+    "TypedDocuments",
     "WindowDataset",
     "compute_span_metrics",
     "data_report",

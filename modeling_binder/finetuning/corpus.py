@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .data import DataError, Document, check_labels, read_jsonl, read_types
+from .data import DataError, Document, EntityType, check_labels, read_entity_types, read_jsonl
 from .files import is_hidden, stem_of, suffix_of
 from .iob import read_iob
 from .splits import SPLIT_NAMES, splits_in
@@ -11,19 +11,31 @@ from .splits import SPLIT_NAMES, splits_in
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus: its types and its splits. `dev` and `test` may be empty."""
+    """A corpus: its types and its splits. `dev` and `test` may be empty.
+
+    Args:
+        entity_types: name -> description.
+        train, dev, test: documents.
+        types: the same types with all their phrasings and their parents; made of `entity_types` where not given.
+    """
 
     entity_types: dict[str, str]
     train: list[Document]
     dev: list[Document]
     test: list[Document]
+    types: tuple[EntityType, ...] = ()
+
+    def __post_init__(self) -> None:
+        if tuple(entity_type.name for entity_type in self.types) != tuple(self.entity_types):
+            types = tuple(EntityType(name, (text,)) for name, text in self.entity_types.items())
+            object.__setattr__(self, "types", types)
 
 
 _SUFFIXES = (".jsonl", ".json", ".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio")
 
 
 def read_documents(path: str | Path) -> list[Document]:
-    """Documents from a file: JSONL by its suffix (.jsonl, .json), columns with tags otherwise.
+    """Documents from a file: JSONL by its suffix (.jsonl, .json, both also with .gz), columns with tags otherwise.
 
     Raises:
         DataError: see `read_jsonl` and `iob.read_iob`.
@@ -74,13 +86,14 @@ def load_corpus(folder: str | Path) -> Corpus:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; expected train.jsonl and types.json in it.")
-    types = read_types(folder / "types.json")
+    types = read_entity_types(folder / "types.json")
+    descriptions = {entity_type.name: entity_type.description for entity_type in types}
     files = split_files(folder)
     splits: dict[str, list[Document]] = {}
     for split in SPLIT_NAMES:
         found = files.get(split)
         splits[split] = read_documents(found) if found else []
-        check_labels(splits[split], types, found or folder)
+        check_labels(splits[split], descriptions, found or folder)
         if split == "train" and found is None:
             raise DataError(f"{folder}: there is no train.jsonl, nor train with {', '.join(_SUFFIXES[1:])}.")
-    return Corpus(entity_types=types, **splits)
+    return Corpus(entity_types=descriptions, types=tuple(types), **splits)

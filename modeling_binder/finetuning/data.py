@@ -3,11 +3,16 @@
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .entity_types import EntityType as EntityType
+from .entity_types import ancestors as ancestors
+from .entity_types import parse_entity_types as parse_entity_types
+from .entity_types import read_entity_types as read_entity_types
+from .entity_types import read_types as read_types
 from .errors import DataError as DataError
 from .files import read_lines as read_lines
 from .files import stem_of
@@ -35,6 +40,8 @@ class Document:
         words: character spans of its words, in order and apart; None to have them split by `split_words`.
         undecided: spans of which nobody knows whether they are mentions (distant labels): training takes them neither
             for mentions nor for negatives.
+        types: names of the types that its annotators looked for; None for all types of its corpus. Training and
+            evaluation leave out every other type.
     """
 
     id: str
@@ -42,6 +49,7 @@ class Document:
     entities: tuple[Mention, ...] = ()
     words: tuple[tuple[int, int], ...] | None = None
     undecided: tuple[tuple[int, int], ...] = ()
+    types: tuple[str, ...] | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], default_id: str = "") -> "Document":
@@ -68,18 +76,21 @@ class Document:
         mentions = dict.fromkeys(mention for mention in found if mention is not None)  # each once, in order
         words = _words(data.get("words"), text, problems)
         undecided = _undecided(data.get("undecided"), text, problems)
+        types = _types(data.get("types"), mentions, problems)
         if problems:
             raise DataError.of(problems)
-        return cls(str(identifier), text, tuple(mentions), words, undecided)
+        return cls(str(identifier), text, tuple(mentions), words, undecided, types)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of the data contract; `words` and `undecided` only where there are any."""
+        """The object of the data contract; `words`, `undecided` and `types` only where they are given."""
         entities = [{"start": m.start, "end": m.end, "label": m.label} for m in self.entities]
         output: dict[str, Any] = {"id": self.id, "text": self.text, "entities": entities}
         if self.words is not None:
             output["words"] = [list(word) for word in self.words]
         if self.undecided:
             output["undecided"] = [list(span) for span in self.undecided]
+        if self.types is not None:
+            output["types"] = list(self.types)
         return output
 
 
@@ -140,6 +151,22 @@ def _undecided(spans: Any, text: str, problems: list[str]) -> tuple[tuple[int, i
         else:
             problems.append(f"'undecided[{index}]' must be [start, end] within the text, got {span!r:.60}")
     return tuple(found)
+
+
+def _types(types: Any, mentions: Iterable[Mention], problems: list[str]) -> tuple[str, ...] | None:
+    if types is None:
+        return None
+    if not isinstance(types, (list, tuple)):
+        problems.append(f"'types' must be a list of names of entity types, got {types!r:.60}")
+        return None
+    for index, name in enumerate(types):
+        if not isinstance(name, str) or not name.strip():
+            problems.append(f"'types[{index}]' must be the name of an entity type, got {name!r:.60}")
+            return None
+    for label in dict.fromkeys(mention.label for mention in mentions):
+        if label not in types:
+            problems.append(f"'types' lacks {label!r}, which is the label of a mention: add it, or remove 'types'")
+    return tuple(dict.fromkeys(types))
 
 
 def as_documents(examples: Iterable[Any]) -> list[Document]:
@@ -214,40 +241,27 @@ def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
             file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
 
 
-def read_types(path: str | Path) -> dict[str, str]:
-    """Entity types from a JSON object name -> description, in the order of the file.
-
-    Raises:
-        DataError: the file is no such object, has no type, or a type has no description.
-    """
-    path = Path(path)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        if twice:
-            raise DataError(f"{path}: the type {twice[0]!r} is there twice; names must differ.")
-        return dict(pairs)
-
-    try:
-        types = json.loads("\n".join(read_lines(path, "entity types")), object_pairs_hook=unique)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); expected an object name -> description.") from None
-    if not isinstance(types, dict):
-        raise DataError(f"{path}: expected an object name -> description, got {type(types).__name__}.")
-    if not types:
-        raise DataError(f'{path}: there are no entity types; write {{"Disease": "The name of a disease."}}.')
-    for name, text in types.items():
-        if not name.strip():
-            raise DataError(f"{path}: a type has a blank name.")
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{path}: the type {name!r} needs a description, a sentence on what it is, got {text!r}.")
-    return types
+def with_ancestors(documents: Iterable[Document], types: Iterable[EntityType]) -> list[Document]:
+    """Return documents in which a mention of a type is also one of each ancestor that was looked for."""
+    lines = {name: line for name, line in ancestors(types).items() if line}
+    if not lines:
+        return list(documents)
+    extended = []
+    for document in documents:
+        further = [
+            Mention(mention.start, mention.end, name)
+            for mention in document.entities
+            for name in lines.get(mention.label, ())
+            if document.types is None or name in document.types
+        ]
+        if further:
+            document = replace(document, entities=tuple(dict.fromkeys([*document.entities, *further])))
+        extended.append(document)
+    return extended
 
 
-def check_labels(documents: Iterable[Document], entity_types: Iterable[str], source: str | Path) -> None:
-    """Refuse labels that are no entity type.
+def check_labels(documents: Sequence[Document], entity_types: Iterable[str], source: str | Path) -> None:
+    """Refuse labels and `Document.types` that are no entity type.
 
     Raises:
         DataError: names each unknown label, how often and where it occurs first, and the line that mends it.
@@ -261,7 +275,13 @@ def check_labels(documents: Iterable[Document], entity_types: Iterable[str], sou
             if mention.label not in names:
                 first.setdefault(mention.label, document.id)
                 counts[mention.label] += 1
-    problems = []
+    problems = [
+        f"{source}: 'types' of document {document.id!r} names {name!r}, which has no description. Describe it in "
+        "types.json, or remove it from the document."
+        for document in documents
+        for name in document.types or ()
+        if name not in names
+    ]
     for label, count in counts.most_common():
         close = difflib.get_close_matches(label.casefold(), known, n=1)
         hint = f" Did you mean {known[close[0]]!r}?" if close else ""

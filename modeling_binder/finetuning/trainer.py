@@ -2,26 +2,32 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import TrainerControl, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
+from .batches import MixBatches, MixSampler, as_it_is
 from .data import as_documents
 from .facts import training_facts
 from .metrics import SpanMetrics, compute_span_metrics
+from .mix import Mix, TypedDocuments
+from .packed import PackedMix
+from .parts import check_parts, encode_phrasings, freeze_parts, parameter_groups, types_are_frozen
 from .sharing import SharingTrainer
 from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 
 logger = logging.getLogger(__name__)
+
+_DESCRIPTIONS = ("type_input_ids", "type_attention_mask", "type_token_type_ids")
 
 
 class BinderTrainer(SharingTrainer):
@@ -39,16 +45,23 @@ class BinderTrainer(SharingTrainer):
         model: its `config.entity_types` are the types that are trained, its `config.max_length` and `config.stride`
             make the windows, its `config.decoding` and `config.inference` say how it is evaluated.
         args: transformers' own. Set `metric_for_best_model="f1"` for the best checkpoint on the development set.
-        train_dataset, eval_dataset: documents, or dictionaries of the data contract, or a `datasets.Dataset` of them;
-            `eval_dataset` may be a dictionary of several.
+        train_dataset: documents, or dictionaries of the data contract, or a `datasets.Dataset` of them; or a `Mix` of
+            corpora that have types of their own (or a `PackedMix`, which is tokenised already).
+        eval_dataset: the same, or `TypedDocuments` with other types than the model's, or a dictionary of several;
+            then `eval_f1` is the mean over them.
         processing_class: the tokenizer; fast.
         flat_algorithm: "exact" or "greedy", see `decoding_binder.flat_spans`.
         card: what only you can tell of the model, for its card: `language`, `license`, `base_model`, `dataset`
             ({"name": ..., "id": of a dataset on the Hub}), `examples` (texts that the card shows the model on), `tags`.
+        freeze: parts that are not trained: "type_encoder", "text_encoder", "embeddings" (of the text encoder), "heads".
+            A type encoder that is not trained reads every description once, before the training.
+        learning_rates: part -> learning rate, instead of `args.learning_rate`.
+        max_minutes: stop in time to have evaluated and saved after so many minutes. The learning rate decays with the
+            time or with the steps, whichever is further on.
         kwargs: passed to `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: the model has no entity types.
+        ValueError: the model has no entity types, or there is no part of a given name.
         DataError: a document is malformed or carries a label that is none of the types.
     """
 
@@ -58,14 +71,18 @@ class BinderTrainer(SharingTrainer):
         self,
         model: BinderModel,
         args: TrainingArguments,
-        train_dataset: Iterable[Any] | None = None,
-        eval_dataset: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None,
+        train_dataset: Iterable[Any] | Mix | PackedMix | None = None,
+        eval_dataset: Iterable[Any] | TypedDocuments | Mapping[str, Iterable[Any] | TypedDocuments] | None = None,
         processing_class: Any = None,
         flat_algorithm: str = "exact",
         card: Mapping[str, Any] | None = None,
+        freeze: Sequence[str] = (),
+        learning_rates: Mapping[str, float] | None = None,
+        max_minutes: float | None = None,
         **kwargs: Any,
     ) -> None:
-        if not model.config.entity_types:
+        is_mix = isinstance(train_dataset, (Mix, PackedMix))
+        if not model.config.entity_types and not is_mix:
             raise ValueError(
                 "the model has no entity types to train: build it with "
                 "BinderModel.from_encoders(..., entity_types={'Disease': 'The name of a disease.'})."
@@ -79,6 +96,11 @@ class BinderTrainer(SharingTrainer):
         self.last_metrics: SpanMetrics | None = None
         self._scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # of these weights, for the card
         self._minutes: float | None = None
+        freeze_parts(model, freeze)
+        self.learning_rates = dict(learning_rates or {})
+        check_parts(self.learning_rates, "learning_rates")
+        self._clock = _Clock(max_minutes)
+        self._type_states: Tensor | None = None
         if args.n_gpu > 1:
             logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
             args._n_gpu = 1
@@ -92,37 +114,116 @@ class BinderTrainer(SharingTrainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=None if train_dataset is None else self.make_windows(train_dataset, "train"),
+            train_dataset=self._training_data(train_dataset, model),
             eval_dataset=evaluated,
             processing_class=processing_class,
             card=card,
             data_collator=WindowCollator(
                 pad_token_id=processing_class.pad_token_id,
-                type_inputs=self.processor.encode_types(self.entity_types.values(), model.max_type_positions),
+                type_inputs=self.processor.encode_types(self.entity_types.values(), model.max_type_positions)
+                if self.entity_types
+                else {},
             ),
             **kwargs,
         )
+        if max_minutes is not None:
+            self.add_callback(_StopInTime(self._clock))
         # compute_loss divides by the counts of the whole optimizer step; Trainer must not divide again.
         self.loss_is_scaled_for_ga = True
 
-    def make_windows(self, dataset: Iterable[Any], name: str = "") -> WindowDataset:
-        """The windows of a corpus, as this trainer's model reads it; a `WindowDataset` is returned as it is."""
+    def make_windows(self, dataset: Iterable[Any] | TypedDocuments, name: str = "") -> WindowDataset:
+        """Cut a corpus into windows, as this trainer's model reads it; a `WindowDataset` is returned as it is."""
         if isinstance(dataset, WindowDataset):
             return dataset
+        types: Any = self.entity_types
+        documents: Any = dataset
+        if isinstance(dataset, TypedDocuments):
+            documents, types = dataset.documents, dataset.types
         return WindowDataset(
-            as_documents(dataset), self.processor, self.entity_types, self._max_span_width, f"Tokenising {name}".strip()
+            as_documents(documents), self.processor, types, self._max_span_width, f"Tokenising {name}".strip()
         )
+
+    def _training_data(self, dataset: Any, model: BinderModel) -> Any:
+        if isinstance(dataset, Mix):
+            dataset = PackedMix.prepare(dataset, self.processor, self._max_span_width)
+        if isinstance(dataset, PackedMix):
+            dataset.check(self.processor, self._max_span_width)
+            tokenized = None
+            if not types_are_frozen(model):
+                inputs = self.processor.encode_types(dataset.table.texts, model.max_type_positions)
+                lengths = inputs["type_attention_mask"].sum(1).tolist()
+                rows = inputs["type_input_ids"].tolist()
+                tokenized = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+            return MixBatches(dataset, self.processor.tokenizer.pad_token_id, tokenized)
+        return None if dataset is None else self.make_windows(dataset, "train")
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train, as `Trainer.train` does; scores of before are of other weights and are forgotten."""
         self._scored = {}
-        began = time.monotonic()
+        began = self._clock.began = time.monotonic()
+        self._keep_type_states()
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Of a run that was resumed nobody took the whole time.
         self._minutes = None if resume_from_checkpoint else (time.monotonic() - began) / 60
         return output
 
+    def _keep_type_states(self) -> None:
+        """Let a type encoder that is not trained read every description once."""
+        self._type_states = None
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if isinstance(self.train_dataset, MixBatches) and self.train_dataset.tokenized is None:
+            model.to(self.args.device)
+            self._type_states = encode_phrasings(model, self.processor, self.train_dataset.mix.table.texts)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        optimizer: Any = self.optimizer  # type: ignore[has-type]
+        if optimizer is None and self.learning_rates:
+            target: Any = self.model if model is None else model
+            unwrapped: Any = self.accelerator.unwrap_model(target)
+            decaying = self.get_decay_parameter_names(unwrapped)
+            make, options = self.get_optimizer_cls_and_kwargs(self.args, unwrapped)
+            groups = parameter_groups(unwrapped, self.learning_rates, decaying, self.args.weight_decay)
+            self.optimizer = make(groups, **options)
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As `Trainer.create_scheduler`; with `max_minutes` the schedule runs with the time."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if self._clock.minutes is not None and isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            scheduler.lr_lambdas = [self._clock.scaled(f, num_training_steps) for f in scheduler.lr_lambdas]
+        return scheduler
+
     # ---- batches ----
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of documents as `Trainer` makes them, or of a mix by its budget of tokens."""
+        dataset = self.train_dataset
+        if not isinstance(dataset, MixBatches):
+            return super().get_train_dataloader()
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = MixSampler(
+            dataset.mix,
+            dataset.mix.settings.tokens_per_batch,
+            seed,
+            lambda: self.state.epoch or 0,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=as_it_is,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=(self.args.dataloader_prefetch_factor or 4) if workers else None,
+        )
+
+    def _prepare_input(self, data: Any) -> Any:
+        if isinstance(data, Tensor) and self.args.device.type == "cuda":
+            return data.to(self.args.device, non_blocking=True)  # or each tensor waits for the step before
+        return super()._prepare_input(data)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -148,11 +249,16 @@ class BinderTrainer(SharingTrainer):
     # ---- loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Mentions and windows of an optimizer step over all its batches and processes: [2]."""
+        """Mentions, and windows (of a mix pairs of window and type), of a step's batches in all processes: [2]."""
         if not batch_samples:
             return None
+        if "counts" in batch_samples[0]:
+            counts = torch.stack([batch["counts"] for batch in batch_samples]).sum(0).float()
+            return self.accelerator.reduce(counts.to(device), "sum") if self.args.world_size > 1 else counts
         counts = torch.zeros(2, device=device)
         for batch in batch_samples:
+            if "type_index" in batch:
+                counts[1] += (batch["type_index"] >= 0).sum().to(device) - len(batch["labels"])
             kind, first, last = batch["labels"].unbind(-1)
             counts[0] += ((kind >= 0) & (last - first < self._max_span_width)).sum().to(device)
             counts[1] += len(batch["labels"])
@@ -167,9 +273,13 @@ class BinderTrainer(SharingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        inputs = {name: value for name, value in inputs.items() if name not in ("owned", "window")}
+        of_mix = "counts" in inputs
+        inputs = {name: value for name, value in inputs.items() if name not in ("owned", "window", "counts")}
         if num_items_in_batch is not None:
-            inputs["num_mentions"], inputs["num_windows"] = num_items_in_batch.clamp_min(1).unbind()
+            counted = "num_asked" if of_mix or "type_index" in inputs else "num_windows"
+            inputs["num_mentions"], inputs[counted] = num_items_in_batch.clamp_min(1).unbind()
+        if "type_phrasings" in inputs and self._type_states is not None:
+            inputs["type_states"] = self._type_states[inputs.pop("type_phrasings")]
         outputs = model(**inputs)
         loss = outputs.loss
         if num_items_in_batch is not None:
@@ -183,11 +293,13 @@ class BinderTrainer(SharingTrainer):
         splits = {name: windows for name, (_, windows) in self._scored.items()}
         if isinstance(self.eval_dataset, WindowDataset):
             splits = {"dev": self.eval_dataset, **splits}
-        if self.train_dataset is not None:
+        if isinstance(self.train_dataset, WindowDataset):
             splits = {"train": self.train_dataset, **splits}
         results = {name: metrics for name, (metrics, _) in self._scored.items()}
         model: Any = self.accelerator.unwrap_model(self.model)
         facts = training_facts(model, self.args, self.state, splits, results, self._minutes)
+        if isinstance(self.train_dataset, MixBatches):
+            facts["mix"] = self.train_dataset.mix.report()
         model.card_facts = {**facts, **self.card}
         return model.card_facts
 
@@ -221,6 +333,7 @@ class BinderTrainer(SharingTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Predict the spans of a `WindowDataset` and score them against its documents; called by `Trainer`."""
+        began = time.monotonic()
         dataset: Any = dataloader.dataset
         model: Any = self.accelerator.unwrap_model(self.model)
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
@@ -230,31 +343,34 @@ class BinderTrainer(SharingTrainer):
         self.callback_handler.eval_dataloader = dataloader
 
         joint = model.config.inference == "joint"
-        required = required_margin(0.5, len(self.entity_types))
+        required = required_margin(0.5, len(dataset.types))
         found: dict[tuple[int, int, int, int], float] = {}  # (document, start, end, type) -> margin
         total_loss, seen = 0.0, 0
-        type_vectors: Tensor | None = None
+        with torch.no_grad(), self.compute_loss_context_manager():
+            type_vectors = self._type_vectors(model, dataset)
         for batch in dataloader:
             batch = self._prepare_inputs(batch)
             rows, owned = batch.pop("window").tolist(), batch.pop("owned")
-            types = {name: batch.pop(name) for name in list(batch) if name.startswith("type_")}
+            inputs = {name: value for name, value in batch.items() if name not in _DESCRIPTIONS}
             with torch.inference_mode(), self.compute_loss_context_manager():
-                if type_vectors is None:
-                    frozen = model.config.frozen_types
-                    type_vectors = model.frozen_type_vectors if frozen else model.encode_types(**types)
-                output = model(**batch, type_vectors=type_vectors)
+                output = model(**inputs, type_vectors=type_vectors)
             total_loss += output.loss.item() * len(rows)
             seen += len(rows)
             proposals = propose_spans(
                 output.span_scores,
                 batch["word_start_mask"],
                 batch["word_end_mask"],
-                required,
+                required[:1].expand(output.span_scores.shape[1]),  # the same for each type
                 start_scores=output.start_scores if joint else None,
                 end_scores=output.end_scores if joint else None,
                 owned=owned,
             )
-            for window, kind, first, last, margin in zip(*(column.tolist() for column in proposals), strict=True):
+            columns = [column.tolist() for column in proposals]
+            if "type_index" in batch:  # types of the window -> types of the data set, -1 for padding
+                columns[1] = batch["type_index"].cpu()[columns[0], columns[1]].tolist()
+            for window, kind, first, last, margin in zip(*columns, strict=True):
+                if kind < 0:
+                    continue
                 source = dataset.windows[rows[window]]
                 key = (dataset.document_index[rows[window]], source.starts[first], source.ends[last], kind)
                 found[key] = margin
@@ -264,12 +380,13 @@ class BinderTrainer(SharingTrainer):
             found = dict(gather_object(list(found.items())))
             total_loss, seen = (sum(values) for values in zip(*gather_object([(total_loss, seen)]), strict=True))
 
-        predictions = self._entities(found, len(dataset.documents), required, model.config.decoding == "flat")
+        predictions = self._entities(found, dataset, required, model.config.decoding == "flat")
         self.last_metrics = compute_span_metrics(
             [document.entities for document in dataset.documents],
             [[(entity["start"], entity["end"], entity["label"]) for entity in entities] for entities in predictions],
-            list(self.entity_types),
+            dataset.entity_types,
         )
+        self._clock.evaluated(time.monotonic() - began)
         metrics = {
             "precision": self.last_metrics.micro.precision,
             "recall": self.last_metrics.micro.recall,
@@ -285,12 +402,37 @@ class BinderTrainer(SharingTrainer):
             num_samples=len(dataset.documents),
         )
 
+    def _type_vectors(self, model: Any, dataset: WindowDataset) -> Tensor:
+        """The vectors of the types that a data set is searched for, [T, 3, D]."""
+        if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
+            vectors: Tensor = model.frozen_type_vectors
+            return vectors
+        texts = [entity_type.description for entity_type in dataset.types]
+        vectors = model.project_types(encode_phrasings(model, self.processor, texts))
+        return vectors
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate, as `Trainer.evaluate` does; of several data sets also report the means over them."""
+        metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        several = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(several, Mapping):
+            means = {
+                f"{metric_key_prefix}_{name}": sum(metrics[f"{metric_key_prefix}_{key}_{name}"] for key in several)
+                / len(several)
+                for name in ("precision", "recall", "f1", "macro_f1", "loss")
+            }
+            self.log(means)
+            metrics |= means
+        return metrics
+
     def _entities(
-        self, found: dict[tuple[int, int, int, int], float], documents: int, required: Tensor, flat: bool
+        self, found: dict[tuple[int, int, int, int], float], dataset: WindowDataset, required: Tensor, flat: bool
     ) -> list[list[dict[str, Any]]]:
         """Entity dictionaries of each document, in order of position."""
-        names = list(self.entity_types)
-        per_document: list[list[tuple[int, int, int, float]]] = [[] for _ in range(documents)]
+        names = dataset.entity_types
+        per_document: list[list[tuple[int, int, int, float]]] = [[] for _ in dataset.documents]
         for (document, start, end, kind), margin in sorted(found.items()):
             per_document[document].append((start, end, kind, margin))
         predictions = []
@@ -307,6 +449,53 @@ class BinderTrainer(SharingTrainer):
                 ]
             )
         return predictions
+
+
+class _Clock:
+    """The time that a training run may take.
+
+    Args:
+        minutes: from its beginning to its last evaluation; None without a limit.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes
+        self.began = time.monotonic()
+        self._last_evaluation = self._sum = 0.0
+        self._since = -1.0
+
+    def evaluated(self, seconds: float) -> None:
+        """Note what the evaluation of a data set took, so that the last one ends in time."""
+        now = time.monotonic()
+        self._sum = seconds if now - self._since > seconds + 5 else self._sum + seconds
+        self._since = now
+        self._last_evaluation = max(self._last_evaluation, self._sum)
+
+    def progress(self) -> float:
+        """Share of the time for training that has passed."""
+        if self.minutes is None:
+            return 0.0
+        reserve = max(1.2 * self._last_evaluation, 0.03 * 60 * self.minutes)
+        return (time.monotonic() - self.began) / max(60 * self.minutes - reserve, 1e-9)
+
+    def scaled(self, factor: Any, steps: int) -> Any:
+        """A schedule over the steps as one over the time, where that is further on."""
+        return lambda step: factor(max(step, min(steps, int(steps * self.progress()))))
+
+
+class _StopInTime(TrainerCallback):
+    """Evaluates, saves and stops the training when the time is over."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self.clock = clock
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        if self.clock.progress() >= 1:
+            control.should_training_stop = True
+            control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = args.save_strategy != "no"
+        return control
 
 
 class _FixedOrder(torch.utils.data.Sampler[int]):

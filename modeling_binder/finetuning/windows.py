@@ -1,6 +1,6 @@
 """Documents as training windows: token labels, and what is lost on the way and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ..losses_binder import IGNORED, UNDECIDED
 from ..processing_binder import BinderWindower, TextWindow
-from .data import DataError, Document, Mention
+from .data import DataError, Document, EntityType, Mention, with_ancestors
 
 
 class Loss(str, Enum):
@@ -38,31 +38,36 @@ class WindowDataset(Dataset[dict[str, Any]]):
     Args:
         documents: the corpus.
         processor: cuts texts into windows.
-        entity_types: names; the index of a name is its label.
+        entity_types: the types, or their names, or name -> description; the index of a type is its label. A mention
+            of a type with a parent is a mention of its ancestors too.
         max_span_width: in tokens; wider mentions are counted as lost (they still are no negatives).
-        description: shown beside the progress bar.
+        description: shown beside the progress bar; empty for none.
 
     Raises:
-        DataError: a mention's label is none of the entity types.
+        DataError: a mention's label, or a type that a document names, is none of the entity types.
     """
 
     def __init__(
         self,
         documents: Sequence[Document],
         processor: BinderWindower,
-        entity_types: Iterable[str],
+        entity_types: Iterable[str] | Iterable[EntityType] | Mapping[str, str],
         max_span_width: int,
         description: str = "Tokenising",
     ) -> None:
-        self.documents = list(documents)
+        self.types = _as_types(entity_types)
+        self.documents = with_ancestors(documents, self.types)
         self.windows: list[TextWindow] = []
         self.document_index: list[int] = []
         self.labels: list[list[tuple[int, int, int]]] = []
         self.lost: list[LostMention] = []
-        self.entity_types = list(entity_types)
+        self.looked_for: list[list[int] | None] = []  # types that each document names
+        self.entity_types = [entity_type.name for entity_type in self.types]
         label_ids = {name: index for index, name in enumerate(self.entity_types)}
         # A bar for a fraction of a second is noise.
-        progress = tqdm(self.documents, desc=description, unit="document", disable=len(self.documents) < 1000)
+        progress = tqdm(
+            self.documents, desc=description, unit="document", disable=not description or len(self.documents) < 1000
+        )
         for index, document in enumerate(progress):
             self._add(index, document, processor, label_ids, max_span_width)
 
@@ -74,6 +79,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         label_ids: dict[str, int],
         max_span_width: int,
     ) -> None:
+        self.looked_for.append(self._looked_for(document, label_ids))
         encoded = processor.encode(document.text, document.words)
         windows = processor.windows(encoded)
         labels: list[list[tuple[int, int, int]]] = [[] for _ in windows]
@@ -111,6 +117,17 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.labels += labels
         self.document_index += [index] * len(windows)
 
+    def _looked_for(self, document: Document, label_ids: dict[str, int]) -> list[int] | None:
+        if document.types is None:
+            return None
+        unknown = next((name for name in document.types if name not in label_ids), None)
+        if unknown is not None:
+            raise DataError(
+                f"'types' of document {document.id!r} names {unknown!r}, which is none of the entity types "
+                f"{[*label_ids][:20]}. Describe it in types.json."
+            )
+        return [label_ids[name] for name in document.types]
+
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -123,12 +140,19 @@ class WindowDataset(Dataset[dict[str, Any]]):
             "labels": self.labels[index],
             "owned": window.owned,
             "window": index,
+            "types": self.looked_for[self.document_index[index]],
         }
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each window."""
         return [len(window.input_ids) for window in self.windows]
+
+
+def _as_types(entity_types: Iterable[str] | Iterable[EntityType] | Mapping[str, str]) -> list[EntityType]:
+    if isinstance(entity_types, Mapping):
+        return [EntityType(name, (text,)) for name, text in entity_types.items()]
+    return [item if isinstance(item, EntityType) else EntityType(item, (item,)) for item in entity_types]
 
 
 @dataclass
@@ -138,13 +162,23 @@ class WindowCollator:
     Args:
         pad_token_id: fills `input_ids`.
         type_inputs: `type_input_ids`, `type_attention_mask` from `BinderWindower.encode_types`.
+        type_count: number of types, where `type_inputs` are not given.
     """
 
     pad_token_id: int
     type_inputs: dict[str, Tensor]
+    type_count: int = 0
+
+    def __post_init__(self) -> None:
+        if "type_input_ids" in self.type_inputs:
+            self.type_count = len(self.type_inputs["type_input_ids"])
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`."""
+        """Return B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`.
+
+        Where documents name the types that they were annotated for, `type_index` [B, T] says which types each window is
+        compared with, and `labels` count in it.
+        """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))
 
@@ -153,7 +187,8 @@ class WindowCollator:
 
         input_ids = pad("input_ids", self.pad_token_id)
         sizes = torch.tensor([len(item["input_ids"]) for item in items])
-        labels = [[*item["labels"], *[(IGNORED,) * 3] * (mentions - len(item["labels"]))] for item in items]
+        type_index, rows = self._types(items)
+        labels = [[*found, *[(IGNORED,) * 3] * (mentions - len(found))] for found in rows]
         return {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(length) < sizes[:, None]).long(),
@@ -162,8 +197,23 @@ class WindowCollator:
             "labels": torch.tensor(labels),
             "owned": torch.tensor([item["owned"] for item in items]),
             "window": torch.tensor([item["window"] for item in items]),
+            **type_index,
             **self.type_inputs,
         }
+
+    def _types(self, items: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[list[tuple[int, int, int]]]]:
+        """The types of each window, where they differ, and the labels as positions among them."""
+        if all(item["types"] is None for item in items):
+            return {}, [item["labels"] for item in items]
+        every = list(range(self.type_count))
+        chosen = [every if item["types"] is None else item["types"] for item in items]
+        most = max(1, *(len(types) for types in chosen))
+        index = torch.tensor([[*types, *[-1] * (most - len(types))] for types in chosen])
+        rows = []
+        for item, types in zip(items, chosen, strict=True):
+            position = {UNDECIDED: UNDECIDED} | {kind: place for place, kind in enumerate(types)}
+            rows.append([(position[kind], first, last) for kind, first, last in item["labels"]])
+        return {"type_index": index}, rows
 
 
 class LengthGroupedSampler(Sampler[int]):

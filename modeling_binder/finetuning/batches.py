@@ -1,0 +1,302 @@
+"""Batches of a mix: which windows, which types each of them is compared with, and in which words.
+
+Everything is drawn anew each time, from numbers that follow from the seed, the epoch and the batch alone: a run that is
+resumed sees the batches that the uninterrupted run would have seen, and several processes share one order.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from .packed import PackedMix
+
+Array = NDArray[Any]
+
+
+class MixSampler(Sampler[list[int]]):
+    """Draws batches of windows of like length, as many as a budget of tokens holds.
+
+    An epoch draws as many windows as the mix has, from each corpus its share; a corpus begins again only when all of
+    its windows were drawn. The windows of an epoch are shuffled, cut into pools, sorted by length within a pool and cut
+    into batches, which are shuffled again.
+
+    Args:
+        mix: where to draw from.
+        tokens_per_batch: padded tokens of a batch.
+        seed: of the whole run.
+        epoch: returns the number of the epoch that is about to begin.
+        rank, processes: this process and how many there are; each gets every n-th batch.
+
+    Yields:
+        A number that seeds what is drawn for the batch, then the indices of its windows.
+    """
+
+    POOL = 64  # batches
+
+    def __init__(
+        self,
+        mix: PackedMix,
+        tokens_per_batch: int,
+        seed: int,
+        epoch: Callable[[], float],
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.mix, self.budget, self.seed, self.epoch = mix, tokens_per_batch, seed, epoch
+        self.rank, self.processes = rank, processes
+        quotas = mix.shares * len(mix)
+        self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
+        self.batches = max(1, len(self.plan(0)) // processes) * processes  # of an epoch, all processes together
+
+    def __len__(self) -> int:
+        return self.batches // self.processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = int(self.epoch() + 1e-6)
+        plan = self.plan(epoch)
+        first = int(np.random.default_rng([self.seed, epoch, 1]).integers(2**62))
+        for number in range(self.rank, self.batches, self.processes):
+            # The batches of two epochs differ a little in number, and Trainer counts with one.
+            yield [first + number, *plan[number % len(plan)].tolist()]
+
+    def plan(self, epoch: int) -> list[Array]:
+        """Indices of the windows of each batch of an epoch."""
+        drawn = np.concatenate([self._drawn(part, epoch) for part in range(len(self.quotas))])
+        random = np.random.default_rng([self.seed, epoch])
+        random.shuffle(drawn)
+        lengths = self.mix.windows.lengths
+        mean = max(1.0, float(lengths[drawn].mean()))
+        pool = max(1, int(self.POOL * self.budget / mean))
+        batches: list[Array] = []
+        for begin in range(0, len(drawn), pool):
+            windows = drawn[begin : begin + pool]
+            windows = windows[np.argsort(lengths[windows], kind="stable")[::-1]]
+            sizes = lengths[windows]
+            at = 0
+            while at < len(windows):  # sorted: the first is the longest
+                count = max(1, self.budget // int(sizes[at]))
+                batches.append(windows[at : at + count])
+                at += count
+        return [batches[index] for index in random.permutation(len(batches))]
+
+    def _drawn(self, part: int, epoch: int) -> Array:
+        """What an epoch draws from a corpus: the next piece of its endless sequence of shuffled passes."""
+        size, quota = self.mix.sizes[part], int(self.quotas[part])
+        begin, stop = epoch * quota, (epoch + 1) * quota
+        pieces = []
+        for turn in range(begin // size, (stop - 1) // size + 1):
+            order = np.random.default_rng([self.seed, part, turn, 2]).permutation(size)
+            pieces.append(order[max(begin - turn * size, 0) : stop - turn * size])
+        return np.concatenate(pieces) + sum(self.mix.sizes[:part])
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate nothing: `MixBatches` returns whole batches."""
+    return batch
+
+
+class MixBatches(Dataset[Any]):
+    """Makes batches of a mix, whole ones: `__getitems__` takes what `MixSampler` yields.
+
+    Args:
+        mix: the windows and their types.
+        pad_token_id: fills `input_ids`.
+        tokenized: token ids of each phrasing, to be encoded in every step; None where `type_phrasings`, indices into
+            `mix.table.texts`, are enough because the states of all phrasings are kept.
+    """
+
+    def __init__(self, mix: PackedMix, pad_token_id: int, tokenized: list[list[int]] | None = None) -> None:
+        self.mix, self.pad_token_id, self.tokenized = mix, pad_token_id, tokenized
+
+    def __len__(self) -> int:
+        return len(self.mix)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index, index])
+
+    def __getitems__(self, keys: list[int]) -> dict[str, Any]:
+        """Make a batch of B windows.
+
+        Returns:
+            `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L]; `type_index` [B, T], unless all
+            windows are compared with the same types;
+            `labels` and `excluded` [N, 4] (see `binder_losses`); the types' phrasings; `counts`, the number of mentions
+            and of window-type pairs.
+        """
+        random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])
+        batch = self._tokens(windows)
+        pairs = self._types(windows, random)
+        types = self._phrasings(pairs, len(windows), random)
+        labels, excluded = self._labels(windows, pairs)
+        self._thin(batch, windows, np.concatenate([labels, excluded]), random)
+        return {
+            **{name: torch.from_numpy(array) for name, array in batch.items()},
+            **types,
+            "labels": torch.from_numpy(labels),
+            "excluded": torch.from_numpy(excluded),
+            "counts": torch.tensor([len(labels), len(pairs[0])]),
+        }
+
+    def _tokens(self, windows: Array) -> dict[str, Array]:
+        packed = self.mix.windows
+        lengths = packed.lengths[windows]
+        within = np.arange(lengths.max())
+        real = within < lengths[:, None]
+        at = np.where(real, self.mix.token_first[windows][:, None] + within, 0)
+        edges = np.where(real, packed.edges[at], 0)
+        return {
+            "input_ids": np.where(real, packed.input_ids[at], self.pad_token_id).astype(np.int64),
+            "attention_mask": real.astype(np.int64),
+            "word_start_mask": (edges & 1).astype(bool),
+            "word_end_mask": (edges & 2).astype(bool),
+        }
+
+    # ---- types ----
+
+    def _types(self, windows: Array, random: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Which types each window is compared with: (row of the batch, type, place among the row's types), by row."""
+        mix, settings = self.mix, self.mix.settings
+        named = mix.windows.type_counts[windows] >= 0
+        begin = np.array(mix.table.begin)
+        parts = mix.part[windows]
+        count = np.where(named, mix.windows.type_counts[windows], np.diff(begin)[parts])
+        rows, place = _expand(count)
+        own = rows[named[rows]], place[named[rows]]
+        types = begin[parts][rows] + place
+        if len(mix.named_types):
+            types[named[rows]] = mix.named_types[mix.named_first[windows][own[0]] + own[1]]
+        key = rows * len(mix.table) + types
+        found_rows, found_types = self._found(windows)
+        present = np.isin(key, found_rows * len(mix.table) + found_types)
+        order = np.lexsort((random.random(len(key)) - present, rows))
+        rows, types, present = rows[order], types[order], present[order]
+        kept = (_rank(rows) < settings.max_types) | present
+        rows, types = rows[kept], types[kept]
+        if settings.foreign_types and named.any():
+            foreign_rows, foreign_types = self._foreign(rows, types, named, random)
+            rows, types = np.concatenate([rows, foreign_rows]), np.concatenate([types, foreign_types])
+        order = np.lexsort((types, rows))
+        rows, types = rows[order], types[order]
+        return rows, types, _rank(rows)
+
+    def _found(self, windows: Array) -> tuple[Array, Array]:
+        """Row of the batch and type of each mention."""
+        rows, place = _expand(self.mix.windows.row_counts[windows])
+        types = self.mix.row_types[self.mix.row_first[windows][rows] + place]
+        return rows[types >= 0], types[types >= 0]
+
+    def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
+        """Types of other windows that share no word with any type of a window, for windows that name their types."""
+        table, wanted = self.mix.table, self.mix.settings.foreign_types
+        own = named[rows]
+        rows, types = rows[own], types[own]
+        if not len(rows):
+            return rows, types
+        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # three tries for each
+        tries = types[random.integers(len(types), size=len(takers))]
+
+        def words(rows: Array, types: Array) -> tuple[Array, Array]:
+            item, place = _expand(np.diff(table.word_first)[types])
+            return item, rows[item] * table.word_count + table.word_ids[table.word_first[types][item] + place]
+
+        _, known = words(rows, types)
+        item, asked = words(takers, tries)
+        free = np.ones(len(takers), bool)
+        free[item[np.isin(asked, known)]] = False
+        key = np.unique((takers * len(table) + tries)[free])
+        key = key[~np.isin(key, rows * len(table) + types)]
+        random.shuffle(key)
+        takers, tries = key // len(table), key % len(table)
+        order = np.argsort(takers, kind="stable")
+        takers, tries = takers[order], tries[order]
+        kept = _rank(takers) < wanted
+        return takers[kept], tries[kept]
+
+    def _phrasings(
+        self, pairs: tuple[Array, Array, Array], size: int, random: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Draw the words in which each window is asked for each of its types."""
+        table, settings = self.mix.table, self.mix.settings
+        rows, types, place = pairs
+        descriptions = (table.first[types + 1] - table.first[types] - 1) // 2
+        shares = np.array([settings.name, settings.named_description, settings.description])
+        form = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], random.random(len(types)), side="right")
+        chosen = (random.random(len(types)) * descriptions).astype(np.int64)
+        offset = np.where((form == 0) | (descriptions == 0), 0, 1 + chosen + (form == 2) * descriptions)
+        phrasing = table.phrasings[table.first[types] + offset]
+        # Two types of a window that bear the same name must not be asked for by it alone.
+        _, first = np.unique(rows * len(table.texts) + phrasing, return_index=True)
+        again = np.ones(len(types), bool)
+        again[first] = False
+        again &= descriptions > 0
+        phrasing[again] = table.phrasings[table.first[types[again]] + 1]
+        unique, inverse = np.unique(phrasing, return_inverse=True)
+        index = np.full((size, int(place.max(initial=0)) + 1), -1, np.int64)
+        index[rows, place] = inverse
+        if (index == index[0]).all() and (index[0] >= 0).all():  # as in plain training: all windows share the types
+            return self._type_inputs(unique[index[0]])
+        return {**self._type_inputs(unique), "type_index": torch.from_numpy(index)}
+
+    def _type_inputs(self, phrasings: Array) -> dict[str, Tensor]:
+        if self.tokenized is None:
+            return {"type_phrasings": torch.from_numpy(phrasings.astype(np.int64))}
+        tokens = [self.tokenized[index] for index in phrasings.tolist()]
+        length = max(map(len, tokens))
+        ids = torch.tensor([[*row, *[self.pad_token_id] * (length - len(row))] for row in tokens])
+        mask = (torch.arange(length) < torch.tensor([len(row) for row in tokens])[:, None]).long()
+        return {"type_input_ids": ids, "type_attention_mask": mask}
+
+    # ---- labels ----
+
+    def _labels(self, windows: Array, pairs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        """Rows (window, place of the type, first, last): mentions, and spans that are left out."""
+        mix, total = self.mix, len(self.mix.table)
+        rows, place = _expand(mix.windows.row_counts[windows])
+        at = mix.row_first[windows][rows] + place
+        types = mix.row_types[at]
+        first, last = mix.windows.rows[at, 1].astype(np.int64), mix.windows.rows[at, 2].astype(np.int64)
+        key = pairs[0] * total + pairs[1]
+        order = np.argsort(key, kind="stable")
+        marked = types >= 0
+        position = np.searchsorted(key[order], rows[marked] * total + types[marked])
+        places = pairs[2][order][np.minimum(position, len(key) - 1)]
+        found = np.stack([rows[marked], places, first[marked], last[marked]], 1).astype(np.int64)
+        scored = found[:, 3] - found[:, 2] < mix.origin["max_span_width"]
+        # Nothing is known of an undecided span, for any type of its window.
+        count = np.bincount(pairs[0], minlength=len(windows))
+        open_rows, open_first, open_last = rows[~marked], first[~marked], last[~marked]
+        item, place = _expand(count[open_rows])
+        undecided = np.stack([open_rows[item], place, open_first[item], open_last[item]], 1).astype(np.int64)
+        return found[scored], np.concatenate([found[~scored], undecided])
+
+    def _thin(self, batch: dict[str, Array], windows: Array, spans: Array, random: np.random.Generator) -> None:
+        """Leave most words outside mentions out of the negatives, in corpora of which only some mentions are marked."""
+        rates = np.array([part["negative_rate"] for part in self.mix.parts])[self.mix.part[windows]]
+        thin = np.flatnonzero(rates < 1)
+        if not len(thin):
+            return
+        inside = np.zeros((len(windows), batch["input_ids"].shape[1] + 1), np.int32)
+        np.add.at(inside, (spans[:, 0], spans[:, 2]), 1)
+        np.add.at(inside, (spans[:, 0], spans[:, 3] + 1), -1)
+        known = np.cumsum(inside, 1)[thin, :-1] > 0
+        for name in ("word_start_mask", "word_end_mask"):
+            batch[name][thin] &= known | (random.random(known.shape) < rates[thin, None])
+
+
+def _expand(counts: Array) -> tuple[Array, Array]:
+    """For each item as many entries as its count says: the item's number, and the entry's number within the item."""
+    items = np.repeat(np.arange(len(counts)), counts)
+    return items, np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _rank(rows: Array) -> Array:
+    """The number of each entry within its row; rows are sorted."""
+    if not len(rows):
+        return np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
+    return np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))

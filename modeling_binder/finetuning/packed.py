@@ -1,0 +1,363 @@
+"""The windows of a mix in flat arrays: little memory, nothing to pickle for workers, one compact folder on disk."""
+
+import json
+import lzma
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ..processing_binder import BinderWindower
+from .data import DataError, Document, EntityType, write_json
+from .mix import Mix, MixPart, MixSettings
+from .windows import WindowDataset
+
+Array = NDArray[Any]
+DOCUMENTS_AT_ONCE = 2000  # tokenised by a process before it hands back arrays
+STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "the", "to", "with"}
+VERSION = 1  # of the files
+
+
+@dataclass(frozen=True)
+class PackedWindows:
+    """Windows of one corpus as flat arrays. N windows, K tokens, R mentions, S named types.
+
+    Args:
+        lengths: [N], tokens of each window.
+        input_ids: [K].
+        edges: [K], 1 where a word starts, 2 where one ends, 3 for both.
+        row_counts: [N], mentions of each window.
+        rows: [R, 3], type (an index into the corpus' types, -1 for undecided spans), first and last token.
+        type_counts: [N], how many types the window's document names; -1 where it names none.
+        types: [S], those types.
+    """
+
+    lengths: Array
+    input_ids: Array
+    edges: Array
+    row_counts: Array
+    rows: Array
+    type_counts: Array
+    types: Array
+
+    @classmethod
+    def of(cls, dataset: WindowDataset, vocabulary: int) -> "PackedWindows":
+        """Pack the windows of a data set."""
+        token = np.uint16 if vocabulary <= 2**16 else np.int32
+        windows, labels = dataset.windows, dataset.labels
+        edges = [np.array([a >= 0 for a in w.starts]) + 2 * np.array([b >= 0 for b in w.ends]) for w in windows]
+        named = [dataset.looked_for[document] for document in dataset.document_index]
+        flat = [row for rows in labels for row in rows]
+        return cls(
+            lengths=np.array([len(window.input_ids) for window in windows], np.int32),
+            input_ids=_concatenated([np.array(window.input_ids, token) for window in windows], token),
+            edges=_concatenated(edges, np.uint8),
+            row_counts=np.array([len(rows) for rows in labels], np.int32),
+            rows=np.array(flat, np.int32).reshape(len(flat), 3),
+            type_counts=np.array([-1 if types is None else len(types) for types in named], np.int32),
+            types=_concatenated([np.array(types or (), np.int32) for types in named], np.int32),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["PackedWindows"]) -> "PackedWindows":
+        """Put the windows of several packs behind each other."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__annotations__})
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def _concatenated(arrays: list[Array], dtype: Any) -> Array:
+    return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)
+
+
+def _pack(
+    documents: Sequence[Document], processor: BinderWindower, types: Sequence[EntityType], max_span_width: int
+) -> tuple[PackedWindows, dict[str, int]]:
+    dataset = WindowDataset(documents, processor, types, max_span_width, "")
+    lost: dict[str, int] = {}
+    for item in dataset.lost:
+        lost[item.reason.value] = lost.get(item.reason.value, 0) + 1
+    return PackedWindows.of(dataset, len(processor.tokenizer)), lost
+
+
+class TypeTable:
+    """The types of all corpora of a mix, numbered one after the other, with their phrasings.
+
+    Args:
+        parts: types of each corpus and whether their descriptions begin with a name.
+
+    Attributes:
+        texts: every phrasing once, [P].
+        first: [G + 1], where the phrasings of a type begin in `phrasings`: its name, then "name: description" and
+            then the description alone for each of its descriptions.
+        phrasings: indices into `texts`.
+        words: [G], words of a type's name.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Sequence[EntityType], bool]]) -> None:
+        numbers: dict[str, int] = {}
+        phrasings: list[int] = []
+        first, self.begin = [0], [0]
+        self.names: list[str] = []
+        for types, named in parts:
+            for entity_type in types:
+                name, descriptions = _wording(entity_type, named)
+                texts = [name, *(f"{name}: {text}" for text in descriptions), *descriptions]
+                phrasings += [numbers.setdefault(text, len(numbers)) for text in texts]
+                first.append(len(phrasings))
+                self.names.append(name)
+            self.begin.append(len(self.names))
+        self.texts = list(numbers)
+        self.first, self.phrasings = np.array(first), np.array(phrasings)
+        vocabulary: dict[str, int] = {}
+        self.words = [
+            np.array(sorted({vocabulary.setdefault(word, len(vocabulary)) for word in _words(name)}), np.int64)
+            for name in self.names
+        ]
+        self.word_count = max(len(vocabulary), 1)
+        self.word_first = np.concatenate([[0], np.cumsum([len(words) for words in self.words])]).astype(np.int64)
+        self.word_ids = np.concatenate(self.words) if self.words else np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _wording(entity_type: EntityType, named: bool) -> tuple[str, list[str]]:
+    """The name that a person would ask for, and the descriptions without it."""
+    name, descriptions = entity_type.name, list(entity_type.phrasings)
+    if named and ":" in descriptions[0]:
+        name = descriptions[0].partition(":")[0].strip()
+        descriptions = [text.removeprefix(f"{name}:").strip() or name for text in descriptions]
+    return name, [text for text in descriptions if text != name]
+
+
+def _words(name: str) -> set[str]:
+    words = set(re.findall(r"\w+", name.casefold())) - STOP_WORDS
+    return {word.removesuffix("s") for word in words}
+
+
+class PackedMix:
+    """A mix that is tokenised and ready for training.
+
+    Args:
+        windows: of each corpus.
+        parts: what is known of each corpus, without its documents: fields of `MixPart`, counts.
+        types: of each corpus.
+        settings: how batches are drawn.
+        origin: the tokenizer and the window settings that it was made with.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[PackedWindows],
+        parts: Sequence[dict[str, Any]],
+        types: Sequence[Sequence[EntityType]],
+        settings: MixSettings,
+        origin: dict[str, Any],
+    ) -> None:
+        self.parts, self.part_types = [dict(part) for part in parts], [tuple(group) for group in types]
+        self.settings, self.origin = settings, origin
+        self.sizes = [len(pack) for pack in windows]
+        self.windows = PackedWindows.joined(windows)
+        self.table = TypeTable((group, part["named"]) for group, part in zip(self.part_types, self.parts, strict=True))
+        self.part = np.repeat(np.arange(len(parts)), self.sizes)
+        # Type numbers of the corpus -> of the mix
+        begin = np.array(self.table.begin[:-1])
+        row_begin = np.repeat(begin[self.part], self.windows.row_counts)
+        self.row_types = np.where(self.windows.rows[:, 0] < 0, -1, self.windows.rows[:, 0] + row_begin)
+        named = np.maximum(self.windows.type_counts, 0)
+        self.named_types = self.windows.types + np.repeat(begin[self.part], named)
+        self.token_first = _offsets(self.windows.lengths)
+        self.row_first = _offsets(self.windows.row_counts)
+        self.named_first = _offsets(named)
+
+    @classmethod
+    def prepare(
+        cls, mix: Mix, processor: BinderWindower, max_span_width: int, processes: int = 1, progress: bool = True
+    ) -> "PackedMix":
+        """Tokenise the documents of a mix.
+
+        Args:
+            mix: the corpora.
+            processor: cuts texts into windows.
+            max_span_width: of the model, in tokens; wider mentions are counted as lost.
+            processes: how many work at it.
+            progress: show a progress bar.
+        """
+        jobs = [
+            (index, part.documents[begin : begin + DOCUMENTS_AT_ONCE], part.types)
+            for index, part in enumerate(mix.parts)
+            for begin in range(0, len(part.documents), DOCUMENTS_AT_ONCE)
+        ]
+        packs: list[list[PackedWindows]] = [[] for _ in mix.parts]
+        lost: list[dict[str, int]] = [{} for _ in mix.parts]
+        total = sum(len(part.documents) for part in mix.parts)
+        with tqdm(total=total, desc="Tokenising the mix", unit="document", disable=not progress) as bar:
+            for (index, documents, _), (pack, missing) in zip(
+                jobs, _each(jobs, processor, max_span_width, processes), strict=True
+            ):
+                packs[index].append(pack)
+                for reason, count in missing.items():
+                    lost[index][reason] = lost[index].get(reason, 0) + count
+                bar.update(len(documents))
+        return cls(
+            [PackedWindows.joined(pack) for pack in packs],
+            [_facts(part, missing) for part, missing in zip(mix.parts, lost, strict=True)],
+            [part.types for part in mix.parts],
+            mix.settings,
+            fingerprint(processor, max_span_width),
+        )
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @cached_property
+    def shares(self) -> Array:
+        """Share of each corpus in the draws, [parts], sums to 1."""
+        fixed = np.array([part["share"] or 0.0 for part in self.parts])
+        free = [
+            0.0 if part["share"] else part["weight"] * np.sqrt(size)
+            for part, size in zip(self.parts, self.sizes, strict=True)
+        ]
+        weights = np.array(free)
+        return fixed + (1 - fixed.sum()) * weights / weights.sum() if weights.any() else fixed / fixed.sum()
+
+    def report(self) -> list[dict[str, Any]]:
+        """What the data report and the model card tell of each corpus."""
+        return [
+            {
+                **{key: value for key, value in part.items() if value not in (None, {}, False)},
+                "windows": size,
+                "types": len(types),
+                "drawn": float(share),
+            }
+            for part, size, types, share in zip(self.parts, self.sizes, self.part_types, self.shares, strict=True)
+        ]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the mix into a folder: mix.json and compressed arrays."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = BytesIO()
+        np.savez(buffer, allow_pickle=False, **{name: _small(array) for name, array in vars(self.windows).items()})
+        (folder / "windows.npz.xz").write_bytes(lzma.compress(buffer.getvalue(), preset=4))
+        types = [[[t.name, list(t.phrasings), t.parent] for t in group] for group in self.part_types]
+        write_json(
+            folder / "mix.json",
+            {
+                "version": VERSION,
+                "settings": asdict(self.settings),
+                "origin": self.origin,
+                "parts": [{**part, "windows": size} for part, size in zip(self.parts, self.sizes, strict=True)],
+                "types": types,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PackedMix":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the folder holds no prepared mix, or one of another version.
+        """
+        folder = Path(folder)
+        try:
+            data = json.loads((folder / "mix.json").read_text(encoding="utf-8"))
+            arrays = np.load(BytesIO(lzma.decompress((folder / "windows.npz.xz").read_bytes())), allow_pickle=False)
+        except (FileNotFoundError, ValueError, lzma.LZMAError) as error:
+            raise DataError(f"{folder}: there is no whole prepared mix here ({error}); prepare it again.") from None
+        if data.get("version") != VERSION:
+            raise DataError(f"{folder}: prepared by another version of the package; prepare the mix again.")
+        windows = PackedWindows(**{name: arrays[name] for name in PackedWindows.__annotations__})
+        types = [[EntityType(name, tuple(texts), parent) for name, texts, parent in group] for group in data["types"]]
+        sizes = [part.pop("windows") for part in data["parts"]]
+        settings = MixSettings(**data["settings"])
+        return cls(_split(windows, sizes), data["parts"], types, settings, data["origin"])
+
+    def check(self, processor: BinderWindower, max_span_width: int) -> None:
+        """Refuse a model whose tokenizer or windows differ from those that the mix was prepared for."""
+        wanted = fingerprint(processor, max_span_width)
+        for key, value in wanted.items():
+            if self.origin.get(key) != value:
+                raise DataError(
+                    f"the prepared mix was made with {key} {self.origin.get(key)!r}, this model has {value!r}: prepare "
+                    "the mix again for this model."
+                )
+
+
+def _each(jobs: list[Any], processor: BinderWindower, max_span_width: int, processes: int) -> Iterable[Any]:
+    work = partial(_pack, processor=processor, max_span_width=max_span_width)
+    if processes <= 1:
+        yield from (work(documents, types=types) for _, documents, types in jobs)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        waiting = [pool.submit(work, documents, types=types) for _, documents, types in jobs]
+        for job in waiting:
+            yield job.result()
+
+
+def _facts(part: MixPart, lost: dict[str, int]) -> dict[str, Any]:
+    fields = ("name", "weight", "share", "named", "negative_rate", "license", "source")
+    mentions = sum(len(document.entities) for document in part.documents)
+    return {
+        **{name: getattr(part, name) for name in fields},
+        "documents": len(part.documents),
+        "mentions": mentions,
+        "lost": lost,
+    }
+
+
+def fingerprint(processor: BinderWindower, max_span_width: int) -> dict[str, Any]:
+    """What the arrays of a mix depend on besides its documents."""
+    tokenizer = processor.tokenizer
+    probe = tokenizer("Ærøskøbing's IL-2 (naïve) 東京\n42 Tokenization", add_special_tokens=True)["input_ids"]
+    return {
+        "tokenizer": [len(tokenizer), *probe],
+        "max_length": processor.max_length,
+        "stride": processor.stride,
+        "max_span_width": max_span_width,
+    }
+
+
+def _offsets(counts: Array) -> Array:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _small(array: Array) -> Array:
+    """The same numbers in the smallest of int16, uint16 and int32."""
+    for dtype in (np.int16, np.uint16):
+        limits = np.iinfo(dtype)
+        if array.dtype != np.uint8 and array.size and limits.min <= array.min() and array.max() <= limits.max:
+            return array.astype(dtype)
+    return array
+
+
+def _split(windows: PackedWindows, sizes: Sequence[int]) -> list[PackedWindows]:
+    ends = np.cumsum(sizes)
+    tokens, rows = _offsets(windows.lengths), _offsets(windows.row_counts)
+    types = _offsets(np.maximum(windows.type_counts, 0))
+    packs = []
+    for end, size in zip(ends, sizes, strict=True):
+        a, b = end - size, end
+        packs.append(
+            PackedWindows(
+                windows.lengths[a:b].astype(np.int32),
+                windows.input_ids[tokens[a] : tokens[b]],
+                windows.edges[tokens[a] : tokens[b]],
+                windows.row_counts[a:b].astype(np.int32),
+                windows.rows[rows[a] : rows[b]].astype(np.int32),
+                windows.type_counts[a:b].astype(np.int32),
+                windows.types[types[a] : types[b]].astype(np.int32),
+            )
+        )
+    return packs

@@ -1,0 +1,121 @@
+"""Parts of a model that are frozen or learn at a rate of their own."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..modeling_binder import BinderModel
+from ..processing_binder import BinderWindower
+
+PARTS = ("embeddings", "text_encoder", "type_encoder", "heads")
+PHRASINGS_PER_BATCH = 256
+
+
+def part_of(parameter: str) -> str:
+    """The finest part that a parameter of `BinderModel` belongs to, by its name: one of `PARTS`."""
+    if parameter.startswith("text_encoder."):
+        return "embeddings" if ".embeddings." in parameter else "text_encoder"
+    return "type_encoder" if parameter.startswith("type_encoder.") else "heads"
+
+
+def _members(model: BinderModel, part: str) -> set[str]:
+    # The embeddings of the text encoder are part of it; a shared encoder is both.
+    parts = {"text_encoder", "embeddings"} if part == "text_encoder" else {part}
+    if part == "type_encoder" and model.config.share_encoders:
+        parts = {"text_encoder", "embeddings"}
+    return {name for name, _ in model.named_parameters() if part_of(name) in parts}
+
+
+def check_parts(parts: Iterable[str], argument: str) -> None:
+    """Refuse names that are no part of the model."""
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"{argument} knows the parts {', '.join(PARTS)}, got {part!r}.")
+
+
+def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:
+    """Exclude parts of a model from training.
+
+    Raises:
+        ValueError: there is no part of that name.
+    """
+    parts = list(parts)
+    check_parts(parts, "freeze")
+    frozen = {name for part in parts for name in _members(model, part)}
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+
+
+def types_are_frozen(model: BinderModel) -> bool:
+    """Whether the states of descriptions are the same at every step of a training run."""
+    encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def parameter_groups(
+    model: BinderModel, rates: Mapping[str, float], decaying: Iterable[str], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return the optimizer's groups of parameters: one for each learning rate, with and without weight decay.
+
+    Args:
+        model: its frozen parameters are left out.
+        rates: part -> learning rate; a finer part ("embeddings") comes before the one that holds it.
+        decaying: names of parameters with weight decay.
+        weight_decay: of those.
+    """
+    decaying = set(decaying)
+    groups: dict[tuple[float | None, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = part_of(name)
+            rate = rates.get(part, rates.get("text_encoder") if part == "embeddings" else None)
+            groups.setdefault((rate, name in decaying), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decays else 0.0,
+            **({} if rate is None else {"lr": rate}),
+        }
+        for (rate, decays), parameters in groups.items()
+    ]
+
+
+@torch.no_grad()
+def encode_phrasings(
+    model: BinderModel, processor: BinderWindower, texts: Iterable[str], description: str = "Encoding types"
+) -> Tensor:
+    """Encode descriptions in batches of equal length.
+
+    Args:
+        model: in training mode or not; its dropout is off meanwhile.
+        processor: of the model.
+        texts: P descriptions.
+        description: shown beside the progress bar.
+
+    Returns:
+        Pooled states [P, H], float32, on the model's device; see `BinderModel.encode_type_states`.
+    """
+    inputs = processor.encode_types(texts, model.max_type_positions)
+    lengths = inputs["type_attention_mask"].sum(1)
+    device = model.start_head.scale.device
+    training = model.training
+    model.eval()
+    order = lengths.argsort(stable=True)
+    states: Tensor | None = None
+    with tqdm(total=len(order), desc=description, unit="type", disable=len(order) < 1000) as bar:
+        for length, group in ((length, order[lengths[order] == length]) for length in lengths.unique().tolist()):
+            for some in group.split(PHRASINGS_PER_BATCH):
+                batch = {name: tensor[some, :length].to(device) for name, tensor in inputs.items()}
+                encoded = model.encode_type_states(**batch).float()
+                if states is None:
+                    states = encoded.new_empty(len(order), encoded.shape[-1])
+                states[some.to(device)] = encoded
+                bar.update(len(some))
+    model.train(training)
+    if states is None:
+        raise ValueError("there are no descriptions to encode.")
+    return states

@@ -1,0 +1,188 @@
+"""Mixes of corpora with types of their own: data, batches, losses, training."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from modeling_binder import BinderWindower
+from modeling_binder.finetuning import BinderTrainer, DataError, Document, EntityType, Mention, Mix, MixPart, PackedMix
+from modeling_binder.finetuning.batches import MixBatches, MixSampler
+from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
+from tests.tiny import TYPES, corpus, small_model
+
+DESCRIBED = tuple(EntityType(name, (text,)) for name, text in TYPES.items())
+
+
+def part(name="one", documents=None, types=DESCRIBED, **options):
+    return MixPart(name, corpus() if documents is None else documents, types, **options)
+
+
+def packed(tokenizer, *parts, **settings):
+    mix = Mix(parts or (part(),), MixSettings(**{"tokens_per_batch": 60, **settings}))
+    return PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
+
+
+def arguments(folder, **options):
+    return TrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "use_cpu": True,
+            "logging_steps": 1,
+            "max_steps": 3,
+            "learning_rate": 5e-3,
+            **options,
+        }
+    )
+
+
+def test_one_corpus_with_all_types_has_the_loss_of_plain_training(tokenizer):
+    """To the bit: the same windows, once as a mix that asks for every description, once as documents."""
+    mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
+    windows = list(range(len(mix)))
+    tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]
+    batch = MixBatches(mix, 0, tokenized).__getitems__([1, *windows])
+    batch.pop("counts")
+    model = small_model().eval()
+    trainer = BinderTrainer(model, arguments("unused"), train_dataset=corpus(), processing_class=tokenizer)
+    plain = trainer.data_collator([trainer.train_dataset[index] for index in windows])
+    plain.pop("owned"), plain.pop("window")
+    expected = model(**plain)
+    found = model(**batch)
+    assert [name for name, value in found.items() if not value.equal(expected[name])] == []
+
+
+def test_what_nobody_looked_for_is_in_no_loss(tokenizer):
+    """A window's loss is the same whether the other windows ask for further types or not."""
+    model = small_model().eval()
+    documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]
+    both = packed(tokenizer, part(documents=documents), part("two"), foreign_types=0)
+    alone = packed(tokenizer, part(documents=documents), foreign_types=0)
+
+    def run(mix, *windows):
+        batches = MixBatches(mix, 0, [tokenizer(text)["input_ids"] for text in mix.table.texts])
+        batch = batches.__getitems__([5, *windows])
+        batch.pop("counts")
+        return batch, model(**batch)
+
+    batch, output = run(both, 0, 1)
+    assert (batch["type_index"][0] >= 0).tolist() == [True, False, False]
+    single, expected = run(alone, 0)
+    assert expected.start_scores.shape[1] == 1 and len(single["labels"]) == 1
+    asked = batch["type_index"] >= 0
+    labels = batch["labels"]
+    kept = labels[labels[:, 0] == 0]
+    masks = {name: batch[name][:1] for name in ("word_start_mask", "word_end_mask")}
+    from modeling_binder.losses_binder import binder_losses
+
+    scores = (output.start_scores[:1], output.end_scores[:1], output.span_scores[:1])
+    padded = binder_losses(*scores, **masks, labels=kept, asked=asked[:1])
+    bare = binder_losses(*(score[:, :1] for score in scores), **masks, labels=kept)
+    assert torch.stack(padded).tolist() == torch.stack(bare).tolist()
+
+
+def test_a_mention_counts_for_its_ancestors_once(tokenizer):
+    types = (
+        EntityType("person", ("a person",)),
+        EntityType("politician", ("a person in politics",), "person"),
+        EntityType("mayor", ("the head of a city",), "politician"),
+    )
+    documents = [
+        Document("a", "ann", (Mention(0, 3, "mayor"),)),
+        Document("b", "bob", (Mention(0, 3, "mayor"), Mention(0, 3, "person"))),
+        Document("c", "cat", (Mention(0, 3, "mayor"),), types=("mayor", "person")),
+    ]
+    mix = packed(tokenizer, part(documents=documents, types=types))
+    rows = [mix.row_types[mix.row_first[i] : mix.row_first[i + 1]].tolist() for i in range(3)]
+    assert [sorted(row) for row in rows] == [[0, 1, 2], [0, 1, 2], [0, 2]]
+
+
+def test_batches_hold_every_mention_at_its_type(tokenizer):
+    mix = packed(tokenizer, part(), part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
+    for keys in MixSampler(mix, 200, 3, lambda: 0.0):
+        batch = MixBatches(mix, 0).__getitems__(keys)
+        tokens = batch["input_ids"].numel()
+        assert tokens <= 200 or len(keys) == 2
+        for window, place, first, last in batch["labels"].tolist():
+            phrasing = batch["type_phrasings"][batch["type_index"][window, place]]
+            index = keys[1 + window]
+            rows = mix.windows.rows[mix.row_first[index] : mix.row_first[index + 1]]
+            names = [TYPES_BY_NUMBER[row[0]] for row in rows if (row[1], row[2]) == (first, last)]
+            assert any(mix.table.texts[phrasing].split(":")[0] in (name, TYPES[name]) for name in names)
+        assert batch["counts"].tolist() == [len(batch["labels"]), int((batch["type_index"] >= 0).sum())]
+
+
+TYPES_BY_NUMBER = list(TYPES)
+
+
+def test_shares_weights_and_epochs(tokenizer):
+    mix = packed(tokenizer, part(), part("two", documents=corpus(16)), part("three", share=0.5))
+    assert mix.shares.tolist() == pytest.approx([0.5 / 3, 1 / 3, 0.5])
+    sampler = MixSampler(mix, 60, 3, lambda: 0.0)
+    drawn = np.concatenate([np.concatenate(sampler.plan(epoch)) for epoch in range(4)])
+    assert np.bincount(mix.part[drawn], minlength=3) / len(drawn) == pytest.approx(mix.shares, abs=0.02)
+    counts = np.bincount(drawn, minlength=len(mix))
+    for number in range(3):  # a corpus begins again only when all of it was drawn
+        own = counts[mix.part == number]
+        assert own.max() - own.min() <= 1
+
+
+def test_processes_share_one_order(tokenizer):
+    mix = packed(tokenizer)
+    single = list(MixSampler(mix, 60, 3, lambda: 1.0))
+    first, second = (list(MixSampler(mix, 60, 3, lambda: 1.0, rank, 2)) for rank in range(2))
+    assert [keys for pair in zip(first, second, strict=True) for keys in pair] == single[: 2 * len(first)]
+
+
+def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
+    mix = packed(tokenizer, part(), part("two", documents=[Document("a", "cell", types=("Cell",))], negative_rate=0.5))
+    mix.save(tmp_path)
+    loaded = PackedMix.load(tmp_path)
+    keys = [7, *range(len(mix))]
+    one, two = (MixBatches(each, 0).__getitems__(keys) for each in (mix, loaded))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert loaded.report() == mix.report()
+    with pytest.raises(DataError, match="max_span_width 12, this model has 3"):
+        loaded.check(BinderWindower(tokenizer, 64, 8), 3)
+
+
+def test_a_frozen_type_encoder_reads_each_phrasing_once(tokenizer, tmp_path):
+    model = small_model()
+    read = []
+    forward = model.type_encoder.forward
+    model.type_encoder.forward = lambda *args, **options: read.append(1) or forward(*args, **options)
+    mix = packed(tokenizer)
+    trainer = BinderTrainer(
+        model, arguments(tmp_path), train_dataset=mix, processing_class=tokenizer, freeze=["type_encoder"]
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer.train()
+    lengths = {len(tokenizer(text)["input_ids"]) for text in mix.table.texts}
+    assert len(read) == len(lengths)
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"text_encoder", "start_head", "end_head", "span_head"}
+
+
+def test_it_learns_and_reports_the_mean_over_development_sets(tokenizer, tmp_path):
+    genes = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Gene")) for d in corpus()]
+    cells = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Cell")) for d in corpus()]
+    mix = Mix(
+        [part("genes", genes, DESCRIBED[:1]), part("cells", cells, DESCRIBED[1:2])], MixSettings(tokens_per_batch=100)
+    )
+    dev = {"both": TypedDocuments(corpus(1), DESCRIBED[:2]), "cells": TypedDocuments(cells[:4], DESCRIBED[1:2])}
+    trainer = BinderTrainer(
+        small_model(),
+        arguments(tmp_path, max_steps=60),
+        train_dataset=mix,
+        eval_dataset=dev,
+        processing_class=tokenizer,
+        learning_rates={"heads": 1e-2},
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert metrics["eval_f1"] == (metrics["eval_both_f1"] + metrics["eval_cells_f1"]) / 2
+    assert metrics["eval_f1"] > 0.9
+    assert {group["initial_lr"] for group in trainer.optimizer.param_groups} == {1e-2, 5e-3}

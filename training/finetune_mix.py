@@ -1,0 +1,207 @@
+"""Train BINDER on a mix of corpora that have types of their own.
+
+    python -m training.finetune_mix training/recipes/open-types-minilm.yaml --data FOLDER --output_dir checkpoints/open
+
+The recipe lists the corpora (`mix`) and the development sets (`dev`), see docs/partial-corpora.md. Every other key can
+be overridden; `--help` lists them all. An interrupted run continues from its last checkpoint when the same command is
+given again. With `--prepared FOLDER` the tokenised mix is kept there; a folder that holds one needs no corpora.
+"""
+
+import logging
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import AutoTokenizer, HfArgumentParser, set_seed
+
+from modeling_binder import BinderModel
+from modeling_binder.finetuning import BinderTrainer, DataError
+from modeling_binder.finetuning.data import write_json
+from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
+from modeling_binder.finetuning.packed import PackedMix
+from modeling_binder.hub import PushError
+from modeling_binder.processing_binder import BinderWindower
+from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, read_recipe
+from training.encoders import hub_ids, resolve_encoder
+from training.experiments.provenance import provenance
+from training.finetune import _interrupted
+from training.mixes import Folders, load_prepared, read_dev, read_mix, report_table, save_prepared
+
+
+@dataclass
+class MixArguments:
+    """The corpora, how batches are drawn from them, and what is trained."""
+
+    mix: str | None = field(default=None, metadata={"help": "(in a recipe) list of corpora"})
+    mix_defaults: str | None = field(default=None, metadata={"help": "(in a recipe) keys of all corpora"})
+    dev: str | None = field(default=None, metadata={"help": "(in a recipe) list of development sets"})
+    data: str | None = field(default=None, metadata={"help": "folder of the corpora; defaults to $BINDER_DATA"})
+    prepared: str | None = field(default=None, metadata={"help": "folder that keeps the tokenised mix"})
+    prepare_only: bool = field(default=False, metadata={"help": "tokenise the mix into --prepared and end"})
+    processes: int = field(default=1, metadata={"help": "processes that tokenise"})
+    tokens_per_batch: int = field(default=4096, metadata={"help": "padded tokens of a batch of one process"})
+    max_types: int = field(default=24, metadata={"help": "types that a window is compared with at most"})
+    foreign_types: int = field(default=4, metadata={"help": "further types, from other texts"})
+    phrasings: str | None = field(
+        default=None, metadata={"help": "(in a recipe) shares of name, named_description and description"}
+    )
+    augment: str | None = field(default=None, metadata={"help": "(in a recipe) shares of lower, upper and breaks"})
+    freeze: list[str] = field(default_factory=list, metadata={"help": "parts that are not trained: type_encoder, ..."})
+    learning_rates: str | None = field(default=None, metadata={"help": "(in a recipe) part -> learning rate"})
+    max_minutes: float | None = field(default=None, metadata={"help": "evaluate, save and stop after so many minutes"})
+    init_from: str | None = field(default=None, metadata={"help": "checkpoint whose weights the training begins with"})
+    default_types: str | None = field(default=None, metadata={"help": "(in a recipe) types of the checkpoint"})
+
+    def settings(self) -> MixSettings:
+        """How batches are drawn."""
+        shares: Any = self.phrasings or {}
+        augment: Any = self.augment or {}
+        return MixSettings(self.tokens_per_batch, self.max_types, self.foreign_types, augment=augment, **shares)
+
+
+class Run(NamedTuple):
+    """The groups of arguments, the recipe's name and what the command line set."""
+
+    mix: MixArguments
+    model: ModelArguments
+    card: CardArguments
+    training: BinderTrainingArguments
+    name: str
+    given: dict[str, Any]
+
+
+def parse(argv: list[str]) -> Run:
+    """Read `RECIPE.yaml [--key value ...]`; raises ValueError for a recipe that cannot be read."""
+    parser = HfArgumentParser(
+        (MixArguments, ModelArguments, CardArguments, BinderTrainingArguments),
+        prog="python -m training.finetune_mix",
+        description="Train BINDER on a mix of corpora from a recipe (YAML).",
+        usage="%(prog)s RECIPE.yaml [--key value ...]",
+    )
+    if not argv or argv[0].startswith("-"):
+        parser.parse_args(argv)  # --help ends here
+        raise ValueError("name a recipe, for example training/recipes/open-types-minilm.yaml.")
+    path = Path(argv[0])
+    settings = read_recipe(path, {action.dest for action in parser._actions})
+    settings.setdefault("output_dir", f"checkpoints/{path.stem}")
+    parser.set_defaults(**settings)
+    untouched, chosen = vars(parser.parse_args([])), vars(parser.parse_args(argv[1:]))
+    given = {key: value for key, value in chosen.items() if value != untouched[key]}
+    mix, model, card, training = parser.parse_dict(chosen)
+    return Run(mix, model, card, training, path.stem, given)
+
+
+def build_model(run: Run) -> tuple[BinderModel, Any]:
+    """The model to train and its tokenizer: encoders with fresh heads, or a checkpoint."""
+    if run.mix.init_from:
+        model = BinderModel.from_pretrained(run.mix.init_from, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(run.mix.init_from)
+    encoder = resolve_encoder(run.model.encoder)
+    model = BinderModel.from_encoders(
+        encoder,
+        run.model.type_encoder and resolve_encoder(run.model.type_encoder),
+        entity_types=run.mix.default_types,
+        **run.model.config(),
+    )
+    return model, AutoTokenizer.from_pretrained(encoder)
+
+
+def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
+    """The tokenised mix and the development sets: from `--prepared` where they are, else from the corpora."""
+    folder = Path(run.mix.prepared) if run.mix.prepared else None
+    if folder is not None and (folder / "dev.json").exists():
+        mix, dev = load_prepared(folder)
+        mix.settings = run.mix.settings()
+        return mix, dev
+    folders = Folders(run.mix.data)
+    defaults: Any = run.mix.mix_defaults or {}
+    source = f"{run.name}.yaml"
+    read = read_mix(run.mix.mix, defaults, run.mix.settings(), folders, source)
+    dev = read_dev(run.mix.dev or [], defaults, folders, source)
+    processor = BinderWindower.for_model(model, tokenizer)
+    mix = PackedMix.prepare(read, processor, model.config.max_span_width, run.mix.processes)
+    if folder is not None:
+        save_prepared(folder, mix, dev)
+    return mix, dev
+
+
+def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train on a mix, keep the checkpoint with the best mean F1 of the development sets, evaluate it.
+
+    Returns:
+        What was measured; also written to `output_dir/results.json`.
+
+    Raises:
+        DataError, ValueError: bad data or settings; nothing was trained.
+        PushError: the push failed; the checkpoint is saved.
+    """
+    arguments, output = run.training, Path(str(run.training.output_dir))
+    settings = {**asdict(run.mix), **asdict(run.model), "seed": arguments.seed, "max_steps": arguments.max_steps}
+    for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
+        del settings[name]  # a run that goes on may have others
+    checkpoint = None if arguments.restart else _interrupted(output, settings)
+    set_seed(arguments.seed)
+    model, tokenizer = build_model(run)
+    mix, dev = prepare(run, model, tokenizer)
+    if run.mix.prepare_only:
+        print(f"\n{report_table(mix)}\n", flush=True)
+        return {"mix": mix.report()}
+    if not dev:
+        arguments.eval_strategy = transformers.IntervalStrategy.NO
+        arguments.load_best_model_at_end = False
+    trainer = BinderTrainer(
+        model,
+        arguments,
+        train_dataset=mix,
+        eval_dataset=dev or None,
+        processing_class=tokenizer,
+        freeze=run.mix.freeze,
+        learning_rates=run.mix.learning_rates,  # type: ignore[arg-type]
+        max_minutes=run.mix.max_minutes,
+        card={**run.card.card(), "base_model": hub_ids(run.model.encoder, run.model.type_encoder)},
+    )
+    if trainer.is_world_process_zero():
+        print(f"\n{report_table(mix)}\n", flush=True)
+        write_json(output / "settings.json", settings)
+    began = time.time()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    minutes = (time.time() - began) / 60
+    trainer.save_model()
+    results: dict[str, Any] = {
+        **(origin or {}),
+        "metrics": trainer.evaluate() if dev else {},
+        "minutes": None if checkpoint else round(minutes, 1),
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "best_checkpoint_step": trainer.state.best_global_step,
+        "seed": arguments.seed,
+        "mix": mix.report(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    if trainer.is_world_process_zero():
+        write_json(output / "results.json", results)
+        print(f"\nSaved in {output} after {minutes:.1f} minutes of training.", flush=True)
+    if arguments.hub_model_id:
+        trainer.push_to_hub(commit_message="BINDER model trained on a mix of corpora")
+    else:
+        trainer.create_model_card()
+    return results
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        run = parse(argv)
+        origin = provenance("training.finetune_mix", argv, run.name, run.given, "binder")
+        return finetune_mix(run, origin)
+    except (DataError, PushError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

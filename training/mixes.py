@@ -1,0 +1,219 @@
+"""Recipes of mixes: which corpora, how often, which of their types; and prepared mixes in a folder."""
+
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modeling_binder.finetuning import Corpus, DataError, load_corpus
+from modeling_binder.finetuning.data import (
+    EntityType,
+    parse_entity_types,
+    read_jsonl,
+    write_json,
+)
+from modeling_binder.finetuning.mix import Mix, MixPart, MixSettings, TypedDocuments, choose_types, restrict
+from modeling_binder.finetuning.packed import PackedMix, TypeTable
+from training.arguments import expand
+
+_PART = {
+    "corpus", "name", "types", "exclude", "parents", "weight", "share", "named", "partial", "negative_rate", "license",
+    "source", "max_documents",
+}  # fmt: skip
+_DEV = {"corpus", "name", "types", "exclude", "split", "named", "ask", "max_documents"}
+ASK = ("name", "description")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where corpora are: the folder that they are named relative to, or else the current one."""
+
+    data: str | None = None
+
+    def find(self, corpus: str) -> Path:
+        """Return the folder of a corpus; raises DataError with the places that were looked at."""
+        root = expand(self.data) if self.data else os.environ.get("BINDER_DATA")
+        places = [Path(expand(corpus))]
+        if root and not places[0].is_absolute():
+            places.insert(0, Path(root) / places[0])
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            raise DataError(
+                f"there is no corpus {corpus!r}: looked for {', '.join(map(str, places))}. Name the folder that holds "
+                "the corpora by --data or in the environment variable BINDER_DATA."
+            )
+        return found
+
+
+def read_mix(
+    entries: Any, defaults: Mapping[str, Any], settings: MixSettings, folders: Folders, source: str = "mix"
+) -> Mix:
+    """Build a mix from the `mix` list of a recipe.
+
+    Args:
+        entries: a list of `{"corpus": folder, ...}`, see `_part`; a text alone is the folder.
+        defaults: values for the keys that an entry leaves out.
+        settings: how batches are drawn.
+        folders: where corpora are.
+        source: named in errors.
+
+    Raises:
+        DataError: an entry is malformed, or a corpus cannot be used; all problems are named.
+    """
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"{source}: 'mix' must be a list of corpora, such as - {{corpus: my_corpus, weight: 2}}.")
+    parts: list[MixPart] = []
+    problems: list[str] = []
+    for index, entry in enumerate(entries):
+        try:
+            parts.append(_part(_entry(entry, defaults, _PART, f"{source}: mix[{index}]"), folders))
+        except DataError as error:
+            problems += error.problems or (str(error),)
+    if problems:
+        raise DataError.of(problems)
+    return Mix(parts, settings)
+
+
+def _entry(entry: Any, defaults: Mapping[str, Any], known: set[str], where: str) -> dict[str, Any]:
+    entry = {"corpus": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("corpus"), str):
+        raise DataError(f"{where} must be a folder, or a mapping with 'corpus', got {entry!r:.80}.")
+    unknown = sorted(set(entry) - known)
+    if unknown:
+        raise DataError(f"{where} has a key {unknown[0]!r}, which is not known; known are {', '.join(sorted(known))}.")
+    return {**{key: value for key, value in defaults.items() if key in known}, **entry}
+
+
+def _part(entry: dict[str, Any], folders: Folders) -> MixPart:
+    """A corpus of a mix.
+
+    Keys: `corpus` (folder), `name` (that of the folder unless given), `types` (labels to train, or label ->
+    description instead of the corpus' own), `exclude`, `parents` (label -> label), `weight`, `share`, `named`,
+    `partial`, `negative_rate`, `license`, `source` (see `MixPart`), `max_documents`.
+    """
+    name, corpus = _load(entry, folders)
+    types, exclude, parents = entry.pop("types", None), entry.pop("exclude", ()), entry.pop("parents", {})
+    labels = types if types is None else list(types)
+    return MixPart.of(name, corpus, types=labels, exclude=exclude, parents=parents, **entry)
+
+
+def _load(entry: dict[str, Any], folders: Folders) -> tuple[str, Corpus]:
+    folder = folders.find(entry.pop("corpus"))
+    name = entry.pop("name", folder.name)
+    corpus = _cut(load_corpus(folder), entry.pop("max_documents", None))
+    if isinstance(entry.get("types"), Mapping):
+        known = {entity_type.name: entity_type for entity_type in corpus.types}
+        unknown = [label for label in entry["types"] if label not in known]
+        if unknown:
+            raise DataError(f"{name}: types names {unknown[0]!r}, which is not a type of this corpus.")
+        described = {label: {"description": list(kind.phrasings)} for label, kind in known.items()}
+        described |= {label: {"description": text} for label, text in entry["types"].items()}
+        types = tuple(parse_entity_types(described, f"{name}: types"))
+        types = tuple(replace(kind, parent=known[kind.name].parent) for kind in types)
+        corpus = replace(corpus, entity_types={kind.name: kind.description for kind in types}, types=types)
+    return name, corpus
+
+
+def _cut(corpus: Corpus, most: int | None) -> Corpus:
+    if most is None:
+        return corpus
+    # Every n-th, since files are often sorted by source
+    splits = {}
+    for split in ("train", "dev", "test"):
+        documents = getattr(corpus, split)
+        step = max(1, -(-len(documents) // most))
+        splits[split] = documents[::step]
+    return replace(corpus, **splits)
+
+
+def read_dev(
+    entries: Sequence[Any], defaults: Mapping[str, Any], folders: Folders, source: str = "dev"
+) -> dict[str, TypedDocuments]:
+    """Read the development sets of a recipe, each with types of its own.
+
+    Keys of an entry: `corpus`, `name`, `types`, `exclude`, `max_documents` as in a mix; `split` ("dev" unless given);
+    `ask`: "name" (the default) or "description", how the types are put to the model.
+
+    Raises:
+        DataError: an entry is malformed, or a corpus cannot be used.
+    """
+    sets: dict[str, TypedDocuments] = {}
+    for index, raw in enumerate(entries):
+        entry = _entry(raw, defaults, _DEV, f"{source}: dev[{index}]")
+        split, ask, named = entry.pop("split", "dev"), entry.pop("ask", "name"), entry.pop("named", False)
+        name, corpus = _load(entry, folders)
+        labels = entry.get("types")
+        types = choose_types(
+            name, corpus.types, labels if labels is None else list(labels), entry.get("exclude", ()), {}
+        )
+        documents = getattr(corpus, split, None)
+        if not documents:
+            raise DataError(f"{name}: the corpus has no documents in the split {split!r}; there are train, dev, test.")
+        if ask not in ASK:
+            raise DataError(f"{name}: ask must be {' or '.join(ASK)}, got {ask!r}.")
+        if name in sets:
+            raise DataError(f"dev names two sets {name!r}; give one of them another 'name'.")
+        sets[name] = TypedDocuments(restrict(documents, types), as_asked(types, named, ask))
+    return sets
+
+
+def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[EntityType, ...]:
+    """Return types whose only phrasing is their name, or the description without it.
+
+    Two types that bear the same name are asked by "name: description".
+    """
+    table = TypeTable([(types, named)])
+    asked = []
+    for index, entity_type in enumerate(types):
+        texts = [table.texts[phrasing] for phrasing in table.phrasings[table.first[index] : table.first[index + 1]]]
+        if ask == "description":
+            text = texts[1 + len(texts) // 2] if len(texts) > 1 else texts[0]
+        else:
+            text = texts[0] if table.names.count(texts[0]) == 1 else texts[1]
+        asked.append(replace(entity_type, phrasings=(text,)))
+    return tuple(asked)
+
+
+def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments]) -> None:
+    """Write a prepared mix and its development sets into a folder that needs no corpora any more."""
+    mix.save(folder)
+    for name, documents in dev.items():
+        path = folder / "dev" / name
+        path.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(d.to_dict(), ensure_ascii=False) + "\n" for d in documents.documents)
+        (path / "dev.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        write_json(path / "types.json", [[kind.name, list(kind.phrasings), kind.parent] for kind in documents.types])
+    write_json(folder / "dev.json", list(dev))
+
+
+def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
+    """Read what `save_prepared` wrote."""
+    mix = PackedMix.load(folder)
+    dev: dict[str, TypedDocuments] = {}
+    for name in json.loads((folder / "dev.json").read_text(encoding="utf-8")):
+        path = folder / "dev" / name
+        rows = json.loads((path / "types.json").read_text(encoding="utf-8"))
+        types = tuple(EntityType(label, tuple(phrasings), parent) for label, phrasings, parent in rows)
+        dev[name] = TypedDocuments(read_jsonl(path / "dev.jsonl.gz"), types)
+    return mix, dev
+
+
+def report_table(mix: PackedMix) -> str:
+    """What a mix is made of, as text for the terminal."""
+    rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]
+    for part in mix.report():
+        lost = part.get("lost", {})
+        wide = lost.get("wider than max_span_width", 0)
+        counts = [part["documents"], part["windows"], part["mentions"], part["types"]]
+        other = sum(lost.values()) - wide
+        rows.append([part["name"], *(f"{n:,}" for n in counts), f"{part['drawn']:.1%}", f"{wide:,}", f"{other:,}"])
+    total = [sum(part[key] for part in mix.report()) for key in ("documents", "windows", "mentions", "types")]
+    rows.append(["all", *(f"{n:,}" for n in total), "", "", ""])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
