@@ -1,1 +1,1 @@
-"""Commands that are run from a clone: fine-tuning, evaluation, the quickstart."""
+"""Commands that run from a clone: fine-tuning, evaluation, the quickstart and the experiments."""

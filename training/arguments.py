@@ -1,10 +1,10 @@
-"""Recipes: YAML files of hyper-parameters, overridden on the command line."""
+"""Read recipes: YAML files of hyper-parameters, which the command line can override."""
 
 import difflib
 import logging
 import os
 import sys
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from modeling_binder import BinderConfig
 from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_documents
 from modeling_binder.finetuning.data import check_labels, read_types
+from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.machine import cpu_multiplies_bf16
 
 logger = logging.getLogger("training.arguments")
@@ -22,34 +23,42 @@ logger = logging.getLogger("training.arguments")
 
 @dataclass
 class DataArguments:
-    """Where the corpus is: a folder, or single files."""
+    """The corpus: a folder or single files."""
 
     corpus: str | None = field(default=None, metadata={"help": "folder with train/dev/test files and types.json"})
-    train_file: str | None = field(default=None, metadata={"help": "JSONL, or columns with IOB, IOB2 or BIOES tags"})
-    dev_file: str | None = field(default=None, metadata={"help": "development set, picks the best checkpoint"})
+    train_file: str | None = field(default=None, metadata={"help": "training set: JSONL, or columns with IOB tags"})
+    dev_file: str | None = field(
+        default=None, metadata={"help": "development set, on which the best checkpoint is chosen"}
+    )
     test_file: str | None = field(default=None, metadata={"help": "test set, evaluated once at the end"})
     types: str | None = field(
         default=None,
         metadata={
-            "help": "JSON file name -> description (in a recipe, the mapping itself); instead of the corpus' own"
+            "help": "JSON file that maps names of types to descriptions; overrides the types of the corpus. A recipe "
+            "can hold the mapping itself"
         },
     )
 
     def load(self) -> Corpus:
-        """Read the corpus; raises DataError or ValueError with what is wrong and what to do."""
+        """Read the corpus.
+
+        Raises:
+            DataError: a file is missing or malformed, or a label has no description.
+            ValueError: neither a corpus folder nor a training file with types is given.
+        """
         if self.corpus is not None:
             corpus = load_corpus(expand(self.corpus))
             if self.types is None:
                 return corpus
             types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
-            for split in ("train", "dev", "test"):
+            for split in SPLIT_NAMES:
                 check_labels(getattr(corpus, split), types, f"{self.corpus}/{split}")
             return replace(corpus, entity_types=types)
         if self.train_file is None or self.types is None:
-            raise ValueError("name the data: --corpus FOLDER, or --train_file FILE and --types FILE.")
+            raise ValueError("no data: pass --corpus FOLDER, or --train_file FILE and --types FILE.")
         types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
         splits: dict[str, Any] = {}
-        for split in ("train", "dev", "test"):
+        for split in SPLIT_NAMES:
             file = getattr(self, f"{split}_file")
             splits[split] = read_documents(expand(file)) if file else []
             check_labels(splits[split], types, file or split)
@@ -58,15 +67,20 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """The encoders, and the fields of `BinderConfig`."""
+    """The encoders and the fields of `BinderConfig`."""
 
-    encoder: str = field(default="minilm", metadata={"help": "id on the Hub, local folder, or 'minilm'"})
-    type_encoder: str | None = field(default=None, metadata={"help": "of the descriptions; defaults to --encoder"})
-    share_encoders: bool = field(default=False, metadata={"help": "read descriptions with the text encoder"})
+    encoder: str = field(
+        default="minilm",
+        metadata={"help": "id on the Hub, local folder, or 'minilm' (a small encoder that is a Python package)"},
+    )
+    type_encoder: str | None = field(
+        default=None, metadata={"help": "encoder of the type descriptions; defaults to --encoder"}
+    )
+    share_encoders: bool = field(default=False, metadata={"help": "use one encoder for texts and descriptions"})
     projection_size: int = 128
     projection_dropout: float = 0.1
     use_span_width_embedding: bool = True
-    max_span_width: int = field(default=64, metadata={"help": "widest span that can be found, in tokens"})
+    max_span_width: int = field(default=64, metadata={"help": "longest span that can be found, in tokens"})
     init_temperature: float = 0.07
     start_loss_weight: float = 0.2
     end_loss_weight: float = 0.2
@@ -78,30 +92,30 @@ class ModelArguments:
     )
     decoding: str = field(default="nested", metadata={"help": "'nested' or 'flat'", "choices": ["nested", "flat"]})
     inference: str = field(default="span", metadata={"help": "'span' or 'joint'", "choices": ["span", "joint"]})
-    max_length: int = field(default=256, metadata={"help": "tokens in a window of text"})
+    max_length: int = field(default=256, metadata={"help": "tokens in a window"})
     stride: int = field(default=32, metadata={"help": "tokens that neighbouring windows share"})
 
     def config(self) -> dict[str, Any]:
-        """The fields that are `BinderConfig`'s."""
+        """Return the fields of `BinderConfig`."""
         known = {field.name for field in fields(BinderConfig)}
         return {name: value for name, value in vars(self).items() if name in known}
 
 
 @dataclass
 class CardArguments:
-    """What only you can tell of the model, for its card on the Hub."""
+    """Facts for the model card that the training run cannot know."""
 
-    language: str | None = field(default=None, metadata={"help": "of the corpus: a code such as 'en'"})
-    license: str | None = field(default=None, metadata={"help": "of the model: a code such as 'apache-2.0'"})
-    dataset_name: str | None = field(default=None, metadata={"help": "name of the corpus, for people"})
-    dataset_id: str | None = field(default=None, metadata={"help": "id of the corpus on the Hub, if it is there"})
+    language: str | None = field(default=None, metadata={"help": "language of the corpus: a code such as 'en'"})
+    license: str | None = field(default=None, metadata={"help": "license of the model: a code such as 'apache-2.0'"})
+    dataset_name: str | None = field(default=None, metadata={"help": "name of the corpus as the card shows it"})
+    dataset_id: str | None = field(default=None, metadata={"help": "id of the corpus on the Hub"})
     examples: list[str] | None = field(
-        default=None, metadata={"help": "texts that the card shows the model on; without any, sentences of our own"}
+        default=None, metadata={"help": "example texts for the card; defaults to example sentences of this project"}
     )
-    tags: list[str] | None = field(default=None, metadata={"help": "further tags on the Hub"})
+    tags: list[str] | None = field(default=None, metadata={"help": "additional tags on the Hub"})
 
     def card(self) -> dict[str, Any]:
-        """For `BinderTrainer(card=...)`."""
+        """Return the argument `card` of `BinderTrainer`."""
         dataset = {"name": self.dataset_name, "id": self.dataset_id}
         return {
             "language": self.language,
@@ -114,11 +128,11 @@ class CardArguments:
 
 @dataclass
 class BinderTrainingArguments(TrainingArguments):
-    """transformers' own arguments, with the paper's settings as defaults."""
+    """The training arguments of transformers, with the settings of the paper as defaults."""
 
     output_dir: str | None = field(
         default="checkpoints/binder",
-        metadata={"help": "folder for checkpoints and the final model (with a recipe: checkpoints/NAME OF THE RECIPE)"},
+        metadata={"help": "folder for checkpoints and the final model; defaults to checkpoints/RECIPE"},
     )
     learning_rate: float = 3e-5
     num_train_epochs: float = 20
@@ -131,25 +145,26 @@ class BinderTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "f1"
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "stop after so many evaluations without a better development F1"}
+        default=None, metadata={"help": "stop after this many evaluations without a higher development F1"}
     )
     bf16: bool = field(
-        default=False, metadata={"help": "mixed precision, bfloat16; float32 on a CPU that does not multiply in it"}
+        default=False,
+        metadata={"help": "train in mixed precision (bfloat16); ignored on a CPU without bfloat16 instructions"},
     )
-    restart: bool = field(default=False, metadata={"help": "ignore the checkpoints of an earlier run in output_dir"})
+    restart: bool = field(default=False, metadata={"help": "ignore checkpoints of an earlier run in output_dir"})
     push_to_hub: str | None = field(
         default=None,
-        metadata={"help": "repository for the result: user/name (with --hub_private_repo, --hub_revision)"},
+        metadata={"help": "repository to push the result to: user/name (see --hub_private_repo, --hub_revision)"},
     )
 
     def __post_init__(self) -> None:
-        # One push, of the evaluated model: Trainer itself, which would push while it trains, is told of none.
+        # `finetune` pushes once, after the evaluation. Trainer must not push during training as well.
         if self.push_to_hub:
             self.hub_model_id, self.push_to_hub = str(self.push_to_hub), None
         if self.bf16 and not torch.cuda.is_available():
-            self.use_cpu = True  # transformers asks to be told that bf16 on a CPU is meant
+            self.use_cpu = True  # transformers requires it for bf16 without a GPU
             if not cpu_multiplies_bf16():
-                logger.warning("this CPU does not multiply in bfloat16: trained in float32, as with --bf16 false.")
+                logger.warning("this CPU has no bfloat16 instructions: training in float32, as with --bf16 false.")
                 self.bf16 = False
         super().__post_init__()
 
@@ -162,15 +177,18 @@ def expand(path: str) -> str:
     """
     expanded = os.path.expanduser(os.path.expandvars(path))
     if "$" in expanded:
-        raise ValueError(f"{path} names an environment variable that is not set: export it, or override the path.")
+        raise ValueError(f"{path}: an environment variable in this path is not set; export it, or pass another path.")
     return expanded
 
 
 class Recipe(NamedTuple):
-    """The groups of arguments.
+    """A parsed recipe.
 
-    `changed` is everything that was set, by name; `name` the recipe's file without folder and suffix, None without a
-    recipe; `given` what the command line set to something else than the recipe.
+    Args:
+        data, model, card, training: the groups of arguments.
+        changed: every setting of the recipe and of the command line, by name.
+        name: name of the recipe's file without folder and suffix; None without a recipe.
+        given: the settings that the command line changed.
     """
 
     data: DataArguments
@@ -181,12 +199,18 @@ class Recipe(NamedTuple):
     name: str | None
     given: dict[str, Any]
 
+    def settings(self) -> dict[str, Any]:
+        """Return all settings that affect the trained model: those of sharing, such as a token, are left out."""
+        sharing = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
+        settings = {**asdict(self.data), **asdict(self.model), **self.changed}
+        return {name: value for name, value in settings.items() if name not in sharing and not name.startswith("hub_")}
+
 
 def parse_recipe(argv: list[str] | None = None) -> Recipe:
-    """Read `RECIPE.yaml [--key value ...]`: the recipe's values become defaults, the command line overrides them.
+    """Parse `RECIPE.yaml [--key value ...]`; the command line overrides the values of the recipe.
 
     Raises:
-        ValueError: the recipe is no mapping, or has a key that no argument has.
+        ValueError: the recipe is missing or malformed, or has an unknown key.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(
@@ -211,29 +235,29 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
 
 
 def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
-    """A recipe as a dictionary, without `results`, which tells what the recipe gave.
+    """Read a recipe as a dictionary, without its `results`.
 
     Raises:
-        ValueError: the file is missing, no mapping, or has a key that is not among the known ones.
+        ValueError: the file is missing, is not a YAML mapping, or has a key that is not in `known`.
     """
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; recipes are in training/recipes.") from None
+        raise ValueError(f"{path} does not exist; the recipes of this project are in training/recipes.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(recipe, dict):
-        raise ValueError(f"{path} must hold 'key: value' lines, got {type(recipe).__name__}.")
+        raise ValueError(f"{path}: expected lines 'key: value', got {type(recipe).__name__}.")
     recipe.pop("results", None)
     for name in recipe:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{path}: there is no setting {name!r}.{hint} See python -m training.finetune --help.")
+            raise ValueError(f"{path}: unknown setting {name!r}.{hint} See python -m training.finetune --help.")
     return recipe
 
 
 def recipe_types(name: str) -> dict[str, str]:
-    """The type descriptions of a benchmark: those of its recipe."""
+    """Return the type descriptions in the recipe of a benchmark."""
     recipe = yaml.safe_load((Path(__file__).parent / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
     return dict(recipe["types"])

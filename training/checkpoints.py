@@ -1,28 +1,69 @@
-"""Which checkpoint an interrupted run goes on from."""
+"""Find the checkpoint from which an interrupted run continues."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+from modeling_binder.finetuning.data import write_json
+
+_CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+_SETTINGS_NAME = "settings.json"
+
+# Settings that may differ between an interrupted run and the run that continues it
+_RESUMABLE = {"output_dir", "restart", "resume_from_checkpoint", "report_to", "disable_tqdm", "logging_steps"}
 
 
 def last_whole_checkpoint(output: Path) -> str | None:
-    """The checkpoint with most steps in a run's folder; None where there is none.
+    """Return the checkpoint with the most steps in the output folder of a run; None if there is none.
 
-    One that a kill left half-written, which `transformers.trainer_utils.get_last_checkpoint` would name, is stepped
-    over: the run that goes on writes it again.
+    A checkpoint that was being written when the run was killed is skipped: the continued run writes it again.
+    `transformers.trainer_utils.get_last_checkpoint` would return it.
     """
-    steps = {int(name[1]): path for path in output.glob("*") if (name := _NAME.fullmatch(path.name))}
+    steps = {int(name[1]): path for path in output.glob("*") if (name := _CHECKPOINT_NAME.fullmatch(path.name))}
     return next((str(steps[step]) for step in sorted(steps, reverse=True) if _is_whole(steps[step])), None)
 
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # Trainer writes it last
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # the last file that Trainer writes
     except (FileNotFoundError, ValueError):
         return False
     return True
+
+
+def save_settings(output: Path, settings: Mapping[str, Any]) -> None:
+    """Save the settings of a run in its output folder, for `checkpoint_to_resume`."""
+    write_json(output / _SETTINGS_NAME, dict(settings))
+
+
+def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | None:
+    """Return the last whole checkpoint of an earlier run in a folder; None if there is none.
+
+    Args:
+        output: output folder of the run.
+        settings: settings of the new run, to compare with those that `save_settings` saved.
+
+    Raises:
+        ValueError: the earlier run had other settings.
+    """
+    if (checkpoint := last_whole_checkpoint(output)) is None:
+        return None
+    saved = output / _SETTINGS_NAME
+    before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
+    now = json.loads(json.dumps(settings, default=str))
+    different = [
+        f"{name}: {before.get(name)!r} before, {now.get(name)!r} now"
+        for name in sorted({*before, *now} - _RESUMABLE)
+        if before.get(name) != now.get(name)
+    ]
+    if different:
+        raise ValueError(
+            f"{output} holds an interrupted run with other settings ({'; '.join(different)}). Pass another "
+            "--output_dir, or start from the beginning with --restart true."
+        )
+    return checkpoint

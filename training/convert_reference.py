@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the released BINDER code (microsoft/binder) into one of ours.
+"""Convert a checkpoint of the released BINDER code (microsoft/binder) into a checkpoint of this package.
 
     python -m training.convert_reference pytorch_model.bin --encoder google-bert/bert-base-uncased \
         --types types.json checkpoints/converted
@@ -28,7 +28,7 @@ _UNUSED = re.compile(r"^(text|type)_encoder\.(pooler\.|embeddings\.position_ids$
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under our names, without the poolers, which BINDER never uses."""
+    """Rename the weights of the released code; the poolers, which BINDER does not use, are left out."""
     renamed = {}
     for name, tensor in state.items():
         if _UNUSED.match(name):
@@ -40,20 +40,20 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> BinderModel:
-    """A `BinderModel` with the weights of the released implementation.
+    """Build a `BinderModel` with the weights of the released code.
 
     Args:
-        state: its state dict. Sizes and the width embedding are read off it.
+        state: state dict of the released code. It determines the sizes of the heads.
         encoder_config: configuration of the encoders that were fine-tuned.
-        config: further fields of `BinderConfig`, such as `entity_types`.
+        config: other fields of `BinderConfig`, such as `entity_types`.
 
     Raises:
-        ValueError: the weights do not fit; the message names the first that is missing or left over.
+        ValueError: the weights do not fit the model; the message names the first missing and unexpected weights.
     """
     weights = rename(state)
     for name in ("start_head.text_projection.weight", "span_head.text_projection.weight", "span_head.scale"):
         if name not in weights:
-            raise ValueError(f"this is no checkpoint of the released BINDER code: it has no weights for {name}.")
+            raise ValueError(f"not a checkpoint of the released BINDER code: the weights of {name} are missing.")
     widths = weights.get("span_head.width_embedding.weight")
     options = {
         "projection_size": weights["start_head.text_projection.weight"].shape[0],
@@ -68,17 +68,17 @@ def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> 
     if missing or unexpected:
         raise ValueError(
             f"the weights do not fit the encoder: {len(missing)} are missing (first {missing[:1]}), {len(unexpected)} "
-            f"are left over (first {unexpected[:1]}). Name the encoder that was fine-tuned with --encoder."
+            f"are unexpected (first {unexpected[:1]}). Pass the encoder that was fine-tuned as --encoder."
         )
     return model.eval()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Weights from a .safetensors or .bin file, or from a folder with one; pickled code is never run."""
+    """Read weights from a .safetensors or .bin file, or from a folder with one; never runs pickled code."""
     if path.is_dir():
         found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).exists()]
         if not found:
-            raise FileNotFoundError(f"{path} holds neither model.safetensors nor pytorch_model.bin.")
+            raise FileNotFoundError(f"{path} contains neither model.safetensors nor pytorch_model.bin.")
         path = found[0]
     if path.suffix == ".safetensors":
         return load_file(path)
@@ -92,13 +92,20 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         prog="python -m training.convert_reference",
     )
-    parser.add_argument("state_dict", type=Path, help="pytorch_model.bin or model.safetensors, or their folder")
-    parser.add_argument("output", type=Path, help="folder to write the checkpoint to")
+    parser.add_argument(
+        "state_dict", type=Path, help="pytorch_model.bin or model.safetensors, or the folder of the file"
+    )
+    parser.add_argument("output", type=Path, help="output folder of the checkpoint")
     parser.add_argument("--encoder", required=True, help="id or folder of the encoder that was fine-tuned")
-    parser.add_argument("--types", required=True, type=Path, help="JSON object name -> description, in training order")
+    parser.add_argument(
+        "--types",
+        required=True,
+        type=Path,
+        help="JSON object that maps names of types to descriptions, in the order of the training",
+    )
     parser.add_argument("--max-length", type=int, default=256, help="tokens in a window (default 256)")
     parser.add_argument(
-        "--max-span-width", type=int, help="widest span, in tokens, for a model without width embedding"
+        "--max-span-width", type=int, help="longest span in tokens; only for a model without width embeddings"
     )
     arguments = parser.parse_args()
 

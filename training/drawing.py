@@ -1,4 +1,4 @@
-"""Draw entities in the terminal: the text, and under it a labelled bar per entity, inner ones nearest to the text."""
+"""Draw entities in the terminal: a labelled bar under the text for each entity, inner entities closest to the text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,20 +6,21 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-# Okabe and Ito's palette, which people with colour blindness can tell apart; labels stand beside the bars as well.
+# The palette of Okabe and Ito, for readers with colour blindness
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
 
 
 def draw_entities(
     text: str, entities: Sequence[Mapping[str, Any]], width: int = 100, labels: Sequence[str] | None = None
 ) -> Text:
-    """Lines of text with bars under them.
+    """Draw lines of text with bars under them.
 
     Args:
-        text: the text, at any length.
-        entities: as the pipeline returns them, nested, crossing or flat.
-        width: columns that the drawing may take.
-        labels: all entity types, so that a type has one colour in many drawings; defaults to those found.
+        text: a text of any length.
+        entities: entities as the pipeline returns them; they may be nested or cross each other.
+        width: width of the drawing in columns.
+        labels: all entity types, so that a type has the same colour in several drawings; defaults to the labels of
+            the entities.
 
     Example:
         Expression of the IL-2 gene promoter
@@ -29,7 +30,7 @@ def draw_entities(
     labels = labels or sorted({entity["entity_group"] for entity in entities})
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     drawing = Text(no_wrap=True)
-    room = max((cell_len(label) + 2 for label in labels), default=0)  # for a label after the end of a line
+    room = max((cell_len(label) + 2 for label in labels), default=0)  # the last bar of a line has its label behind it
     for begin, stop in _lines(text, max(width - room, 10)):
         line = text[begin:stop].replace("\n", " ").replace("\t", " ").replace("\r", " ")
         drawing.append(line.rstrip() + "\n", style="bold")
@@ -52,7 +53,7 @@ def draw_entities(
 
 
 def _lines(text: str, width: int) -> list[tuple[int, int]]:
-    """Character spans of lines of at most `width` columns, broken at blanks where there are any."""
+    """Return the character spans of lines of at most `width` columns; lines break at blanks if possible."""
     lines = []
     begin = 0
     while begin < len(text):
@@ -73,7 +74,7 @@ def _lines(text: str, width: int) -> list[tuple[int, int]]:
 def _rows(
     entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int
 ) -> list[list[tuple[int, int, Mapping[str, Any]]]]:
-    """Place bars in rows: below everything that they overlap and that is shorter, and never on another's label."""
+    """Place bars in rows: each below the shorter bars that it overlaps, and without covering a label."""
     rows: list[list[tuple[int, int, Mapping[str, Any]]]] = []
     placed: list[tuple[Mapping[str, Any], int]] = []
 

@@ -26,9 +26,9 @@ from modeling_binder.finetuning.packed import PackedMix
 from modeling_binder.hub import PushError
 from modeling_binder.processing_binder import BinderWindower
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, read_recipe
+from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
-from training.finetune import _interrupted
 from training.mixes import Folders, load_prepared, read_dev, read_mix, report_table, save_prepared
 
 
@@ -143,7 +143,7 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
     settings = {**asdict(run.mix), **asdict(run.model), "seed": arguments.seed, "max_steps": arguments.max_steps}
     for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
         del settings[name]  # a run that goes on may have others
-    checkpoint = None if arguments.restart else _interrupted(output, settings)
+    checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     set_seed(arguments.seed)
     model, tokenizer = build_model(run)
     mix, dev = prepare(run, model, tokenizer)
@@ -166,7 +166,7 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
     )
     if trainer.is_world_process_zero():
         print(f"\n{report_table(mix)}\n", flush=True)
-        write_json(output / "settings.json", settings)
+        save_settings(output, settings)
     began = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     minutes = (time.time() - began) / 60

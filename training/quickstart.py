@@ -1,4 +1,4 @@
-"""From nothing to nested entities: fine-tune on the sample corpus, evaluate, and read sentences it has not seen.
+"""Fine-tune on the sample corpus, evaluate, and draw the entities of sentences that are not in the corpus.
 
 python -m training.quickstart
 """
@@ -29,10 +29,10 @@ SENTENCES = (
 
 
 def show(checkpoint: str, console: Console) -> None:
-    """Find entities in sentences that the checkpoint has not seen, and draw them."""
+    """Find the entities of some sentences that are not in the sample corpus, and draw them."""
     recognizer = pipeline("binder-ner", model=checkpoint)
     labels = list(recognizer.model.config.type_descriptions)
-    console.print(Rule(Text('pipeline("binder-ner") on sentences that it has not seen')))
+    console.print(Rule(Text('pipeline("binder-ner") on sentences that are not in the corpus')))
     for sentence in SENTENCES:
         console.print(draw_entities(sentence, recognizer(sentence), min(console.width, 100), labels))
 
@@ -43,8 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--output-dir", default="checkpoints/quickstart", help="default: checkpoints/quickstart")
     parser.add_argument("--encoder", help="id on the Hub or local folder; defaults to the recipe's")
-    parser.add_argument("--show-only", action="store_true", help="skip the training, draw with the checkpoint there")
-    parser.add_argument("--svg", type=Path, help="save the drawing as a picture too")
+    parser.add_argument(
+        "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
+    )
+    parser.add_argument("--svg", type=Path, help="also save the drawing as an SVG file")
     arguments = parser.parse_args(argv)
 
     if not arguments.show_only:
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     show(arguments.output_dir, console)
     if arguments.svg:
         picture = console.export_svg(title="binder-ner")
-        # The fonts that rich names are on the web; the viewer's own monospace does.
+        # Without the fonts, which rich loads from the web, the viewer uses its own monospace font.
         arguments.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of the released code becomes one of ours, in either file format; what does not fit is named."""
+"""Conversion of checkpoints of the released code: both file formats, and weights that do not fit."""
 
 import json
 
@@ -12,7 +12,7 @@ from training.convert_reference import convert, main, rename
 
 
 def released_state(model):
-    """Our weights under the names of the released code, with the poolers that it saves."""
+    """Return the weights of a model under the names of the released code, with a pooler as the release saves it."""
     names = {
         **{f"{h}_head.text_projection.{p}": f"{h}_linear.{p}" for h in _HEADS for p in ("weight", "bias")},
         **{f"{h}_head.type_projection.{p}": f"type_{h}_linear.{p}" for h in _HEADS for p in ("weight", "bias")},
@@ -27,7 +27,7 @@ _HEADS = ("start", "end", "span")
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_command(tmp_path, suffix, monkeypatch):
+def test_command_converts_both_file_formats(tmp_path, suffix, monkeypatch):
     model = build_model()
     encoder = tmp_path / "encoder"
     model.text_encoder.save_pretrained(encoder)
@@ -47,10 +47,10 @@ def test_command(tmp_path, suffix, monkeypatch):
         assert torch.equal(tensor, converted.state_dict()[name])
 
 
-def test_what_does_not_fit_is_named():
+def test_weights_that_do_not_fit_are_named():
     state = released_state(build_model())
-    with pytest.raises(ValueError, match="no checkpoint of the released BINDER code"):
+    with pytest.raises(ValueError, match="not a checkpoint of the released BINDER code"):
         convert({"a": torch.zeros(1)}, tiny_encoder_config())
-    with pytest.raises(ValueError, match=r"are left over \(first .*layer\.1.*--encoder"):
+    with pytest.raises(ValueError, match=r"are unexpected \(first .*layer\.1.*--encoder"):
         convert(state, tiny_encoder_config(num_hidden_layers=1))
     assert not any("pooler" in name for name in rename(state))

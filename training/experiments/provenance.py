@@ -1,4 +1,4 @@
-"""Where a result comes from: recipe, what was changed in it, command, commit, machine."""
+"""Record where a result comes from: recipe, changed settings, command, commit and machine."""
 
 import shlex
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 from modeling_binder.machine import hardware
 
-# What says where and how a run is written, and not what it is
+# Settings that are not part of a run's identity; the seed has a field of its own
 _INCIDENTAL = {
     "output_dir",
     "seed",
@@ -24,14 +24,14 @@ _INCIDENTAL = {
 def provenance(
     module: str, argv: list[str], recipe: str | None, given: Mapping[str, Any], model: str, variant: str = ""
 ) -> dict[str, Any]:
-    """What `results.json` tells of its own origin; `training.experiments.results` collects by it.
+    """Return the origin of a result, which `training.experiments.results` uses to collect and group results.
 
     Args:
-        module, argv: the command, as `python -m MODULE ARGV`.
-        recipe: name of the recipe, without folder and suffix; None where there was none.
-        given: settings that differ from the recipe's.
+        module, argv: the command `python -m MODULE ARGV`.
+        recipe: name of the recipe, without folder and suffix; None without a recipe.
+        given: settings that differ from the recipe.
         model: what was trained: "binder", "token classifier", "ablation" or "held-out types".
-        variant: which of several, in words.
+        variant: name of the variant, for example of an ablation.
     """
     changed = [
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
@@ -50,7 +50,7 @@ def provenance(
 
 
 def commit() -> str | None:
-    """The commit that this code is, "-dirty" where it was changed since; None outside a clone."""
+    """Return the commit of this clone, with "-dirty" if files have changed since; None outside a clone."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude", "*"],
         cwd=Path(__file__).parent,

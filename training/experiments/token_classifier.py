@@ -1,8 +1,8 @@
-"""The plain token classifier of transformers on the same encoder, data and budget: what a flat BINDER has to beat.
+"""Train the token classifier of transformers on the same encoder, data and budget, as a baseline for flat BINDER.
 
     python -m training.experiments.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
 
-Takes the recipes of `training.finetune`; of the settings of a model it needs only the encoder, max_length and stride.
+Takes the recipes of `training.finetune`. Of the model settings it uses only `encoder`, `max_length` and `stride`.
 """
 
 import json
@@ -26,6 +26,7 @@ from modeling_binder.finetuning import DataError, Document, SpanMetrics, WindowD
 from modeling_binder.finetuning.corpus import Corpus
 from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.iob import chunks
+from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderWindower
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
@@ -33,15 +34,15 @@ from training.checkpoints import last_whole_checkpoint
 from training.encoders import resolve_encoder
 from training.experiments.provenance import provenance
 
-IGNORED = -100
+IGNORED = -100  # the cross entropy of torch ignores this label
 
 
 class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
     """Windows with an IOB2 tag on the first token of each word.
 
     Args:
-        windows: the windows of a corpus, as BINDER reads it. A mention that overlaps an earlier one of its window is
-            left out: a tag has no room for both.
+        windows: windows of documents, the same as for BINDER. If two mentions overlap, the one that begins first (of
+            those the longest) is kept, because a token has one tag.
     """
 
     def __init__(self, windows: WindowDataset) -> None:
@@ -52,13 +53,13 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def _item(self, index: int) -> dict[str, Any]:
         window = self.windows.windows[index]
         labels = [0 if start >= 0 else IGNORED for start in window.starts]
-        for kind, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
-            if kind < 0:
-                continue  # undecided
+        for type_id, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
+            if type_id < 0:
+                continue  # an undecided span
             covered = [token for token in range(first, last + 1) if labels[token] != IGNORED]
             if all(labels[token] == 0 for token in covered):
                 for token in covered:
-                    labels[token] = 2 * kind + (1 if token == first else 2)
+                    labels[token] = 2 * type_id + (1 if token == first else 2)
         return {"input_ids": window.input_ids, "labels": labels}
 
     def __len__(self) -> int:
@@ -68,8 +69,8 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
         return self.items[index]
 
     def mentions(self, predictions: Sequence[Sequence[int]]) -> list[list[tuple[int, int, str]]]:
-        """Mentions of each document from a tag id for every token of every window."""
-        words: list[dict[int, tuple[int, str]]] = [{} for _ in self.windows.documents]  # start -> end, tag
+        """Return the mentions of each document, from the tag ids of all tokens of all windows."""
+        words: list[dict[int, tuple[int, str]]] = [{} for _ in self.windows.documents]  # start of a word -> end, tag
         for index, tags in enumerate(predictions):
             window = self.windows.windows[index]
             document = words[self.windows.document_index[index]]
@@ -87,7 +88,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class TokenTrainer(Trainer):
-    """Batches as BINDER's trainer makes them; evaluates in the order of the data."""
+    """A `Trainer` with the batches of `BinderTrainer`, which evaluates windows in the order of the data."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -99,8 +100,8 @@ class TokenTrainer(Trainer):
 
 
 def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
-    """Span metrics of the trainer's model on a split."""
-    trainer.compute_metrics = None  # it knows the development set alone
+    """Evaluate the model of the trainer on a split."""
+    trainer.compute_metrics = None  # computes the metrics of the development set only
     predicted = trainer.predict(data).predictions.argmax(-1).tolist()
     gold = [document.entities for document in data.windows.documents]
     return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)
@@ -112,7 +113,7 @@ def train(
     arguments: BinderTrainingArguments,
     origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune and evaluate a token classifier; what was measured is written to `output_dir/results.json` too."""
+    """Fine-tune and evaluate a token classifier; return the results and write them to `output_dir/results.json`."""
     output = Path(str(arguments.output_dir))
     set_seed(arguments.seed)
     encoder = resolve_encoder(model_arguments.encoder)
@@ -122,7 +123,7 @@ def train(
     def tagged(documents: Sequence[Document], name: str) -> TaggedWindows:
         return TaggedWindows(WindowDataset(documents, processor, corpus.entity_types, 2**16, f"Tokenising {name}"))
 
-    data = {name: tagged(getattr(corpus, name), name) for name in ("train", "dev", "test")}
+    data = {name: tagged(getattr(corpus, name), name) for name in SPLIT_NAMES}
     tags = data["train"].tags
     model = AutoModelForTokenClassification.from_pretrained(
         encoder,
@@ -133,7 +134,7 @@ def train(
     arguments.dataloader_pin_memory = arguments.device.type != "cpu"
 
     def metrics(prediction: Any) -> dict[str, float]:
-        # Trainer evaluates the development set alone.
+        # Trainer calls this on the development set only.
         found = data["dev"].mentions(prediction.predictions.argmax(-1).tolist())
         gold = [document.entities for document in data["dev"].windows.documents]
         return {"f1": compute_span_metrics(gold, found, data["dev"].windows.entity_types).micro.f1}
