@@ -93,3 +93,12 @@ def max_positions(encoder: nn.Module) -> int | None:
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return limit if padding is None else limit - padding - 1
+
+
+def execution_device(*modules: nn.Module) -> torch.device:
+    """Return the device of the first weight of some modules; the CPU if all are offloaded, since hooks move the inputs.
+
+    An encoder that is an ONNX file has no weights, so pass the modules that read its output as well.
+    """
+    devices = (tensor.device for module in modules for tensor in module.parameters() if tensor.device.type != "meta")
+    return next(devices, torch.device("cpu"))

@@ -1,7 +1,13 @@
 """The three heads of BINDER: each projects tokens or spans and entity types into one space and compares them there.
 
-Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
+Projections are computed by calling their layers, so that adapters (LoRA), quantised layers and the hooks of accelerate
+work. Only a plain `nn.Linear` is read instead where that is faster.
+
+Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
+spans.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +19,8 @@ from .scoring_binder import SpanParts, past_the_end
 class Head(nn.Module):
     """Base class of the heads: projects text and types into a shared space and holds the learned scale.
 
-    All arithmetic is in float32, also under autocast and in half-precision models: norms and softmax need it, and the
-    cost is small compared with the encoder's.
+    Norms and comparisons are in float32, also under autocast and in half-precision models, and `from_pretrained` loads
+    the heads in float32 whatever the dtype is: the cost is small compared with the encoder's.
     """
 
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
@@ -26,15 +32,15 @@ class Head(nn.Module):
 
     def types(self, type_states: Tensor) -> Tensor:
         """Project the pooled states of types to unit vectors: [T, H] -> [T, D]."""
-        return nn.functional.normalize(self.dropout(_linear(type_states, self.type_projection)), dim=-1)
+        return nn.functional.normalize(self.dropout(_project(self.type_projection, type_states)), dim=-1)
 
 
 class PositionHead(Head):
     """Compares single tokens with types, to find the start or the end of a mention."""
 
     def forward(self, hidden: Tensor, types: Tensor) -> Tensor:
-        """Score hidden states [B, L, H] against unit type vectors [T, D]; returns [B, T, L]."""
-        tokens = nn.functional.normalize(self.dropout(_linear(hidden, self.text_projection)), dim=-1)
+        """Score hidden states [B, L, H] against unit type vectors [T, D] or [B, T, D]; returns [B, T, L]."""
+        tokens = nn.functional.normalize(self.dropout(_project(self.text_projection, hidden)), dim=-1)
         return self.scale.float().exp() * (types @ tokens.transpose(-1, -2))
 
 
@@ -44,7 +50,7 @@ class SpanHead(Head):
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
         width_size = config.projection_size if config.use_span_width_embedding else 0
         super().__init__(2 * text_size + width_size, type_size, config)
-        self.text_size = text_size
+        self.text_size, self.width_size = text_size, width_size
         self.max_span_width = config.max_span_width
         # Row 0 is padding, row 1 a span of one token, as in the released checkpoints.
         self.width_embedding = (
@@ -54,22 +60,77 @@ class SpanHead(Head):
     def parts(self, hidden: Tensor) -> SpanParts:
         """Project a batch of texts [B, L, H] to start, end and width vectors, which can be compared with any types."""
         width = min(self.max_span_width, hidden.shape[1])
-        weight, bias = self.text_projection.weight.float(), self.text_projection.bias.float()
-        hidden = hidden.float()
-        starts = nn.functional.linear(hidden, weight[:, : self.text_size], bias)  # [B, L, D]
-        ends = nn.functional.linear(hidden, weight[:, self.text_size : 2 * self.text_size])  # [B, L, D]
-        widths = None
+        embedded = None
         if self.width_embedding is not None:
-            embedded = self.width_embedding.weight[1 : width + 1].float()  # [W, E]
-            widths = self.dropout(nn.functional.linear(embedded, weight[:, 2 * self.text_size :]))  # [W, D]
+            embedded = self.width_embedding(torch.arange(1, width + 1, device=hidden.device)).float()  # [W, E]
+        project = self._slices if _is_plain(self.text_projection) else self._calls
+        starts, ends, widths = project(hidden.float(), embedded)
+        widths = None if widths is None else self.dropout(widths)
         return SpanParts(self.dropout(starts), self.dropout(ends), widths, width)
 
-    def forward(self, parts: SpanParts, types: Tensor) -> Tensor:
-        """Score the spans of a batch against unit type vectors [T, D]; returns [B, T, L, W], -inf past the end."""
-        scores = self.scale.float().exp() * parts.cosine(types)
-        gone = past_the_end(parts.starts.shape[1], parts.width, scores.device)
-        return scores.masked_fill(gone, float("-inf"))
+    def _slices(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Multiply by the slices of the weight for the start, the end and the width: [B, L, D] twice, and [W, D].
+
+        Gives what `_calls` gives, at a third of the cost.
+        """
+        weight, bias = self.text_projection.weight.float(), self.text_projection.bias.float()
+        start, end, rest = weight.split((self.text_size, self.text_size, self.width_size), dim=1)
+        starts, ends = nn.functional.linear(hidden, start, bias), nn.functional.linear(hidden, end)
+        return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)
+
+    def _calls(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Call the layer with zeros in place of the other two inputs, as adapters, quantised layers and hooks need it.
+
+        For the span of tokens i..j the layer computes W [h_i ; h_j ; e] + b. The calls give W_start h_i + b,
+        W_end h_j + b, W_width e + b and, for zeros alone, b, which is subtracted from all but the first.
+        """
+        size, texts = self.text_size, hidden.shape[0]
+        tokens = hidden.shape[0] * hidden.shape[1]
+        starts = _project(self.text_projection, nn.functional.pad(hidden, (0, size + self.width_size)))
+        widths = 0 if embedded is None else len(embedded)
+        inputs = hidden.new_zeros(tokens + widths + 1, 2 * size + self.width_size)
+        inputs[:tokens, size : 2 * size] = hidden.flatten(0, 1)
+        if embedded is not None:
+            inputs[tokens:-1, 2 * size :] = embedded
+        outputs = _project(self.text_projection, inputs)
+        outputs = outputs[:-1] - outputs[-1]
+        ends = outputs[:tokens].unflatten(0, (texts, -1))
+        return starts, ends, None if embedded is None else outputs[tokens:]
+
+    def forward(
+        self, parts: SpanParts, types: Tensor, spans: tuple[Tensor, Tensor, Tensor] | None = None, block_scores: int = 0
+    ) -> Tensor | Iterator[tuple[slice, Tensor]]:
+        """Score spans against unit type vectors.
+
+        Args:
+            parts: of a batch, from `parts`.
+            types: [T, D], or [B, T, D] with different types for each window.
+            spans: window, first token and width - 1 of the spans to score, [N] each; None for all spans.
+            block_scores: number of scores to compute at once, with `spans`.
+
+        Returns:
+            The scores of all spans, [B, T, L, W], -inf past the end. With `spans`, an iterator over blocks of them: a
+            slice of the spans, and their scores minus the threshold of their window.
+        """
+        scale = self.scale.float().exp()
+        if spans is not None:
+            window, first, offset = spans
+            return parts.above_threshold(scale * types, window, first, offset, block_scores)
+        scores = scale * parts.cosine(types)
+        outside = past_the_end(parts.starts.shape[1], parts.width, scores.device)
+        return scores.masked_fill(outside, float("-inf"))
 
 
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    return nn.functional.linear(x.float(), layer.weight.float(), layer.bias.float())
+def _project(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Call a linear layer in its own dtype, or in float32 if it is quantised; returns float32."""
+    weight = getattr(layer, "weight", None)  # a method of layers that torch has quantised
+    dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
+    outputs: Tensor = layer(inputs.to(dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32))
+    return outputs.float()
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether calling a layer does nothing but multiply by its weight and add its bias."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # not an adapter, not a quantised tensor
+    return plain and "forward" not in vars(layer) and not any(hooks)

@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
-from .encoders_binder import build_encoder, encode, load_encoder, max_positions
+from .encoders_binder import build_encoder, encode, execution_device, load_encoder, max_positions
 from .heads_binder import PositionHead, SpanHead
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
@@ -231,7 +231,8 @@ class BinderModel(BinderPreTrainedModel):
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
         """Encode one description; returns the vectors [3, D] of the type, which depend on no other type."""
         inputs = BinderWindower(tokenizer).encode_types([description], self.max_type_positions)
-        device = self.start_head.scale.device
+        encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
+        device = execution_device(encoder, self.start_head)
         return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
@@ -284,7 +285,6 @@ class BinderModel(BinderPreTrainedModel):
         """
         parts = self.span_parts(hidden)
         spans = candidate_spans(word_starts, word_ends, parts.width, owned)
-        scale = self.span_head.scale.float().exp()
         block_scores = CPU_BLOCK_SCORES if hidden.device.type == "cpu" else DEVICE_BLOCK_SCORES
         block_types = max(1, min(MAX_TYPES_PER_BLOCK, MAX_TOKEN_PRODUCTS // word_starts.numel()))
         found = []
@@ -293,7 +293,7 @@ class BinderModel(BinderPreTrainedModel):
                 type_ids = slice(begin, begin + block_types)
                 start_types, end_types, span_types = type_vectors[type_ids].float().unbind(1)  # [T, D] each
                 ends = (self.start_head(hidden, start_types), self.end_head(hidden, end_types)) if joint else None
-                for some, margin in parts.above_threshold(scale * span_types, *spans, block_scores):
+                for some, margin in self.span_head(parts, span_types, spans, block_scores):
                     block = above_threshold(margin, required[type_ids], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)

@@ -42,7 +42,8 @@ class BinderPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
-    _no_split_modules: list[str] = []
+    _no_split_modules: list[str] = ["PositionHead", "SpanHead"]
+    _keep_in_fp32_modules_strict: list[str] = ["start_head", "end_head", "span_head"]  # norms and softmax need float32
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

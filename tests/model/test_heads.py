@@ -1,0 +1,147 @@
+"""The heads under adapters, quantisation, hooks and offloading: everything that replaces or wraps their layers."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoModel, pipeline
+
+from modeling_binder import BinderConfig, BinderNerPipeline
+from modeling_binder.heads_binder import SpanHead
+from tests.tiny import build_model, tiny_encoder_config
+
+TEXT = "the IL-2 gene promoter of cells in oslo"
+NEW_TYPE = {"Drug": "A chemical that heals."}
+
+
+def batch():
+    torch.manual_seed(3)
+    words = torch.ones(2, 12, dtype=torch.long)
+    words[:, 0] = words[:, -1] = 0
+    return {
+        "input_ids": torch.randint(5, 250, (2, 12)),
+        "attention_mask": torch.ones(2, 12, dtype=torch.long),
+        "type_input_ids": torch.randint(5, 250, (3, 6)),
+        "type_attention_mask": torch.ones(3, 6, dtype=torch.long),
+        "word_start_mask": words,
+        "word_end_mask": words,
+        "labels": torch.tensor([[[0, 1, 2], [2, 1, 4]], [[1, 5, 5], [-100, -100, -100]]]),
+    }
+
+
+def found(pipe, **options):
+    return [(e["entity_group"], e["start"], e["end"], e["score"]) for e in pipe(TEXT, threshold=0.05, **options)]
+
+
+def same(one, two, tolerance=1e-5):
+    assert one
+    assert [row[:3] for row in one] == [row[:3] for row in two]
+    assert [row[3] for row in one] == pytest.approx([row[3] for row in two], abs=tolerance)
+
+
+@pytest.mark.parametrize("with_widths", [True, False])
+@pytest.mark.parametrize("size", [32, 384])
+def test_calling_the_layer_gives_what_its_weight_gives(with_widths, size):
+    torch.manual_seed(0)
+    encoder = tiny_encoder_config(hidden_size=size).to_dict()
+    head = SpanHead(size, size, BinderConfig(text_config=encoder, use_span_width_embedding=with_widths)).eval()
+    hidden = torch.randn(3, 20, size)
+    read = head.parts(hidden)
+    calls = []
+    head.text_projection.register_forward_hook(lambda *_: calls.append(1))
+    called = head.parts(hidden)
+    assert calls, "a hook on the layer runs"
+    for name in ("starts", "ends", "inverse_norm", *(["widths"] if with_widths else [])):
+        torch.testing.assert_close(getattr(called, name), getattr(read, name), rtol=0, atol=1e-6)
+
+
+def test_gradients_are_the_same_when_the_layer_is_called():
+    model = build_model(projection_dropout=0.0)
+    expected = torch.autograd.grad(model(**batch()).loss, model.span_head.parameters())
+    model.span_head.text_projection.register_forward_pre_hook(lambda *_: None)
+    called = torch.autograd.grad(model(**batch()).loss, model.span_head.parameters())
+    for one, two in zip(called, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft
+def test_lora_on_all_linear_layers_trains_the_heads():
+    model = build_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    adapters = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    of_heads = {name for name in adapters if "_head." in name}
+    assert {name.split("_head.")[0].split(".")[-1] for name in of_heads} == {"start", "end", "span"}
+    assert len(of_heads) == 3 * 2 * 2
+    optimizer = torch.optim.AdamW(adapters.values(), lr=5e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = adapted(**batch()).loss
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    for name in of_heads:
+        assert adapters[name].grad.abs().max() > 0, name
+    tuned = adapted(**{**batch(), "labels": None}).span_scores
+    merged = adapted.merge_and_unload()
+    torch.testing.assert_close(merged(**{**batch(), "labels": None}).span_scores, tuned, rtol=1e-4, atol=1e-4)
+    assert type(merged.span_head.text_projection) is nn.Linear
+    assert not torch.equal(merged.span_head.text_projection.weight, before["span_head.text_projection.weight"])
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_dynamic_quantisation_reads_with_8_bits(model, tokenizer):
+    expected = BinderNerPipeline(model=model, tokenizer=tokenizer, type_cache=False).margins(TEXT)[1]
+    quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)
+    assert type(quantised.span_head.text_projection) is not nn.Linear
+    pipe = BinderNerPipeline(model=quantised, tokenizer=tokenizer, type_cache=False)
+    margins = pipe.margins(TEXT)[1]
+    inside = {label: ~torch.isnan(matrix) for label, matrix in expected.items()}
+    one, two = (
+        torch.cat([rows[label][inside[label]] for label in expected]) for rows in (expected, margins)
+    )  # fmt: skip
+    assert torch.corrcoef(torch.stack([one, two]))[0, 1] > 0.95
+    assert pipe(TEXT, entity_types=NEW_TYPE, threshold=0.1)
+
+
+HEADS = ("start_head", "end_head", "span_head")
+ON_DISK = {
+    "auto": "auto",
+    "heads": {"text_encoder": "cpu", "type_encoder": "cpu", **dict.fromkeys(HEADS, "disk")},
+    "encoders": {"text_encoder.embeddings": "cpu", "text_encoder.encoder": "disk", "type_encoder": "disk"}
+    | dict.fromkeys(HEADS, "cpu"),
+}
+
+
+@pytest.mark.parametrize("where", ON_DISK)
+def test_a_model_that_lies_on_disk(checkpoint, tmp_path, where):
+    expected = pipeline("binder-ner", model=str(checkpoint), type_cache=False)
+    options = {"device_map": ON_DISK[where], "offload_folder": str(tmp_path / "offload")}
+    if where == "auto":
+        options["max_memory"] = {"cpu": 200_000}  # bytes, of 252,620
+    model = AutoModel.from_pretrained(checkpoint, **options).eval()
+    assert "disk" in model.hf_device_map.values()
+    assert any(parameter.is_meta for parameter in model.parameters())
+    pipe = pipeline("binder-ner", model=model, tokenizer=expected.tokenizer, type_cache=False)
+    same(found(pipe), found(expected))
+    same(found(pipe, entity_types=NEW_TYPE), found(expected, entity_types=NEW_TYPE))
+    assert len(found(pipe, inference="joint")) == len(found(expected, inference="joint"))
+    with torch.no_grad():
+        one, two = (each(**{**batch(), "labels": None}) for each in (model, expected.model))
+    for scores in ("start_scores", "end_scores", "span_scores"):
+        torch.testing.assert_close(one[scores], two[scores])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_heads_are_loaded_in_float32(checkpoint, dtype):
+    model = AutoModel.from_pretrained(checkpoint, dtype=dtype)
+    assert model.text_encoder.dtype == model.type_encoder.dtype == dtype
+    for head in (model.start_head, model.end_head, model.span_head):
+        assert {parameter.dtype for parameter in head.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert model(**{**batch(), "labels": None}).span_scores.dtype == torch.float32
