@@ -1,4 +1,4 @@
-"""From runs to tables: provenance, collecting, ablations, held-out types, the token classifier."""
+"""Experiments: origin of results, collecting, tables, ablations, held-out types, the token classifier."""
 
 import json
 import shutil
@@ -14,8 +14,10 @@ from training.experiments.ablations import VARIANTS, GlobalThresholdModel
 from training.experiments.ablations import main as ablate
 from training.experiments.new_types import main as hold_out
 from training.experiments.provenance import commit, provenance
-from training.experiments.results import RECIPES, benchmarks_table, collect, main, mean, write_between
+from training.experiments.results import TABLES, collect, main
+from training.experiments.tables import PAPER, RECIPES, ablations_table, benchmarks_table, mean, overview_table
 from training.experiments.token_classifier import main as token_classifier
+from training.pages import DOCS, ROOT, write_between
 
 
 def run(f1, seed=42, recipe="ncbi-minilm", model="binder", variant="", changed="", minutes=1.0, **others):
@@ -53,13 +55,13 @@ def runs(tmp_path):
     return folder
 
 
-def test_mean_and_spread_over_seeds():
+def test_mean_and_standard_deviation_over_seeds():
     found = [{"test": {"f1": 80.0}}, {"test": {"f1": 82.0}}, {"test": None}]
     assert mean(found, "test", "f1") == "81.00 ± 1.41" and mean(found[:1], "test", "f1") == "80.00"
     assert mean([], "test", "f1") == mean(found, "minutes") == ""
 
 
-def test_collecting_keeps_what_is_known(runs, tmp_path, capsys):
+def test_collecting_keeps_earlier_runs(runs, tmp_path, capsys):
     target = ["--checkpoints", str(runs), "--json", str(tmp_path / "results.json"), "--no-tables"]
     found = main(target)
     assert [(r["model"], r["changed"], r["seed"], r["test"]["f1"]) for r in found] == [
@@ -73,39 +75,41 @@ def test_collecting_keeps_what_is_known(runs, tmp_path, capsys):
     shutil.rmtree(runs / "deep")
     (runs / "a" / "results.json").write_text(json.dumps(run(84, 42)))
     again = main(target)
-    assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces, a missing one stays"
+    assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces an older one"
 
 
-def test_the_table_of_benchmarks(runs):
+def test_tables_of_benchmarks(runs):
     rows = {line.split("|")[1].strip(): line for line in benchmarks_table(collect(runs)).splitlines()}
     cells = [cell.strip() for cell in rows["NCBI-disease"].split("|")[2:-1]]
     ours = ["81.00 ± 1.41"] * 3
     assert cells == [*ours, "", "79.00", "2", "2", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
     assert len(rows) == 12, "ten benchmarks, measured or not"
-    assert "licensed, not at hand" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
+    overview = overview_table(collect(runs)).splitlines()
+    assert overview[2:] == ["| NCBI-disease | 81.00 ± 1.41 | 79.00 | 90.9 |"], "only benchmarks that were run"
+    assert "corpus not available" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
 
 
-def test_tables_stand_between_their_marks(tmp_path):
+def test_tables_are_written_between_their_markers(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n")
     write_between(page, "x", "new")
     write_between(page, "x", "newer")
     assert page.read_text() == "a\n<!-- x -->\nnewer\n<!-- /x -->\nb\n"
-    with pytest.raises(ValueError, match=r"README.md has no lines <!-- y --> and <!-- /y -->"):
+    with pytest.raises(ValueError, match=r"README.md: expected one line <!-- y --> and one line <!-- /y -->"):
         write_between(page, "y", "new")
     assert "newer" in page.read_text()
 
 
-def test_the_tables_of_this_repository_are_those_of_its_results():
-    """Nobody typed a number: the README says what results.json says."""
+def test_tables_in_the_documentation_are_generated_from_the_results():
     known = json.loads(module.COLLECTED.read_text())
-    assert benchmarks_table(known) in (module.ROOT / "README.md").read_text()
-    training = (module.ROOT / "training" / "README.md").read_text()
-    for table in (module.ablations_table, module.distant_table, module.new_types_table):
-        assert table(known) in training
+    page = (DOCS / "results.md").read_text()
+    for name, table in TABLES.items():
+        assert f"<!-- {name} -->\n{table(known)}\n<!-- /{name} -->" in page
+    overview = overview_table(known)
+    assert f"<!-- results -->\n{overview}\n<!-- /results -->" in (ROOT / "README.md").read_text()
 
 
-def test_what_is_missing_is_run_once(runs, tmp_path, monkeypatch):
+def test_missing_runs_are_run_once(runs, tmp_path, monkeypatch):
     commands = []
 
     class Done:
@@ -121,10 +125,10 @@ def test_what_is_missing_is_run_once(runs, tmp_path, monkeypatch):
         ("training.finetune", recipe, "43"),
         ("training.experiments.token_classifier", recipe, "43"),
     ]
-    with pytest.raises(SystemExit, match="there is no recipe 'nothing'"):
+    with pytest.raises(SystemExit, match="unknown recipe 'nothing'"):
         main(["nothing", *arguments])
     Done.returncode = 1
-    with pytest.raises(SystemExit, match="seed 44, failed; give the same command again to go on"):
+    with pytest.raises(SystemExit, match="seed 44, failed; run the same command again to continue"):
         main(["ncbi-minilm", "--seeds", "44", *arguments])
 
 
@@ -137,8 +141,8 @@ def test_provenance(recipe):
     assert parse_recipe([]).name is None and parse_recipe([]).given == {}
 
 
-def test_every_small_recipe_has_its_paper_figure():
-    assert all((RECIPES / f"{name}{suffix}.yaml").is_file() for name in module.PAPER for suffix in ("", "-minilm"))
+def test_every_benchmark_has_two_recipes():
+    assert all((RECIPES / f"{name}{suffix}.yaml").is_file() for name in PAPER for suffix in ("", "-minilm"))
 
 
 # ---- ablations ----
@@ -175,9 +179,8 @@ def test_ablations(recipe, tmp_path, capsys):
     assert [settings[name]["share_encoders"] for name in ("unchanged", "shared-encoders")] == [False, True]
     assert settings["span-loss-alone"]["start_loss_weight"] == 0
     assert all(t["name"] == t["description"] for t in settings["names-for-descriptions"]["entity_types"])
-    table = module.ablations_table
     with pytest.raises(FileNotFoundError):
-        table(found.values())  # a recipe outside training/recipes
+        ablations_table(found.values())  # a recipe outside training/recipes
     capsys.readouterr()
     ablate([*arguments, "--decoding", "flat"])
     assert capsys.readouterr().out.count("already finished") == len(VARIANTS)

@@ -37,14 +37,14 @@ def place(tmp_path_factory):
         for split in ("train", "test"):
             write_jsonl(folder / "corpora" / name / f"{split}.jsonl", corpus(2))
         (folder / "corpora" / name / "types.json").write_text(json.dumps(TYPES))
-    (folder / "README.md").write_text(PAGE)
+    (folder / "speed.md").write_text(PAGE)
     return folder
 
 
 def arguments(place: Path, *more: str) -> list[str]:
     return [
         *("--model", str(place / "model"), "--encoder", str(place / "encoder"), "--corpora", str(place / "corpora")),
-        *("--out", str(place / "out" / "speed.json"), "--readme", str(place / "README.md"), "--threads", "1"),
+        *("--out", str(place / "out" / "speed.json"), "--page", str(place / "speed.md"), "--threads", "1"),
         *("--batch-size", "4", "--train-batch-size", "2", "--steps", "1", "--characters", "400", "--sentences", "6"),
         *more,
     ]
@@ -122,18 +122,18 @@ def test_a_run_tells_its_origin(results):
 
 
 def test_a_run_writes_tables_and_plots(place, results):
-    text = (place / "README.md").read_text()
+    text = (place / "speed.md").read_text()
     assert text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- /speed -->\nafter\n")
     assert contenders_table(results) in text and types_table(results) in text
     plots = re.findall(r"!\[[^]]+]\(([^)]+)\)", text)
-    assert plots == ["out/throughput.svg", "out/types.svg", "out/memory.svg"]
+    assert plots == ["images/throughput.svg", "images/types.svg", "images/memory.svg"]
     for plot in plots:
         drawn = (place / plot).read_text()
         assert ElementTree.fromstring(drawn).tag.endswith("svg") and "prefers-color-scheme: dark" in drawn
         assert "binder-ner, fp32" in drawn
-    (place / "README.md").write_text(PAGE)
+    (place / "speed.md").write_text(PAGE)
     speed.main(["--tables", *arguments(place)])
-    assert (place / "README.md").read_text() == text, "tables come from the JSON file alone"
+    assert (place / "speed.md").read_text() == text, "tables come from the JSON file alone"
 
 
 def test_who_cannot_be_built_is_skipped_with_the_reason(place, here, capsys):
@@ -297,9 +297,8 @@ def test_a_process_that_takes_too_long_is_a_reason(place, tmp_path):
     process.close()
 
 
-def test_the_readme_shows_what_was_measured():
-    """Nobody typed a number."""
-    text = (speed.ROOT / "README.md").read_text()
+def test_docs_show_the_measured_figures():
+    text = (speed.DOCS / "speed.md").read_text()
     if not speed.RESULTS.exists():
         assert f"<!-- speed -->\n{NOT_MEASURED}\n<!-- /speed -->" in text
         return

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from training.pages import ROOT
+
 from .contenders import CONTENDERS
 from .contenders.base import Settings
 from .environments import python_of
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failed(RuntimeError):

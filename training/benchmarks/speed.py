@@ -28,13 +28,13 @@ from modeling_binder.finetuning.data import write_json
 from modeling_binder.machine import hardware
 from training.encoders import MINILM, resolve_encoder
 from training.experiments.provenance import provenance
-from training.experiments.results import write_between
+from training.pages import DOCS, ROOT, write_between
 
 from . import workloads as work
 from .contenders import CONTENDERS
 from .contenders.base import Settings
 from .plots import draw
-from .processes import ROOT, Failed, Process
+from .processes import Failed, Process
 from .summary import Results, Row, summarise, told
 from .tables import page
 
@@ -369,8 +369,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--seconds", type=float, help="a round of one contender takes at most about this long; slow ones read fewer "
         "texts, and the results say how many (default: 10)")  # fmt: skip
     add("--corpora", type=Path, default=ROOT / "corpora", help="default: corpora")
-    add("--out", type=Path, help="default: training/benchmarks/speed.json; plots are put beside it")
-    add("--readme", type=Path, default=ROOT / "README.md", help="page that gets the tables (default: README.md)")
+    add("--out", type=Path, help="default: training/benchmarks/speed.json")
+    add("--page", type=Path, default=DOCS / "speed.md", help="page with the tables (default: docs/speed.md); the plots "
+        "are written into images/ next to it")  # fmt: skip
     add("--no-tables", action="store_true", help="leave the page as it is")
     add("--tables", action="store_true", help="measure nothing: tables and plots from what --out holds")
     add(
@@ -405,12 +406,10 @@ def main(argv: list[str] | None = None) -> Results:
         else:
             results = measure(arguments, argv)
         write_json(arguments.out, results)
-        drawn = draw(results, arguments.out.parent)
+        images = arguments.out.parent if arguments.no_tables else arguments.page.parent / "images"
+        drawn = draw(results, images)
         if not arguments.no_tables:
-            folder = arguments.out.parent.resolve()
-            write_between(
-                arguments.readme, "speed", page(results, drawn, os.path.relpath(folder, arguments.readme.parent))
-            )
+            write_between(arguments.page, "speed", page(results, drawn, images.name))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     for target in results["targets"]:

@@ -1,0 +1,89 @@
+"""README.md and docs/: the Python examples run on a tiny encoder and corpus, and all files and commands exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from modeling_binder.finetuning import write_jsonl
+from tests.tiny import TYPES, build_tokenizer, corpus, small_model
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+MODULE = re.compile(r"python -m ((?:training|demo|modeling_binder)(?:\.\w+)*)")
+
+
+def examples(name):
+    """The ```python blocks of a page, which must run (```py blocks are fragments)."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(code, names=None):
+    names = {} if names is None else names
+    exec(compile(code, "example", "exec"), names)
+    return names
+
+
+@pytest.mark.slow
+def test_python_examples(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small_model().text_encoder.save_pretrained("encoder")
+    build_tokenizer().save_pretrained("encoder")
+    for split in ("train", "dev", "test"):
+        write_jsonl(f"my_corpus/{split}.jsonl", corpus(2))
+    Path("my_corpus/types.json").write_text(json.dumps(TYPES))
+    (load_corpus,) = examples("docs/data-formats.md")
+    run(load_corpus)
+    (finetune,) = examples("docs/fine-tuning.md")
+    names = run(finetune.replace("google-bert/bert-base-uncased", "encoder").replace("3e-5", "5e-3"))
+    assert "micro" in capsys.readouterr().out
+    assert Path("checkpoints/mine/model.safetensors").exists()
+    for find in [*examples("README.md"), *examples("docs/usage.md")]:
+        run(find.replace("checkpoints/quickstart", "checkpoints/mine"))
+
+    push, load = (code.replace("user/name", "alice/name") for code in examples("docs/sharing.md"))
+    names["arguments"].hub_model_id = "alice/name"
+    run(push, names)
+    history = hub.repos["model", "alice/name"].history()
+    assert [commit.title for commit in history] == ["End of training", "initial commit"], "the second changed nothing"
+    assert type(run(load)["ner"]).__name__ == "BinderNerPipeline"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_and_links_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for module in set(MODULE.findall(text)):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        target, _, heading = link.partition("#")
+        target = page.parent / target if target else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        assert not heading or heading in [title.lower().replace(" ", "-") for title in headings], link
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)):
+        assert f"\n{target}:" in makefile, target
+
+
+def test_every_page_is_listed():
+    for index in ("README.md", "docs/README.md"):
+        text = (ROOT / index).read_text(encoding="utf-8")
+        for page in (ROOT / "docs").glob("*.md"):
+            assert page.name == "README.md" or f"{page.name})" in text, f"{index} does not link to {page.name}"
+
+
+def test_pictures_of_the_readme_have_absolute_addresses():
+    """A package index shows README.md without the files of the repository."""
+    (repository,) = re.findall(r'Repository = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert f"repository-code: {repository}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main/"
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert pictures
+    for picture in pictures:
+        assert picture.startswith(raw) and (ROOT / picture.removeprefix(raw)).exists(), picture
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110

@@ -1,0 +1,157 @@
+"""The tables of docs/results.md and README.md, made from the collected runs."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hub_cards.markdown import table
+from training.experiments.ablations import VARIANTS
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+# F1 in the paper, with the encoder of the recipe of the same name
+PAPER = {
+    "conll2003": 93.33,
+    "ace2004": 89.7,
+    "ace2005": 90.0,
+    "genia": 80.8,
+    "bc5cdr": 91.9,
+    "bc5-chem": 95.0,
+    "bc5-disease": 88.0,
+    "ncbi": 90.9,
+    "jnlpba": 80.3,
+    "bc2gm": 84.6,
+}
+LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that must be bought or requested, and were not available
+DISTANT = "bc5cdr-distant-minilm"
+KEY = ("recipe", "model", "variant", "changed", "seed")  # these fields identify a run
+NOT_RUN = "Not run yet."
+FIGURES = ("precision", "recall", "f1")
+
+Run = dict[str, Any]
+
+
+def recipe_of(name: str) -> dict[str, Any]:
+    """Return the settings of a recipe."""
+    settings: dict[str, Any] = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return settings
+
+
+def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
+    """Group runs that differ in their seed only, by (recipe, model, variant, changed)."""
+    groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(run[name] for name in KEY[:-1])].append(run)
+    return groups
+
+
+def mean(runs: Sequence[Run], *path: str) -> str:
+    """Return the mean of a figure over seeds, with its standard deviation if there are several; "" without values.
+
+    Args:
+        path: keys that lead to the figure, for example "test", "f1".
+    """
+    values: list[float] = []
+    for run in runs:
+        value: Any = run
+        for name in path:
+            value = (value or {}).get(name)
+        if value is not None:
+            values.append(value)
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def _means(runs: Sequence[Run], *path: str) -> list[str]:
+    return [mean(runs, *path, figure) for figure in FIGURES]
+
+
+def _benchmark_runs(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
+    """The runs of BINDER and of the token classifier on a benchmark, with the unchanged recipe."""
+    groups = over_seeds(runs)
+    models = ("binder", "token classifier")
+    ours, tokens = (groups.get((f"{name}-minilm", model, "", ""), []) for model in models)
+    return ours, tokens
+
+
+def overview_table(runs: Sequence[Run]) -> str:
+    """Return the table of README.md: F1 on the benchmarks that were run."""
+    rows = []
+    for name, paper in PAPER.items():
+        ours, tokens = _benchmark_runs(runs, name)
+        if ours:
+            rows.append([recipe_of(f"{name}-minilm")["dataset_name"], mean(ours, "test", "f1"),
+                         mean(tokens, "test", "f1"), f"{paper:.1f}"])  # fmt: skip
+    return table(["corpus", "F1", "token classifier", "paper"], rows, numbers=3) if rows else NOT_RUN
+
+
+def benchmarks_table(runs: Sequence[Run]) -> str:
+    """Return the table of the ten benchmarks: BINDER, the token classifier and the figures of the paper."""
+    rows = []
+    for name, paper in PAPER.items():
+        ours, tokens = _benchmark_runs(runs, name)
+        minutes = [run["minutes"] for run in ours if run["minutes"] is not None]
+        cells = _means(ours, "test")
+        if not ours:
+            cells[2] = "corpus not available" if name in LICENSED else "not run yet"
+        rows.append(
+            [
+                recipe_of(f"{name}-minilm")["dataset_name"],
+                *cells,
+                mean(ours, "test_nested", "f1"),
+                mean(tokens, "test", "f1"),
+                len(ours) or "",
+                round(statistics.mean(minutes)) if minutes else "",
+                f"{paper} ({recipe_of(name)['encoder'].split('/')[-1]})",
+            ]
+        )
+    header = ["corpus", "P", "R", "F1", "nested F1", "token classifier F1", "seeds", "minutes", "paper's F1 (encoder)"]
+    return table(header, rows)
+
+
+def ablations_table(runs: Iterable[Run]) -> str:
+    """Return the table of the ablations: a row for each variant, F1 on dev and test for each recipe."""
+    groups = {key: found for key, found in over_seeds(runs).items() if key[1] == "ablation"}
+    columns = sorted({(key[0], key[3]) for key in groups})
+    rows = []
+    for variant in VARIANTS:
+        found = [groups.get((recipe, "ablation", variant, changed), []) for recipe, changed in columns]
+        if any(found):
+            rows.append(
+                [variant, *(cell for each in found for cell in (mean(each, "dev_f1"), mean(each, "test", "f1")))]
+            )
+    header = ["", *(f"{recipe_of(recipe)['dataset_name']} ({changed}), {split}" for recipe, changed in columns
+                    for split in ("dev", "test"))]  # fmt: skip
+    return table(header, rows, numbers=len(header) - 1) if rows else NOT_RUN
+
+
+def distant_table(runs: Iterable[Run]) -> str:
+    """Return the table of distant supervision on BC5CDR: the dictionary, and models that are trained on its labels."""
+    rows = []
+    for (recipe, model, variant, changed), found in over_seeds(runs).items():
+        if model == "dictionary":
+            rows.append([f"dictionary alone, {variant}", *_means(found, "test")])
+        elif recipe == DISTANT:
+            rows.append([f"{model} trained on its labels{changed and f', {changed}'}", *_means(found, "test")])
+    return table(["", "P", "R", "F1"], rows, numbers=3) if rows else NOT_RUN
+
+
+def new_types_table(runs: Iterable[Run]) -> str:
+    """Return the table of types that were held out in training and are given by description in the test."""
+    rows = []
+    for (recipe, model, variant, changed), found in over_seeds(runs).items():
+        if model == "held-out types":
+            corpus = recipe_of(recipe)["dataset_name"]
+            training = ", ".join(filter(None, [variant, changed]))
+            rows.append([corpus, training, "all trained types", *_means(found, "test")])
+            rows += [
+                [corpus, training, name, *_means(found, "held_out_types", name)] for name in found[0]["held_out_types"]
+            ]
+            rows.append([corpus, training, "all held-out types", *_means(found, "held_out")])
+    return table(["corpus", "trained", "tested on", "P", "R", "F1"], rows, numbers=3) if rows else NOT_RUN
