@@ -1,0 +1,1 @@
+"""A corpus of texts with types of their own, written for this project."""
