@@ -10,6 +10,7 @@ from typing import Any
 
 from .entity_types import EntityType as EntityType
 from .entity_types import ancestors as ancestors
+from .entity_types import as_mapping as as_mapping
 from .entity_types import parse_entity_types as parse_entity_types
 from .entity_types import read_entity_types as read_entity_types
 from .entity_types import read_types as read_types

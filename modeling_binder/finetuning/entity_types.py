@@ -127,6 +127,17 @@ def read_types(path: str | Path) -> dict[str, str]:
     return {entity_type.name: entity_type.description for entity_type in read_entity_types(path)}
 
 
+def as_mapping(types: Iterable[EntityType]) -> dict[str, Any]:
+    """Return types as the mapping that `parse_entity_types` reads, the content of types.json."""
+    mapping: dict[str, Any] = {}
+    for entity_type in types:
+        texts = list(entity_type.phrasings)
+        description = texts if len(texts) > 1 else texts[0]
+        parent = entity_type.parent
+        mapping[entity_type.name] = {"description": description, "parent": parent} if parent else description
+    return mapping
+
+
 def ancestors(types: Iterable[EntityType]) -> dict[str, tuple[str, ...]]:
     """Return the ancestors of each type, from its parent upwards."""
     parents = {entity_type.name: entity_type.parent for entity_type in types}

@@ -9,7 +9,7 @@ from huggingface_hub import CommitInfo
 
 import hub_cards
 
-from ..finetuning.data import write_json, write_jsonl
+from ..finetuning.data import as_mapping, write_json, write_jsonl
 from ..finetuning.metrics import nested_flags
 from .repository import check_access, hub_api, push_files
 
@@ -58,8 +58,11 @@ def push_dataset(
     with tempfile.TemporaryDirectory() as folder:
         for name, documents in splits.items():
             write_jsonl(Path(folder, f"{name}.jsonl"), documents)
-        write_json(Path(folder, "types.json"), corpus.entity_types)
-        card = hub_cards.dataset_card(repo_id, corpus.entity_types, counts, language, license, description)
+        write_json(Path(folder, "types.json"), as_mapping(corpus.types))
+        own_types = any(document.types is not None for documents in splits.values() for document in documents)
+        card = hub_cards.dataset_card(
+            repo_id, corpus.entity_types, counts, language, license, description, own_types=own_types
+        )
         Path(folder, "README.md").write_text(str(card), encoding="utf-8")
         return push_files(
             folder,

@@ -1,30 +1,67 @@
-"""Read texts in the compact notation that they are written in, check them, and write them as JSON lines.
+"""Convert texts in the compact notation to the project's JSON lines, and check them.
 
     [Ada Lovelace|person; mathematician] wrote to [Charles Babbage|person] in [1843|year]. ## university; computer
 
 `[span|type; type]` is a mention; mentions may be nested. The types after ` ## ` were looked for and are absent. Types
-that are neither used nor listed were not looked for. A second file describes the types, one phrasing a line:
-`mathematician<TAB>A person who studies mathematics.`
+that are neither used nor listed were not looked for. The file NAME.types.tsv beside NAME.txt describes the types, one
+phrasing a line: `mathematician<TAB>A person who studies mathematics.`
 
-    python -m training.open_types.compact mine.txt mine.types.tsv train.jsonl types.json
+    python -m training.open_types.compact mine.txt                                       # check and count
+    python -m training.open_types.compact mine.txt --out training/open_types --append    # add to the corpus
+    python -m training.open_types.compact texts/*.txt --test O --out training/open_types # build the corpus anew
+
+A text belongs to the development set if it mentions a type of one of its domains (`DEV_DOMAINS`), else to the training
+set; the files that `--test` names are the test set. The optional file NAME.domains.tsv names the domain of each text:
+`1<TAB>beekeeping`. Nothing is written if `python -m training.open_types` would find a problem in the result.
 """
 
 import argparse
+import json
+import re
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_binder.finetuning import DataError, Document, Mention
-from modeling_binder.finetuning.data import read_lines
+from modeling_binder.finetuning import Corpus, DataError, Document, Mention, load_corpus
+from modeling_binder.finetuning.data import EntityType, as_mapping, read_lines, write_json, written_whole
+from modeling_binder.finetuning.splits import SPLIT_NAMES
+from training.open_types.checks import counts_table, find_problems
+
+DEV_DOMAINS = re.compile(
+    r"\b(chess|wine|winery|winemaker|vineyard|grape|cheese|coin|numismatist|dance|dancer|ballet|choreographer|cricket"
+    r"|cricketer|tennis|mushroom|fungus|perfume|perfumer|typeface|font|card game|board game|volcano|volcanologist"
+    r"|earthquake|railway|locomotive|train line|insect|butterfly|beetle|climbing|climber|climb|mountaineer|yacht"
+    r"|sailing|sail|fossil|dinosaur|tea|coffee|yoga|martial art|playwright|stage work|knitting|weaver|weave|fabric"
+    r"|textile|comet|constellation|telescope|bridge type|lighthouse|canal)\b"
+)
+
+
+@dataclass
+class Texts:
+    """Texts of one or several files, not yet divided into splits.
+
+    Args:
+        documents: file name without suffix -> its documents.
+        phrasings: type -> its descriptions.
+        domains: id of a document -> its domain, where the author names it.
+    """
+
+    documents: dict[str, list[Document]] = field(default_factory=dict)
+    phrasings: dict[str, list[str]] = field(default_factory=dict)
+    domains: dict[str, str] = field(default_factory=dict)
 
 
 def parse(line: str, identifier: str = "") -> Document:
     """Return the document of a line.
 
     Raises:
-        DataError: a bracket is not closed, a mention has no type, or its span begins or ends with a blank.
+        DataError: a bracket is not closed, a mention has no type, its span begins or ends with a blank, or a type is
+            marked in the text and listed as absent.
     """
-    body, _, absent = line.partition(" ## ")
+    body, _, rest = line.partition(" ## ")
+    absent = _names(rest)
     text: list[str] = []
     mentions: list[Mention] = []
     starts: list[int] = []
@@ -41,33 +78,35 @@ def parse(line: str, identifier: str = "") -> Document:
             start = starts.pop()
             span = "".join(text[start:])
             if not span or span != span.strip():
-                raise DataError(f"a mention must not begin or end with a blank, got {span!r}.")
+                raise DataError(f"a mention must not be empty nor begin or end with a blank, got {span!r}.")
             mentions += [Mention(start, len(text), label) for label in labels]
             position = end
+        elif character == "]":
+            raise DataError(f"']' at column {position + 1} closes no mention; the text itself must not hold it.")
         else:
             text.append(character)
         position += 1
     if starts:
         raise DataError(f"the bracket before {''.join(text[starts[-1] :])[:30]!r} is not closed.")
-    looked_for = dict.fromkeys([mention.label for mention in mentions] + _names(absent))
-    return Document(identifier, "".join(text), tuple(dict.fromkeys(mentions)), types=tuple(looked_for))
+    present = {mention.label for mention in mentions}
+    for name in absent:
+        if name in present:
+            raise DataError(f"{name!r} is marked in the text and listed as absent.")
+    mentions.sort(key=lambda mention: (mention.start, -mention.end, mention.label))
+    entities = tuple(dict.fromkeys(mentions))
+    types = tuple(dict.fromkeys([*(mention.label for mention in entities), *absent]))
+    return Document(identifier, "".join(text), entities, types=types)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(";") if name.strip()]
 
 
-def absent_types(line: str) -> list[str]:
-    """Return the types that a line lists as absent."""
-    return _names(line.partition(" ## ")[2])
-
-
 def read_compact(path: Path) -> list[Document]:
     """Read a file of texts; blank lines are skipped. Ids are the file's name and the line's number.
 
     Raises:
-        DataError: names file and line; also of a type that a line lists both as present and as absent, and of a text
-            that is there twice.
+        DataError: names file and line of each malformed text, and of each that occurs twice.
     """
     documents: list[Document] = []
     problems: list[str] = []
@@ -80,10 +119,6 @@ def read_compact(path: Path) -> list[Document]:
         except DataError as error:
             problems.append(f"{path}:{number}: {error}")
             continue
-        present = {mention.label for mention in document.entities}
-        both = [name for name in absent_types(line) if name in present]
-        if both:
-            problems.append(f"{path}:{number}: {both[0]!r} is marked in the text and listed as absent.")
         if document.text in seen:
             problems.append(f"{path}:{number}: the same text as line {seen[document.text]}.")
         seen.setdefault(document.text, number)
@@ -94,7 +129,7 @@ def read_compact(path: Path) -> list[Document]:
 
 
 def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Read tables `type<TAB>description`; a type may stand in several lines, one a phrasing.
+    """Read tables `type<TAB>description`; a type may have several lines, one a phrasing.
 
     Raises:
         DataError: names the file and the line without a name or a description.
@@ -103,13 +138,159 @@ def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
     problems = []
     for path in paths:
         for number, line in enumerate(read_lines(path), 1):
-            name, tab, description = (part.strip() for part in line.partition("\t"))
+            name, _, description = (part.strip() for part in line.partition("\t"))
             if not line.strip():
                 continue
-            if not (name and tab is not None and description):
+            if not (name and description):
                 problems.append(f"{path}:{number}: expected a type, a tab and a description, got {line!r:.60}.")
-            elif description not in phrasings.setdefault(name, []):
+            elif description.casefold() not in map(str.casefold, phrasings.setdefault(name, [])):
                 phrasings[name].append(description)
     if problems:
         raise DataError.of(problems)
     return phrasings
+
+
+def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
+    """Read files of texts with the tables of types and of domains beside them, and further tables of types.
+
+    Raises:
+        DataError: two files have the same name, or a file is malformed.
+    """
+    names = [path.stem for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"two files are named {twice!r}, so that their texts would have the same ids; rename one.")
+    texts = Texts({path.stem: read_compact(path) for path in paths})
+    own = [path.with_name(f"{path.stem}.types.tsv") for path in paths]
+    texts.phrasings = read_phrasings([*(path for path in own if path.exists()), *tables])
+    for path in paths:
+        table = path.with_name(f"{path.stem}.domains.tsv")
+        documents = texts.documents[path.stem]
+        for line in read_lines(table) if table.exists() else ():
+            number, _, domain = line.partition("\t")
+            if not (number.isdecimal() and 1 <= int(number) <= len(documents) and domain.strip()):
+                raise DataError(f"{table}: expected the number of a text, a tab and its domain, got {line!r:.60}.")
+            texts.domains[documents[int(number) - 1].id] = domain.strip()
+    return texts
+
+
+def read_back(folder: Path) -> tuple[dict[str, list[Document]], Texts]:
+    """Read the splits of a corpus folder, with its phrasings and domains, to add texts to it."""
+    corpus = load_corpus(folder)
+    texts = Texts(phrasings={entity_type.name: list(entity_type.phrasings) for entity_type in corpus.types})
+    for split in SPLIT_NAMES:
+        for line in read_lines(folder / f"{split}.jsonl") if (folder / f"{split}.jsonl").exists() else ():
+            if line.strip() and "domain" in (data := json.loads(line)):
+                texts.domains[data["id"]] = data["domain"]
+    return {split: getattr(corpus, split) for split in SPLIT_NAMES}, texts
+
+
+def split_of(document: Document, name: str, test: Iterable[str]) -> str:
+    """The split that a text of the file `name` belongs to."""
+    if name in test:
+        return "test"
+    labels = {mention.label for mention in document.entities}
+    return "dev" if any(DEV_DOMAINS.search(label) for label in labels) else "train"
+
+
+def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Leave to each description one type, so that no two types have the same; a type keeps at least one.
+
+    Of the types that share a description, those without another one keep it, else the first by name. (If two types have
+    no other, both keep it, and the checker complains.)
+    """
+    owners: dict[str, list[str]] = defaultdict(list)
+    for name, texts in phrasings.items():
+        for text in texts:
+            owners[text.casefold()].append(name)
+
+    def owner(text: str) -> list[str]:
+        names = owners[text.casefold()]
+        needy = [name for name in names if all(len(owners[other.casefold()]) > 1 for other in phrasings[name])]
+        return needy or [min(names)]
+
+    return {name: tuple(text for text in texts if name in owner(text)) for name, texts in phrasings.items()}
+
+
+def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[Document]] | None = None) -> Corpus:
+    """Divide texts into splits and describe the types that they use.
+
+    Args:
+        texts: all texts, and all phrasings.
+        test: names of the files that are the test set.
+        before: the splits of a corpus that the texts are added to; its texts from files of the same name are replaced.
+
+    Raises:
+        DataError: a type that is used has no description.
+    """
+    splits: dict[str, list[Document]] = {}
+    for split in SPLIT_NAMES:
+        kept = (before or {}).get(split, [])
+        splits[split] = [document for document in kept if document.id.rpartition("-")[0] not in texts.documents]
+    for name, documents in texts.documents.items():
+        for document in documents:
+            splits[split_of(document, name, test)].append(document)
+    used = {name for documents in splits.values() for document in documents for name in document.types or ()}
+    missing = sorted(used - set(texts.phrasings))
+    if missing:
+        raise DataError.of([f"the type {name!r} has no description; add a line '{name}<TAB>...'." for name in missing])
+    # By code points, as the file is sorted: a rule that no locale changes
+    phrasings = distinct_phrasings({name: texts.phrasings[name] for name in sorted(used)})
+    types = tuple(EntityType(name, descriptions) for name, descriptions in phrasings.items())
+    return Corpus({entity_type.name: entity_type.description for entity_type in types}, types=types, **splits)
+
+
+def write_folder(corpus: Corpus, folder: Path, domains: Mapping[str, str]) -> None:
+    """Write types.json and the splits that have texts, as JSON lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "types.json", as_mapping(corpus.types))
+    for split in SPLIT_NAMES:
+        documents = getattr(corpus, split)
+        if not documents:
+            continue
+        with written_whole(folder / f"{split}.jsonl") as file:
+            for document in documents:
+                data = document.to_dict()
+                if document.id in domains:
+                    data["domain"] = domains[document.id]
+                file.write(json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def main(argv: list[str] | None = None) -> Corpus:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.open_types.compact",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("texts", nargs="+", type=Path, help="files of texts; NAME.types.tsv beside each is read too")
+    parser.add_argument("--types", nargs="*", default=[], type=Path, help="further tables of types")
+    parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="files that are the test set")
+    parser.add_argument("--out", type=Path, help="folder of the corpus; without it the texts are only checked")
+    parser.add_argument("--append", action="store_true", help="keep what the folder holds of other files")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.append and not arguments.out:
+            raise DataError("--append needs --out FOLDER, the corpus that the texts are added to.")
+        texts = read_texts(arguments.texts, arguments.types)
+        unknown = sorted(set(arguments.test) - set(texts.documents))
+        if unknown:
+            raise DataError(f"--test names {unknown[0]!r}, but the files are {', '.join(texts.documents)}.")
+        before: dict[str, list[Document]] = {}
+        if arguments.append:
+            before, known = read_back(arguments.out)
+            for name, descriptions in texts.phrasings.items():
+                known.phrasings[name] = list(dict.fromkeys([*known.phrasings.get(name, []), *descriptions]))
+            texts = Texts(texts.documents, known.phrasings, {**known.domains, **texts.domains})
+        corpus = build(texts, arguments.test, before)
+        if problems := find_problems(corpus):
+            raise DataError.of(problems)
+        if arguments.out:
+            write_folder(corpus, arguments.out, texts.domains)
+    except DataError as error:
+        sys.exit(f"error: {error}")
+    print(counts_table(corpus))
+    return corpus
+
+
+if __name__ == "__main__":
+    main()

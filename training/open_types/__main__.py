@@ -1,0 +1,64 @@
+"""Check the corpus of texts with types of their own, and show its counts.
+
+    python -m training.open_types              # training/open_types
+    python -m training.open_types --card       # also write the counts and the review into its README.md
+    python -m training.open_types my_corpus
+
+`checks.find_problems` lists what is checked. The review is read from review.json beside the corpus.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hub_cards.markdown import table
+from modeling_binder.finetuning import Corpus, DataError, load_corpus
+from training.experiments.results import write_between
+from training.open_types.checks import counts_table, find_problems
+
+HERE = Path(__file__).resolve().parent
+
+
+def review_table(folder: Path) -> str:
+    """What a person who read lines at random would have annotated otherwise, from review.json.
+
+    The file holds `lines` and `mentions` that were read, and `kinds`: what would be annotated otherwise -> how many
+    mentions of it.
+    """
+    path = folder / "review.json"
+    if not path.exists():
+        return "Not reviewed yet."
+    review: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kinds: dict[str, int] = review["kinds"]
+    total = sum(kinds.values())
+    rows = [[name, number, f"{number / review['mentions']:.1%}"] for name, number in kinds.items()]
+    rows.append(["all", total, f"{total / review['mentions']:.1%}"])
+    read = f"{review['lines']:,} lines with {review['mentions']:,} mentions, {review['lines_changed']:,} lines of them"
+    text = f"Read: {read} with something that the reviewer would have annotated otherwise."
+    return f"{text}\n\n{table(['what', 'mentions', 'share'], rows, numbers=2)}"
+
+
+def main(argv: list[str] | None = None) -> Corpus:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.open_types", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="corpus to check")
+    parser.add_argument("--card", action="store_true", help="write counts and review into its README.md")
+    arguments = parser.parse_args(argv)
+    try:
+        corpus = load_corpus(arguments.folder)
+        if problems := find_problems(corpus):
+            raise DataError.of(problems)
+        if arguments.card:
+            write_between(arguments.folder / "README.md", "counts", counts_table(corpus))
+            write_between(arguments.folder / "README.md", "review", review_table(arguments.folder))
+    except (DataError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(counts_table(corpus))
+    return corpus
+
+
+if __name__ == "__main__":
+    main()

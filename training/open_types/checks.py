@@ -1,0 +1,120 @@
+"""Check a corpus whose texts have types of their own, and count what it holds."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from hub_cards.markdown import table
+from modeling_binder.finetuning import Corpus, Document
+from modeling_binder.finetuning.metrics import nested_flags
+from modeling_binder.finetuning.splits import SPLIT_NAMES
+from modeling_binder.processing_binder import split_words
+
+
+def find_problems(corpus: Corpus) -> list[str]:
+    """Return what is wrong with a corpus, one sentence a problem; an empty list if nothing is.
+
+    Beyond what `load_corpus` refuses: mentions that begin or end with a blank or inside a word, texts that do not say
+    which types were looked for, a type that is both present and absent under two spellings, types that no text uses,
+    two types with the same description, and texts or ids that occur twice in any of the splits.
+    """
+    documents = [document for split in SPLIT_NAMES for document in getattr(corpus, split)]
+    return [
+        *(problem for document in documents for problem in _of_document(document)),
+        *_of_types(corpus, documents),
+        *_twice(((document.id, document.id) for document in documents), "the id"),
+        *_twice(((_letters(document.text), document.id) for document in documents), "the text"),
+    ]
+
+
+def _of_document(document: Document) -> Iterator[str]:
+    text, where = document.text, f"document {document.id!r}"
+    words = split_words(text)
+    starts, ends = {start for start, _ in words}, {end for _, end in words}
+    for mention in document.entities:
+        span = text[mention.start : mention.end]
+        if span != span.strip():
+            yield f"{where}: the mention {span!r} ({mention.label}) begins or ends with a blank."
+        elif mention.start not in starts or mention.end not in ends:
+            yield f"{where}: the mention {span!r} ({mention.label}) begins or ends inside a word."
+        elif span.endswith(","):
+            yield f"{where}: the mention {span!r} ({mention.label}) ends with a comma."
+    if document.types is None:
+        yield f"{where} does not say which types were looked for; add 'types'."
+        return
+    present = {mention.label for mention in document.entities}
+    spellings = {_letters(name): name for name in present}
+    for name in document.types:
+        other = spellings.get(_letters(name))
+        if name not in present and other is not None:
+            yield f"{where}: {other!r} is marked, and {name!r}, the same in another spelling, is listed as absent."
+
+
+def _of_types(corpus: Corpus, documents: Iterable[Document]) -> Iterator[str]:
+    described = {entity_type.name for entity_type in corpus.types}
+    used = {name for document in documents for name in document.types or (m.label for m in document.entities)}
+    for name in sorted(described - used):
+        yield f"the type {name!r} is described, but no text uses it; remove it from types.json."
+    for name in sorted(used - described):
+        yield f"the type {name!r} has no description; add it to types.json."
+    owners: dict[str, str] = {}
+    for entity_type in corpus.types:
+        for text in entity_type.phrasings:
+            owner = owners.setdefault(_letters(text), entity_type.name)
+            if owner != entity_type.name:
+                yield f"the types {owner!r} and {entity_type.name!r} have the same description {text!r}."
+
+
+def _twice(keyed: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, identifier in keyed:
+        groups[key].append(identifier)
+    for identifiers in groups.values():
+        if len(identifiers) > 1:
+            yield f"{what} of document {identifiers[0]!r} occurs {len(identifiers)} times ({', '.join(identifiers)})."
+
+
+def _letters(text: str) -> str:
+    """A text in lower case without punctuation, to compare spellings."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def count(documents: Sequence[Document], seen: set[str]) -> dict[str, Any]:
+    """Count what a split holds.
+
+    Args:
+        documents: of the split.
+        seen: types that the training set looks for.
+    """
+    present = [{mention.label for mention in document.entities} for document in documents]
+    absent = [set(document.types or ()) - found for document, found in zip(documents, present, strict=True)]
+    types = set().union(*present, *absent)
+    mentions = [mention for document in documents for mention in document.entities]
+    nested = sum(sum(nested_flags(document.entities)) for document in documents)
+    return {
+        "texts": len(documents),
+        "texts without mentions": sum(not document.entities for document in documents),
+        "words": sum(len(split_words(document.text)) for document in documents),
+        "mentions": len(mentions),
+        "mentions nested, or one of several types of a span": nested,
+        "types": len(types),
+        "types that the training set lacks": len(types - seen),
+        "present types per text": round(sum(map(len, present)) / max(len(documents), 1), 1),
+        "absent types per text": round(sum(map(len, absent)) / max(len(documents), 1), 1),
+    }
+
+
+def counts_table(corpus: Corpus) -> str:
+    """The counts of the splits as a Markdown table."""
+    seen = {name for document in corpus.train for name in document.types or ()}
+    columns = {split: count(getattr(corpus, split), seen) for split in SPLIT_NAMES if getattr(corpus, split)}
+    everything = [document for split in columns for document in getattr(corpus, split)]
+    columns["all"] = {**count(everything, seen), "types that the training set lacks": ""}
+    rows = [
+        [name, *(f"{values[name]:,}" if values[name] != "" else "" for values in columns.values())]
+        for name in columns["all"]
+    ]
+    phrasings = sum(len(entity_type.phrasings) for entity_type in corpus.types)
+    rows.append(["phrasings of types", *[""] * (len(columns) - 1), f"{phrasings:,}"])
+    return table(["", *columns], rows, numbers=len(columns))
