@@ -39,8 +39,7 @@ def recognizer() -> Pipeline:
     Its code is the installed package's, or, on the Hub, what the model's own repository brings.
     """
     remote = sys.modules.get("modeling_binder") is None
-    # Strangers may ask for any number of types: their vectors are kept in memory, which is bounded, and not on disk.
-    return pipeline("binder-ner", model=model_id(), trust_remote_code=remote, type_cache=False)
+    return pipeline("binder-ner", model=model_id(), trust_remote_code=remote)
 
 
 def own_types() -> dict[str, str]:

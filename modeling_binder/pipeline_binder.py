@@ -1,17 +1,18 @@
 """The "binder-ner" pipeline: finds the entities of texts."""
 
+import operator
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
-from transformers.utils.logging import tqdm
+from transformers.utils import logging
 
-from .cache_binder import TypeVectorCache, beside
 from .decoding_binder import flat_spans, probability, required_margin
-from .processing_binder import BinderWindower, TextWindow, resolve_entity_types
+from .processing_binder import BinderWindower, TextWindow
 from .streaming_binder import (
     CPU_BATCH_SIZE,
     DEVICE_BATCH_SIZE,
@@ -22,8 +23,21 @@ from .streaming_binder import (
     TextReader,
     collate_windows,
 )
+from .types_binder import EntityType, EntityTypes, TypeVectors, resolve_entity_types
 
-MAX_CACHED_TYPES = 2**14  # type vectors that a pipeline keeps in memory, about 25 MB; the oldest are dropped first
+logger = logging.get_logger(__name__)
+
+_CALL_ARGUMENTS = (
+    "entity_types",
+    "threshold",
+    "decoding",
+    "inference",
+    "max_length",
+    "stride",
+    "is_split_into_words",
+    "batch_size",
+)
+_CONSTRUCTOR_ARGUMENTS = ("backend", "compile", "type_cache (deprecated)")
 
 
 class BinderNerPipeline(ChunkPipeline):
@@ -39,15 +53,15 @@ class BinderNerPipeline(ChunkPipeline):
     Arguments of `pipeline(...)`:
 
         backend: "onnx" or "torch"; raises an error if the checkpoint uses the other one.
-        type_cache: file in which type vectors are stored, so that each description is encoded once and not once per
-            process. Defaults to a file beside the model; False turns it off.
         compile: run the text encoder through `torch.compile`; a dictionary is passed to it as options. The first
             batches take longer, so this pays off on a GPU.
+        type_cache: deprecated and ignored. Vectors of types are kept in memory and no longer in a file.
 
     Arguments of a call, which `pipeline(...)` takes as defaults:
 
-        entity_types: names, or name -> description. Defaults to the model's own types. The vector of a type is computed
-            once and kept.
+        entity_types: names, or name -> description. Defaults to the model's own types. A name without a description is
+            looked up among these, in any case ("gene" finds "Gene"). The vector of a type is computed once and kept
+            while the weights do not change.
         threshold: a probability for all types, or a dictionary name -> probability. 0.5 is the dynamic threshold.
         decoding: "nested" or "flat". Defaults to the model's configuration.
         inference: "span" or "joint". Defaults to the model's configuration.
@@ -76,10 +90,19 @@ class BinderNerPipeline(ChunkPipeline):
         self,
         *args: Any,
         backend: str | None = None,
-        type_cache: str | os.PathLike[str] | bool = True,
         compile: bool | Mapping[str, Any] = False,
+        type_cache: str | os.PathLike[str] | bool | None = None,
         **kwargs: Any,
     ) -> None:
+        if type_cache is not None:
+            warnings.warn(
+                "type_cache is ignored: the vectors of types are no longer stored in a file. Leave it out.",
+                FutureWarning,
+                stacklevel=2,
+            )
+        self._type_vectors = TypeVectors()
+        self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
+        self._reported: set[tuple[str, str]] = set()  # pairs of a requested and an own type that have been logged
         super().__init__(*args, **kwargs)
         own_backend = "onnx" if self.model.onnx_encoders() else "torch"
         if backend not in (None, own_backend):
@@ -88,19 +111,15 @@ class BinderNerPipeline(ChunkPipeline):
                 f"{own_backend}. `python -m modeling_binder.backends onnx MODEL OUT` makes an ONNX checkpoint, and "
                 "pipeline('binder-ner', model=OUT) runs it without this argument."
             )
-        path = beside(self.model) if type_cache is True else type_cache
-        self._type_cache = TypeVectorCache(path, self.model) if path else None
         if compile:
             # One graph serves all lengths and batch sizes. Compiling in place does not affect saving the model.
             self.model.text_encoder.compile(**{"dynamic": True, **(compile if isinstance(compile, Mapping) else {})})
         default_batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
         self._batch_size: int = kwargs.get("batch_size") or default_batch_size
-        self._type_vectors: dict[str, Tensor] = {}  # description -> [3, D]
-        self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
 
     def _sanitize_parameters(
         self,
-        entity_types: str | Sequence[str] | Mapping[str, str] | None = None,
+        entity_types: EntityTypes | None = None,
         threshold: float | Mapping[str, float] | None = None,
         decoding: str | None = None,
         inference: str | None = None,
@@ -111,8 +130,8 @@ class BinderNerPipeline(ChunkPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown:
             raise TypeError(
-                f"unknown arguments: {', '.join(sorted(unknown))}. Known are entity_types, threshold, decoding, "
-                "inference, max_length, stride, is_split_into_words and batch_size."
+                f"unknown arguments: {', '.join(sorted(unknown))}. A call takes {', '.join(_CALL_ARGUMENTS)}; "
+                f"pipeline(...) also takes {', '.join(_CONSTRUCTOR_ARGUMENTS)}."
             )
         for name, value, choices in (
             ("decoding", decoding, ("nested", "flat")),
@@ -120,11 +139,10 @@ class BinderNerPipeline(ChunkPipeline):
         ):
             if value is not None and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-        if entity_types is not None:
-            entity_types = resolve_entity_types(entity_types, self.model.config.type_descriptions)
+        types = None if entity_types is None else self._resolve(entity_types)
         preprocess = {"max_length": max_length, "stride": stride, "is_split_into_words": is_split_into_words}
-        forward = {"entity_types": entity_types, "threshold": threshold, "inference": inference}
-        postprocess = {"entity_types": entity_types, "threshold": threshold, "decoding": decoding}
+        forward = {"types": types, "threshold": threshold, "inference": inference}
+        postprocess = {"decoding": decoding}
         # An argument that is not given must not override the default that was given to the constructor.
         given = [
             {name: value for name, value in parameters.items() if value is not None}
@@ -194,15 +212,52 @@ class BinderNerPipeline(ChunkPipeline):
         """Return the results of texts as a stream, in the order of the texts; see `TextReader`."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        types = forward_params.get("types") or self._resolve(None)
+        required = self._required(forward_params.get("threshold"), types)
+        forward = {
+            "descriptions": [entity_type.description for entity_type in types],
+            "required": required,
+            "joint": (forward_params.get("inference") or self.model.config.inference) == "joint",
+        }
+        postprocess = {
+            "labels": [entity_type.label for entity_type in types],
+            "required": required,
+            "flat": (postprocess_params.get("decoding") or self.model.config.decoding) == "flat",
+        }
         limits = (MAX_PADDING_TOKENS, MAX_BATCH_TOKENS) if self.device.type == "cpu" else ()
         reader = TextReader(
             lambda text: self.preprocess(text, **preprocess_params),
-            lambda windows: self.forward(self._collate(windows), **forward_params)["spans"],
-            lambda text, spans: self.postprocess({"text": text, "spans": spans}, **postprocess_params),
-            batch_size,
+            lambda windows: self.forward(self._collate(windows), **forward)["spans"],
+            lambda text, spans: self.postprocess({"text": text, "spans": spans}, **postprocess),
+            operator.index(batch_size),
             *limits,
         )
         return EntityStream(inputs, reader.read)
+
+    def _resolve(self, entity_types: EntityTypes | None) -> list[EntityType]:
+        types = resolve_entity_types(entity_types, self.model.config.entity_types)
+        for label, _, _, own_label in types:
+            if own_label is not None and own_label != label and (label, own_label) not in self._reported:
+                self._reported.add((label, own_label))
+                logger.warning("The entity type %r is read as the model's own type %r.", label, own_label)
+        return types
+
+    @staticmethod
+    def _required(threshold: Any, types: Sequence[EntityType]) -> Tensor:
+        """Return the margin that a span of each type must exceed, [T]."""
+        labels = [entity_type.label for entity_type in types]
+        thresholds = [0.5] * len(labels)
+        if isinstance(threshold, Mapping):
+            unknown = [name for name in threshold if name not in labels]
+            if unknown:
+                raise ValueError(
+                    f"threshold names types that are not among the entity types: {unknown}. The entity types are "
+                    f"{labels}."
+                )
+            thresholds = [threshold.get(label, value) for label, value in zip(labels, thresholds, strict=True)]
+        elif threshold is not None:
+            thresholds = [threshold] * len(labels)
+        return required_margin([_as_float(value) for value in thresholds], len(labels))
 
     def preprocess(
         self,
@@ -245,67 +300,25 @@ class BinderNerPipeline(ChunkPipeline):
             batch = {name: tensor.pin_memory().to(self.device, non_blocking=True) for name, tensor in batch.items()}
         return batch
 
-    def type_vectors(self, entity_types: Mapping[str, str]) -> Tensor:
-        """Return the vectors of entity types (name -> description), [T, 3, D].
+    def type_vectors(self, entity_types: EntityTypes | None = None) -> Tensor:
+        """Return the vectors of entity types, [T, 3, D]. A type's vector does not depend on the other types."""
+        return self._vectors([entity_type.description for entity_type in self._resolve(entity_types)])
 
-        Each description is encoded alone, once, and kept. So the vector of a type, and with it the spans found of that
-        type, does not depend on the other types of the call.
-        """
-        vectors = {text: self._type_vectors[text] for text in entity_types.values() if text in self._type_vectors}
-        missing = [text for text in dict.fromkeys(entity_types.values()) if text not in vectors]
-        if missing:
-            new = self._encode_types(missing)
-            vectors |= new
-            self._type_vectors |= new
-            while len(self._type_vectors) > MAX_CACHED_TYPES:
-                self._type_vectors.pop(next(iter(self._type_vectors)), None)
-        return torch.stack([vectors[text] for text in entity_types.values()])
+    def _vectors(self, descriptions: Sequence[str]) -> Tensor:
+        return self._type_vectors.get(self.model, descriptions, self._encode_types)
 
-    def _encode_types(self, descriptions: Sequence[str]) -> dict[str, Tensor]:
+    def _encode_types(self, descriptions: list[str]) -> Tensor:
         model = self.model
         if model.config.frozen_types:
             own = dict(zip(model.config.type_descriptions.values(), model.frozen_type_vectors, strict=True))
             if all(text in own for text in descriptions):
-                return {text: own[text].float() for text in descriptions}
-        if self._type_cache is None:
-            return {text: model.encode_type(self.tokenizer, text) for text in _progress(descriptions)}
-        keys = {text: self._type_cache.key(self.tokenizer(text, verbose=False).input_ids) for text in descriptions}
-        held = self._type_cache.read(keys.values())
-        new = {
-            text: model.encode_type(self.tokenizer, text)
-            for text in _progress([text for text in descriptions if keys[text] not in held])
-        }
-        if new:
-            self._type_cache.write({keys[text]: vector for text, vector in new.items()})
-        return {text: new[text] if text in new else held[keys[text]].to(self.device) for text in descriptions}
-
-    def _types(self, entity_types: Mapping[str, str] | None) -> Mapping[str, str]:
-        # The types of a call have been resolved by _sanitize_parameters.
-        return entity_types or resolve_entity_types(None, self.model.config.type_descriptions)
-
-    @staticmethod
-    def _required(threshold: float | Mapping[str, float], entity_types: Mapping[str, str]) -> Tensor:
-        if isinstance(threshold, Mapping):
-            unknown = [name for name in threshold if name not in entity_types]
-            if unknown:
-                raise ValueError(
-                    f"threshold names types that are not among the entity types: {unknown}. The entity types are "
-                    f"{[*entity_types]}."
-                )
-            return required_margin([threshold.get(name, 0.5) for name in entity_types], len(entity_types))
-        return required_margin(threshold, len(entity_types))
+                return torch.stack([own[text].float() for text in descriptions])
+        return torch.stack([model.encode_type(self.tokenizer, text) for text in descriptions])
 
     def _forward(
-        self,
-        inputs: dict[str, Any],
-        entity_types: Mapping[str, str] | None = None,
-        threshold: float | Mapping[str, float] = 0.5,
-        inference: str | None = None,
+        self, inputs: dict[str, Any], descriptions: Sequence[str], required: Tensor, joint: bool
     ) -> dict[str, Any]:
-        types = self._types(entity_types)
-        required = self._required(threshold, types)
-        joint = (inference or self.model.config.inference) == "joint"
-        vectors = self.type_vectors(types)
+        vectors = self._vectors(descriptions)
         hidden = self.model.encode_text(inputs["input_ids"], inputs["attention_mask"])
         found = self.model.find_spans(
             hidden, vectors, inputs["word_starts"], inputs["word_ends"], required, joint, inputs["owned"]
@@ -319,28 +332,24 @@ class BinderNerPipeline(ChunkPipeline):
         return {"spans": list(zip(*columns, strict=True))}
 
     def postprocess(
-        self,
-        model_outputs: dict[str, Any],
-        entity_types: Mapping[str, str] | None = None,
-        threshold: float | Mapping[str, float] = 0.5,
-        decoding: str | None = None,
+        self, model_outputs: dict[str, Any], labels: Sequence[str], required: Tensor, flat: bool
     ) -> list[Entity]:
         """Merge the windows of a text: order the spans by position, choose a flat set if required, name the types.
 
         Args:
             model_outputs: `text`, and `spans` of each window that has any: starts, ends, type ids and margins.
-            entity_types, threshold, decoding: see the class.
+            labels: of the T types.
+            required: [T], margins that the spans exceed.
+            flat: whether to choose a non-overlapping set.
         """
-        types = self._types(entity_types)
         text = model_outputs["text"]
         if not model_outputs["spans"]:
             return []
         start, end, type_id, margin = (torch.cat(columns) for columns in zip(*model_outputs["spans"], strict=True))
-        if (decoding or self.model.config.decoding) == "flat":
-            kept = flat_spans(start, end, type_id, margin, self._required(threshold, types))
+        if flat:
+            kept = flat_spans(start, end, type_id, margin, required)
         else:
             kept = torch.argsort(start * (len(text) + 1) + (len(text) - end), stable=True)
-        labels = list(types)
         columns = (start[kept], end[kept], type_id[kept], probability(margin[kept]))
         return [
             {"entity_group": labels[type_id], "score": score, "word": text[begin:stop], "start": begin, "end": stop}
@@ -350,7 +359,7 @@ class BinderNerPipeline(ChunkPipeline):
     def margins(
         self,
         text: str,
-        entity_types: str | Sequence[str] | Mapping[str, str] | None = None,
+        entity_types: EntityTypes | None = None,
         position: int = 0,
         words: int = 64,
     ) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
@@ -367,10 +376,11 @@ class BinderNerPipeline(ChunkPipeline):
             word j. It is positive for a mention, and nan for spans that the model does not score because they end
             before they start or are wider than max_span_width.
         """
-        types = resolve_entity_types(entity_types, self.model.config.type_descriptions)
+        types = self._resolve(entity_types)
+        labels = [entity_type.label for entity_type in types]
         window = self._window_at(text, position)
         if max(window.starts) < 0:
-            return [], {label: torch.empty(0, 0) for label in types}
+            return [], {label: torch.empty(0, 0) for label in labels}
         firsts = [token for token, offset in enumerate(window.starts) if offset >= 0]
         # A window may begin inside a word; the end of that word has no start in this window.
         lasts = [token for token, offset in enumerate(window.ends) if offset >= 0 and token >= firsts[0]]
@@ -380,7 +390,7 @@ class BinderNerPipeline(ChunkPipeline):
         with self.get_inference_context()():
             batch = {name: tensor.to(self.device) for name, tensor in self._collate([window]).items()}
             hidden = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-            vectors = self.type_vectors(types)
+            vectors = self._vectors([entity_type.description for entity_type in types])
             scores = self.model.score(hidden, vectors, self.model.span_parts(hidden))[2][0]  # [T, L, W]
         rows = torch.tensor(firsts)[:, None].expand(-1, len(lasts))
         offsets = torch.tensor(lasts)[None] - rows
@@ -388,7 +398,7 @@ class BinderNerPipeline(ChunkPipeline):
         margin = (scores - scores[:, :1, :1]).cpu()[:, rows, offsets.clamp(0, scores.shape[-1] - 1)]  # [T, N, N]
         margin = margin.masked_fill(~is_scored, float("nan"))
         spans = [(window.starts[first], window.ends[last]) for first, last in zip(firsts, lasts, strict=False)]
-        return spans, dict(zip(types, margin, strict=True))
+        return spans, dict(zip(labels, margin, strict=True))
 
     def _window_at(self, text: str, position: int) -> TextWindow:
         """Return the window of a text that contains a character; the last one that starts before it, if several do."""
@@ -403,7 +413,7 @@ class BinderNerPipeline(ChunkPipeline):
         return chosen
 
 
-def _progress(descriptions: Sequence[str]) -> Iterable[str]:
-    """Show a progress bar if there are many descriptions."""
-    bar: Iterable[str] = tqdm(descriptions, desc="Encoding types", unit="type", disable=len(descriptions) < 200)
-    return bar
+def _as_float(value: Any) -> Any:
+    """Convert a number of any kind, such as `numpy.float32`, to float; other values are returned as they are."""
+    is_number = hasattr(value, "__float__") and not getattr(value, "ndim", 0)
+    return float(value) if is_number else value

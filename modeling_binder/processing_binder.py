@@ -1,10 +1,10 @@
-"""Convert text to model inputs: words, tokens and windows with their character offsets, and entity types."""
+"""Convert text to model inputs: words, tokens and windows with their character offsets."""
 
 import re
 import unicodedata
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ _UNSPACED = (
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|_|[^\w\s]")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 _WHITE_SPACE = re.compile(r"\s")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
@@ -60,6 +61,11 @@ def split_words(text: str) -> list[tuple[int, int]]:
                 continue
         glued.append((start, end))
     return glued
+
+
+def replace_surrogates(text: str) -> str:
+    """Replace each lone surrogate by U+FFFD, since a tokenizer accepts only whole characters; offsets stay the same."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 @dataclass(slots=True)
@@ -187,8 +193,11 @@ class BinderWindower:
     Args:
         tokenizer: a fast tokenizer that starts each sequence with [CLS] (or `<s>`).
         max_length: maximum number of tokens in a window, special tokens included.
-        stride: number of tokens that neighbouring windows share. A span of up to stride + 1 tokens lies whole in some
-            window; a longer one is not found if a window ends inside it.
+        stride: minimum number of tokens that neighbouring windows share. Spans of up to stride + 1 tokens always lie
+            whole in some window. A longer span of a long text is not found if the edges of windows cut it, so with a
+            stride below the model's max_span_width - 1, as by default, some spans that the model could score are out of
+            reach. Mentions of more than 32 tokens are rare; if yours are not, a larger stride finds them, and the
+            overlap costs time (each window adds only max_length - stride tokens).
 
     Raises:
         ValueError: the tokenizer is not fast or adds no [CLS], or stride and max_length do not fit together.
@@ -224,18 +233,24 @@ class BinderWindower:
         """Create the windower of a `BinderModel`.
 
         Args:
-            max_length, stride: default to the model's configuration.
+            max_length: defaults to `config.max_length`, or to what the text encoder and the tokenizer accept if that is
+                less.
+            stride: defaults to `config.stride`. Only if `max_length` is given, is shorter than `config.max_length` and
+                no stride is given, the default is scaled down in the same proportion.
 
         Raises:
-            ValueError: `max_length` is more than the text encoder or the tokenizer accepts.
+            ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride does not fit.
         """
         limits = [limit for limit in (tokenizer.model_max_length, model.max_positions) if limit is not None]
         longest = min(limits, default=model.config.max_length)
         if max_length is not None and max_length > longest:
             raise ValueError(f"max_length={max_length} is more than the {longest} tokens that the model accepts.")
-        length = min(model.config.max_length, longest) if max_length is None else max_length
-        # A window shorter than the configuration's overlaps in proportion.
-        return cls(tokenizer, length, min(model.config.stride, length // 8) if stride is None else stride)
+        config = model.config
+        if stride is None:
+            stride = config.stride
+            if max_length is not None and max_length < config.max_length:
+                stride = stride * max_length // config.max_length
+        return cls(tokenizer, min(config.max_length, longest) if max_length is None else max_length, stride)
 
     def encode(self, text: str, words: WordSpans | None = None) -> EncodedText:
         """Tokenise a text and find the tokens at word edges.
@@ -244,9 +259,10 @@ class BinderWindower:
         offsets stay exact, and only spans that would cut the token cannot be found.
 
         Args:
-            text: a text, which may be empty.
+            text: a text, which may be empty. Lone surrogates (halves of characters) are read as U+FFFD.
             words: character spans of its words, ordered and disjoint. Defaults to the result of `split_words`.
         """
+        text = replace_surrogates(text)
         encoding = self.tokenizer(
             text,
             add_special_tokens=False,
@@ -358,7 +374,7 @@ class BinderWindower:
         Raises:
             ValueError: a description is longer than the type encoder accepts. Descriptions are never truncated.
         """
-        texts = list(descriptions)
+        texts = [replace_surrogates(text) for text in descriptions]
         encoding = self.tokenizer(
             texts, padding=True, padding_side="right", return_token_type_ids=False, return_tensors="pt", verbose=False
         )
@@ -370,47 +386,6 @@ class BinderWindower:
                 f"it: {longest[:60]!r}..."
             )
         return {"type_input_ids": encoding["input_ids"], "type_attention_mask": encoding["attention_mask"]}
-
-
-def resolve_entity_types(
-    entity_types: str | Sequence[str] | Mapping[str, str] | Sequence[Mapping[str, str]] | None,
-    known: Mapping[str, str],
-) -> dict[str, str]:
-    """Return entity types as name -> description.
-
-    Args:
-        entity_types: names, name -> description, or `{"name", "description"}` dictionaries; None for the known types.
-            A name without a description gets that of the known type with this name, or else serves as description.
-        known: the types that the model was trained with.
-
-    Raises:
-        ValueError: there is no type, or a name or a description is blank or not a string.
-    """
-    if entity_types is None:
-        resolved = dict(known)
-    elif isinstance(entity_types, str):
-        resolved = {entity_types: known.get(entity_types, entity_types)}
-    elif isinstance(entity_types, Mapping):
-        resolved = {name: known.get(name, name) if text is None else text for name, text in entity_types.items()}
-    else:
-        resolved = {}
-        for item in entity_types:
-            name = item["name"] if isinstance(item, Mapping) else item
-            text = item.get("description") if isinstance(item, Mapping) else None
-            if name in resolved:
-                raise ValueError(f"the entity type {name!r} appears twice; names must be unique.")
-            resolved[name] = text if text is not None else known.get(name, name)
-    if not resolved:
-        raise ValueError(
-            "there are no entity types: pass entity_types=['Disease', ...] or entity_types={'Disease': 'The name of "
-            "a disease.'}, or use a model whose config has entity_types."
-        )
-    for name, text in resolved.items():
-        if not isinstance(name, str) or not name.strip() or not isinstance(text, str) or not text.strip():
-            raise ValueError(
-                f"the name and the description of an entity type must not be blank, got {name!r}: {text!r}."
-            )
-    return resolved
 
 
 def __getattr__(name: str) -> Any:

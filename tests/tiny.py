@@ -4,7 +4,7 @@ import string
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, PreTrainedTokenizerFast, pipeline
 
 from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
@@ -38,6 +38,30 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+        model_max_length=128,
+    )
+
+
+def build_multilingual_tokenizer(texts) -> PreTrainedTokenizerFast:
+    """A SentencePiece tokenizer as XLM-RoBERTa's, trained on texts: Unigram, `<s>` and `</s>`, no [CLS]."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=specials, unk_token="<unk>", show_progress=False, max_piece_length=4
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
         model_max_length=128,
     )
 
@@ -96,9 +120,14 @@ def small_model(**overrides):
     return build_model(**{**options, **overrides})
 
 
-def build_pipeline(**overrides) -> BinderNerPipeline:
-    """A pipeline with a tiny model; the overrides are fields of its configuration."""
-    return pipeline("binder-ner", model=build_model(**overrides), tokenizer=build_tokenizer())
+def build_pipeline(options=None, **overrides) -> BinderNerPipeline:
+    """A pipeline with a tiny model.
+
+    Args:
+        options: arguments of `pipeline(...)`.
+        overrides: fields of the model's configuration.
+    """
+    return pipeline("binder-ner", model=build_model(**overrides), tokenizer=build_tokenizer(), **(options or {}))
 
 
 def keys(entities):

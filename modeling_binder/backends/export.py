@@ -58,9 +58,7 @@ def export(
 
     def load(name: str) -> BinderNerPipeline:
         model = BinderModel.from_pretrained(name, dtype=torch.float32).eval()
-        return BinderNerPipeline(
-            model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"), type_cache=False
-        )
+        return BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"))
 
     original, changed = load(source), load(source).model
     if changed.onnx_encoders():

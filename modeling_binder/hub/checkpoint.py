@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import CommitInfo
+from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
 import hub_cards
 
-from ..cache_binder import raw
 from ..pipeline_binder import BinderNerPipeline
 from .repository import check_access, hub_api, push_files
 
@@ -137,10 +138,7 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     training, tokenizer_side = model.training, tokenizer.padding_side
     model.eval()
     try:
-        # Telling of a checkpoint leaves no trace in its folder.
-        pipe = BinderNerPipeline(
-            model=model, tokenizer=tokenizer, task="binder-ner", device=model.device, type_cache=False
-        )
+        pipe = BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=model.device)
         found = [hub_cards.Example(text, pipe(text)) for text in given or hub_cards.EXAMPLES]
     finally:
         model.train(training)
@@ -160,8 +158,13 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(raw(tensor))
+        digest.update(_raw_bytes(tensor))
     return digest.hexdigest()
+
+
+def _raw_bytes(tensor: Tensor) -> Any:
+    """Return the bytes of a tensor of any dtype without copying them."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def facts_of(model: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Frozen types, vectors on disk, encoders as ONNX files: the same spans, or an error and nothing written."""
+"""Frozen types, encoders as ONNX files: the same spans, or an error and nothing written."""
 
 import copy
 import json
@@ -19,7 +19,6 @@ from transformers import AutoModel, ModernBertConfig, pipeline
 from modeling_binder import BinderModel, onnx_binder
 from modeling_binder.backends import disagreements, export
 from modeling_binder.backends.__main__ import main
-from modeling_binder.cache_binder import FILE, TypeVectorCache
 from modeling_binder.finetuning import Document, Mention, write_jsonl
 from tests.fresh_process import run
 from tests.tiny import TYPES, build_model, build_tokenizer
@@ -87,75 +86,6 @@ def test_a_frozen_checkpoint_without_the_package(checkpoint, tmp_path):
 def test_types_without_a_type_cannot_be_frozen():
     with pytest.raises(ValueError, match="no entity types to freeze"):
         build_model(entity_types=None).freeze_types(build_tokenizer())
-
-
-# ---- vectors on disk ----
-
-
-def test_descriptions_are_encoded_once_and_not_once_a_process(checkpoint, monkeypatch):
-    types = {"Drug": "A chemical that heals.", "Cell": TYPES["Cell"]}
-    first = pipeline("binder-ner", model=str(checkpoint))
-    expected = first(TEXTS, entity_types=types)
-    held = load_file(checkpoint / FILE)
-    assert len(held) == 2 and all(vector.shape == (3, 16) for vector in held.values())
-    assert not any("chemical" in name for name in held), "descriptions may be private: their hashes are kept"
-    second = pipeline("binder-ner", model=str(checkpoint))
-    monkeypatch.setattr(second.model, "encode_types", None)
-    assert second(TEXTS, entity_types=types) == expected
-    third = pipeline("binder-ner", model=str(checkpoint))
-    third(TEXT, entity_types={"Place": TYPES["Place"]})
-    assert len(load_file(checkpoint / FILE)) == 3
-
-
-def test_other_weights_have_other_vectors(checkpoint):
-    pipe = pipeline("binder-ner", model=str(checkpoint))
-    pipe(TEXT, entity_types=["Cell"])
-    changed = copy.deepcopy(pipe.model)
-    changed.span_head.type_projection.weight.data += 1
-    other = pipeline("binder-ner", model=changed, tokenizer=pipe.tokenizer)
-    assert not torch.equal(other.type_vectors({"Cell": TYPES["Cell"]}), pipe.type_vectors({"Cell": TYPES["Cell"]}))
-    assert len(load_file(checkpoint / FILE)) == 2
-
-
-def test_a_cache_that_is_broken_or_unwanted_costs_time_and_nothing_else(checkpoint, tmp_path, model, tokenizer):
-    (checkpoint / FILE).write_bytes(b"broken")
-    expected = pipeline("binder-ner", model=model, tokenizer=tokenizer)(TEXTS)
-    same(pipeline("binder-ner", model=str(checkpoint))(TEXTS), expected, 1e-6)
-    assert len(load_file(checkpoint / FILE)) == 3
-    os.remove(checkpoint / FILE)
-    pipeline("binder-ner", model=str(checkpoint), type_cache=False)(TEXT)
-    assert not (checkpoint / FILE).exists()
-    elsewhere = tmp_path / "vectors.safetensors"
-    pipeline("binder-ner", model=str(checkpoint), type_cache=elsewhere)(TEXT)
-    assert elsewhere.exists() and not (checkpoint / FILE).exists()
-    unwritable = TypeVectorCache(tmp_path / "nowhere" / FILE, model)
-    unwritable.write({"a": torch.zeros(3, 16)})
-    assert unwritable.read(["a"]) == {} and not (tmp_path / "nowhere").exists()
-
-
-def test_how_tensors_are_printed_does_not_mix_up_types(checkpoint, tmp_path):
-    pipe = pipeline("binder-ner", model=str(checkpoint), type_cache=str(tmp_path / FILE))
-    torch.set_printoptions(threshold=5)  # as torch itself abridges a description of a thousand tokens
-    try:
-        for word in ("gene", "cell"):
-            pipe.type_vectors({"Type": f"the the the the {word} the the the the"})
-    finally:
-        torch.set_printoptions(profile="default")
-    assert len(load_file(tmp_path / FILE)) == 2
-
-
-def test_the_cache_is_bounded_on_disk_and_in_memory(tmp_path, model, monkeypatch):
-    monkeypatch.setattr("modeling_binder.cache_binder.MOST", 3)
-    cache = TypeVectorCache(tmp_path / FILE, model)
-    for index in range(5):
-        cache.write({str(index): torch.full((3, 16), float(index))})
-    assert len(load_file(tmp_path / FILE)) == 3
-    assert cache.read(["4"])["4"][0, 0] == 4
-    monkeypatch.setattr("modeling_binder.pipeline_binder.MAX_CACHED_TYPES", 4)
-    pipe = pipeline("binder-ner", model=model, tokenizer=build_tokenizer())
-    many = {f"T{index}": f"description {index}" for index in range(9)}
-    assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors) == 4
-    assert torch.equal(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
 
 
 # ---- ONNX ----
@@ -287,7 +217,7 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
 
 
 def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
-    found = found_without_the_package(exported / "fp32", tmp_path, type_cache=False)
+    found = found_without_the_package(exported / "fp32", tmp_path)
     same([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
 
 

@@ -24,11 +24,11 @@ CODE = {
     "losses_binder.py",
     "modeling_binder.py",
     "pipeline_binder.py",
-    "cache_binder.py",
     "onnx_binder.py",
     "pretrained_binder.py",
     "processing_binder.py",
     "streaming_binder.py",
+    "types_binder.py",
     "scoring_binder.py",
 }
 CONTRACT = CODE | {

@@ -2,7 +2,10 @@
 
 import copy
 import itertools
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -108,13 +111,6 @@ def test_types_in_blocks_give_the_same_spans(pipe, monkeypatch):
             assert_same_entities(a, b)
 
 
-def test_type_vectors_are_computed_once(pipe, monkeypatch):
-    pipe("a")
-    monkeypatch.setattr(pipe.model, "encode_types", None)
-    pipe("b")
-    pipe("b", entity_types=["Cell", "Gene"])
-
-
 def test_thresholds(pipe):
     text = "the IL-2 gene promoter of cells"
     default = pipe(text)
@@ -125,6 +121,36 @@ def test_thresholds(pipe):
     assert len(pipe(text, threshold=0)) > len(default)
     cells = pipe(text, threshold={"Gene": 1.0, "Place": 1.0})
     assert cells == [e for e in default if e["entity_group"] == "Cell"]
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.75), np.float64(0.75), np.array(0.75), torch.tensor(0.75), Fraction(3, 4), Decimal("0.75")]
+)
+def test_a_threshold_may_be_a_number_of_any_kind(pipe, number):
+    text = "the IL-2 gene promoter of cells"
+    expected = pipe(text, threshold=0.75)
+    assert pipe(text, threshold=number) == expected and 0 < len(expected) < len(pipe(text))
+    assert pipe(text, threshold=dict.fromkeys(TYPES, number)) == expected
+    assert pipe(text, threshold=np.int64(1)) == []
+
+
+@pytest.mark.parametrize("text", ["the \ud800 gene", "\udc00", "cells\ud83d of \ude00the\udfff gene", "\ud83d\ude00"])
+def test_lone_surrogates_keep_their_place(pipe, text):
+    found = pipe(text, threshold=0.3)
+    assert bool(found) == ("gene" in text)  # BERT's tokenizer drops U+FFFD
+    assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
+    replaced = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    assert_same_entities(found, pipe(replaced, threshold=0.3))
+    assert_same_entities(pipe(["a", text, "a"], threshold=0.3)[1], found)
+
+
+def test_a_lone_surrogate_in_words_and_descriptions(pipe):
+    assert pipe(["the", "\ud800", "gene"], is_split_into_words=True)
+    types = {"T": "a \udc00 gene"}
+    assert_same_entities(
+        pipe("the gene", entity_types=types, threshold=0.2),
+        pipe("the gene", entity_types={"T": "a \ufffd gene"}, threshold=0.2),
+    )
 
 
 def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
@@ -184,7 +210,10 @@ def test_input_split_into_words(pipe):
         ({"entity_types": {"A": ""}}, ValueError, "must not be blank"),
         ({"max_length": 4096}, ValueError, "more than the 128 tokens"),
         ({"max_length": 16, "stride": 16}, ValueError, "stride=16 and max_length=16"),
-        ({"flat": True}, TypeError, "unknown arguments: flat"),
+        ({"flat": True}, TypeError, "unknown arguments: flat. A call takes entity_types, threshold, .*batch_size"),
+        ({"compile": True}, TypeError, r"arguments: compile.*pipeline\(...\) also takes backend, compile, type_cache"),
+        ({"threshold": float("nan")}, ValueError, "between 0 and 1, got nan"),
+        ({"threshold": "0.5"}, ValueError, "between 0 and 1, got '0.5'"),
     ],
 )
 def test_bad_arguments(pipe, arguments, error, message):

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modeling_binder import BinderWindower, split_words
-from modeling_binder.processing_binder import _pieces, resolve_entity_types
-from tests.tiny import build_tokenizer
+from modeling_binder.processing_binder import _pieces
+from tests.tiny import build_model, build_tokenizer
 
 TOKENIZER = build_tokenizer()
 
@@ -211,26 +211,46 @@ def test_byte_level_tokens_that_share_a_character():
     assert [text[start:end] for start, end in zip(starts, ends, strict=True)] == ["a", "👩‍🔬", "é", "."]
 
 
-KNOWN = {"Gene": "A gene.", "Cell": "A cell."}
+SURROGATES = ["a \ud800 gene", "\udc00", "x\ud83d\ude00y", "東\udfff京"]
 
 
-def test_resolve_entity_types():
-    assert resolve_entity_types(None, KNOWN) == KNOWN
-    assert resolve_entity_types("Gene", KNOWN) == {"Gene": "A gene."}
-    assert resolve_entity_types(["Cell", "Drug"], KNOWN) == {"Cell": "A cell.", "Drug": "Drug"}
-    assert resolve_entity_types({"Drug": "A drug.", "Gene": None}, KNOWN) == {"Drug": "A drug.", "Gene": "A gene."}
-    assert resolve_entity_types([{"name": "Drug", "description": "A drug."}], KNOWN) == {"Drug": "A drug."}
+@pytest.mark.parametrize("text", SURROGATES)
+def test_lone_surrogates_are_read_as_replacement_characters(text):
+    windower = BinderWindower(TOKENIZER)
+    replaced = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    assert windower.encode(text) == windower.encode(replaced)
+    assert list(windower.read(text)) == list(windower.read(replaced))
+    (one, two) = (windower.encode_types([description])["type_input_ids"] for description in (text, replaced))
+    assert one.tolist() == two.tolist()
 
 
-@pytest.mark.parametrize("bad", [[], {}, [""], {"A": " "}, {"A": 3}])
-def test_bad_entity_types(bad):
-    with pytest.raises(ValueError, match="entity type"):
-        resolve_entity_types(bad, {})
+def test_the_configured_stride_is_used():
+    for stride in (0, 16, 40):
+        windower = BinderWindower.for_model(build_model(stride=stride), TOKENIZER)
+        assert (windower.max_length, windower.stride) == (64, stride)
 
 
-def test_entity_types_named_twice():
-    with pytest.raises(ValueError, match="twice"):
-        resolve_entity_types(["A", "A"], {})
+def test_a_default_stride_is_scaled_only_for_a_shorter_max_length():
+    model = build_model(stride=16)  # of 64
+    for max_length, stride in ((32, 8), (33, 8), (64, 16), (100, 16)):
+        windower = BinderWindower.for_model(model, TOKENIZER, max_length)
+        assert (windower.max_length, windower.stride) == (max_length, stride)
+    assert BinderWindower.for_model(model, TOKENIZER, 32, 20).stride == 20
+    with pytest.raises(ValueError, match="stride=16 and max_length=16"):
+        BinderWindower.for_model(model, TOKENIZER, 16, 16)
+
+
+@given(st.integers(0, 20), st.integers(24, 40), st.integers(30, 120))
+@settings(deadline=None, max_examples=50)
+def test_spans_of_up_to_stride_plus_one_tokens_lie_in_some_window(stride, max_length, words):
+    windower = BinderWindower(TOKENIZER, max_length, stride)
+    windows = windower.windows(windower.encode("x " * words))  # one token per word
+    for width in (1, stride + 1):
+        for first in range(words - width + 1):
+            assert any(window.begin <= first and first + width <= window.stop for window in windows)
+    if len(windows) > 1:
+        first = windows[1].begin - 1
+        assert not any(window.begin <= first and first + stride + 2 <= window.stop for window in windows)
 
 
 def test_the_old_name_of_the_windower_warns():

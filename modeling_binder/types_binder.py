@@ -1,0 +1,225 @@
+"""Entity types of a call: their names, descriptions and parents, and the vectors of their descriptions."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+MAX_CACHED_TYPES = 2**14  # type vectors that are kept in memory, about 25 MB; the oldest are dropped first
+_PROBE_VALUES = 16  # values of each weight that are compared to detect a change
+
+EntityTypes: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+_KEYS = ("name", "description", "parent")
+
+
+class EntityType(NamedTuple):
+    """An entity type of a call.
+
+    Args:
+        label: its name in the results.
+        description: the text that is encoded.
+        parent: label of the nearest broader type of the call.
+        own_label: name of the model's own type that it stands for.
+    """
+
+    label: str
+    description: str
+    parent: str | None = None
+    own_label: str | None = None
+
+
+def resolve_entity_types(
+    entity_types: EntityTypes | None, own_types: Iterable[Mapping[str, Any]] | None
+) -> list[EntityType]:
+    """Return the entity types of a call, with their descriptions and parents.
+
+    Args:
+        entity_types: names, name -> description, name -> `{"description", "parent"}`, or a list of `{"name",
+            "description", "parent"}` dictionaries; None for the model's own types. A name without a description gets
+            the description of the own type with this name, in any case ("gene" for "Gene"), or else serves as its own
+            description. An own type keeps its parent unless another one is given.
+        own_types: the types that the model was trained with, as in `config.entity_types`.
+
+    Raises:
+        ValueError: there is no type, a name appears twice, a name or a description is blank or not a string, or a
+            parent is not a type of the call or makes a type its own ancestor.
+        TypeError: `entity_types` has another form.
+    """
+    own = {entity_type["name"]: entity_type for entity_type in own_types or ()}
+    types: dict[str, EntityType] = {}
+    parents: dict[str, str | None] = {}  # those that were given
+    for label, fields in [(label, {}) for label in own] if entity_types is None else _items(entity_types):
+        if label in types:
+            raise ValueError(f"the entity type {label!r} appears twice; names must be unique.")
+        own_label = _own_label(label, own)
+        description = fields.get("description")
+        if description is None:
+            description = label if own_label is None else own[own_label]["description"]
+        elif own_label is not None and description != own[own_label]["description"]:
+            own_label = None
+        if not all(isinstance(text, str) and text.strip() for text in (label, description)):
+            raise ValueError(
+                f"the name and the description of an entity type must not be blank, got {label!r}: {description!r}."
+            )
+        if "parent" in fields:
+            parents[label] = fields["parent"]
+        types[label] = EntityType(label, description, own_label=own_label)
+    if not types:
+        raise ValueError(
+            "there are no entity types: pass entity_types=['Disease', ...] or entity_types={'Disease': 'The name of "
+            "a disease.'}, or use a model whose config has entity_types."
+        )
+    return _with_parents(types, parents, own)
+
+
+def _items(entity_types: EntityTypes) -> Iterable[tuple[Any, Mapping[str, Any]]]:
+    """Yield the name and the other fields of each type."""
+    if isinstance(entity_types, str):
+        entity_types = [entity_types]
+    if isinstance(entity_types, Mapping):
+        for name, value in entity_types.items():
+            yield name, _fields(name, value if isinstance(value, Mapping) else {"description": value})
+    elif hasattr(entity_types, "__iter__"):
+        for item in entity_types:
+            if not isinstance(item, Mapping):
+                yield item, {}
+            elif "name" not in item:
+                raise ValueError(f"an entity type needs a 'name', got {dict(item)!r:.80}.")
+            else:
+                yield item["name"], _fields(item["name"], item)
+    else:
+        raise TypeError(f"entity_types must be names or name -> description, got {entity_types!r:.80}.")
+
+
+def _fields(name: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = [key for key in fields if key not in _KEYS]
+    if unknown:
+        raise ValueError(f"the entity type {name!r} has unknown keys {unknown}; known are 'description' and 'parent'.")
+    return fields
+
+
+def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
+    """Return the name of the own type with this name, in any case; None if there is none or more than one."""
+    if label in own or not isinstance(label, str):
+        return label if label in own else None
+    matches = [name for name in own if name.casefold() == label.casefold()]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _with_parents(
+    types: Mapping[str, EntityType], given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
+) -> list[EntityType]:
+    """Add the parents: those given; for other own types the nearest ancestor that is a type of the call."""
+    labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
+    parents: dict[str, str | None] = {}
+    for label, entity_type in types.items():
+        if label in given:
+            parent = given[label]
+            if parent is not None and parent not in types:
+                raise ValueError(
+                    f"the parent of {label!r} is {parent!r}, which is not an entity type of this call; add it, or "
+                    f"leave out 'parent'. The entity types are {[*types]}."
+                )
+        else:
+            ancestor = entity_type.own_label
+            while ancestor is not None and (ancestor == entity_type.own_label or ancestor not in labels):
+                ancestor = own[ancestor].get("parent") if ancestor in own else None
+            parent = None if ancestor is None else labels[ancestor]
+        parents[label] = parent
+    for label in types:
+        line = [label]
+        while (parent := parents[line[-1]]) is not None:
+            if parent in line:
+                raise ValueError(f"an entity type is its own ancestor: {' -> '.join([*line, parent])}.")
+            line.append(parent)
+    return [entity_type._replace(parent=parents[label]) for label, entity_type in types.items()]
+
+
+class TypeVectors:
+    """Keeps the vectors of descriptions in memory as long as the weights they were computed with do not change."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, Tensor] = {}  # description -> [3, D]
+        self._last: tuple[Sequence[str], Tensor] | None = None
+        self._weights = _WeightWatch()
+
+    def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
+        """Return the vectors of descriptions, [T, 3, D], and encode only those that are not known.
+
+        In training mode nothing is kept, because dropout makes the vectors random.
+
+        Args:
+            model: a `BinderModel`.
+            descriptions: of T types.
+            encode: returns the vectors of descriptions, [N, 3, D].
+        """
+        modules = type_modules(model)
+        if any(module.training for module in modules):
+            self._vectors, self._last = {}, None
+            return encode(list(descriptions))
+        if self._weights.changed(modules):
+            self._vectors, self._last = {}, None
+        if self._last is not None and self._last[0] is descriptions:
+            return self._last[1]
+        vectors = {text: self._vectors[text] for text in descriptions if text in self._vectors}
+        missing = [text for text in dict.fromkeys(descriptions) if text not in vectors]
+        if missing:
+            new = dict(zip(missing, encode(missing), strict=True))
+            vectors |= new
+            self._vectors |= new
+            while len(self._vectors) > MAX_CACHED_TYPES:
+                self._vectors.pop(next(iter(self._vectors)), None)
+        stacked = torch.stack([vectors[text] for text in descriptions])
+        self._last = (descriptions, stacked)
+        return stacked
+
+
+def type_modules(model: Any) -> list[nn.Module]:
+    """Return the modules of a `BinderModel` that the vectors of types depend on."""
+    encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
+    return [encoder, *(head.type_projection for head in (model.start_head, model.end_head, model.span_head))]
+
+
+class _WeightWatch:
+    """Detects that weights have changed since the last look, at a small part of the cost of comparing all of them.
+
+    It compares the modules, the address and the version of each tensor, which every in-place operation increments, and
+    some values of each tensor, because operations on `tensor.data` do not increment the version.
+    """
+
+    def __init__(self) -> None:
+        self._modules: list[nn.Module | None] = []
+        self._children: list[dict[str, nn.Module | None]] = []
+        self._tensors: list[Mapping[str, Tensor | None]] = []
+        self._versions: list[tuple[int, int]] = []
+        self._views: list[list[Tensor]] = []  # some values of each tensor, by device
+        self._values: list[Tensor] = []
+
+    def changed(self, modules: Sequence[nn.Module]) -> bool:
+        """Return whether the weights differ from those of the last call."""
+        # Visiting the dictionaries of modules takes a third of the time of nn.Module.parameters(), which builds names.
+        replaced = [*modules, *_values(self._children)] != self._modules
+        if replaced:
+            submodules = [submodule for module in modules for submodule in module.modules()]
+            self._children = [module._modules for module in submodules]
+            self._tensors = [module._parameters for module in submodules]
+            self._tensors += [module._buffers for module in submodules]
+            self._modules = [*modules, *_values(self._children)]
+        tensors = [tensor for tensor in _values(self._tensors) if tensor is not None]
+        versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        if replaced or versions != self._versions:
+            self._versions = versions
+            views: dict[torch.device, list[Tensor]] = {}
+            for tensor in tensors:
+                if tensor.is_floating_point() and tensor.device.type != "meta":
+                    views.setdefault(tensor.device, []).append(tensor.detach().flatten()[:_PROBE_VALUES])
+            self._views = list(views.values())
+            self._values = [torch.cat(tensors) for tensors in self._views]
+            return True
+        before, self._values = self._values, [torch.cat(tensors) for tensors in self._views]
+        return not all(map(torch.equal, before, self._values))
+
+
+def _values(dictionaries: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return [value for dictionary in dictionaries for value in dictionary.values()]

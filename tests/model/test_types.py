@@ -1,0 +1,227 @@
+"""Entity types of a call: names, descriptions, parents, and vectors that are kept while the weights stay the same."""
+
+import copy
+
+import pytest
+import torch
+
+from modeling_binder import BinderNerPipeline
+from modeling_binder.types_binder import EntityType, resolve_entity_types
+from tests.tiny import TYPES, assert_same_entities, build_model, build_pipeline
+
+OWN = [
+    {"name": "person", "description": "A person."},
+    {"name": "politician", "description": "A person in politics.", "parent": "person"},
+    {"name": "minister", "description": "A member of a government.", "parent": "politician"},
+    {"name": "Gene", "description": "A gene."},
+]
+TEXT = "the IL-2 gene promoter of cells"
+
+
+def resolved(entity_types):
+    return [tuple(entity_type) for entity_type in resolve_entity_types(entity_types, OWN)]
+
+
+# ---- names and descriptions ----
+
+
+def test_the_models_own_types():
+    assert resolve_entity_types(None, OWN)[1] == EntityType(
+        "politician", "A person in politics.", "person", "politician"
+    )
+    assert [label for label, *_ in resolved(None)] == ["person", "politician", "minister", "Gene"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Gene", [("Gene", "A gene.", None, "Gene")]),
+        (["Gene", "Drug"], [("Gene", "A gene.", None, "Gene"), ("Drug", "Drug", None, None)]),
+        ({"Drug": "A drug.", "Gene": None}, [("Drug", "A drug.", None, None), ("Gene", "A gene.", None, "Gene")]),
+        ([{"name": "Drug", "description": "A drug."}], [("Drug", "A drug.", None, None)]),
+        ({"Drug": {"description": "A drug."}}, [("Drug", "A drug.", None, None)]),
+        ({"Gene": "Something else."}, [("Gene", "Something else.", None, None)]),
+        ({"Gene": "A gene."}, [("Gene", "A gene.", None, "Gene")]),
+        (("gene", "PERSON"), [("gene", "A gene.", None, "Gene"), ("PERSON", "A person.", None, "person")]),
+        ({"gene": None}, [("gene", "A gene.", None, "Gene")]),
+    ],
+)
+def test_types_of_a_call(given, expected):
+    assert resolved(given) == expected
+
+
+def test_an_exact_name_wins_and_an_ambiguous_one_describes_itself():
+    own = [{"name": "US", "description": "A country."}, {"name": "us", "description": "A pronoun."}]
+    assert [text for _, text, *_ in resolve_entity_types(["us", "US", "Us"], own)] == ["A pronoun.", "A country.", "Us"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ([], ValueError, "there are no entity types"),
+        ({}, ValueError, "there are no entity types"),
+        ([""], ValueError, "must not be blank, got ''"),
+        ({"A": " "}, ValueError, "must not be blank, got 'A': ' '"),
+        ({"A": 3}, ValueError, "must not be blank, got 'A': 3"),
+        ([3], ValueError, "must not be blank, got 3"),
+        (["A", "A"], ValueError, "the entity type 'A' appears twice"),
+        ([{"name": "A"}, "A"], ValueError, "the entity type 'A' appears twice"),
+        ([{"description": "A drug."}], ValueError, "needs a 'name'"),
+        ({"A": {"describtion": "A drug."}}, ValueError, r"'A' has unknown keys \['describtion'\]"),
+        (5, TypeError, "must be names or name -> description, got 5"),
+    ],
+)
+def test_bad_entity_types(bad, error, message):
+    with pytest.raises(error, match=message):
+        resolve_entity_types(bad, [])
+
+
+def test_the_pipeline_says_once_which_own_type_a_name_stands_for(monkeypatch):
+    pipe, messages = build_pipeline(), []
+    monkeypatch.setattr(
+        "modeling_binder.pipeline_binder.logger.warning", lambda text, *parts: messages.append(text % parts)
+    )
+    for _ in range(2):
+        found = pipe(TEXT, entity_types=["cell", "Gene"])
+    assert messages == ["The entity type 'cell' is read as the model's own type 'Cell'."]
+    expected = pipe(TEXT, entity_types=["Cell", "Gene"])
+    renamed = [{**e, "entity_group": {"Cell": "cell"}.get(e["entity_group"], e["entity_group"])} for e in expected]
+    assert_same_entities(found, renamed)
+
+
+# ---- parents ----
+
+
+def parents(entity_types):
+    return {label: parent for label, _, parent, _ in resolved(entity_types)}
+
+
+def test_own_types_keep_the_nearest_ancestor_in_the_call():
+    assert parents(None) == {"person": None, "politician": "person", "minister": "politician", "Gene": None}
+    assert parents(["minister", "person"]) == {"minister": "person", "person": None}
+    assert parents(["minister"]) == {"minister": None}
+    assert parents({"Minister": None, "PERSON": None}) == {"Minister": "PERSON", "PERSON": None}
+    assert parents({"minister": "A priest.", "person": None}) == {"minister": None, "person": None}
+
+
+def test_parents_given_in_the_call():
+    assert parents({"poet": {"description": "A poet.", "parent": "person"}, "person": None})["poet"] == "person"
+    assert parents([{"name": "poet", "parent": "Gene"}, "Gene"]) == {"poet": "Gene", "Gene": None}
+    assert parents([{"name": "politician", "parent": None}, "person"])["politician"] is None
+    assert parents([{"name": "politician", "parent": "Gene"}, "person", "Gene"])["politician"] == "Gene"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"poet": {"description": "A poet.", "parent": "person"}}, "the parent of 'poet' is 'person', which is not an"),
+        ([{"name": "poet", "parent": 3}, "person"], "the parent of 'poet' is 3"),
+        ([{"name": "a", "parent": "a"}], "its own ancestor: a -> a"),
+        ([{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}], "its own ancestor: a -> b -> a"),
+        ([{"name": "person", "parent": "minister"}, "politician", "minister"], "its own ancestor: person -> minister"),
+    ],
+)
+def test_bad_parents(bad, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_entity_types(bad, OWN)
+
+
+# ---- vectors ----
+
+
+def count_encodings(pipe, monkeypatch):
+    encode, encoded = pipe._encode_types, []
+
+    def counting(descriptions):
+        encoded.extend(descriptions)
+        return encode(descriptions)
+
+    monkeypatch.setattr(pipe, "_encode_types", counting)
+    return encoded
+
+
+def test_each_description_is_encoded_once(monkeypatch):
+    pipe = build_pipeline()
+    encoded = count_encodings(pipe, monkeypatch)
+    pipe(TEXT)
+    pipe([TEXT, TEXT], entity_types=["Cell", "Gene"])
+    pipe(TEXT, entity_types={"Zelle": TYPES["Cell"], "Drug": "A chemical.", "Substance": "A chemical."})
+    pipe.margins(TEXT, ["Place"])
+    assert sorted(encoded) == sorted([*TYPES.values(), "A chemical."])
+
+
+CHANGES = {
+    "in place": lambda model: model.span_head.type_projection.weight.data.mul_(-1),
+    "a new tensor": lambda model: setattr(
+        model.type_encoder.embeddings.word_embeddings.weight, "data", torch.randn(256, 32)
+    ),
+    "an encoder layer in place": lambda model: model.type_encoder.encoder.layer[1].output.dense.weight.data.add_(1),
+    "an optimizer": lambda model: step(model),
+    "other weights loaded": lambda model: model.load_state_dict(build_model(initializer_range=0.3).state_dict()),
+    "a new module": lambda model: setattr(model.start_head, "type_projection", torch.nn.Linear(32, 16)),
+}
+
+
+def step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=10.0)
+    ids = torch.tensor([[2, 8, 9, 3]])
+    model(ids, torch.ones_like(ids), type_input_ids=ids).span_scores[..., :1].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_vectors_of_changed_weights_are_never_used(change):
+    pipe = build_pipeline()
+    before = pipe.type_vectors(TYPES)
+    torch.manual_seed(3)
+    change(pipe.model)
+    fresh = BinderNerPipeline(model=pipe.model, tokenizer=pipe.tokenizer, device="cpu")
+    after = pipe.type_vectors(TYPES)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, fresh.type_vectors(TYPES))
+
+
+def test_weights_of_the_text_side_do_not_matter(monkeypatch):
+    pipe = build_pipeline()
+    pipe(TEXT)
+    encoded = count_encodings(pipe, monkeypatch)
+    pipe.model.text_encoder.encoder.layer[0].output.dense.weight.data.add_(1)
+    pipe(TEXT)
+    assert encoded == []
+
+
+def test_nothing_is_kept_in_training_mode(monkeypatch):
+    pipe = build_pipeline()
+    expected = pipe.type_vectors(TYPES)
+    pipe.model.train()
+    torch.manual_seed(0)
+    first, second = pipe.type_vectors(TYPES), pipe.type_vectors(TYPES)
+    assert not torch.equal(first, second), "dropout"
+    pipe.model.eval()
+    assert torch.equal(pipe.type_vectors(TYPES), expected)
+
+
+def test_a_copied_pipeline_with_another_model_encodes_with_that_model():
+    pipe = build_pipeline()
+    before = pipe.type_vectors(TYPES)
+    other = copy.copy(pipe)
+    other.model = build_model(projection_size=8)
+    assert other.type_vectors(TYPES).shape == (3, 3, 8)
+    assert torch.equal(pipe.type_vectors(TYPES), before)
+
+
+def test_the_number_of_vectors_kept_is_limited(monkeypatch):
+    monkeypatch.setattr("modeling_binder.types_binder.MAX_CACHED_TYPES", 4)
+    pipe = build_pipeline()
+    many = {f"T{index}": f"description {index}" for index in range(9)}
+    assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors._vectors) == 4
+    assert torch.equal(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
+
+
+@pytest.mark.parametrize("value", [True, False, "vectors.safetensors"])
+def test_type_cache_is_deprecated_and_does_nothing(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(FutureWarning, match="type_cache is ignored"):
+        pipe = build_pipeline({"type_cache": value})
+    assert pipe(TEXT) and not list(tmp_path.iterdir())
