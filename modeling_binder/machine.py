@@ -1,4 +1,4 @@
-"""The machine that code runs on: its processors, the versions of its software, and what its CPU can do."""
+"""The machine that the code runs on: processors, software versions, abilities of the CPU."""
 
 import platform
 import sys
@@ -8,7 +8,7 @@ import torch
 
 
 def hardware() -> str:
-    """The processors of this machine, for the card."""
+    """Return the name of the GPU, or of the CPU with the number of threads, for the card."""
     if torch.cuda.is_available():
         count, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
         return name if count == 1 else f"{count} x {name}"
@@ -22,7 +22,7 @@ def hardware() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the software that decides what a model does."""
+    """Return the versions of Python and of the libraries that affect a model's results."""
     found = {"Python": platform.python_version()}
     for library in ("binder-ner", "torch", "transformers", "tokenizers", "accelerate"):
         try:
@@ -33,9 +33,9 @@ def versions() -> dict[str, str]:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 (AVX-512, AMX, Arm's bf16).
+    """Return whether this CPU has instructions for bfloat16 matrix products (AVX-512, AMX, Arm's bf16).
 
-    One that does not still computes the right numbers, but about twenty times slower than in float32 (measured on a
-    CPU with AVX2 alone).
+    Without them the results are the same, but a product takes about twenty times as long as in float32 (measured on a
+    CPU with AVX2 only).
     """
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

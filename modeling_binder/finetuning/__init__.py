@@ -1,4 +1,4 @@
-"""What a user imports to fine-tune: documents, readers, the data report, the trainer and the metrics.
+"""Fine-tuning and evaluation: documents, readers, the data report, the trainer and the metrics.
 
 Example:
     >>> from transformers import AutoTokenizer, TrainingArguments
@@ -9,6 +9,7 @@ Example:
 
 from .corpus import Corpus, load_corpus, read_documents
 from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
+from .evaluation import evaluate
 from .iob import documents_from_words, read_iob
 from .metrics import SpanMetrics, compute_span_metrics
 from .mix import Mix, MixPart, MixSettings, TypedDocuments
@@ -34,6 +35,7 @@ __all__ = [
     "compute_span_metrics",
     "data_report",
     "documents_from_words",
+    "evaluate",
     "load_corpus",
     "read_documents",
     "read_iob",

@@ -1,4 +1,4 @@
-"""What a fine-tuning run knows of the checkpoint it made: the facts that its model card tells."""
+"""Facts of a fine-tuning run for the model card: data, hyper-parameters, results, hardware, versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from .metrics import SpanMetrics
 from .report import SplitReport
 from .windows import WindowDataset
 
-_MODEL = (
+_MODEL_SETTINGS = (
     "share_encoders",
     "projection_size",
     "projection_dropout",
@@ -24,7 +24,7 @@ _MODEL = (
     "max_length",
     "stride",
 )
-_TRAINING = (
+_TRAINING_SETTINGS = (
     "learning_rate",
     "lr_scheduler_type",
     "warmup_steps",
@@ -55,20 +55,20 @@ def training_facts(
     results: Mapping[str, SpanMetrics],
     minutes: float | None,
 ) -> dict[str, Any]:
-    """Facts for `hub_cards.model_card`, from a `BinderTrainer`'s parts; a value that is not known is left out.
+    """Collect the facts for `hub_cards.model_card`; unknown values are left out.
 
     Args:
         model: the fine-tuned model, unwrapped.
-        args, state: of the trainer.
-        splits: what it was trained and evaluated on.
-        results: split -> metrics of these very weights.
-        minutes: of training, None where they were not measured in one piece.
+        args, state: training arguments and state of the trainer.
+        splits: split -> the windows that it was trained or evaluated on.
+        results: split -> metrics of the current weights.
+        minutes: duration of the training; None if the run was resumed, because then the total is unknown.
     """
     settings: dict[str, Any] = {"text encoder": _encoder(model.config.text_config)}
     if model.config.type_config is not None:
         settings["type encoder"] = _encoder(model.config.type_config)
-    settings |= {name: getattr(model.config, name) for name in _MODEL}
-    settings |= {name: getattr(args, name) for name in _TRAINING}
+    settings |= {name: getattr(model.config, name) for name in _MODEL_SETTINGS}
+    settings |= {name: getattr(args, name) for name in _TRAINING_SETTINGS}
     if args.max_steps <= 0:
         del settings["max_steps"]
     run: dict[str, Any] = {"hardware": hardware()}
@@ -97,4 +97,4 @@ def _encoder(config: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)  # of an enum
+    return getattr(value, "value", value)  # enums become their value

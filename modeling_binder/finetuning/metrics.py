@@ -1,4 +1,4 @@
-"""Exact-match span metrics: a prediction counts where start, end and type are those of a gold mention."""
+"""Exact-match span metrics: a prediction is correct if start, end and label equal those of a gold mention."""
 
 import itertools
 import math
@@ -11,13 +11,13 @@ from .data import Mention
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Precision, recall and F1 from counts; 0 where a ratio is undefined.
+    """Precision, recall and F1 computed from counts; 0 if a ratio is undefined.
 
     Args:
-        correct: predictions that are gold.
-        predicted, gold: how many there are of each.
-        found: gold mentions that were predicted; equals `correct`, except for nested mentions, where gold and
-            predicted ones are chosen apart.
+        correct: number of predictions that are gold mentions.
+        predicted, gold: number of predictions and of gold mentions.
+        found: number of gold mentions that were predicted. It equals `correct` except for the nested score, which
+            selects gold mentions and predictions separately.
     """
 
     correct: int
@@ -39,21 +39,21 @@ class Score:
         return 2 * self.precision * self.recall / total if total else 0.0
 
     def to_dict(self) -> dict[str, float]:
-        """Ratios and counts, for JSON."""
+        """Return ratios and counts as a dictionary for JSON."""
         ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {**ratios, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class SpanMetrics:
-    """What `compute_span_metrics` returns.
+    """The result of `compute_span_metrics`.
 
     Args:
-        micro: over all mentions.
-        macro_precision, macro_recall, macro_f1: means over the types that occur in gold or prediction.
-        per_type: in the order of the labels given.
-        nested: mentions that lie in or around another one. Recall is over gold mentions nested among the gold ones,
-            precision over predictions nested among the predicted ones.
+        micro: score over all mentions.
+        macro_precision, macro_recall, macro_f1: means over the types with a gold mention or a prediction.
+        per_type: score of each type, in the order of the labels.
+        nested: score of the mentions that lie inside or around another mention. Recall counts the gold mentions that
+            are nested with other gold mentions, precision the predictions that are nested with other predictions.
     """
 
     micro: Score
@@ -64,7 +64,7 @@ class SpanMetrics:
     nested: Score
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the scores as a dictionary for JSON."""
         return {
             "micro": self.micro.to_dict(),
             "macro": {"precision": self.macro_precision, "recall": self.macro_recall, "f1": self.macro_f1},
@@ -73,14 +73,12 @@ class SpanMetrics:
         }
 
     def table(self) -> str:
-        """A table for the terminal, ratios in percent."""
+        """Return a table for the terminal; ratios are in percent."""
+        scores = [*self.per_type.items(), ("micro", self.micro), ("nested", self.nested)]
+        rows = [(name, (s.precision, s.recall, s.f1), s.gold, s.predicted) for name, s in scores]
+        nested = rows.pop()
         macro = (self.macro_precision, self.macro_recall, self.macro_f1)
-        rows = [(label, (s.precision, s.recall, s.f1), s.gold, s.predicted) for label, s in self.per_type.items()]
-        micro, nested = (
-            (name, (score.precision, score.recall, score.f1), score.gold, score.predicted)
-            for name, score in (("micro", self.micro), ("nested", self.nested))
-        )
-        rows += [micro, ("macro", macro, self.micro.gold, self.micro.predicted)]
+        rows.append(("macro", macro, self.micro.gold, self.micro.predicted))
         if self.nested.gold or self.nested.predicted:
             rows.append(nested)
         width = max(len(row[0]) for row in rows)
@@ -106,11 +104,11 @@ def compute_span_metrics(
     """Score predictions against gold mentions, document by document.
 
     Args:
-        gold, predicted: for each document its mentions, as `Mention` or (start, end, label); duplicates count once.
-        labels: the entity types, in the order of the report.
+        gold, predicted: the mentions of each document, as `Mention` or (start, end, label); duplicates count once.
+        labels: names of the entity types, in the order of the report.
 
     Raises:
-        ValueError: there are not as many documents in both.
+        ValueError: `gold` and `predicted` have different numbers of documents.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"got {len(gold)} documents with gold mentions and {len(predicted)} with predictions.")
@@ -145,26 +143,26 @@ def compute_span_metrics(
 
 
 def nested_flags(mentions: Sequence[Span]) -> list[bool]:
-    """Whether each mention lies in another one or holds one; near-linear in their number.
+    """Return for each mention whether it lies inside or around another one, in near-linear time.
 
-    Two mentions of one span with different types are nested in each other; the same mention twice is one. Crossing
-    ones (each begins or ends outside the other) are not nested.
+    Two mentions with the same span and different labels are nested in each other; duplicates count as one mention.
+    Crossing mentions (each begins or ends outside the other) are not nested.
     """
     nested = _nested({_as_tuple(mention) for mention in mentions})
     return [_as_tuple(mention) in nested for mention in mentions]
 
 
 def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]]:
-    # By start, then longest first: whatever holds a span comes before it, whatever it holds comes after
+    # Sorted by start, longest first: a span comes after those around it and before those inside it.
     order = sorted(spans, key=lambda span: (span[0], -span[1]))
     nested = set()
     furthest = -1
-    for span in order:  # lies in an earlier one, where the furthest end so far reaches its own
+    for span in order:  # inside an earlier span if the furthest end so far reaches its end
         if span[1] <= furthest:
             nested.add(span)
         furthest = max(furthest, span[1])
     nearest: float = math.inf
-    for span in reversed(order):  # holds a later one, where the nearest end so far is within its own
+    for span in reversed(order):  # around a later span if the nearest end so far does not pass its end
         if nearest <= span[1]:
             nested.add(span)
         nearest = min(nearest, span[1])
@@ -172,6 +170,6 @@ def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]
 
 
 def has_overlap(mentions: Sequence[Span]) -> bool:
-    """Whether any two different mentions share a character: nested, crossing, or two types on one span."""
+    """Return whether two different mentions share a character: nested, crossing, or one span with two labels."""
     ordered = sorted({_as_tuple(mention) for mention in mentions})
     return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

@@ -1,11 +1,15 @@
-"""What is in a corpus, and what of it cannot be learned: read before training."""
+"""The data report: what a corpus contains, and which of its mentions cannot be learned. Printed before training."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .metrics import has_overlap, nested_flags
+from .counts import aligned_table, count_documents
+from .metrics import has_overlap
 from .windows import LostMention, WindowDataset
+
+_CONTEXT = 15  # characters shown on either side of a lost mention
 
 
 @dataclass
@@ -13,11 +17,13 @@ class SplitReport:
     """Counts of one split.
 
     Args:
-        name: of the split.
-        documents, windows, empty_windows: how many there are; empty ones have no mention (and train the thresholds).
-        mentions: per type.
-        nested, overlapping: mentions inside or around another one; documents in which any two overlap.
-        lost: mentions that cannot be learned or found, with the reason.
+        name: name of the split.
+        documents, windows, empty_windows: their numbers; empty windows have no mention and train the thresholds only.
+        mentions: label -> number of mentions.
+        nested: number of mentions inside or around another one.
+        overlapping_documents: number of documents in which two mentions overlap.
+        longest_window: in tokens.
+        lost: mentions that cannot be learned or found, each with the reason.
     """
 
     name: str
@@ -32,27 +38,24 @@ class SplitReport:
 
     @classmethod
     def of(cls, name: str, dataset: WindowDataset) -> "SplitReport":
-        """Count a split."""
-        counts = Counter(mention.label for document in dataset.documents for mention in document.entities)
+        """Count the documents, windows and mentions of a split."""
         return cls(
             name=name,
-            documents=len(dataset.documents),
             windows=len(dataset),
-            empty_windows=sum(all(kind < 0 for kind, *_ in labels) for labels in dataset.labels),
-            mentions={label: counts[label] for label in dataset.entity_types},
-            nested=sum(sum(nested_flags(document.entities)) for document in dataset.documents),
+            empty_windows=sum(all(type_id < 0 for type_id, *_ in labels) for labels in dataset.labels),
             overlapping_documents=sum(has_overlap(document.entities) for document in dataset.documents),
             longest_window=max(dataset.lengths, default=0),
             lost=dataset.lost,
+            **count_documents(dataset.documents, dataset.entity_types),
         )
 
     @property
     def total(self) -> int:
-        """Mentions of all types."""
+        """Number of mentions of all types."""
         return sum(self.mentions.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; lost mentions as counts per reason."""
+        """Return the counts as a dictionary for JSON, with the number of lost mentions per reason."""
         return {
             "documents": self.documents,
             "windows": self.windows,
@@ -66,48 +69,46 @@ class SplitReport:
 
 
 def data_report(splits: dict[str, WindowDataset], offenders: int = 3) -> str:
-    """A table of the splits of a corpus, and the first mentions that are lost, as text for the terminal.
+    """Return a table of the splits of a corpus and the first lost mentions, as text for the terminal.
 
     Args:
         splits: name -> windows.
-        offenders: lost mentions to name per split and reason.
+        offenders: lost mentions to show for each split and reason.
     """
     reports = [SplitReport.of(name, dataset) for name, dataset in splits.items()]
+    return "\n".join([_counts(reports), *(line for report in reports for line in _lost_mentions(report, offenders))])
+
+
+def _counts(reports: Sequence[SplitReport]) -> str:
     labels = list(reports[0].mentions) if reports else []
 
     def share(part: int, whole: int) -> str:
         return f"{part} ({100 * part / whole:.1f}%)" if whole else str(part)
 
-    rows = [["", *(report.name for report in reports)]]
-    rows.append(["documents", *(str(report.documents) for report in reports)])
-    rows.append(["windows", *(str(report.windows) for report in reports)])
-    rows.append(["  without mentions", *(share(report.empty_windows, report.windows) for report in reports)])
-    rows.append(["  longest, in tokens", *(str(report.longest_window) for report in reports)])
-    rows.append(["mentions", *(str(report.total) for report in reports)])
-    rows += [[f"  {label}", *(str(report.mentions[label]) for report in reports)] for label in labels]
-    rows.append(["nested mentions", *(share(report.nested, report.total) for report in reports)])
-    rows.append(
-        ["documents with overlap", *(share(report.overlapping_documents, report.documents) for report in reports)]
-    )
-    rows.append(["lost mentions", *(share(len(report.lost), report.total) for report in reports)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
+    rows = [
+        ["", *(report.name for report in reports)],
+        ["documents", *(str(report.documents) for report in reports)],
+        ["windows", *(str(report.windows) for report in reports)],
+        ["  without mentions", *(share(report.empty_windows, report.windows) for report in reports)],
+        ["  longest, in tokens", *(str(report.longest_window) for report in reports)],
+        ["mentions", *(str(report.total) for report in reports)],
+        *([f"  {label}", *(str(report.mentions[label]) for report in reports)] for label in labels),
+        ["nested mentions", *(share(report.nested, report.total) for report in reports)],
+        ["documents with overlap", *(share(report.overlapping_documents, report.documents) for report in reports)],
+        ["lost mentions", *(share(len(report.lost), report.total) for report in reports)],
     ]
-    for report in reports:
-        reasons = Counter(lost.reason for lost in report.lost)
-        for reason, count in reasons.items():
-            lines.append(f"\n{report.name}: {count} of {report.total} mentions are {reason.value}, for example")
-            examples = [lost for lost in report.lost if lost.reason is reason][:offenders]
-            for lost in examples:
-                mention, text = lost.mention, lost.document.text
-                around = text[max(0, mention.start - 15) : mention.start]
-                after = text[mention.end : mention.end + 15]
-                lines.append(
-                    f"  {lost.document.id} [{mention.start}:{mention.end}] {mention.label}: "
-                    f"{around}[{text[mention.start : mention.end]}]{after}".replace("\n", " ")
-                )
-    return "\n".join(lines)
+    return aligned_table(rows)
+
+
+def _lost_mentions(report: SplitReport, offenders: int) -> Iterator[str]:
+    """Yield a line for each reason for which mentions are lost, and lines with the first of those mentions."""
+    for reason, count in Counter(lost.reason for lost in report.lost).items():
+        yield f"\n{report.name}: {count} of {report.total} mentions are {reason.value}, for example"
+        for lost in [lost for lost in report.lost if lost.reason is reason][:offenders]:
+            mention, text = lost.mention, lost.document.text
+            before = text[max(0, mention.start - _CONTEXT) : mention.start]
+            after = text[mention.end : mention.end + _CONTEXT]
+            yield (
+                f"  {lost.document.id} [{mention.start}:{mention.end}] {mention.label}: "
+                f"{before}[{text[mention.start : mention.end]}]{after}"
+            ).replace("\n", " ")

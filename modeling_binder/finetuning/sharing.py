@@ -14,15 +14,15 @@ from ..hub import check_access, prepare_model, push_model_folder, write_card
 
 
 class SharingTrainer(Trainer):
-    """A `Trainer` whose repositories on the Hub are complete, safe and made in one commit; see `hub`.
+    """A `Trainer` that pushes complete repositories without pickles, in one commit each; see `modeling_binder.hub`.
 
     Args:
-        card: what only a person can tell of the model: `language`, `license`, `base_model`, `dataset`, `examples`,
-            `tags`.
+        card: facts for the model card that the author states: `language`, `license`, `base_model`, `dataset`,
+            `examples`, `tags`.
         kwargs: passed to `Trainer`.
 
     Raises:
-        ValueError: the strategy for the Hub would upload optimizer states.
+        ValueError: `hub_strategy` would upload optimizer states.
     """
 
     push_in_progress: PushInProgress | None
@@ -38,22 +38,22 @@ class SharingTrainer(Trainer):
         super().__init__(args=args, **kwargs)
 
     def facts(self) -> dict[str, Any]:
-        """What the model card tells of this run and of the weights as they are now."""
+        """Return the facts of this run and of the current weights for the model card."""
         raise NotImplementedError
 
     def score_for_card(self) -> None:
-        """Score these weights if nothing was scored yet, so that the card has results."""
+        """Evaluate the current weights unless that was done already, so that the card has results."""
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Find out before the training whether its result may be pushed; the repository is made by the push."""
+        """Check before the training that its result may be pushed; the push itself creates the repository."""
         if not self.is_world_process_zero():
             return
         self.hub_model_id = self._check_access(token)
         self.push_in_progress = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, the tokenizer and, when it is you who calls, the model card."""
+        """Save the model and the tokenizer; called by a user, also write the model card and push if configured."""
         super().save_model(output_dir, _internal_call=True)
         if not _internal_call:
             self.create_model_card(output_dir=output_dir)
@@ -72,18 +72,18 @@ class SharingTrainer(Trainer):
         examples: list[str] | None = None,
         output_dir: str | None = None,
     ) -> None:
-        """Write README.md, and model_card.json from which it can be made again, into the output folder.
+        """Write README.md, and model_card.json with the facts it is made from, into the output folder.
 
         Args:
-            language, license: codes as the Hub knows them.
+            language, license: codes that the Hub knows.
             tags: further tags.
-            model_name: "user/name", as the card's code names the model.
+            model_name: "user/name", used in the example code of the card.
             finetuned_from: id of the encoder on the Hub.
             dataset, dataset_tags: name of the corpus, and its id on the Hub.
-            examples: texts that the card shows the model on.
-            output_dir: defaults to the trainer's.
+            examples: texts for the examples of the card.
+            output_dir: defaults to the trainer's output folder.
         """
-        told: dict[str, Any] = {
+        stated: dict[str, Any] = {
             "language": language,
             "license": license,
             "base_model": finetuned_from,
@@ -91,8 +91,8 @@ class SharingTrainer(Trainer):
             "dataset": {"name": dataset, "id": dataset_tags} if dataset or dataset_tags else None,
             "tags": [tags] if isinstance(tags, str) else tags,
         }
-        self.tags = told.pop("tags") or self.tags
-        self.card |= {key: value for key, value in told.items() if value}
+        self.tags = stated.pop("tags") or self.tags
+        self.card |= {key: value for key, value in stated.items() if value}
         if not self.is_world_process_zero():
             return
         folder = Path(output_dir or str(self.args.output_dir))
@@ -111,19 +111,19 @@ class SharingTrainer(Trainer):
         create_pr: bool = False,
         **card: Any,
     ) -> Any:
-        """Push the model with tokenizer, code, card and handler, as one commit.
+        """Push the model with its tokenizer, code, card and handler in one commit.
 
-        The repository is `args.hub_model_id`, or named as the output folder. Without any score of these weights, the
-        development set is scored first, so that the card has results.
+        The repository is `args.hub_model_id`, or else has the name of the output folder. If the current weights were
+        not evaluated, they are evaluated on the development set first, so that the card has results.
 
         Args:
             commit_message, revision, private, create_pr: see `hub.push_model`.
-            blocking: false to push in the background; returns a Future then.
+            blocking: False to push in the background and return a Future.
             token: defaults to `args.hub_token`, HF_TOKEN or `hf auth login`.
-            card: as for `create_model_card`.
+            card: arguments of `create_model_card`.
 
         Raises:
-            PushError: nothing was changed on the Hub; the message says what to do.
+            PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
         """
         self.score_for_card()
         if self.is_world_process_zero():
@@ -138,7 +138,7 @@ class SharingTrainer(Trainer):
         return self._commit(folder, commit_message, blocking, token, revision, private, create_pr)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Called by `Trainer` after each save: push the model as it is now, in the background."""
+        """Push the current model in the background; called by `Trainer` after each save."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         jobs = [] if self.push_in_progress is None or self.push_in_progress.is_done() else self.push_in_progress.jobs
@@ -153,7 +153,7 @@ class SharingTrainer(Trainer):
         return check_access(name, token or self.args.hub_token, write)
 
     def _prepared(self) -> tempfile.TemporaryDirectory[str]:
-        """A copy of what is to be pushed, so that training can go on."""
+        """Write a copy of the files to push, so that training can continue."""
         folder = tempfile.TemporaryDirectory()
         prepare_model(
             self.accelerator.unwrap_model(self.model),

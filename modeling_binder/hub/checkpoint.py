@@ -1,4 +1,4 @@
-"""Checkpoints on the Hub: the files of a push, its model card, and what is known about a checkpoint."""
+"""Checkpoints on the Hub: the files of a push, the model card, and the facts that the card is made from."""
 
 import hashlib
 import json
@@ -24,11 +24,11 @@ from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
 
-FACTS = "model_card.json"
-# Weights of an earlier push that `from_pretrained` would prefer to, or mix with, the new ones
+FACTS_FILE = "model_card.json"
+# Weights of an earlier push, which `from_pretrained` would load instead of the new ones or mix with them
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
-# What an author says of a checkpoint, and stays true when its weights change
-_SAID = ("language", "license", "base_model", "examples")
+# Facts that the author states; they stay true when the weights change
+_AUTHOR_FACTS = ("language", "license", "base_model", "examples")
 
 
 def push_model(
@@ -46,24 +46,25 @@ def push_model(
     tags: Sequence[str] | None = None,
     max_shard_size: int | str = "50GB",
 ) -> CommitInfo:
-    """Push a model with everything that a stranger needs to use it, as one commit.
+    """Push a model with its tokenizer, code, card and handler in one commit.
 
     Args:
         model: a `BinderModel`.
-        repo_id: "user/name", or "name" in your own namespace; made if it is not there.
-        tokenizer: defaults to the one of the folder or repository the model was loaded from, or of its text encoder.
-        facts: what the card tells, see `hub_cards.model_card`; defaults to what stands beside the checkpoint.
-        private: of a repository that is made by this push.
+        repo_id: "user/name", or "name" in your own namespace; the repository is created if it does not exist.
+        tokenizer: defaults to the tokenizer in the folder or repository that the model was loaded from, or else to that
+            of its text encoder.
+        facts: content of the card, see `hub_cards.model_card`; defaults to the model_card.json of the checkpoint.
+        private: whether a repository created by this push is private.
         token: defaults to HF_TOKEN or to `hf auth login`.
-        revision: a branch, made if it is not there, or `refs/pr/N`.
+        revision: a branch, created if it does not exist, or `refs/pr/N`.
         create_pr: open a pull request instead of committing.
-        commit_message, commit_description: of the commit.
-        tags: further tags of the card.
-        max_shard_size: of a file of weights.
+        commit_message, commit_description: title and text of the commit.
+        tags: further tags for the card.
+        max_shard_size: maximum size of a file of weights.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message says what to do.
-        ValueError: no tokenizer could be found.
+        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
+        ValueError: no tokenizer was found.
     """
     api = hub_api(token)
     repo_id = check_access(repo_id, token, write=not create_pr)
@@ -90,7 +91,7 @@ def push_model(
 
 
 def push_model_folder(folder: str | os.PathLike[str], repo_id: str, **options: Any) -> CommitInfo:
-    """Push what `prepare_model` wrote; the options are those of `push_files`."""
+    """Push a folder written by `prepare_model`; the options are those of `push_files`."""
     return push_files(folder, repo_id, stale=_STALE_WEIGHTS, **options)
 
 
@@ -104,7 +105,7 @@ def prepare_model(
     tags: Sequence[str] = (),
     max_shard_size: int | str = "50GB",
 ) -> None:
-    """Write what a push of a model puts into its repository into a folder; see `push_model`."""
+    """Write the files of a model repository into a folder; see `push_model`."""
     folder = Path(folder)
     if tokenizer is None:
         tokenizer = _tokenizer_of(model)
@@ -123,15 +124,18 @@ def write_card(
     facts: Mapping[str, Any],
     tags: Sequence[str] = (),
 ) -> None:
-    """Write README.md and model_card.json; the card shows what this very model finds in the examples."""
+    """Write README.md and model_card.json; the card shows the entities that this model finds in the examples."""
     facts = dict(facts)
     card = hub_cards.model_card(repo_id, model.config, facts, find_examples(model, tokenizer, facts), tags)
-    Path(folder, FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    Path(folder, FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     Path(folder, "README.md").write_text(str(card), encoding="utf-8")
 
 
 def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: int = 3) -> list[hub_cards.Example]:
-    """What a model finds in the texts of `facts["examples"]`, or in those of our own in which it finds most."""
+    """Return the entities in the texts of `facts["examples"]`, or else in the sentences of `hub_cards.EXAMPLES`.
+
+    Of the latter, the `shown` sentences with the most entities are returned.
+    """
     if not model.config.entity_types:
         return []
     given = facts.get("examples")
@@ -149,12 +153,12 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     def worth(example: hub_cards.Example) -> tuple[int, float]:
         return len({e["entity_group"] for e in example.entities}), sum(e["score"] - 0.5 for e in example.entities)
 
-    # Sorting is stable: where nothing is found anywhere, the first sentences stand.
+    # Sorting is stable: if nothing is found in any sentence, the first ones are shown.
     return sorted(found, key=worth, reverse=True)[:shown]
 
 
 def fingerprint(model: Any) -> str:
-    """A hash of a model's weights: what was measured of a checkpoint is told of no other."""
+    """Return a hash of a model's weights, so that a card never shows the results of other weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -168,42 +172,42 @@ def _raw_bytes(tensor: Tensor) -> Any:
 
 
 def facts_of(model: Any) -> dict[str, Any]:
-    """What is known of a checkpoint, without what is of other weights.
+    """Return the facts for the card of a checkpoint, without those that belong to other weights.
 
-    From its trainer, or from the model_card.json beside the checkpoint it was loaded from.
+    They come from the trainer, or from the model_card.json of the checkpoint that the model was loaded from.
     """
-    source, facts = "its training", getattr(model, "card_facts", None)
+    source, facts = "the trainer", getattr(model, "card_facts", None)
     if facts is None:
         source, facts = _read_facts(model)
     if not facts:
         return {"base_model": base_models(model)}
-    said = {key: facts[key] for key in _SAID if _is_text(facts.get(key))}
+    stated = {key: facts[key] for key in _AUTHOR_FACTS if _is_text(facts.get(key))}
     if facts.get("weights") != fingerprint(model):
-        logger.warning("%s tells of other weights: the card will name no results and no training.", source)
-        return said
+        logger.warning("The facts from %s belong to other weights: the card has no results and no training.", source)
+        return stated
     try:
-        hub_cards.model_card("user/name", model.config, facts)  # whoever made the file, a card can be made of it
+        hub_cards.model_card("user/name", model.config, facts)  # the file may be malformed
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("%s cannot be read and is left out of the card: %s", source, error)
-        return said
-    return {**facts, **said}
+        logger.warning("The facts from %s are malformed and left out of the card: %s", source, error)
+        return stated
+    return {**facts, **stated}
 
 
 def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:
-    """Where a checkpoint's model_card.json lies and what it holds; nothing where there is none."""
+    """Return the path and the content of a checkpoint's model_card.json; both empty if it has none."""
     try:
         path = model.name_or_path and cached_file(
             model.name_or_path,
-            FACTS,
+            FACTS_FILE,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
             _raise_exceptions_for_gated_repo=False,
         )
         return str(path), dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
-    except OSError:  # trained in this process, or its folder is gone
+    except OSError:  # the model was trained in this process, or its folder is gone
         return "", {}
     except (ValueError, TypeError) as error:
-        logger.warning("%s cannot be read and is left out of the card: %s", path, error)
+        logger.warning("%s is malformed and left out of the card: %s", path, error)
         return "", {}
 
 
@@ -212,14 +216,14 @@ def _is_text(value: Any) -> bool:
 
 
 def base_models(model: Any) -> list[str]:
-    """Ids on the Hub of the encoders that a model was built from, as far as they are known."""
+    """Return the ids on the Hub of the encoders that a model was built from, if its configuration names them."""
     configs = (model.config.text_config, model.config.type_config)
     names = [config._name_or_path for config in configs if config is not None]
     return [name for name in dict.fromkeys(names) if _is_repo_id(name)]
 
 
 def _is_repo_id(name: str | None) -> bool:
-    # "/a/folder" and "checkpoints/mine" on this machine are nobody else's business.
+    # Local paths such as "checkpoints/mine" are not published.
     return bool(name and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.exists(name))
 
 
@@ -231,6 +235,6 @@ def _tokenizer_of(model: Any) -> Any:
             except (OSError, ValueError):
                 continue
     raise ValueError(
-        "a model is pushed with its tokenizer, and this one does not know its own: "
+        "a model is pushed with its tokenizer, and none was found for this one; pass it: "
         "model.push_to_hub(repo_id, tokenizer=tokenizer)."
     )

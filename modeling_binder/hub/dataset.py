@@ -9,8 +9,8 @@ from huggingface_hub import CommitInfo
 
 import hub_cards
 
+from ..finetuning.counts import count_documents
 from ..finetuning.data import as_mapping, write_json, write_jsonl
-from ..finetuning.metrics import nested_flags
 from .repository import check_access, hub_api, push_files
 
 
@@ -28,32 +28,22 @@ def push_dataset(
     commit_message: str | None = None,
     commit_description: str | None = None,
 ) -> CommitInfo:
-    """Push a corpus with its types and a card, as one commit; `datasets.load_dataset(repo_id)` reads it.
+    """Push a corpus with its types and a card in one commit; `datasets.load_dataset(repo_id)` reads it.
 
     Args:
         corpus: a `finetuning.Corpus`; splits without documents are left out.
-        repo_id: "user/name" of the dataset, made if it is not there.
-        language, license, description: for the card.
+        repo_id: "user/name" of the dataset, created if it does not exist.
+        language, license, description: shown on the card.
         private, token, revision, create_pr, commit_message, commit_description: as in `push_model`.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message says what to do.
+        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
         ValueError: the corpus has no documents.
     """
     splits = {name: getattr(corpus, name) for name in ("train", "dev", "test") if getattr(corpus, name)}
     if not splits:
         raise ValueError("the corpus has no documents: there is nothing to push.")
-    counts = {
-        name: {
-            "documents": len(documents),
-            "mentions": {
-                label: sum(mention.label == label for document in documents for mention in document.entities)
-                for label in corpus.entity_types
-            },
-            "nested": sum(sum(nested_flags(document.entities)) for document in documents),
-        }
-        for name, documents in splits.items()
-    }
+    counts = {name: count_documents(documents, corpus.entity_types) for name, documents in splits.items()}
     repo_id = check_access(repo_id, token, write=not create_pr)
     with tempfile.TemporaryDirectory() as folder:
         for name, documents in splits.items():

@@ -1,4 +1,4 @@
-"""Repositories on the Hub: who may write, one commit a push, and undoing what a failed push made."""
+"""Repositories on the Hub: check access, push files in one commit, undo what a failed push created."""
 
 import fnmatch
 import logging
@@ -15,28 +15,28 @@ from huggingface_hub.utils import validate_repo_id
 
 logger = logging.getLogger(__name__)
 
-_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of httpx or httpx2, as huggingface_hub uses
-_ATTEMPTS = 5
+_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # from httpx or httpx2, whichever huggingface_hub uses
+_MAX_ATTEMPTS = 5
 
 
 class PushError(RuntimeError):
-    """A push failed; the message says why and what to do. The checkpoint and the repository are as they were."""
+    """A push failed; the message gives the reason and the remedy. The checkpoint and the repository are unchanged."""
 
 
 def check_access(repo_id: str, token: str | bool | None = None, write: bool = True) -> str:
-    """Whether a push to a repository can be tried, before work is put into it; changes nothing.
+    """Check that a push to a repository may be tried, before any work is done; changes nothing.
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.
         token: defaults to HF_TOKEN or to `hf auth login`.
-        write: false for a pull request, which needs no rights in the namespace.
+        write: False for a pull request, which needs no rights in the namespace.
 
     Returns:
-        "user/name".
+        The repository's full name, "user/name".
 
     Raises:
-        PushError: nobody is logged in, or the namespace is neither yours nor of an organisation you belong to.
-        ValueError: the name is no name of a repository.
+        PushError: you are not logged in, or the namespace is neither yours nor that of one of your organisations.
+        ValueError: `repo_id` is not a valid name.
     """
     validate_repo_id(repo_id)
     with explained(repo_id):
@@ -44,11 +44,12 @@ def check_access(repo_id: str, token: str | bool | None = None, write: bool = Tr
     namespaces = [me["name"], *(organisation["name"] for organisation in me.get("orgs", []))]
     if "/" not in repo_id:
         return f"{me['name']}/{repo_id}"
-    if write and repo_id.split("/")[0] not in namespaces:
+    namespace, name = repo_id.split("/")
+    if write and namespace not in namespaces:
         raise PushError(
-            f"{me['name']} may not write to {repo_id}: its namespace is none of {', '.join(namespaces)}. Push to "
-            f"{me['name']}/{repo_id.split('/')[1]}, or, if the repository exists, open a pull request with "
-            "create_pr=True."
+            f"{me['name']} may not write to {repo_id}: the namespace {namespace!r} is not one of "
+            f"{', '.join(namespaces)}. Push to {me['name']}/{name}, or, if the repository exists, open a pull request "
+            "with create_pr=True."
         )
     return repo_id
 
@@ -67,41 +68,41 @@ def push_files(
     commit_description: str | None = None,
     space_sdk: str | None = None,
 ) -> CommitInfo:
-    """Make a repository hold the files of a folder, in one commit on top of what is there.
+    """Upload the files of a folder to a repository in one commit; creates the repository or branch if needed.
 
-    Files of others stay, except those that match a pattern of `stale` and are not in the folder. If another commit
-    comes in between, the commit is made again on top of that one. If it fails, a repository or a branch that was made
-    for it is removed again.
+    Other files of the repository are kept, except those that match a pattern of `stale` and are not in the folder. If
+    somebody else commits in between, the commit is repeated on top of theirs. If the push fails, a repository or a
+    branch that it created is removed.
 
     Raises:
-        PushError: the repository is as it was; the message says what to do.
+        PushError: the repository is unchanged; the message gives the reason and the remedy.
     """
-    where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
+    repository: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*")) if path.is_file()}
     undo: list[_Undo] = []
     with explained(repo_id, undo):
         if _created(
-            lambda: api.create_repo(**where, private=private, exist_ok=False, space_sdk=space_sdk),
-            lambda: api.repo_exists(**where),
+            lambda: api.create_repo(**repository, private=private, exist_ok=False, space_sdk=space_sdk),
+            lambda: api.repo_exists(**repository),
         ):
-            undo.append(_Undo(api, where, "repository", api.repo_info(**where).sha))
+            undo.append(_Undo(api, repository, "repository", api.repo_info(**repository).sha))
         branch = revision if revision != "main" and not create_pr and not (revision or "").startswith("refs/") else None
         if branch is not None and _created(
-            lambda: api.create_branch(**where, branch=branch, exist_ok=False),
-            lambda: api.revision_exists(**where, revision=branch),
+            lambda: api.create_branch(**repository, branch=branch, exist_ok=False),
+            lambda: api.revision_exists(**repository, revision=branch),
         ):
-            undo.append(_Undo(api, where, "branch", api.repo_info(**where, revision=branch).sha, branch))
-        for attempt in range(_ATTEMPTS):
-            head = api.repo_info(**where, revision=revision).sha
-            there = api.list_repo_files(**where, revision=head)
-            gone = [name for name in there if name not in paths and any(fnmatch.fnmatch(name, p) for p in stale)]
+            undo.append(_Undo(api, repository, "branch", api.repo_info(**repository, revision=branch).sha, branch))
+        for attempt in range(_MAX_ATTEMPTS):
+            head = api.repo_info(**repository, revision=revision).sha
+            existing = api.list_repo_files(**repository, revision=head)
+            removed = [name for name in existing if name not in paths and _matches_any(name, stale)]
             operations: list[CommitOperationAdd | CommitOperationDelete] = [
                 *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in paths.items()),
-                *(CommitOperationDelete(path_in_repo=name) for name in gone),
+                *(CommitOperationDelete(path_in_repo=name) for name in removed),
             ]
             try:
                 return api.create_commit(
-                    **where,
+                    **repository,
                     operations=iter(operations),
                     commit_message=commit_message,
                     commit_description=commit_description,
@@ -110,24 +111,29 @@ def push_files(
                     parent_commit=head,
                 )
             except HfHubHTTPError as error:
-                if error.response.status_code != 412 or attempt == _ATTEMPTS - 1:
+                if error.response.status_code != 412 or attempt == _MAX_ATTEMPTS - 1:
                     raise
-                logger.info("another commit to %s came first; trying again on top of it", repo_id)
+                logger.info("Somebody else committed to %s first; trying again on top of that commit.", repo_id)
     raise AssertionError("unreachable")  # pragma: no cover
 
 
 def hub_api(token: str | bool | None) -> HfApi:
+    """Return a client of the Hub that names this package in its requests."""
     from .. import __version__
 
     return HfApi(token=token, library_name="binder-ner", library_version=__version__)
 
 
+def _matches_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
 def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
-    """Create something on the Hub; false where it is there already."""
+    """Create something on the Hub; return False if it exists already."""
     try:
         create()
     except HfHubHTTPError as error:
-        # Who may not make a repository in a namespace may still write to one that is there, or open a pull request.
+        # A user without the right to create repositories may still write to one that exists or open a pull request.
         if error.response.status_code == 409 or (error.response.status_code in (401, 403) and exists()):
             return False
         raise
@@ -136,26 +142,26 @@ def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
 
 @dataclass(frozen=True)
 class _Undo:
-    """Removes a repository or a branch that was made for a push, unless something was committed to it since."""
+    """Removes a repository or a branch that a push created, unless something was committed to it since."""
 
     api: HfApi
-    where: Mapping[str, Any]
-    kind: str
+    repository: Mapping[str, Any]
+    thing: str
     head: str | None
     branch: str | None = None
 
     def __call__(self) -> None:
-        if self.api.repo_info(**self.where, revision=self.branch).sha != self.head:
-            return  # the commit came through, and only its answer was lost
+        if self.api.repo_info(**self.repository, revision=self.branch).sha != self.head:
+            return  # the commit succeeded and only its response was lost
         if self.branch is None:
-            self.api.delete_repo(**self.where)
+            self.api.delete_repo(**self.repository)
         else:
-            self.api.delete_branch(**self.where, branch=self.branch)
+            self.api.delete_branch(**self.repository, branch=self.branch)
 
 
 @contextmanager
 def explained(repo_id: str, undo: Sequence[_Undo] = ()) -> Iterator[None]:
-    """Turn what goes wrong on the way to the Hub into a `PushError`, after undoing what was done, last first."""
+    """Turn errors of the Hub and of the connection into a `PushError`, after running `undo` in reverse order."""
     try:
         yield
     except BaseException as error:
@@ -165,39 +171,39 @@ def explained(repo_id: str, undo: Sequence[_Undo] = ()) -> Iterator[None]:
                 step()
             except Exception as failure:
                 logger.debug("undoing failed", exc_info=failure)
-                left.append(f"the empty {step.kind}")
-        cause: BaseException | None = error  # of an upload it comes wrapped
+                left.append(f"the empty {step.thing}")
+        cause: BaseException | None = error  # uploads wrap the error that counts
         while cause is not None and not isinstance(cause, (_HTTPError, ConnectionError, LocalTokenNotFoundError)):
             cause = cause.__cause__
         if cause is None:
             raise
         message = _explain(cause, repo_id)
         if left:
-            message += f" What this push had made could not be removed again: {' and '.join(left)}."
+            message += f" This push created {' and '.join(left)} and could not remove it again; delete it by hand."
         raise PushError(message) from error
 
 
 def _explain(error: BaseException, repo_id: str) -> str:
     if isinstance(error, LocalTokenNotFoundError):
-        return f"nobody is logged in, so {repo_id} cannot be pushed: run `hf auth login`, or set HF_TOKEN."
+        return f"you are not logged in, so {repo_id} cannot be pushed: run `hf auth login`, or set HF_TOKEN."
     if not isinstance(error, HfHubHTTPError):
         return (
             f"the connection to the Hub was lost while pushing {repo_id} ({type(error).__name__}: {error}). The local "
-            "checkpoint is untouched; push again."
+            "checkpoint is unchanged; push again."
         )
     status = error.response.status_code
-    said = error.server_message or str(error).splitlines()[0]
-    advice = {
-        401: "there is no valid token: run `hf auth login`, or set HF_TOKEN to a token with the role 'write'.",
-        403: "you may not write there: use a token with the role 'write' of a member, another name, or create_pr=True.",
-        404: "there is no such namespace, repository or revision, or you may not see it: check the name.",
-        409: "the name is taken, or another push is under way: choose another name, or push again in a minute.",
-        412: "others keep committing to it: push again when they are done.",
-        413: "it is larger than the Hub takes: push with max_shard_size='5GB'.",
-        429: "too many requests: wait some minutes and push again.",
+    answer = error.server_message or str(error).splitlines()[0]
+    remedies = {
+        401: "the token is missing or invalid: run `hf auth login`, or set HF_TOKEN to a token with the role 'write'.",
+        403: "you may not write here: use a member's token with the role 'write', another name, or create_pr=True.",
+        404: "the namespace, repository or revision does not exist, or you may not see it: check the name.",
+        409: "the name is taken, or another push is running: choose another name, or push again in a minute.",
+        412: "somebody else keeps committing to this repository: push again later.",
+        413: "a file is larger than the Hub accepts: push with max_shard_size='5GB'.",
+        429: "too many requests: wait a few minutes and push again.",
     }
     if status >= 500:
-        hint = "the Hub has trouble; nothing is wrong with your checkpoint. Push again in some minutes."
+        remedy = "the Hub has a problem; your checkpoint is fine. Push again in a few minutes."
     else:
-        hint = advice.get(status, "see what the Hub says, and push again.")
-    return f"{repo_id}: {hint} (The Hub said {status}: {said})"
+        remedy = remedies.get(status, "read the Hub's answer, and push again.")
+    return f"{repo_id}: {remedy} (The Hub answered {status}: {answer})"

@@ -24,7 +24,7 @@ def space(hub, model, tokenizer):
 
 
 def test_what_is_deployed(hub, space, capsys):
-    files = hub.files(space, kind="space")
+    files = hub.files(space, repo_type="space")
     code = {"__init__", "app", "drawing", "examples", "files", "limits", "recognizer"}
     assert set(files) == {
         *(".gitattributes", "README.md", "app.py", "requirements.txt", "demo/model_id.txt"),
@@ -49,9 +49,9 @@ def test_its_requirements_are_those_tested_here():
 
 def test_a_second_deployment_updates_it(hub, space, tokenizer):
     build_model().push_to_hub("alice/other", tokenizer=tokenizer)
-    hub.commit(space, {"assets/mine.png": b"keep"}, kind="space")
+    hub.commit(space, {"assets/mine.png": b"keep"}, repo_type="space")
     deploy(space, "alice/other", private=True)
-    files = hub.files(space, kind="space")
+    files = hub.files(space, repo_type="space")
     assert files["demo/model_id.txt"] == b"alice/other\n" and files["assets/mine.png"] == b"keep"
     assert not hub.repos["space", space].private, "of a Space that is made"
 
@@ -59,7 +59,7 @@ def test_a_second_deployment_updates_it(hub, space, tokenizer):
 @pytest.mark.parametrize(
     ("space_id", "model_id", "message"),
     [
-        ("alice/space", "alice/nothing", "alice/nothing: there is no such"),
+        ("alice/space", "alice/nothing", "alice/nothing: the namespace, repository or revision does not exist"),
         ("bob/space", "alice/tiny", "alice may not write to bob/space"),
         ("alice/space", "alice/plain", "brings no code to run"),
         ("a/b/c", "alice/tiny", "Repo id must be"),
@@ -78,7 +78,7 @@ def test_a_failed_deployment_leaves_no_space(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     before = hub.snapshot()
     hub.fail("POST", "/commit/", 500)
-    with pytest.raises(PushError, match="trouble"):
+    with pytest.raises(PushError, match="problem"):
         deploy("alice/space", "alice/tiny")
     assert hub.snapshot() == before
 

@@ -10,8 +10,7 @@ from transformers import AutoModel, TrainingArguments
 import hub_cards
 from hub_cards.markdown import escape, fence, table
 from modeling_binder.finetuning import BinderTrainer, Corpus, load_corpus
-from modeling_binder.hub import prepare_model
-from modeling_binder.hub.dataset import push_dataset
+from modeling_binder.hub import prepare_model, push_dataset
 from tests.tiny import TYPES, build_model, corpus, small_model
 
 HOSTILE = (
@@ -323,7 +322,7 @@ def test_a_corpus_is_shared_with_its_types(hub, tmp_path):
 
     documents = Corpus(entity_types=TYPES, train=corpus(3), dev=[], test=corpus(1))
     push_dataset(documents, "alice/corpus", language=["en"], license="cc-by-4.0", description="Ours. <b>", private=True)
-    files = hub.files("alice/corpus", kind="dataset")
+    files = hub.files("alice/corpus", repo_type="dataset")
     assert set(files) == {".gitattributes", "README.md", "train.jsonl", "test.jsonl", "types.json"}
     assert hub.repos["dataset", "alice/corpus"].private
     card = DatasetCard(files["README.md"].decode())

@@ -1,4 +1,4 @@
-"""What a push leaves on the Hub, and what it leaves when it fails; over HTTP, to a Hub on this machine."""
+"""Pushes to a local Hub over HTTP: the files of a successful push, and the state after a failed one."""
 
 import hashlib
 import json
@@ -10,9 +10,10 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoModel, TrainingArguments
 
+import modeling_binder.hub as hub_package
 from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer
-from modeling_binder.hub import FACTS, PushError, check_access, fingerprint
+from modeling_binder.hub import FACTS_FILE, PushError, check_access, fingerprint
 from tests.tiny import build_model, build_tokenizer, corpus, small_model
 from training.finetune import main as finetune
 
@@ -38,15 +39,15 @@ CONTRACT = CODE | {
     "tokenizer_config.json",
     "README.md",
     "handler.py",
-    FACTS,
+    FACTS_FILE,
 }
 
 
-def metadata(hub, repo_id, **where):
-    return yaml.safe_load(hub.files(repo_id, **where)["README.md"].decode().split("---")[1])
+def metadata(hub, repo_id, **options):
+    return yaml.safe_load(hub.files(repo_id, **options)["README.md"].decode().split("---")[1])
 
 
-def a_trainer(tokenizer, folder, **arguments):
+def make_trainer(tokenizer, folder, **arguments):
     settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "max_steps": 2, **arguments}
     return BinderTrainer(
         small_model(),
@@ -68,14 +69,14 @@ def push_by(way, model, tokenizer, recipe, tmp_path):
     if way == "pipe":
         return BinderNerPipeline(model=model, tokenizer=tokenizer).push_to_hub("alice/tiny")
     if way == "trainer":
-        trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+        trainer = make_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
         trainer.train()
         return trainer.push_to_hub()
     return finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
 
 
 @pytest.mark.parametrize("way", ["model", "a loaded model", "pipe", "trainer", "training.finetune"])
-def test_every_way_leaves_the_same_state_in_one_commit(way, hub, model, tokenizer, recipe, tmp_path):
+def test_every_way_to_push_makes_one_commit_with_the_same_files(way, hub, model, tokenizer, recipe, tmp_path):
     push_by(way, model, tokenizer, recipe, tmp_path)
     files = hub.files("alice/tiny")
     assert set(files) == CONTRACT | {".gitattributes"}
@@ -89,8 +90,8 @@ def test_every_way_leaves_the_same_state_in_one_commit(way, hub, model, tokenize
     assert "model-index" in metadata(hub, "alice/tiny") or way not in ("trainer", "training.finetune")
 
 
-def test_what_stands_beside_the_checkpoint_stays_there(hub, recipe, tmp_path):
-    """training_args.bin, optimizer states and earlier checkpoints are pickles of this machine."""
+def test_pickles_beside_the_checkpoint_are_not_uploaded(hub, recipe, tmp_path):
+    """training_args.bin, optimizer states and earlier checkpoints are pickles."""
     finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
     here = {path.name for path in (tmp_path / "run").rglob("*")}
     assert {"training_args.bin", "optimizer.pt", "settings.json"} <= here
@@ -98,7 +99,7 @@ def test_what_stands_beside_the_checkpoint_stays_there(hub, recipe, tmp_path):
     assert "hub" not in (tmp_path / "run" / "settings.json").read_text()
 
 
-def test_private(hub, model, tokenizer, monkeypatch):
+def test_a_private_repository(hub, model, tokenizer, monkeypatch):
     model.push_to_hub("alice/secret", tokenizer=tokenizer, private=True)
     assert hub.repos["model", "alice/secret"].private
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
@@ -106,7 +107,7 @@ def test_private(hub, model, tokenizer, monkeypatch):
         model.push_to_hub("alice/secret", tokenizer=tokenizer)
 
 
-def test_a_bare_name_goes_into_ones_own_namespace(hub, model, tokenizer):
+def test_a_name_without_namespace_uses_the_own_one(hub, model, tokenizer):
     commit = model.push_to_hub("tiny", tokenizer=tokenizer, commit_message="First", commit_description="Of many")
     assert commit.commit_url.startswith(f"{hub.url}/alice/tiny/commit/")
     assert next(hub.repos["model", "alice/tiny"].history()).title == "First"
@@ -114,16 +115,16 @@ def test_a_bare_name_goes_into_ones_own_namespace(hub, model, tokenizer):
     assert ("model", "lab/tiny") in hub.repos
 
 
-def test_a_branch(hub, model, tokenizer):
+def test_a_push_to_a_branch(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     main = hub.repos["model", "alice/tiny"].refs["main"]
-    for _ in range(2):  # made by the first, there for the second
+    for _ in range(2):  # created by the first push, existing for the second
         build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
     assert hub.repos["model", "alice/tiny"].refs["main"] == main
     assert json.loads(hub.files("alice/tiny", ref="next")["config.json"])["projection_size"] == 8
 
 
-def test_a_pull_request_to_somebody_elses_repository(hub, model, tokenizer, monkeypatch):
+def test_a_pull_request_to_another_users_repository(hub, model, tokenizer, monkeypatch):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     before = hub.files("alice/tiny")
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
@@ -133,19 +134,19 @@ def test_a_pull_request_to_somebody_elses_repository(hub, model, tokenizer, monk
     assert json.loads(hub.files("alice/tiny", ref="refs/pr/1")["config.json"])["projection_size"] == 8
 
 
-def test_a_second_push_updates_and_leaves_what_is_not_ours(hub, model, tokenizer):
+def test_a_second_push_replaces_its_own_files_only(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer, max_shard_size="100KB")
     assert "model.safetensors.index.json" in hub.files("alice/tiny")
     hub.commit("alice/tiny", {"notes/mine.txt": "keep", "model.safetensors.txt": "keep", "extra.safetensors": b"keep"})
     build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
     files = hub.files("alice/tiny")
     kept = {"notes/mine.txt", "model.safetensors.txt", "extra.safetensors"}
-    # Shards of before would be loaded instead of, or mixed with, the new weights.
+    # Shards of the first push would be loaded instead of the new weights, or mixed with them.
     assert set(files) == CONTRACT | kept | {".gitattributes"}
     assert json.loads(files["config.json"])["projection_size"] == 8
 
 
-def test_the_token_may_be_given(hub, model, tokenizer, monkeypatch):
+def test_a_token_as_argument(hub, model, tokenizer, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(PushError, match="hf auth login"):
         model.push_to_hub("alice/tiny", tokenizer=tokenizer)
@@ -153,7 +154,7 @@ def test_the_token_may_be_given(hub, model, tokenizer, monkeypatch):
     assert ("model", "alice/tiny") in hub.repos
 
 
-def test_a_model_without_a_tokenizer_says_so(hub, model):
+def test_a_model_without_a_tokenizer_is_refused(hub, model):
     with pytest.raises(ValueError, match=r"push_to_hub\(repo_id, tokenizer=tokenizer\)"):
         model.push_to_hub("alice/tiny")
     assert not hub.repos
@@ -162,26 +163,31 @@ def test_a_model_without_a_tokenizer_says_so(hub, model):
 # ---- failures ----
 
 COMMIT = {"method": "POST", "path": "/commit/"}
-FAILURES = {  # name -> what fails, the token, the repository, what the error says
-    "no such token": ({}, "hf_wrong", "alice/tiny", "no valid token"),
-    "a token that only reads": ({}, "hf_reader", "alice/new", "role 'write'"),
-    "a token that only reads, repository there": ({}, "hf_reader", "alice/tiny", "role 'write'"),
-    "another's namespace": ({}, "hf_alice", "bob/tiny", r"Push to alice/tiny.*create_pr=True"),
-    "an unknown namespace": ({}, "hf_alice", "nobody/tiny", "its namespace is none of alice, lab"),
-    "down": ({"method": "POST", "path": "repos/create", "status": 503}, "hf_alice", "alice/new", "trouble"),
-    "a failing commit": ({**COMMIT, "status": 500}, "hf_alice", "alice/new", "trouble"),
-    "a failing commit, repository there": ({**COMMIT, "status": 500}, "hf_alice", "alice/tiny", "trouble"),
+FAILURES = {  # name -> failing request, token, repository, pattern of the error message
+    "an unknown token": ({}, "hf_wrong", "alice/tiny", "missing or invalid"),
+    "a read token": ({}, "hf_reader", "alice/new", "role 'write'"),
+    "a read token, existing repository": ({}, "hf_reader", "alice/tiny", "role 'write'"),
+    "another user's namespace": ({}, "hf_alice", "bob/tiny", r"Push to alice/tiny.*create_pr=True"),
+    "an unknown namespace": ({}, "hf_alice", "nobody/tiny", "the namespace 'nobody' is not one of alice, lab"),
+    "the Hub is down": ({"method": "POST", "path": "repos/create", "status": 503}, "hf_alice", "alice/new", "problem"),
+    "a failing commit": ({**COMMIT, "status": 500}, "hf_alice", "alice/new", "problem"),
+    "a failing commit, existing repository": ({**COMMIT, "status": 500}, "hf_alice", "alice/tiny", "problem"),
     "too many requests": ({**COMMIT, "status": 429, "times": 99}, "hf_alice", "alice/new", "wait"),
     "too large": ({"method": "POST", "path": "/preupload/", "status": 413}, "hf_alice", "alice/new", "max_shard_size"),
     "an upload cut off": ({"method": "PUT", "path": "/_lfs/", "times": 99}, "hf_alice", "alice/new", "push again"),
     "a commit cut off": ({**COMMIT, "times": 99}, "hf_alice", "alice/new", "connection to the Hub was lost"),
-    "others who keep committing": ({**COMMIT, "status": 412, "times": 99}, "hf_alice", "alice/tiny", "others"),
-    "a name taken meanwhile": ({**COMMIT, "status": 409}, "hf_alice", "alice/tiny", "name is taken"),
+    "others keep committing": (
+        {**COMMIT, "status": 412, "times": 99},
+        "hf_alice",
+        "alice/tiny",
+        "keeps committing",
+    ),
+    "a name that was taken meanwhile": ({**COMMIT, "status": 409}, "hf_alice", "alice/tiny", "name is taken"),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_push_that_fails_changes_nothing(name, hub, model, tokenizer, tmp_path, monkeypatch):
+def test_a_failed_push_changes_nothing(name, hub, model, tokenizer, tmp_path, monkeypatch):
     failure, token, repo_id, message = FAILURES[name]
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between its attempts
     build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
@@ -199,26 +205,26 @@ def test_a_push_that_fails_changes_nothing(name, hub, model, tokenizer, tmp_path
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} == local
 
 
-def test_a_branch_made_for_a_failed_push_is_removed(hub, model, tokenizer):
+def test_a_failed_push_removes_the_branch_it_created(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     remote = hub.snapshot()
     hub.fail("POST", "/commit/", 500)
-    with pytest.raises(PushError, match="trouble"):
+    with pytest.raises(PushError, match="problem"):
         build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
     assert hub.snapshot() == remote
 
 
-def test_a_commit_whose_answer_was_lost_is_not_thrown_away(hub, model, tokenizer):
+def test_a_commit_whose_response_was_lost_is_kept(hub, model, tokenizer):
     hub.fail("POST", "/commit/", late=True)
     with pytest.raises(PushError, match="connection"):
         model.push_to_hub("alice/new", tokenizer=tokenizer)
     assert set(hub.files("alice/new")) == CONTRACT | {".gitattributes"}
 
 
-def test_what_cannot_be_undone_is_said(hub, model, tokenizer):
+def test_the_error_names_what_could_not_be_removed(hub, model, tokenizer):
     hub.fail("POST", "/commit/", 500)
     hub.fail("DELETE", "/repos/delete", 500, times=99)
-    with pytest.raises(PushError, match="could not be removed again: the empty repository"):
+    with pytest.raises(PushError, match="created the empty repository and could not remove it"):
         model.push_to_hub("alice/new", tokenizer=tokenizer)
 
 
@@ -230,9 +236,9 @@ def test_access_is_checked_before_the_training(hub, recipe, tmp_path, capsys):
         check_access("alice/two/many")
 
 
-def test_a_training_whose_push_fails_keeps_its_checkpoint(hub, recipe, tmp_path):
+def test_a_failed_push_keeps_the_trained_checkpoint(hub, recipe, tmp_path):
     hub.fail("POST", "/commit/", 500)
-    with pytest.raises(SystemExit, match="trouble"):
+    with pytest.raises(SystemExit, match="problem"):
         finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
     assert not hub.repos
     assert "model-index" in (tmp_path / "run" / "README.md").read_text()
@@ -240,10 +246,10 @@ def test_a_training_whose_push_fails_keeps_its_checkpoint(hub, recipe, tmp_path)
     assert metadata(hub, "alice/tiny")["model-index"][0]["name"] == "alice/tiny"
 
 
-# ---- two at once ----
+# ---- concurrent pushes ----
 
 
-def test_a_commit_in_between_is_built_upon(hub, model, tokenizer):
+def test_a_commit_in_between_is_kept(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     others = iter([lambda: hub.commit("alice/tiny", {"theirs.txt": "first"})])
     hub.before_commit = lambda: next(others, lambda: None)()
@@ -253,14 +259,14 @@ def test_a_commit_in_between_is_built_upon(hub, model, tokenizer):
     assert json.loads(files["config.json"])["projection_size"] == 8
 
 
-def test_two_pushes_race_and_neither_is_mixed_with_the_other(hub, tokenizer, caplog):
+def test_two_concurrent_pushes_are_not_mixed(hub, tokenizer, caplog):
     models = {8: build_model(projection_size=8), 24: build_model(projection_size=24)}
     errors = []
 
     def push(model):
         try:
             model.push_to_hub("alice/tiny", tokenizer=build_tokenizer(), max_shard_size="100KB")
-        except Exception as error:  # in a thread it would be lost
+        except Exception as error:  # an exception in a thread is lost otherwise
             errors.append(error)
 
     threads = [threading.Thread(target=push, args=(model,)) for model in models.values()]
@@ -275,12 +281,12 @@ def test_two_pushes_race_and_neither_is_mixed_with_the_other(hub, tokenizer, cap
     assert fingerprint(loaded) == fingerprint(models[size])
 
 
-# ---- what the Trainer does by itself ----
+# ---- pushes by transformers' Trainer ----
 
 
 def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
-    """transformers' own switch: pushes while it trains and when it saves, each a whole and safe repository."""
-    trainer = a_trainer(
+    """Trainer pushes during training and when it saves; each push is complete and has no pickle."""
+    trainer = make_trainer(
         tokenizer,
         tmp_path / "run",
         push_to_hub=True,
@@ -289,7 +295,7 @@ def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
         save_steps=1,
         hub_always_push=True,
     )
-    assert not hub.repos, "nothing is made before there is something to push"
+    assert not hub.repos, "the repository is created by the first push"
     trainer.train()
     trainer.save_model()
     titles = [commit.title for commit in hub.repos["model", "alice/tiny"].history()]
@@ -301,22 +307,22 @@ def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
 def test_optimizer_states_are_not_pushed(strategy, hub, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="hub_strategy='end' or 'every_save'"):
-        a_trainer(tokenizer, tmp_path / "run", push_to_hub=True, hub_model_id="alice/tiny", hub_strategy=strategy)
+        make_trainer(tokenizer, tmp_path / "run", push_to_hub=True, hub_model_id="alice/tiny", hub_strategy=strategy)
 
 
 def test_a_push_in_the_background(hub, tokenizer, tmp_path):
-    trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+    trainer = make_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
     commit = trainer.push_to_hub(blocking=False, revision="draft", private=True, language="de").result()
     assert commit.commit_url.startswith(f"{hub.url}/alice/tiny")
     assert hub.repos["model", "alice/tiny"].private
     assert metadata(hub, "alice/tiny", ref="draft")["language"] == "de"
 
 
-# ---- the card tells of these weights and no others ----
+# ---- cards and weights ----
 
 
-def test_a_pushed_model_that_is_changed_tells_no_results(hub, tokenizer, tmp_path, caplog):
-    trainer = a_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
+def test_the_card_of_changed_weights_has_no_results(hub, tokenizer, tmp_path, caplog):
+    trainer = make_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
     trainer.train()
     trainer.push_to_hub()
     assert "Training data" in hub.files("alice/tiny")["README.md"].decode()
@@ -330,11 +336,18 @@ def test_a_pushed_model_that_is_changed_tells_no_results(hub, tokenizer, tmp_pat
     changed = metadata(hub, "alice/changed")
     assert "model-index" not in changed and changed["license"] == "apache-2.0"
     assert "Training data" not in hub.files("alice/changed")["README.md"].decode()
-    assert "no results" in caplog.text
+    assert "belong to other weights" in caplog.text
 
 
-def test_the_hub_understands_the_repository(hub, model, tokenizer):
+def test_the_hub_reads_the_metadata(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer, tags=["biology"])
     info = HfApi().model_info("alice/tiny")
     assert info.pipeline_tag == "token-classification" and info.library_name == "binder-ner"
     assert "biology" in info.tags
+
+
+def test_names_of_before_still_work():
+    with pytest.warns(FutureWarning, match="FACTS_FILE"):
+        assert hub_package.FACTS == FACTS_FILE
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        hub_package.nothing  # noqa: B018

@@ -1,4 +1,4 @@
-"""What comes from the Hub is not trusted: no pickle is read, and a configuration decides nothing about code."""
+"""Files from the Hub are not trusted: pickles are never read, and a configuration cannot choose the code that runs."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ class Bomb:
 
 @pytest.fixture
 def mark(tmp_path):
-    """A file that hostile code would write."""
+    """The path of a file that hostile code would write."""
     return tmp_path / "it-ran"
 
 
@@ -41,12 +41,12 @@ def change_config(folder, change):
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_loading_never_unpickles(beside, checkpoint, mark):
+@pytest.mark.parametrize("has_safetensors", [True, False])
+def test_loading_never_unpickles(has_safetensors, checkpoint, mark):
     for name in ("pytorch_model.bin", "training_args.bin", "adapter_model.bin"):
         (checkpoint / name).write_bytes(pickle.dumps(Bomb(str(mark))))
     change_config(checkpoint, lambda config: config.update(transformers_weights="adapter_model.bin"))
-    if beside:
+    if has_safetensors:
         assert pipeline("binder-ner", model=str(checkpoint))("the gene") is not None
     else:
         (checkpoint / "model.safetensors").unlink()
@@ -67,7 +67,7 @@ def test_loading_from_the_hub_never_unpickles(hub, model, tokenizer, mark):
 
 
 def steer(config):
-    """Everything in a configuration that could decide what code runs."""
+    """Set every key of a configuration that could choose the code that runs."""
     elsewhere = {"AutoModel": "mallory/evil--evil.Evil", "AutoConfig": "mallory/evil--evil.EvilConfig"}
     config["trust_remote_code"] = True
     for part in (config["text_config"], config["type_config"]):
@@ -106,7 +106,7 @@ def test_a_configuration_switches_no_trust_on(package, hub, checkpoint, mark, tm
 
 
 def test_with_the_package_the_repositorys_own_code_is_not_run(hub, checkpoint, mark, tmp_path):
-    """Neither its auto_map nor its pipeline: the installed package is what was trusted."""
+    """The installed package is trusted, so the auto_map and the pipeline of the repository are ignored."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
 
     def elsewhere(config):
@@ -116,7 +116,7 @@ def test_with_the_package_the_repositorys_own_code_is_not_run(hub, checkpoint, m
     change_config(checkpoint, elsewhere)
     (tmp_path / "cache").mkdir()
     for trust in ("", ", trust_remote_code=True"):
-        kind = run(
+        modules = run(
             f"""
             import json, modeling_binder
             from transformers import pipeline
@@ -126,11 +126,11 @@ def test_with_the_package_the_repositorys_own_code_is_not_run(hub, checkpoint, m
             package=True,
             cache=tmp_path / "cache",
         )
-        assert kind == ["modeling_binder.pipeline_binder", "modeling_binder.modeling_binder"]
+        assert modules == ["modeling_binder.pipeline_binder", "modeling_binder.modeling_binder"]
     assert not mark.exists()
 
 
-def test_an_encoder_of_unknown_kind_is_refused(checkpoint):
+def test_an_unknown_type_of_encoder_is_refused(checkpoint):
     def unknown(config):
         config["text_config"] = {"model_type": "evil", "auto_map": {"AutoConfig": "mallory/evil--evil.EvilConfig"}}
 
@@ -154,13 +154,13 @@ def test_an_encoder_of_unknown_kind_is_refused(checkpoint):
         ("type_config", "type_vocab_size", 10**12),
     ],
 )
-def test_absurd_sizes_are_refused_before_anything_is_built(part, name, value, checkpoint):
+def test_absurd_sizes_are_refused_before_the_model_is_built(part, name, value, checkpoint):
     change_config(checkpoint, lambda config: (config[part] if part else config).update({name: value}))
     with pytest.raises(ValueError, match=name):
         AutoModel.from_pretrained(checkpoint)
 
 
-def test_sizes_that_are_absurd_together_are_refused():
+def test_an_absurd_number_of_parameters_is_refused():
     encoder = tiny_encoder_config(hidden_size=2**16, num_hidden_layers=1000, num_attention_heads=64)
     with pytest.raises(ValueError, match="parameters, which must be a mistake"):
         BinderConfig(text_config=encoder.to_dict())
@@ -178,19 +178,19 @@ def test_sizes_that_are_absurd_together_are_refused():
         {"Gene": "x"},
     ],
 )
-def test_types_that_are_no_texts_are_refused(types, checkpoint):
+def test_malformed_entity_types_are_refused(types, checkpoint):
     change_config(checkpoint, lambda config: config.update(entity_types=types))
     with pytest.raises((ValueError, StrictDataclassFieldValidationError), match="entity_types"):
         AutoConfig.from_pretrained(checkpoint)
 
 
-def test_what_is_passed_by_the_user_is_still_obeyed(checkpoint):
+def test_arguments_of_the_user_are_respected(checkpoint):
     model = AutoModel.from_pretrained(checkpoint, attn_implementation="eager")
     assert model.text_encoder.config._attn_implementation == "eager"
 
 
-def test_a_hostile_record_of_a_checkpoint_breaks_no_card(checkpoint, hub, caplog):
-    """model_card.json comes from whoever made the checkpoint."""
+def test_a_malformed_facts_file_does_not_break_the_card(checkpoint, hub, caplog):
+    """Anybody may have written the model_card.json of a checkpoint."""
     (checkpoint / "model_card.json").write_text(
         json.dumps({"weights": "other", "license": {"a": 1}, "results": 5, "language": ["<script>"], "examples": [""]})
     )
@@ -201,8 +201,8 @@ def test_a_hostile_record_of_a_checkpoint_breaks_no_card(checkpoint, hub, caplog
         AutoModel.from_pretrained(checkpoint).push_to_hub("alice/tiny")
 
 
-def test_a_model_is_built_without_any_trust(monkeypatch):
-    """AutoModel.from_config is told so, whatever it would decide by itself."""
+def test_encoders_are_built_without_remote_code(monkeypatch):
+    """AutoModel.from_config gets trust_remote_code=False."""
     asked = []
     original = AutoModel.from_config.__func__
 

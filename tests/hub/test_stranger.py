@@ -1,4 +1,4 @@
-"""A stranger on another machine: a cold cache, a process in which the package cannot be imported, and the id alone."""
+"""Loading a pushed model in a fresh process: empty cache, only the repository's id, without the package."""
 
 import json
 
@@ -21,7 +21,7 @@ def cache(tmp_path):
 
 
 def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!r})", package=False, **where):
-    """What a fresh process finds; it imports neither the package nor anything of this repository."""
+    """Return the result of a fresh process that can import neither the package nor anything else of this repository."""
     code = ["import json", "import modeling_binder" if package else "", "from transformers import pipeline"]
     code += [LOAD.format(model=str(model), options=options), f"print(json.dumps({then.format(text=text)}))"]
     if package:
@@ -30,7 +30,10 @@ def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!
 
 
 def found_by(model, tokenizer, folder):
-    """What a model finds when it is loaded from a folder: the last bits depend on where in memory its weights lie."""
+    """Return the entities found by a model after it is loaded from a folder.
+
+    The last bits depend on the memory alignment of the weights, so a model in memory may differ from a loaded one.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return pipeline("binder-ner", model=str(folder))(TEXT)
@@ -38,7 +41,7 @@ def found_by(model, tokenizer, folder):
 
 @pytest.fixture
 def pushed(hub, recipe, tmp_path):
-    """Fine-tuned and pushed by the command; its own predictions."""
+    """Fine-tune and push with the command; returns the model's predictions."""
     output = ["--output_dir", str(tmp_path / "run"), "--num_train_epochs", "10"]
     finetune([str(recipe), *output, "--push-to-hub", "alice/tiny"])
     found = pipeline("binder-ner", model=str(tmp_path / "run"))(TEXT)
@@ -47,17 +50,17 @@ def pushed(hub, recipe, tmp_path):
 
 
 def test_finetune_push_and_load_anywhere(pushed, hub, cache):
-    """The same predictions to the bit: without the package, offline from the cache, and with the package."""
+    """Predictions are identical without the package, offline from the cache, and with the package."""
     assert stranger(cache, HF_TOKEN=None) == pushed
     assert any("GET" in line for line in hub.log)
     requests = len(hub.log)
     assert stranger(cache, offline=True, HF_TOKEN=None) == pushed
-    assert len(hub.log) == requests, "offline, nothing was asked of the Hub"
+    assert len(hub.log) == requests, "offline, no request is sent"
     assert stranger(cache, package=True, HF_TOKEN=None) == pushed
 
 
-def test_the_handler_of_the_snapshot(pushed, cache):
-    """As Inference Endpoints use it: imported from the repository's folder, in a process without the package."""
+def test_the_handler_of_a_repository(pushed, cache):
+    """Inference Endpoints import it from the repository's folder, in a process without the package."""
     code = """
     import importlib.util, json
     from huggingface_hub import snapshot_download
@@ -119,7 +122,7 @@ def test_the_handler_of_the_snapshot(pushed, cache):
         assert message in errors[name], name
 
 
-def test_a_pinned_revision_still_gives_the_old_model(hub, model, tokenizer, cache, tmp_path):
+def test_a_pinned_revision_loads_the_old_model(hub, model, tokenizer, cache, tmp_path):
     first = model.push_to_hub("alice/tiny", tokenizer=tokenizer).oid
     before = found_by(model, tokenizer, tmp_path / "first")
     other = build_model(projection_size=8)
@@ -132,7 +135,7 @@ def test_a_pinned_revision_still_gives_the_old_model(hub, model, tokenizer, cach
     assert stranger(cache, options=", revision='next'") == after
 
 
-def test_code_revision_pins_the_code_apart_from_the_weights(hub, model, tokenizer, cache):
+def test_code_revision_pins_the_code_but_not_the_weights(hub, model, tokenizer, cache):
     reviewed = model.push_to_hub("alice/tiny", tokenizer=tokenizer).oid
     marked = {
         name: content + b"\nMARK = 'not reviewed'\n"
@@ -145,10 +148,10 @@ def test_code_revision_pins_the_code_apart_from_the_weights(hub, model, tokenize
     assert stranger(cache, then=then, options=f", code_revision={reviewed!r}") == [False, False]
 
 
-@pytest.mark.parametrize("kind", ["private", "gated"])
-def test_a_repository_that_is_closed(kind, hub, model, tokenizer, cache):
+@pytest.mark.parametrize("restriction", ["private", "gated"])
+def test_a_restricted_repository(restriction, hub, model, tokenizer, cache):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
-    setattr(hub.repos["model", "alice/tiny"], kind, True)
+    setattr(hub.repos["model", "alice/tiny"], restriction, True)
     code = f"""
     import json
     from transformers import pipeline
@@ -159,12 +162,12 @@ def test_a_repository_that_is_closed(kind, hub, model, tokenizer, cache):
         print(json.dumps(str(error)))
     """
     refused = run(code, package=False, cache=cache, HF_TOKEN=None)
-    assert "alice/tiny" in refused and ("gated" if kind == "gated" else "private") in refused
+    assert "alice/tiny" in refused and ("gated" if restriction == "gated" else "private") in refused
     assert run(code, package=False, cache=cache, HF_TOKEN="hf_alice") > 0
 
 
-def test_a_download_that_is_cut_off_is_resumed(hub, tokenizer, cache, tmp_path):
-    """huggingface_hub writes in pieces of 10 MB: the weights are larger, and only what is missing is asked for."""
+def test_an_interrupted_download_is_resumed(hub, tokenizer, cache, tmp_path):
+    """The weights are larger than 10 MB, the size of a chunk; only the missing bytes are requested again."""
     large = build_model(text_config=tiny_encoder_config(vocab_size=150_000).to_dict(), share_encoders=True)
     large.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.fail("GET", "model.safetensors", after=15_000_000)
@@ -172,7 +175,7 @@ def test_a_download_that_is_cut_off_is_resumed(hub, tokenizer, cache, tmp_path):
     assert hub.ranges == ["bytes=10485760-"]
 
 
-def test_a_download_that_keeps_breaking_off_leaves_nothing_half_loaded(hub, model, tokenizer, cache, tmp_path):
+def test_a_download_that_never_completes_loads_nothing(hub, model, tokenizer, cache, tmp_path):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.fail("GET", "model.safetensors", times=1000)
     code = f"""
@@ -190,8 +193,8 @@ def test_a_download_that_keeps_breaking_off_leaves_nothing_half_loaded(hub, mode
     assert stranger(cache) == found_by(model, tokenizer, tmp_path / "saved")
 
 
-def test_a_stranger_pushes_what_he_loaded(hub, model, tokenizer, cache, tmp_path):
-    """Remote code has no card and no handler to write, but nothing else is lost, and what is there stays."""
+def test_a_push_without_the_package(hub, model, tokenizer, cache, tmp_path):
+    """Remote code writes no card and no handler; everything else is pushed."""
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     expected = found_by(model, tokenizer, tmp_path / "saved")
     assert stranger(cache, then="pipe.push_to_hub('alice/copy').oid")

@@ -9,14 +9,13 @@ says what was found; of a benchmark, also whether it is what the literature coun
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning import DataError, write_jsonl
+from modeling_binder.finetuning.counts import aligned_table, count_documents
 from modeling_binder.finetuning.data import read_types, write_json
-from modeling_binder.finetuning.metrics import nested_flags
 from training.arguments import recipe_types
 from training.corpora.benchmarks import BENCHMARKS, Options, Splits, read_benchmark
 from training.corpora.formats import FORMATS, read_format
@@ -24,14 +23,7 @@ from training.corpora.formats import FORMATS, read_format
 
 def report(splits: Splits, expected: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, Any]:
     """Counts of each split, and where they differ from the expected ones (type "" stands for all types together)."""
-    counts: dict[str, Any] = {}
-    for split, documents in splits.items():
-        mentions = Counter(mention.label for document in documents for mention in document.entities)
-        counts[split] = {
-            "documents": len(documents),
-            "mentions": dict(sorted(mentions.items())),
-            "nested": sum(sum(nested_flags(document.entities)) for document in documents),
-        }
+    counts = {split: count_documents(documents) for split, documents in splits.items()}
     differences = [
         f"{split}{f', {label}' if label else ''}: {found:,} mentions, not {wanted:,}"
         for split, types in (expected or {}).items()
@@ -48,13 +40,7 @@ def table(counts: Mapping[str, Any]) -> str:
     rows.append(["mentions", *(f"{sum(split['mentions'].values()):,}" for split in counts.values())])
     rows += [[f"  {name}", *(f"{split['mentions'].get(name, 0):,}" for split in counts.values())] for name in labels]
     rows.append(["nested mentions", *(f"{split['nested']:,}" for split in counts.values())])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
+    return aligned_table(rows)
 
 
 def convert(

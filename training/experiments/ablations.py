@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from modeling_binder import BinderModel
-from modeling_binder.finetuning import Corpus, DataError
+from modeling_binder.finetuning import Corpus, DataError, evaluate
 from modeling_binder.finetuning.data import write_json
 from training.arguments import Recipe, parse_recipe
-from training.evaluate import evaluate
 from training.experiments.provenance import provenance
 from training.finetune import finetune
 

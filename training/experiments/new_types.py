@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeling_binder.finetuning import Corpus, DataError, Document
+from modeling_binder.finetuning import Corpus, DataError, Document, evaluate
 from modeling_binder.finetuning.data import write_json
 from training.arguments import parse_recipe
-from training.evaluate import evaluate
 from training.experiments.provenance import provenance
 from training.finetune import finetune
 
@@ -78,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         )
         settings = {**recipe.settings(), "held_out": held}
         finetune(hold_out(corpus, held), recipe.model, recipe.training, settings, recipe.card, origin)
-        held_out_types = [{"name": name, "description": corpus.entity_types[name]} for name in held]
+        held_out_types = {name: corpus.entity_types[name] for name in held}
         metrics, _ = evaluate(str(output), with_types(corpus.test, held), entity_types=held_out_types)
     except (DataError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -1,0 +1,97 @@
+"""Evaluate a checkpoint on documents with gold mentions."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from transformers import AutoModel, AutoTokenizer, TrainingArguments
+
+from ..modeling_binder import BinderModel
+from .data import Document, Mention, as_documents, check_labels
+from .metrics import SpanMetrics
+from .trainer import BinderTrainer
+
+
+def evaluate(
+    checkpoint: str | os.PathLike[str],
+    documents: Iterable[Any],
+    *,
+    entity_types: Mapping[str, str] | None = None,
+    decoding: str | None = None,
+    inference: str | None = None,
+    max_length: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 32,
+    flat_algorithm: str = "exact",
+) -> tuple[SpanMetrics, list[list[dict[str, Any]]]]:
+    """Find the mentions of documents with a checkpoint and score them against the gold mentions.
+
+    Args:
+        checkpoint: folder or id on the Hub.
+        documents: documents with gold mentions, or dictionaries of the data contract.
+        entity_types: name -> description of the types to look for; defaults to the checkpoint's.
+        decoding: "nested" or "flat"; defaults to the checkpoint's.
+        inference: "span" or "joint"; defaults to the checkpoint's.
+        max_length: tokens in a window; defaults to the checkpoint's.
+        stride: tokens that neighbouring windows share; defaults to the checkpoint's, but to at most an eighth of a
+            `max_length` that is given.
+        batch_size: windows per batch.
+        flat_algorithm: "exact" or "greedy", for flat decoding.
+
+    Returns:
+        The metrics, and for each document a list of `{"start", "end", "label", "score"}` in order of position.
+
+    Raises:
+        DataError: a document is malformed, or a gold label is not one of the types.
+        ValueError: an argument is out of range.
+    """
+    documents = as_documents(documents)
+    model: BinderModel = AutoModel.from_pretrained(checkpoint)
+    config = model.config
+    if entity_types is not None:
+        config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
+    if max_length is not None and stride is None:
+        stride = min(config.stride, max_length // 8)
+    settings = {"decoding": decoding, "inference": inference, "max_length": max_length, "stride": stride}
+    for name, value in settings.items():
+        if value is not None:
+            try:
+                setattr(config, name, value)
+            except StrictDataclassFieldValidationError as error:
+                raise ValueError(f"{name}={value!r} is not allowed: {error.__cause__}.") from None
+    config.validate_ranges()
+    config.validate_entity_types()
+    check_labels(documents, config.type_descriptions, "the documents")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = BinderTrainer(
+            model,
+            TrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none"),
+            processing_class=AutoTokenizer.from_pretrained(checkpoint),
+            flat_algorithm=flat_algorithm,
+        )
+        predictions = trainer.predict(documents).predictions
+    if trainer.last_metrics is None:
+        raise RuntimeError("the trainer returned no metrics")
+    return trainer.last_metrics, predictions
+
+
+def with_predictions(
+    documents: Sequence[Document], predictions: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Document]:
+    """Return the documents with the predicted mentions in place of the gold ones.
+
+    Args:
+        documents: those that were evaluated.
+        predictions: the second result of `evaluate`.
+    """
+    return [
+        replace(
+            document,
+            entities=tuple(Mention(entity["start"], entity["end"], entity["label"]) for entity in entities),
+            undecided=(),
+        )
+        for document, entities in zip(documents, predictions, strict=True)
+    ]

@@ -1,0 +1,44 @@
+"""Evaluation of a checkpoint: its own types, other types and other settings."""
+
+import pytest
+
+from modeling_binder.finetuning import DataError, Document, Mention, evaluate
+from modeling_binder.finetuning.evaluation import with_predictions
+from tests.tiny import TYPES, corpus
+
+
+def test_predictions_are_scored_and_become_documents(checkpoint):
+    documents = corpus(1)
+    metrics, predictions = evaluate(checkpoint, documents)
+    found = with_predictions(documents, predictions)
+    assert [document.text for document in found] == [document.text for document in documents]
+    assert sum(len(document.entities) for document in found) == metrics.micro.predicted > 0
+    assert set(predictions[0][0]) == {"start", "end", "label", "score"}
+    again, _ = evaluate(checkpoint, found)
+    assert again.micro.f1 == 1.0
+
+
+def test_other_types_and_settings(checkpoint):
+    documents = [Document("a", "the gene of cells", (Mention(4, 8, "Protein"),))]
+    with pytest.raises(DataError, match="'Protein'"):
+        evaluate(checkpoint, documents)
+    types = {"Protein": TYPES["Gene"]}
+    metrics, predictions = evaluate(checkpoint, documents, entity_types=types, decoding="flat", inference="joint")
+    assert list(metrics.per_type) == ["Protein"] and metrics.nested.predicted == 0
+    assert {entity["label"] for entities in predictions for entity in entities} <= {"Protein"}
+
+
+def test_a_shorter_window_scales_the_stride(checkpoint):
+    documents = [Document("a", "the gene of cells " * 6)]
+    metrics, _ = evaluate(checkpoint, documents, max_length=12)  # the checkpoint's stride is 16
+    assert metrics.micro.predicted > 0
+    with pytest.raises(ValueError, match="stride must be at least 0 and less than max_length"):
+        evaluate(checkpoint, documents, max_length=12, stride=12)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"decoding": "both"}, {"inference": "all"}, {"max_length": 0}, {"entity_types": {"Gene": " "}}]
+)
+def test_settings_that_are_refused(settings, checkpoint):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        evaluate(checkpoint, corpus(1), **settings)

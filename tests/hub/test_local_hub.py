@@ -1,0 +1,85 @@
+"""The local Hub itself: concurrent requests, and permissions."""
+
+import base64
+import http.client
+import json
+
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+
+class SlowRequest:
+    """A request whose headers and first bytes are sent; the rest follows with `finish`."""
+
+    def __init__(self, hub, method, path, body):
+        self.rest = body[1:]
+        self.connection = http.client.HTTPConnection(hub.url.removeprefix("http://"))
+        self.connection.putrequest(method, path)
+        self.connection.putheader("Authorization", "Bearer hf_alice")
+        self.connection.putheader("Content-Length", str(len(body)))
+        self.connection.endheaders(body[:1])
+        # One more request on a connection of its own: when it is answered, the server has read the one above.
+        HfApi().whoami()
+
+    def finish(self):
+        """Send the rest; returns the status and the content of the answer."""
+        self.connection.send(self.rest)
+        response = self.connection.getresponse()
+        content = response.read()
+        self.connection.close()
+        return response.status, content
+
+
+def commit_body(path, content, parent=None):
+    header = {"key": "header", "value": {"summary": path, **({"parentCommit": parent} if parent else {})}}
+    file = {"key": "file", "value": {"path": path, "content": base64.b64encode(content).decode()}}
+    return "\n".join(json.dumps(line) for line in (header, file)).encode()
+
+
+@pytest.mark.parametrize(("names_parent", "status"), [(True, 412), (False, 200)])
+def test_a_slow_commit_loses_no_other_commit(names_parent, status, hub):
+    parent = hub.commit("alice/tiny", {"first.txt": "1"})
+    body = commit_body("slow.txt", b"slow", parent if names_parent else None)
+    slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/commit/main", body)
+    HfApi().upload_file(path_or_fileobj=b"fast", path_in_repo="fast.txt", repo_id="alice/tiny")
+    assert slow.finish()[0] == status
+    files = hub.files("alice/tiny")
+    assert files["fast.txt"] == b"fast" and files["first.txt"] == b"1"
+    assert ("slow.txt" in files) == (status == 200)
+
+
+def test_a_branch_that_is_created_twice_at_once(hub):
+    hub.commit("alice/tiny", {"first.txt": "1"})
+    slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/branch/next", b"{}")
+    HfApi().create_branch(repo_id="alice/tiny", branch="next")
+    hub.commit("alice/tiny", {"second.txt": "2"}, ref="next")
+    assert slow.finish()[0] == 409
+    assert "second.txt" in hub.files("alice/tiny", ref="next")
+
+
+def test_a_repository_that_is_created_twice_at_once(hub):
+    body = json.dumps({"name": "tiny", "type": "model"}).encode()
+    slow = SlowRequest(hub, "POST", "/api/repos/create", body)
+    HfApi().create_repo("alice/tiny")
+    hub.commit("alice/tiny", {"first.txt": "1"})
+    assert slow.finish()[0] == 409
+    assert "first.txt" in hub.files("alice/tiny")
+
+
+def test_an_upload_that_is_prepared_while_another_one_ends(hub):
+    """The answer is about the newest commit: the file was deleted, so it has to be uploaded again."""
+    hub.commit("alice/tiny", {"a.txt": "old"})
+    body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
+    slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)
+    hub.commit("alice/tiny", {"a.txt": None})
+    status, content = slow.finish()
+    assert status == 200 and "oid" not in json.loads(content)["files"][0]
+
+
+def test_only_members_may_delete(hub, monkeypatch):
+    hub.commit("alice/tiny", {"first.txt": "1"})
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    with pytest.raises(HfHubHTTPError, match="may not delete"):
+        HfApi().delete_repo("alice/tiny")
+    assert ("model", "alice/tiny") in hub.repos
