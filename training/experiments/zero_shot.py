@@ -1,13 +1,14 @@
-"""Zero-shot: ask a checkpoint for the types of corpora that did not train it, by name and by description.
+"""Zero-shot: search corpora that did not train a checkpoint for their types, by name and by description.
 
     python -m training.experiments.zero_shot demo/model corpora/archaeology corpora/aptner --json zero_shot.json
+    python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
-Each corpus is a folder in the project's format. The text of a type may begin with a natural name and a colon
-("threat actor: a group of hackers"): the name is the part before the colon. Types are asked for in several ways: by
-name, by description, and by both; further phrasings in types.json are asked for too. Every way is measured in flat and
-in nested decoding. Texts that list their own `types` are asked for those alone.
+Each corpus is a folder in the project's format. Its types are given to the model in three wordings or more: by name, by
+description, by "name: description", and by the further phrasings of types.json. If the first phrasing of a type begins
+with a short name and a colon ("threat actor: a group of hackers"), this is its name; otherwise its label is. Each
+wording is evaluated in flat and in nested decoding. A text with its own `types` is searched for these only.
 
-`false mentions` counts, for 1,000 texts, the mentions that are found of types that have none in the text.
+`false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """
 
 import argparse
@@ -23,174 +24,237 @@ import torch
 from transformers import pipeline
 
 import modeling_binder  # noqa: F401 (registers the pipeline)
-from modeling_binder.finetuning import DataError, Document, compute_span_metrics, load_corpus
-from modeling_binder.finetuning.data import write_json
-from modeling_binder.finetuning.metrics import SpanMetrics
+from modeling_binder.finetuning import Corpus, DataError, Document, EntityType, compute_span_metrics, load_corpus
+from modeling_binder.finetuning.data import with_ancestors, write_json
+from modeling_binder.finetuning.metrics import has_overlap
+from modeling_binder.finetuning.mix import choose_types, restrict
 from training.experiments.provenance import provenance
 
 DECODINGS = ("flat", "nested")
-MAX_PHRASINGS = 3
+MAX_NAME_WORDS = 6
+MIN_WORDINGS = 3
+
+Span = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
 class Wording:
-    """The text that stands for each type when a corpus is asked: label -> text."""
+    """A text for each type: label -> text."""
 
     name: str
     texts: Mapping[str, str]
 
 
-def split_phrasing(label: str, text: str) -> tuple[str, str]:
-    """Return the natural name and the description of a type.
+@dataclass(frozen=True)
+class Task:
+    """What a corpus is searched for: documents of one split, and the types."""
 
-    A short part before the first colon is the name; without one, the label is, with its underscores read as blanks.
+    split: str
+    documents: list[Document]
+    types: tuple[EntityType, ...]
+
+    @classmethod
+    def of(cls, corpus: Corpus, source: str, split: str | None, exclude: Sequence[str], limit: int | None) -> "Task":
+        """Choose the split (test, else dev, else train), the types and at most `limit` documents, evenly spread.
+
+        Raises:
+            DataError: the split has no documents, or no type is left.
+        """
+        known = {entity_type.name for entity_type in corpus.types}
+        types = choose_types(source, corpus.types, None, [label for label in exclude if label in known], {})
+        splits = [split] if split else [name for name in ("test", "dev", "train") if getattr(corpus, name)]
+        documents = restrict(getattr(corpus, splits[0]), types) if splits else []
+        if not documents:
+            raise DataError(f"{source}: the corpus has no documents{f' in the split {split!r}' if split else ''}.")
+        return cls(splits[0], spread(documents, limit), types)
+
+    @property
+    def decoding(self) -> str:
+        """The decoding that fits the gold mentions: "nested" if some overlap."""
+        return "nested" if any(has_overlap(document.entities) for document in self.documents) else "flat"
+
+
+def spread(documents: Sequence[Document], limit: int | None) -> list[Document]:
+    """Return at most `limit` documents, evenly spread, because files are often sorted by source."""
+    if limit is None or len(documents) <= limit:
+        return list(documents)
+    step = len(documents) / limit
+    return [documents[int(index * step)] for index in range(limit)]
+
+
+def split_phrasing(label: str, text: str) -> tuple[str, str]:
+    """Return the name and the description of a type.
+
+    >>> split_phrasing("Actor", "threat actor: a group of hackers"), split_phrasing("time_span", "A time.")
+    (('threat actor', 'a group of hackers'), ('time span', 'A time.'))
     """
     name, colon, description = text.partition(": ")
-    if colon and len(name.split()) <= 6:
+    if colon and len(name.split()) <= MAX_NAME_WORDS:
         return name, description
     return label.replace("_", " "), text
 
 
-def wordings(phrasings: Mapping[str, Sequence[str]]) -> list[Wording]:
-    """The ways in which the types of a corpus are asked for.
+def wordings(types: Sequence[EntityType]) -> list[Wording]:
+    """Return the wordings in which types are given: name, each description, and "name: description" up to three.
 
-    Args:
-        phrasings: label -> the texts of its types.json.
+    A type whose name is also that of another one is always given with its description.
     """
-    split = {label: [split_phrasing(label, text) for text in texts] for label, texts in phrasings.items()}
-    ways = [Wording("name", {label: pairs[0][0] for label, pairs in split.items()})]
-    most = min(MAX_PHRASINGS - 1, max(len(pairs) for pairs in split.values()))
-    for index in range(most):
-        texts = {label: pairs[min(index, len(pairs) - 1)][1] for label, pairs in split.items()}
-        ways.append(Wording("description" if index == 0 else f"description {index + 1}", texts))
-    if len(ways) < MAX_PHRASINGS:
-        ways.append(
-            Wording("name and description", {label: f"{pairs[0][0]}: {pairs[0][1]}" for label, pairs in split.items()})
-        )
+    names, descriptions = {}, {}
+    for entity_type in types:
+        names[entity_type.name] = split_phrasing(entity_type.name, entity_type.phrasings[0])[0]
+        texts = [split_phrasing(entity_type.name, text)[1] for text in entity_type.phrasings]
+        # A phrasing that is the name itself describes nothing, unless there is no other
+        descriptions[entity_type.name] = [text for text in texts if text != names[entity_type.name]] or texts[:1]
+    both = {label: f"{name}: {descriptions[label][0]}" for label, name in names.items()}
+    several = [name for name in set(names.values()) if list(names.values()).count(name) > 1]
+    ways = [Wording("name", {label: both[label] if name in several else name for label, name in names.items()})]
+    most = max(len(texts) for texts in descriptions.values())
+    for index in range(min(most, MIN_WORDINGS - 1)):
+        texts_of_all = {label: texts[min(index, len(texts) - 1)] for label, texts in descriptions.items()}
+        ways.append(Wording("description" if index == 0 else f"description {index + 1}", texts_of_all))
+    ways.append(Wording("name and description", both))
     return ways
 
 
-def looked_for(document: Document, labels: Sequence[str]) -> tuple[str, ...]:
-    """The types that a document is asked for."""
-    own = getattr(document, "types", None)
-    return tuple(labels) if own is None else tuple(own)
+def predict(recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False) -> list[list[Span]]:
+    """Search each document for its types.
 
+    Args:
+        recognizer: a "binder-ner" pipeline.
+        task: documents and types.
+        wording: the text of each type.
+        decoding: "flat" or "nested".
+        parents: pass the parents of the types to the pipeline.
 
-def predict(
-    recognizer: Any, documents: Sequence[Document], labels: Sequence[str], wording: Wording, decoding: str
-) -> list[list[tuple[int, int, str]]]:
-    """The spans that a pipeline finds in each document, asked for the document's types."""
+    Returns:
+        The spans of each document as (start, end, label).
+    """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, document in enumerate(documents):
-        groups[looked_for(document, labels)].append(index)
-    found: list[list[tuple[int, int, str]]] = [[] for _ in documents]
-    for types, indices in groups.items():
-        asked = {label: wording.texts[label] for label in types}
-        texts = [documents[index].text for index in indices]
+    for index, document in enumerate(task.documents):
+        own = document.types
+        groups[tuple(entity_type.name for entity_type in task.types) if own is None else own].append(index)
+    parent_of = {entity_type.name: entity_type.parent for entity_type in task.types} if parents else {}
+    found: list[list[Span]] = [[] for _ in task.documents]
+    for labels, indices in groups.items():
+        if not labels:
+            continue
+        asked: dict[str, Any] = {label: wording.texts[label] for label in labels}
+        for label, parent in parent_of.items():
+            if label in asked and parent in asked:
+                asked[label] = {"description": asked[label], "parent": parent}
+        texts = [task.documents[index].text for index in indices]
         for index, entities in zip(indices, recognizer(texts, entity_types=asked, decoding=decoding), strict=True):
             found[index] = [(entity["start"], entity["end"], entity["entity_group"]) for entity in entities]
     return found
 
 
-def false_mentions(documents: Sequence[Document], found: Sequence[Iterable[tuple[int, int, str]]]) -> float:
-    """Mentions found of types that have none in the text, for 1,000 texts."""
-    count = 0
+def false_mentions(documents: Sequence[Document], found: Sequence[Iterable[Span]]) -> float:
+    """Return the number of predictions per 1,000 texts whose type has no mention in the text."""
+    number = 0
     for document, spans in zip(documents, found, strict=True):
         present = {mention.label for mention in document.entities}
-        count += sum(label not in present for *_, label in spans)
-    return 1000 * count / max(len(documents), 1)
+        number += sum(label not in present for *_, label in spans)
+    return 1000 * number / max(len(documents), 1)
 
 
-def score(
-    recognizer: Any, documents: Sequence[Document], labels: Sequence[str], wording: Wording, decoding: str
-) -> tuple[SpanMetrics, float]:
-    """Metrics of a way of asking, and its false mentions."""
-    found = predict(recognizer, documents, labels, wording, decoding)
-    metrics = compute_span_metrics([document.entities for document in documents], found, labels)
-    return metrics, false_mentions(documents, found)
+def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False) -> dict[str, Any]:
+    """Return the metrics of one wording and decoding, for JSON; `per_type` holds [correct, predicted, gold] of a label.
 
-
-def measure_corpus(recognizer: Any, folder: Path, split: str | None, excluded: Sequence[str], limit: int | None) -> Any:
-    """Ask a checkpoint for the types of a corpus in every way; the results as a dictionary for JSON."""
-    corpus = load_corpus(folder)
-    name = split or next(name for name in ("test", "dev", "train") if getattr(corpus, name))
-    documents: list[Document] = getattr(corpus, name)
-    if not documents:
-        raise DataError(f"{folder}: the split {name!r} has no documents.")
-    if limit is not None and len(documents) > limit:
-        step = len(documents) / limit
-        documents = [documents[int(index * step)] for index in range(limit)]
-    phrasings = {label: texts for label, texts in _phrasings(corpus).items() if label not in excluded}
-    documents = [_without(document, excluded) for document in documents]
-    labels = list(phrasings)
-    ways: dict[str, Any] = {}
-    for wording in wordings(phrasings):
-        for decoding in DECODINGS:
-            metrics, false = score(recognizer, documents, labels, wording, decoding)
-            occurring = {label: value for label, value in metrics.per_type.items() if value.gold or value.predicted}
-            ways.setdefault(wording.name, {})[decoding] = {
-                "f1": metrics.micro.f1,
-                "precision": metrics.micro.precision,
-                "recall": metrics.micro.recall,
-                "false_mentions_per_1000_texts": false,
-                "per_type": {label: value.to_dict() for label, value in occurring.items()} if len(labels) < 200 else {},
-            }
+    In nested decoding, a gold mention is also one of each ancestor of its type that the document was searched for.
+    """
+    gold = with_ancestors(task.documents, task.types) if decoding == "nested" else task.documents
+    found = predict(recognizer, task, wording, decoding, parents)
+    metrics = compute_span_metrics([document.entities for document in gold], found, list(wording.texts))
     return {
-        "split": name,
-        "texts": len(documents),
-        "mentions": sum(len(document.entities) for document in documents),
-        "types": len(labels),
-        "ways": ways,
+        "f1": metrics.micro.f1,
+        "precision": metrics.micro.precision,
+        "recall": metrics.micro.recall,
+        "false_mentions_per_1000_texts": false_mentions(gold, found),
+        "per_type": {
+            label: [score.correct, score.predicted, score.gold]
+            for label, score in metrics.per_type.items()
+            if score.gold or score.predicted
+        },
     }
 
 
-def _phrasings(corpus: Any) -> dict[str, Sequence[str]]:
-    return {label: corpus.phrasings(label) for label in corpus.entity_types}
+def measure_corpus(recognizer: Any, task: Task, parents: bool = False) -> dict[str, Any]:
+    """Search a corpus for its types in every wording and decoding; return the results for JSON."""
+    return {
+        "split": task.split,
+        "texts": len(task.documents),
+        "mentions": sum(len(document.entities) for document in task.documents),
+        "types": len(task.types),
+        "decoding": task.decoding,
+        "wordings": {
+            wording.name: {decoding: measure(recognizer, task, wording, decoding, parents) for decoding in DECODINGS}
+            for wording in wordings(task.types)
+        },
+    }
 
 
-def _without(document: Document, excluded: Sequence[str]) -> Document:
-    if not excluded:
-        return document
-    from dataclasses import replace
+def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str, float]:
+    """Return the figures of a corpus: F1 of each wording, their mean and spread, and false mentions by name.
 
-    kept = tuple(mention for mention in document.entities if mention.label not in excluded)
-    return replace(document, entities=kept)
+    Args:
+        result: from `measure_corpus`.
+        decoding: defaults to the one that fits the gold mentions.
+    """
+    decoding = decoding or result["decoding"]
+    by_wording = {name: way[decoding]["f1"] for name, way in result["wordings"].items()}
+    return {
+        **by_wording,
+        "all wordings": mean(by_wording.values()),
+        "spread over wordings": pstdev(by_wording.values()),
+        "false mentions": result["wordings"]["name"][decoding]["false_mentions_per_1000_texts"],
+    }
 
 
-def summarise(corpora: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Mean F1 over the corpora by name and over all ways, and the mean spread over the ways."""
-    summary: dict[str, dict[str, float]] = {}
-    for decoding in DECODINGS:
-        by_name = [result["ways"]["name"][decoding]["f1"] for result in corpora.values()]
-        by_way = [[way[decoding]["f1"] for way in result["ways"].values()] for result in corpora.values()]
-        described = [result["ways"]["description"][decoding]["f1"] for result in corpora.values()]
-        summary[decoding] = {
-            "name": mean(by_name),
-            "description": mean(described),
-            "all ways": mean(mean(values) for values in by_way),
-            "spread over the ways": mean(pstdev(values) for values in by_way),
-        }
+def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the means over corpora of `figures`, for each decoding and for the one that fits each corpus."""
+    keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
+    summary = {}
+    for decoding in (*DECODINGS, "fitting"):
+        chosen = None if decoding == "fitting" else decoding
+        found = [figures(result, chosen) for result in corpora.values()]
+        summary[decoding] = {key: mean(each[key] for each in found) for key in keys}
     return summary
 
 
-def table(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
-    """A table for the terminal: F1 in percent, corpora in rows, models and ways in columns."""
-    header = ["corpus", "texts", "types", *(f"{name}: {way}" for name in models for way in ("name", "description"))]
+def report(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
+    """Return a table for the terminal: F1 in percent, with corpora in rows and models and wordings in columns."""
+    columns = ("name", "description", "name and description")
+    header = ["corpus", "texts", "types", *(f"{model}: {column}" for model in models for column in columns)]
     rows = []
-    for corpus, first in next(iter(models.values())).items():
-        cells = [
-            f"{100 * results[corpus]['ways'][way][decoding]['f1']:.1f}"
-            for results in models.values()
-            for way in ("name", "description")
-        ]
+    for corpus, first in next(iter(models.values()))["corpora"].items():
+        found = [figures(results["corpora"][corpus], decoding) for results in models.values()]
+        cells = [f"{100 * each[column]:.1f}" for each in found for column in columns]
         rows.append([corpus, str(first["texts"]), str(first["types"]), *cells])
-    summaries = [summarise(results)[decoding] for results in models.values()]
-    means = [f"{100 * summary[way]:.1f}" for summary in summaries for way in ("name", "description")]
-    rows.append(["mean", "", "", *means])
+    means = [results["summary"][decoding] for results in models.values()]
+    rows.append(["mean", "", "", *(f"{100 * each[column]:.1f}" for each in means for column in columns)])
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
     )
+
+
+def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
+    """Read the corpora of the command line.
+
+    Raises:
+        DataError: a corpus cannot be read, two have the same name, or no corpus has an excluded label.
+    """
+    tasks: dict[str, Task] = {}
+    labels: set[str] = set()
+    for folder in arguments.corpora:
+        corpus = load_corpus(folder)
+        labels |= set(corpus.entity_types)
+        if folder.resolve().name in tasks:
+            raise DataError(f"two corpora are named {folder.resolve().name!r}; rename one of the folders.")
+        tasks[folder.resolve().name] = Task.of(corpus, str(folder), arguments.split, arguments.exclude, arguments.limit)
+    if unknown := sorted(set(arguments.exclude) - labels):
+        raise DataError(f"--exclude names {unknown[0]!r}, which is not a type of any of the corpora.")
+    return tasks
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -202,33 +266,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("model", help="folder or id on the Hub")
     parser.add_argument("corpora", nargs="+", type=Path, help="folders with types.json and the splits")
-    parser.add_argument("--against", metavar="MODEL", help="a second checkpoint, asked the same")
+    parser.add_argument("--against", metavar="MODEL", help="a second checkpoint to compare with")
     parser.add_argument("--split", choices=["train", "dev", "test"], help="default: test, else dev, else train")
     parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to leave out of all corpora")
-    parser.add_argument("--limit", type=int, help="ask only N texts of each corpus, spread evenly over the split")
+    parser.add_argument("--parents", action="store_true", help="pass the parents of the corpora's types to the model")
+    parser.add_argument("--limit", type=int, help="search at most N texts of each corpus, evenly spread over the split")
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--json", type=Path, help="write all results to this file")
     arguments = parser.parse_args(argv)
     models: dict[str, dict[str, Any]] = {}
     try:
-        for source in [arguments.model, *([arguments.against] if arguments.against else [])]:
-            options = {"device": torch.device(arguments.device)} if arguments.device else {}
+        tasks = read_tasks(arguments)
+        options = {"device": torch.device(arguments.device)} if arguments.device else {}
+        for source in dict.fromkeys([arguments.model, *filter(None, [arguments.against])]):
             recognizer = pipeline("binder-ner", model=source, **options)
-            models[source] = {}
-            for folder in arguments.corpora:
-                print(f"{source}: {folder.name} ...", file=sys.stderr, flush=True)
-                models[source][folder.name] = measure_corpus(
-                    recognizer, folder, arguments.split, arguments.exclude, arguments.limit
-                )
+            corpora = {}
+            for name, task in tasks.items():
+                print(f"{source}: {name} ...", file=sys.stderr, flush=True)
+                corpora[name] = measure_corpus(recognizer, task, arguments.parents)
+            models[source] = {"corpora": corpora, "summary": summarise(corpora)}
     except (DataError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for decoding in DECODINGS:
-        print(f"\nF1, {decoding} decoding\n{table(models, decoding)}")
+        print(f"\nF1, {decoding} decoding\n{report(models, decoding)}")
     origin = provenance("training.experiments.zero_shot", argv, None, {}, "zero-shot")
-    results = {
-        "origin": origin,
-        "models": {name: {"corpora": corpora, "summary": summarise(corpora)} for name, corpora in models.items()},
-    }
+    results = {"origin": origin, "models": models}
     if arguments.json:
         write_json(arguments.json, results)
     return results

@@ -15,8 +15,8 @@ from typing import Any
 
 from hub_cards.markdown import table
 from modeling_binder.finetuning import Corpus, DataError, load_corpus
-from training.experiments.results import write_between
 from training.open_types.checks import counts_table, find_problems
+from training.pages import write_between
 
 HERE = Path(__file__).resolve().parent
 
