@@ -1,4 +1,4 @@
-"""The harness of speed and memory: whole runs on a tiny model and a tiny corpus, without a look at the clock."""
+"""The benchmark of speed and memory: whole runs on a tiny model and corpus, independent of the timings."""
 
 import json
 import re
@@ -11,12 +11,12 @@ import torch
 
 from modeling_binder.finetuning import write_jsonl
 from tests.tiny import TYPES, build_model, build_tokenizer, corpus
-from training.benchmarks import environments, speed
+from training.benchmarks import bench, environments, speed
 from training.benchmarks.contenders import CONTENDERS
 from training.benchmarks.contenders.base import Settings, calibrate, words_and_mentions
-from training.benchmarks.processes import Failed, Process
-from training.benchmarks.summary import measured, summarise, told
-from training.benchmarks.tables import CUT, NOT_MEASURED, contenders_table, page, types_table
+from training.benchmarks.processes import ContenderError, Process
+from training.benchmarks.summary import describe_target, measured, summarise
+from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, page, types_table
 from training.benchmarks.worker import Worker, spread
 from training.benchmarks.workloads import long_documents, made_up_types, read_documents, sentences
 
@@ -50,8 +50,8 @@ def arguments(place: Path, *more: str) -> list[str]:
     ]
 
 
-class Here(Process):
-    """A contender in this process: the protocol without the minutes that a dozen imports of torch take."""
+class InProcess(Process):
+    """A contender in this process, which saves the time for importing torch a dozen times."""
 
     def __init__(self, name, settings, folder, log, seconds):
         folder.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ class Here(Process):
     def ask(self, do, **arguments):
         answer = json.loads(json.dumps(self.worker.answer(json.loads(json.dumps({"do": do, **arguments})))))
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise ContenderError(answer["error"])
         return answer
 
     def close(self):
@@ -69,16 +69,16 @@ class Here(Process):
 
 
 @pytest.fixture(scope="module")
-def here():
+def in_process():
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speed, "Process", Here)
+        patch.setattr(bench, "Process", InProcess)
         yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def results(place, here):
+def results(place, in_process):
     workloads = ["--workloads", "ncbi", "long", "cold", "train"]
     return speed.main(arguments(place, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
 
@@ -100,7 +100,7 @@ def test_a_run_interleaves_and_keeps_every_round(place, results):
         assert "failed" not in row, row["failed"]
         assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0
         assert row["texts"] == (6 if row["workload"] == "ncbi" else 2)
-        assert row["characters_read"] == row["characters"] and not row["cuts_in_silence"]
+        assert row["characters_read"] == row["characters"] and not row["truncates"]
         assert row["characters"] == 800 or row["workload"] == "ncbi"
         assert row["peak"] >= row["peak_above_loaded"] > 0 or row["peak"] is None
     assert any(row["entities"] for row in results["throughput"] if row["contender"] == "binder")
@@ -111,12 +111,12 @@ def test_a_run_interleaves_and_keeps_every_round(place, results):
         assert len(row["rounds"]) == len(row["seconds"]) == 2, row
 
 
-def test_a_run_tells_its_origin(results):
+def test_a_run_records_its_origin(results):
     about = results["about"]
     assert about["command"].startswith("python -m training.benchmarks.speed --model model --encoder encoder ")
     assert about["rounds"] == 2 and about["types"] == [1, 5]
-    assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR) and about["machine"]["processor"]
-    assert about["max_length"] == 64 and about["stride"] == 16, "the checkpoint's"
+    assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR_VARIABLES) and about["machine"]["processor"]
+    assert about["max_length"] == 64 and about["stride"] == 16, "as in the checkpoint"
     for name in NAMES:
         assert {"python", "torch", "transformers"} <= set(results["contenders"][name]["versions"])
 
@@ -133,10 +133,10 @@ def test_a_run_writes_tables_and_plots(place, results):
         assert "binder-ner, fp32" in drawn
     (place / "speed.md").write_text(PAGE)
     speed.main(["--tables", *arguments(place)])
-    assert (place / "speed.md").read_text() == text, "tables come from the JSON file alone"
+    assert (place / "speed.md").read_text() == text, "tables come from the JSON file only"
 
 
-def test_who_cannot_be_built_is_skipped_with_the_reason(place, here, capsys):
+def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(place, in_process, capsys):
     (place / "broken").mkdir(exist_ok=True)
     (place / "broken" / "config.json").write_text((place / "model" / "config.json").read_text())
     options = ["--contenders", "floor", "binder", "--workloads", "ncbi", "--types", "1", "--rounds", "1", "--no-tables"]
@@ -172,25 +172,27 @@ def values(found):
 
 
 def test_ratios_are_taken_within_a_round():
-    # In the second round the machine was busy: both took twice as long, and the ratio does not change.
+    # In the second round the machine was busy: both took twice as long, and the ratio is the same.
     found = run_of(row("floor"), row("binder", types=5, seconds=(1.25, 2.5, 1.25), peak=850e6))
     ours = found["throughput"][1]
     assert ours["ratio_to_floor"] == pytest.approx(0.8)
     assert ours["texts_per_second"] == {"median": 8.0, "min": 4.0, "max": 8.0}
     assert ours["peak_above_loaded"] == 350e6
     targets = values(found)
-    assert targets["fp32 pipeline with 5 types, of the floor's throughput"]["met"] is False
-    assert targets["peak memory with 5 types above the bare encoder's"]["value"] == pytest.approx(250)
-    assert targets["cost of 1,000 types, of that of 1"]["met"] is None
-    assert [told(target).split()[0] for target in found["targets"][:2]] == ["MISSED", "not"]
+    assert targets["throughput of the fp32 pipeline with 5 types, relative to the floor"]["met"] is False
+    assert targets["peak memory with 5 types, above that of the bare encoder"]["value"] == pytest.approx(250)
+    assert targets["time with 1,000 types, relative to 1 type"]["met"] is None
+    assert [describe_target(target).split()[0] for target in found["targets"][:2]] == ["MISSED", "not"]
 
 
-def test_who_cuts_a_text_has_not_read_it():
+def test_truncated_characters_do_not_count():
     found = run_of(row("floor"), row("binder", types=5), row("gliner", types=5, seconds=(0.5, 1, 0.5), read=100))
     peer = found["throughput"][2]
-    assert peer["cuts_in_silence"] and peer["ratio_to_floor"] == pytest.approx(0.2)
-    assert values(found)["fp32 pipeline, of the fastest peer's throughput, on its worst row"]["value"] == 5
-    assert f"20.0{CUT}" in contenders_table(found)
+    assert peer["truncates"] and peer["ratio_to_floor"] == pytest.approx(0.2)
+    assert (
+        values(found)["throughput of the fp32 pipeline, relative to the fastest peer, in the worst case"]["value"] == 5
+    )
+    assert f"20.0{TRUNCATES}" in contenders_table(found)
 
 
 def test_targets_of_types_and_training():
@@ -201,9 +203,11 @@ def test_targets_of_types_and_training():
     ]
     one, thousand = row("binder", types=1), row("binder", types=1000, seconds=(1.4, 2.8, 1.4))
     targets = values(run_of(row("floor"), one, thousand, training=training))
-    assert targets["cost of 1,000 types, of that of 1"]["value"] == pytest.approx(1.4)
-    assert targets["training step, of the encoder's forward and backward pass"]["value"] == pytest.approx(1.25)
-    assert targets["the fastest peer's time, of ours"]["value"] == pytest.approx(2)
+    assert targets["time with 1,000 types, relative to 1 type"]["value"] == pytest.approx(1.4)
+    assert targets["training step, relative to the forward and backward pass of the text encoder"][
+        "value"
+    ] == pytest.approx(1.25)
+    assert targets["training step of the fastest peer, relative to ours"]["value"] == pytest.approx(2)
 
 
 def test_median_and_range():
@@ -213,12 +217,12 @@ def test_median_and_range():
 def test_made_up_types_differ():
     types = made_up_types(1000)
     assert len(types) == len(set(types.values())) == 1000
-    assert list(made_up_types(5)) == list(types)[:5], "more types are the same and others"
+    assert list(made_up_types(5)) == list(types)[:5], "more types contain the fewer ones"
     with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
         made_up_types(1001)
 
 
-def test_a_part_of_the_texts_is_as_long_as_all(place):
+def test_a_sample_of_texts_has_the_same_lengths(place):
     texts = ["x" * length for length in (9, 1, 5, 3, 7)]
     assert spread(texts, 9) == [0, 1, 2, 3, 4] and spread(texts, 1) == [2] and spread(texts, 2) == [3, 4]
     documents = read_documents(place / "corpora", "ncbi", "test")
@@ -233,7 +237,7 @@ def test_calibration_finds_the_level():
     assert 9 <= sum(score > level for score in scores) <= 11
 
 
-def test_words_of_documents_for_peers():
+def test_documents_as_words_for_peers():
     document = {
         "text": "IL-2 gene.",
         "entities": [
@@ -246,11 +250,13 @@ def test_words_of_documents_for_peers():
 
 
 def test_missing_files_name_the_command_that_makes_them(place, capsys):
-    with pytest.raises(SystemExit, match=r"no .*ncbi/test.jsonl.*python -m training.corpora ncbi DOWNLOADED_FOLDER"):
+    with pytest.raises(
+        SystemExit, match=r"ncbi/test.jsonl does not exist.*python -m training.corpora ncbi DOWNLOADED_FOLDER"
+    ):
         speed.main(["--model", str(place / "model"), "--corpora", str(place / "nowhere"), "--no-tables"])
     with pytest.raises(SystemExit, match=r"no checkpoint in .*python -m training.finetune"):
         speed.main(["--model", str(place / "nowhere")])
-    for wrong in (["--types", "0"], ["--rounds", "0"], ["--seconds", "0"], ["--contenders", "nobody"]):
+    for wrong in (["--types", "0"], ["--rounds", "0"], ["--seconds", "0"], ["--contenders", "unknown"]):
         with pytest.raises(SystemExit):
             speed.main(arguments(place, *wrong))
     assert "--rounds must be at least 1, got 0" in capsys.readouterr().err
@@ -260,39 +266,39 @@ def settings(place: Path) -> Settings:
     return Settings(str(place / "encoder"), str(place / "model"), 4, 2, 64, 16, 1, str(place))
 
 
-def test_an_environment_that_cannot_be_installed_is_a_reason(place, tmp_path, monkeypatch):
+def test_a_failed_installation_is_reported(place, tmp_path, monkeypatch):
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     monkeypatch.setattr("training.benchmarks.processes.python_of", lambda peer: environments.python_of(peer, tmp_path))
     monkeypatch.setattr(environments.venv, "create", lambda place, **_: place.mkdir(exist_ok=True))
     (tmp_path / "gliner.txt").write_text("gliner==0\n")
 
-    class Refused:
+    class FailedInstallation:
         returncode, stdout = 1, "no matching distribution"
 
-    monkeypatch.setattr(environments.subprocess, "run", lambda *_, **__: Refused())
-    with pytest.raises(Failed, match="gliner could not be installed: no matching distribution"):
+    monkeypatch.setattr(environments.subprocess, "run", lambda *_, **__: FailedInstallation())
+    with pytest.raises(ContenderError, match="gliner could not be installed: no matching distribution"):
         Process("gliner", settings(place), tmp_path / "model", tmp_path / "log", 60)
-    Refused.returncode = 0
+    FailedInstallation.returncode = 0
     python = environments.python_of("gliner", tmp_path)
     monkeypatch.setattr(environments.subprocess, "run", None)
     assert environments.python_of("gliner", tmp_path) == python, "installed once"
 
 
-def test_a_process_that_dies_is_a_reason(place, tmp_path):
+def test_a_process_that_dies_is_reported(place, tmp_path):
     process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 60)
-    with pytest.raises(Failed, match="has no attribute"):
-        process.ask("nothing of the kind")
+    with pytest.raises(ContenderError, match="has no attribute"):
+        process.ask("unknown command")
     imported = process.ask("imports")
     assert imported["seconds"] > 0 and "transformers" in imported["versions"] and process.since_start() > 0
     process._process.kill()
-    with pytest.raises(Failed, match="floor ended with exit status"):
+    with pytest.raises(ContenderError, match="floor ended with exit status"):
         process.ask("load", folder="")
     process.close()
 
 
-def test_a_process_that_takes_too_long_is_a_reason(place, tmp_path):
+def test_a_process_that_takes_too_long_is_reported(place, tmp_path):
     process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 0.01)
-    with pytest.raises(Failed, match="no answer to 'imports' within"):
+    with pytest.raises(ContenderError, match="no answer to 'imports' within"):
         process.ask("imports")
     process.close()
 
@@ -304,3 +310,10 @@ def test_docs_show_the_measured_figures():
         return
     known = json.loads(speed.RESULTS.read_text())
     assert contenders_table(known) in text and types_table(known) in text
+
+
+@pytest.mark.parametrize("name", ["floor-bf16", "binder-bf16"])
+def test_bfloat16_is_skipped_on_a_cpu_without_its_instructions(place, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("modeling_binder.machine.cpu_multiplies_bf16", lambda: False)
+    answer = Worker(name, settings(place)).answer({"do": "build", "folder": str(tmp_path)})
+    assert answer == {"error": "RuntimeError: this CPU has no bfloat16 instructions"}

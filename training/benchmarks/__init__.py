@@ -1,1 +1,1 @@
-"""What this project is measured against."""
+"""Benchmark of speed and memory."""

@@ -1,4 +1,4 @@
-"""Environments of the peers: each its own, since none runs under the transformers of another."""
+"""Install the environments of the peers, one for each, because they need different versions of transformers."""
 
 import hashlib
 import subprocess
@@ -7,18 +7,18 @@ import venv
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "peers"
-MADE = Path(__file__).resolve().parents[2] / ".bench"  # git ignores it
+ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".bench"  # git ignores it
 
 
-def python_of(peer: str, folder: Path = MADE) -> str:
-    """The interpreter of a peer's environment, which is made on the first call (minutes: it holds its own torch).
+def python_of(peer: str, folder: Path = ENVIRONMENTS) -> str:
+    """Return the Python of a peer's environment, and install the environment on the first call (takes minutes).
 
     Args:
-        peer: name of a file of peers/, without its suffix. The environment is made anew when that file changes.
-        folder: where environments stand.
+        peer: name of a file in peers/ without its suffix. The environment is installed again when the file changes.
+        folder: folder of the environments.
 
     Raises:
-        RuntimeError: it could not be installed; tells pip's last lines.
+        RuntimeError: the installation failed; the message contains the last output of pip.
     """
     requirements = REQUIREMENTS / f"{peer}.txt"
     place = folder / peer
@@ -29,14 +29,14 @@ def python_of(peer: str, folder: Path = MADE) -> str:
         return str(python)
     print(f"Installing {peer} into {place} (minutes) ...", flush=True)
     venv.create(place, with_pip=True, clear=True)
-    # An old pip needs hours to resolve what a new one resolves in a second.
-    for wishes in (["--upgrade", "pip"], ["--requirement", str(requirements)]):
-        command = [str(python), "-m", "pip", "install", "--quiet", *wishes]
+    # Old versions of pip need hours to resolve these requirements.
+    for arguments in (["--upgrade", "pip"], ["--requirement", str(requirements)]):
+        command = [str(python), "-m", "pip", "install", "--quiet", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            said = " ".join(done.stdout.split()[-80:])
+            output = " ".join(done.stdout.split()[-80:])
             raise RuntimeError(
-                f"the environment of {peer} could not be installed: {said}. Without it: --contenders without {peer}."
+                f"the environment of {peer} could not be installed: {output}. To skip it, pass other --contenders."
             )
     mark.write_text(wanted, encoding="utf-8")
     return str(python)

@@ -1,4 +1,4 @@
-"""Plots of the README: SVG files that are readable on light and on dark pages."""
+"""The plots of docs/speed.md: SVG files that are readable on light and on dark pages."""
 
 import io
 import re
@@ -14,11 +14,11 @@ from .summary import MEGABYTE, Results, row_of
 from .workloads import CORPORA, LONG, TITLES
 
 _PALETTE = (*COLOURS, "#a6761d", "#8c6bb1")
-INK, PAPER_INK = "#24292f", "#e6edf3"  # of text and axes on light and on dark pages
+INK, DARK_PAGE_INK = "#24292f", "#e6edf3"  # colours of text and axes on light and on dark pages
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write throughput.svg, types.svg and memory.svg into a folder, those that there are figures for.
+    """Write throughput.svg, types.svg and memory.svg into a folder, as far as there are results for them.
 
     Raises:
         ValueError: matplotlib is not installed.
@@ -52,7 +52,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def colour(name: str) -> str:
-    """One colour a contender in all plots."""
+    """Return the colour of a contender, the same in all plots."""
     return _PALETTE[list(CONTENDERS).index(name) % len(_PALETTE)]
 
 
@@ -70,7 +70,7 @@ def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 
 def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
-    """A bar a contender: throughput with the range of its rounds, or memory split at what loading took."""
+    """Draw a bar for each contender: throughput with the range over rounds, or memory with a thin line for loading."""
     found = [(name, row_of(results, name, workload, FIXED_TYPES)) for name in results["contenders"]]
     rows = [(name, row) for name, row in found if row is not None and row.get(figure_of)]
     if not rows:
@@ -95,7 +95,7 @@ def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
 
 
 def _lines(results: Results, workloads: Iterable[str]) -> Any:
-    """Throughput by number of types, a panel a workload; those that types make no difference to are level."""
+    """Draw throughput by number of types, one panel per workload; contenders with fixed types are dashed lines."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     workloads = list(workloads)
@@ -129,13 +129,13 @@ def _lines(results: Results, workloads: Iterable[str]) -> Any:
 
 
 def _svg(figure: Any) -> str:
-    """The figure as SVG whose ink follows the page: a dark page gets light text and axes."""
+    """Return a figure as SVG, with light text and axes on dark pages."""
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
     style = (
-        "<style>text{fill:" + INK + "}@media (prefers-color-scheme: dark){text{fill:" + PAPER_INK + "}"
-        f'[style*="fill: {INK}"]{{fill:{PAPER_INK} !important}}'
-        f'[style*="stroke: {INK}"]{{stroke:{PAPER_INK} !important}}}}'
+        "<style>text{fill:" + INK + "}@media (prefers-color-scheme: dark){text{fill:" + DARK_PAGE_INK + "}"
+        f'[style*="fill: {INK}"]{{fill:{DARK_PAGE_INK} !important}}'
+        f'[style*="stroke: {INK}"]{{stroke:{DARK_PAGE_INK} !important}}}}'
         "</style>"
     )
     svg = re.sub(r"[ \t]+$", "", target.getvalue(), flags=re.MULTILINE)

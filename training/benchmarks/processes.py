@@ -1,4 +1,4 @@
-"""The harness's side of a contender's process: commands out, answers in, a limit on the time that an answer takes."""
+"""Start the process of a contender, send it commands and wait for its answers, with a time limit."""
 
 import json
 import os
@@ -17,22 +17,22 @@ from .contenders.base import Settings
 from .environments import python_of
 
 
-class Failed(RuntimeError):
-    """A contender could not do what was asked of it; the message is the reason that the results give."""
+class ContenderError(RuntimeError):
+    """A contender failed; the message is the reason that the results show."""
 
 
 class Process:
-    """A contender in a process and an environment of its own.
+    """A contender in its own process and environment.
 
     Args:
         name: one of `CONTENDERS`.
-        settings: of the run.
-        folder: where `build` puts the contender's model.
-        log: file for what the process prints.
-        seconds: the longest that an answer may take.
+        settings: settings of the run.
+        folder: folder for the model that `build` makes.
+        log: file for the output of the process.
+        seconds: time limit of an answer.
 
     Raises:
-        Failed: its environment could not be installed.
+        ContenderError: the environment could not be installed.
     """
 
     def __init__(self, name: str, settings: Settings, folder: Path, log: Path, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Process:
         try:
             python = python_of(peer) if peer else sys.executable
         except RuntimeError as error:
-            raise Failed(str(error)) from None
+            raise ContenderError(str(error)) from None
         log.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.started = time.perf_counter()
@@ -61,35 +61,36 @@ class Process:
         """Send a command and wait for its answer.
 
         Raises:
-            Failed: the contender reported an error, died, or took too long; in the last two cases it is gone.
+            ContenderError: the contender reported an error, its process died, or it exceeded the time limit and was
+                killed.
         """
         if self._process.poll() is not None:
-            raise Failed(f"{self.name} ended with exit status {self._process.returncode}: {self._last_words()}")
+            raise ContenderError(f"{self.name} ended with exit status {self._process.returncode}: {self._end_of_log()}")
         commands, answers = self._pipes()
         try:
             commands.write(json.dumps({"do": do, **arguments}) + "\n")
             commands.flush()
         except BrokenPipeError:
-            raise self._gone() from None
+            raise self._died() from None
         with selectors.DefaultSelector() as ready:
             ready.register(answers, selectors.EVENT_READ)
             if not ready.select(self.limit):
                 self._process.kill()
                 self._process.wait()
-                raise Failed(f"no answer to {do!r} within {self.limit:.0f} seconds")
+                raise ContenderError(f"no answer to {do!r} within {self.limit:.0f} seconds")
         line = answers.readline()
         if not line:
-            raise self._gone()
+            raise self._died()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise ContenderError(answer["error"])
         return answer
 
-    def _gone(self) -> Failed:
+    def _died(self) -> ContenderError:
         status = self._process.wait()
-        return Failed(f"{self.name} ended with exit status {status}: {self._last_words()}")
+        return ContenderError(f"{self.name} ended with exit status {status}: {self._end_of_log()}")
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         return " ".join(self.log.read_text(encoding="utf-8", errors="replace").split())[-300:]
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
@@ -98,11 +99,11 @@ class Process:
         return self._process.stdin, self._process.stdout
 
     def since_start(self) -> float:
-        """Seconds since the process was started."""
+        """Return the seconds since the process was started."""
         return time.perf_counter() - self.started
 
     def close(self) -> None:
-        """End the process: it ends by itself when nobody asks any more."""
+        """End the process, by closing its input."""
         for pipe in self._pipes():
             pipe.close()
         try:
@@ -113,7 +114,7 @@ class Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What the processes see: so many threads, no GPU, no network; the allocator's settings are the caller's."""
+    """Return the environment variables of a process: those of the caller, but with no GPU and no network."""
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     return {

@@ -1,4 +1,4 @@
-"""From rounds to figures: medians, ratios to the floor of the same round, targets."""
+"""Summarise rounds: medians, ratios to the floor of the same round, and the targets of this project."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ Row = dict[str, Any]
 
 
 def measured(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest and largest of several rounds."""
+    """Return the median, the smallest and the largest value of several rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def summarise(results: Results) -> None:
-    """Add to each row what follows from its rounds; see `training.benchmarks.speed` for the rows."""
+    """Add the figures of each row, and the targets, to the results of `training.benchmarks.speed`."""
     for row in results["throughput"]:
         if row.get("seconds"):
             row["texts_per_second"] = measured([row["texts"] / seconds for seconds in row["seconds"]])
             row["characters_per_second"] = measured([row["characters_read"] / seconds for seconds in row["seconds"]])
-            row["cuts_in_silence"] = row["characters_read"] < row["characters"]
+            row["truncates"] = row["characters_read"] < row["characters"]
     floors = {row["workload"]: row for row in results["throughput"] if row["contender"] == FLOOR}
     for row in results["throughput"]:
         floor = floors.get(row["workload"])
@@ -47,9 +47,9 @@ def summarise(results: Results) -> None:
 
 
 def _times_as_fast(one: Row, other: Row) -> float:
-    """Median over rounds of how many times as fast one contender reads as another.
+    """Return the ratio of the speeds of two contenders, as the median over rounds.
 
-    Characters count and not texts: whoever cuts a text in silence has not read it.
+    Speed is measured in characters that were read, because some contenders truncate long texts.
     """
     return statistics.median(
         (one["characters_read"] / mine) / (other["characters_read"] / its)
@@ -58,14 +58,14 @@ def _times_as_fast(one: Row, other: Row) -> float:
 
 
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
-    """Median over rounds of the ratio of mean seconds: batches differ in length, so each round counts as a whole."""
+    """Return the median over rounds of the ratio of mean seconds; batches differ, so a round counts as a whole."""
     return statistics.median(
         statistics.mean(one[mine]) / statistics.mean(other[its]) for one, other in zip(rounds, bare, strict=True)
     )
 
 
 def row_of(results: Results, contender: str, workload: str, types: int | None) -> Row | None:
-    """The row of a contender that has been timed; one for which the number of types makes no difference has one row."""
+    """Return the row of a contender; None if it was not timed. Contenders with fixed types have one row for all."""
     for row in results["throughput"]:
         if (row["contender"], row["workload"]) == (contender, workload) and row["types"] in (types, None):
             return row if row.get("seconds") else None
@@ -73,12 +73,14 @@ def row_of(results: Results, contender: str, workload: str, types: int | None) -
 
 
 def targets(results: Results) -> list[dict[str, Any]]:
-    """What was set out to be reached: for each target its value, and whether it is met; None: not measured."""
+    """Return the targets of this project with the measured values; `met` is None for values that were not measured."""
     found: list[dict[str, Any]] = []
 
-    def add(what: str, value: float | None, wanted: float, at_least: bool, unit: str = "times") -> None:
+    def add(target: str, value: float | None, wanted: float, at_least: bool, unit: str = "times") -> None:
         met = None if value is None else (value >= wanted if at_least else value <= wanted)
-        found.append({"target": what, "wanted": wanted, "at_least": at_least, "unit": unit, "value": value, "met": met})
+        found.append(
+            {"target": target, "wanted": wanted, "at_least": at_least, "unit": unit, "value": value, "met": met}
+        )
 
     workloads = list(dict.fromkeys(row["workload"] for row in results["throughput"]))
     for workload in workloads:
@@ -86,26 +88,26 @@ def targets(results: Results) -> list[dict[str, Any]]:
         five = row_of(results, "binder", workload, 5)
         one, thousand = (row_of(results, "binder", workload, count) for count in (1, 1000))
         int8 = row_of(results, "binder-int8", workload, 5)
-        add(f"{workload}: fp32 pipeline with 5 types, of the floor's throughput",
+        add(f"{workload}: throughput of the fp32 pipeline with 5 types, relative to the floor",
             None if five is None else five.get("ratio_to_floor"), 0.85, True)  # fmt: skip
-        add(f"{workload}: cost of 1,000 types, of that of 1",
+        add(f"{workload}: time with 1,000 types, relative to 1 type",
             _times_as_fast(one, thousand) if one and thousand else None, 1.5, False)  # fmt: skip
         memory = None
         if five and floor and five.get("peak") is not None and floor.get("peak") is not None:
             memory = (five["peak"] - floor["peak"]) / MEGABYTE
-        add(f"{workload}: peak memory with 5 types above the bare encoder's", memory, 300, False, "MB")
-        add(f"{workload}: ONNX int8 with 5 types, of the fp32 pipeline's throughput",
+        add(f"{workload}: peak memory with 5 types, above that of the bare encoder", memory, 300, False, "MB")
+        add(f"{workload}: throughput of ONNX int8 with 5 types, relative to the fp32 pipeline",
             _times_as_fast(int8, five) if int8 and five else None, 3, True)  # fmt: skip
-        add(f"{workload}: fp32 pipeline, of the fastest peer's throughput, on its worst row",
+        add(f"{workload}: throughput of the fp32 pipeline, relative to the fastest peer, in the worst case",
             _lead(results, workload), 1, True)  # fmt: skip
     ours: Row = next((row for row in results["training"] if row["contender"] == "binder"), {})
-    add("training step, of the encoder's forward and backward pass",
+    add("training step, relative to the forward and backward pass of the text encoder",
         ours.get("ratio_to_forward_and_backward"), 1.3, False)  # fmt: skip
     if ours.get("step"):
         others = [row["step"]["median"] for row in results["training"]
                   if row.get("step") and _is_peer(row["contender"])]  # fmt: skip
         lead = min(others) / ours["step"]["median"] if others else None
-        add("training step: the fastest peer's time, of ours", lead, 1, True)
+        add("training step of the fastest peer, relative to ours", lead, 1, True)
     return found
 
 
@@ -114,13 +116,13 @@ def _is_peer(name: str) -> bool:
 
 
 def _lead(results: Results, workload: str) -> float | None:
-    """How many times as fast as the fastest peer, where that is least."""
+    """Return the lowest ratio, over numbers of types, of the speed of the fp32 pipeline to that of the fastest peer."""
     ratios = []
     for ours in results["throughput"]:
         if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):
             continue
         for name in CONTENDERS:
-            # Types fixed in training are to be compared with as many.
+            # A peer with fixed types is compared with the same number of types.
             comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
             peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
             if peer:
@@ -128,8 +130,8 @@ def _lead(results: Results, workload: str) -> float | None:
     return min(ratios, default=None)
 
 
-def told(target: dict[str, Any]) -> str:
-    """A target as a line."""
+def describe_target(target: dict[str, Any]) -> str:
+    """Return a target as a line of text."""
     state = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
     value = "" if target["value"] is None else f"{target['value']:.2f}, "
     bound = "at least" if target["at_least"] else "at most"

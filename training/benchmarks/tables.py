@@ -1,4 +1,4 @@
-"""Tables of the README, from the figures alone."""
+"""The tables of docs/speed.md, made from the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,23 +12,23 @@ from .summary import MEGABYTE, Results, Row, row_of
 from .workloads import CORPORA, LONG, TITLES
 
 NOT_MEASURED = "Not measured yet."
-CUT = "†"
+TRUNCATES = "†"
 
 
 def page(results: Results | None, plots: Sequence[Path] = (), folder: str = ".") -> str:
-    """What stands between the marks of the README.
+    """Return the generated part of the page.
 
     Args:
-        results: of `training.benchmarks.speed`; None: there are none.
-        plots: files that were drawn.
-        folder: where they are, seen from the page.
+        results: results of `training.benchmarks.speed`; None if there are none.
+        plots: files of the plots.
+        folder: folder of the plots, relative to the page.
     """
     if results is None:
         return NOT_MEASURED
     parts = [_origin(results), *(f"![{_alt(plot)}]({folder}/{plot.name})" for plot in plots)]
     parts += [
         contenders_table(results),
-        *_cut_note(results),
+        *_truncation_note(results),
         types_table(results),
         other_table(results),
         _notes(results),
@@ -44,13 +44,13 @@ def _origin(results: Results) -> str:
     about, machine = results["about"], results["about"]["machine"]
     settings = [f"{name}={value}" for name, value in machine["allocator"].items() if value]
     threads = f"{about['threads']} thread" + ("s" if about["threads"] > 1 else "")
-    allocator = escape(", ".join(settings) or "as the system sets it")
+    allocator = escape(", ".join(settings) or "default settings")
     instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
-    quick = "**A quick run, no result.** " if about["quick"] else ""
+    quick = "**A quick run, not a result.** " if about["quick"] else ""
     return (
         f"{quick}{threads} of {escape(machine['processor'] + instructions)}, batch size {about['batch_size']}, "
-        f"medians of {about['rounds']} interleaved rounds; allocator: {allocator}. "
-        f"`{about['command']}` at commit {about['commit']}, {about['date']}."
+        f"medians of {about['rounds']} interleaved rounds. Allocator: {allocator}. Command: `{about['command']}` at "
+        f"commit {about['commit']}, {about['date']}."
     )
 
 
@@ -58,8 +58,8 @@ def _shown(row: Row | None, figure: str, divisor: float = 1.0) -> str:
     if row is None:
         return ""
     value = row[figure]["median"] / divisor
-    return f"{value:,.0f}{CUT if row['cuts_in_silence'] else ''}" if value >= 100 else (
-        f"{value:.1f}{CUT if row['cuts_in_silence'] else ''}")  # fmt: skip
+    return f"{value:,.0f}{TRUNCATES if row['truncates'] else ''}" if value >= 100 else (
+        f"{value:.1f}{TRUNCATES if row['truncates'] else ''}")  # fmt: skip
 
 
 def _reason(facts: dict[str, Any]) -> str:
@@ -67,14 +67,14 @@ def _reason(facts: dict[str, Any]) -> str:
 
 
 def contenders_table(results: Results) -> str:
-    """All contenders with five types: throughput, share of the floor's, memory."""
+    """Return the table of all contenders with five types: throughput, also relative to the floor, and memory."""
     workloads = {row["workload"] for row in results["throughput"]}
     if not workloads:
         return ""
     shown = [name for name in (*CORPORA, LONG) if name in workloads]
     header = [f"{FIXED_TYPES} types", *(f"{TITLES[name]}, " + ("1,000 characters/s" if name == LONG else "sentences/s")
                                         for name in shown)]  # fmt: skip
-    header += ["of the bare encoder", "peak memory, MB", "above loaded, MB"]
+    header += ["relative to bare encoder", "peak memory, MB", "increase after loading, MB"]
     rows = []
     for name, facts in results["contenders"].items():
         found = {workload: row_of(results, name, workload, FIXED_TYPES) for workload in shown}
@@ -90,24 +90,26 @@ def contenders_table(results: Results) -> str:
         cells[0] = cells[0] or _reason(facts)
         rows.append([facts["title"], *cells, ratio, *memory])
     return table(header, rows, numbers=len(header) - 1) + (
-        f"\n\nShare of the bare encoder and memory: on {TITLES[shown[0]]}." if len(shown) > 1 else ""
+        f"\n\nThe last three columns are for {TITLES[shown[0]]}." if len(shown) > 1 else ""
     )
 
 
-def _cut_note(results: Results) -> list[str]:
+def _truncation_note(results: Results) -> list[str]:
     shares: dict[str, float] = {}
     for row in results["throughput"]:
-        if row.get("cuts_in_silence"):
+        if row.get("truncates"):
             share = row["characters_read"] / row["characters"]
             shares[row["contender"]] = min(share, shares.get(row["contender"], 1.0))
     if not shares:
         return []
-    told = ", ".join(f"{CONTENDERS[name].title} reads {share:.0%}" for name, share in shares.items())
-    return [f"{CUT} cuts long texts in silence ({told} of them); only characters that were read are counted."]
+    read = ", ".join(f"{CONTENDERS[name].title} reads {share:.0%}" for name, share in shares.items())
+    return [
+        f"{TRUNCATES} truncates long texts without a warning ({read} of a text). Only characters that were read count."
+    ]
 
 
 def types_table(results: Results) -> str:
-    """Sentences a second by number of types, on the first corpus."""
+    """Return the table of sentences per second by number of types, on the first corpus."""
     measured = {row["workload"] for row in results["throughput"]}
     corpus = next((name for name in CORPORA if name in measured), None)
     if corpus is None:
@@ -124,7 +126,7 @@ def types_table(results: Results) -> str:
 
 
 def other_table(results: Results) -> str:
-    """Cold start and training step."""
+    """Return the table of cold starts and training steps."""
     cold = {row["contender"]: row for row in results["cold_start"]}
     training = {row["contender"]: row for row in results["training"]}
     if not cold and not training:
@@ -142,9 +144,9 @@ def other_table(results: Results) -> str:
         peak = f"{trained['peak'] / MEGABYTE:,.0f}" if trained.get("peak") is not None and step else ""
         if any(cells) or step:
             rows.append([facts["title"], *cells, step, *ratios, peak])
-    header = ["seconds", "import", "load", "first result", "cold start in all",
-              f"training step of {results['about']['train_batch_size']}", "of the text encoder's passes",
-              "of the floor's step", "peak memory in training, MB"]  # fmt: skip
+    header = ["seconds", "import", "load", "first result", "total with start of Python",
+              f"training step of {results['about']['train_batch_size']}", "relative to passes of the text encoder",
+              "relative to the bare encoders' step", "peak memory in training, MB"]  # fmt: skip
     return table(header, rows, numbers=len(header) - 1)
 
 
@@ -152,11 +154,12 @@ def _notes(results: Results) -> str:
     lines = []
     for name, facts in results["contenders"].items():
         versions = ", ".join(f"{library} {version}" for library, version in facts.get("versions", {}).items())
-        text = "; ".join(filter(None, [facts["note"], versions]))
+        note = "; ".join(filter(None, [CONTENDERS[name].note, facts.get("note")]))
+        text = "; ".join(filter(None, [note, versions]))
         if "skipped" in facts:
             text = "not run: " + " ".join(facts["skipped"].split())[:200]
-        elif CONTENDERS[name].ours and name != "binder":  # its versions are that one's
-            text = facts["note"]
+        elif CONTENDERS[name].ours and name != "binder":  # the versions are the same for all forms of binder-ner
+            text = note
         if not text:
             continue
         lines.append(f"- {escape(facts['title'])}: {escape(text)}")

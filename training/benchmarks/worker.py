@@ -1,9 +1,9 @@
-"""The process of one contender: commands as JSON lines in, an answer a line out.
+"""The process of a contender: reads commands as JSON lines and writes one line with each answer.
 
     python -m training.benchmarks.worker NAME SETTINGS
 
-Started by `training.benchmarks.speed`, in the contender's own environment: imports nothing but the standard library
-and what the contender itself imports.
+`training.benchmarks.speed` starts it in the environment of the contender. It imports only the standard library and what
+the contender imports.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ from typing import Any
 from .contenders import make
 from .contenders.base import Job, Settings
 
-CALIBRATION = 30.0  # seconds that finding a level may take at least
-MOST_PAIRS = 400  # sentences times types that a level is sought on
+MIN_CALIBRATION_SECONDS = 30.0  # time limit for finding a level, at least
+MAX_CALIBRATION_PAIRS = 400  # maximum number of sentences times types for finding a level
 
 
 class Worker:
-    """Carries out the commands of the harness for one contender; a method a command."""
+    """Runs the commands of the harness for a contender; each command is a method."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.settings = settings
@@ -34,7 +34,7 @@ class Worker:
         self.jobs: dict[str, Job] = {}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what a command says; {"error": the reason} where that fails: the harness goes on with the others."""
+        """Run a command and return its answer, or {"error": reason}, so that the harness can continue."""
         try:
             answer: dict[str, Any] = getattr(self, command.pop("do"))(**command)
         except Exception as error:
@@ -43,6 +43,7 @@ class Worker:
         return answer
 
     def imports(self) -> dict[str, Any]:
+        """Import the libraries of the contender; return the time and the versions."""
         began = time.perf_counter()
         self.contender.import_libraries()
         seconds = time.perf_counter() - began
@@ -60,17 +61,19 @@ class Worker:
         return found
 
     def build(self, folder: str) -> dict[str, Any]:
+        """Build the model of the contender."""
         return {"note": self.contender.build(Path(folder))}
 
     def load(self, folder: str) -> dict[str, Any]:
+        """Load the model; return the time, and the memory of the process afterwards."""
         began = time.perf_counter()
         self.contender.load(Path(folder))
         seconds = time.perf_counter() - began
-        give_back_memory()
+        release_memory()
         return {"seconds": seconds, "memory": resident()}
 
     def first(self, text: str, types: dict[str, str]) -> dict[str, Any]:
-        """The first result of a process: everything counts, also what is made once."""
+        """Return the time until the first result, including everything that is computed only once."""
         began = time.perf_counter()
         job = Job([text], types)
         self.contender.prepare(job)
@@ -86,13 +89,16 @@ class Worker:
         sample: dict[str, int],
         seconds: float,
     ) -> dict[str, Any]:
-        """Make a job ready that takes no longer than `seconds`: of a slow contender, on fewer of the texts.
+        """Prepare a job that takes at most about `seconds`; a slow contender gets fewer of the texts.
 
         Args:
-            gold: how many entities each text has.
-            sample: texts, and how many entities each has, on which an untrained head is calibrated.
+            cell: name of the job.
+            texts, gold: the texts and their numbers of entities.
+            types: name -> description.
+            sample: texts and their numbers of entities, to calibrate an untrained head.
+            seconds: maximum time of the job.
         """
-        level = self._level(sample, types, max(CALIBRATION, 3 * seconds))
+        level = self._level(sample, types, max(MIN_CALIBRATION_SECONDS, 3 * seconds))
         count = self._affordable(texts, types, level, seconds)
         chosen = spread(texts, count)
         job = self.jobs[cell] = Job([texts[index] for index in chosen], types, level)
@@ -107,19 +113,19 @@ class Worker:
     def _level(self, sample: dict[str, int], types: dict[str, str], seconds: float) -> float:
         if not self.contender.untrained:
             return 0.0
-        # A random head has to find everything first: with many types, of few sentences.
-        few = dict(itertools.islice(sample.items(), max(1, MOST_PAIRS // len(types))))
+        # At first an untrained head finds nearly all spans, so many types are calibrated on few sentences.
+        few = dict(itertools.islice(sample.items(), max(1, MAX_CALIBRATION_PAIRS // len(types))))
         job = Job(list(few), types)
         self.contender.prepare(job)
         return self.contender.level(job, max(1, sum(few.values())), seconds)
 
     def _affordable(self, texts: list[str], types: dict[str, str], level: float, seconds: float) -> int:
-        """How many of the texts can be read in that time: ever more are tried, until the answer is no guess."""
+        """Return how many texts the contender can read in the given time, by trying larger and larger numbers."""
         count = 1
         while True:
             job = Job([texts[index] for index in spread(texts, count)], types, level)
             self.contender.prepare(job)
-            taken = min(self._seconds(job) for _ in range(2))  # the first may warm up, either may be disturbed
+            taken = min(self._seconds(job) for _ in range(2))  # the first run may include warm-up
             possible = int(count * seconds / taken)
             if possible >= len(texts):
                 return len(texts)
@@ -133,44 +139,44 @@ class Worker:
         return time.perf_counter() - began
 
     def run(self, cell: str) -> dict[str, Any]:
-        """One round: seconds and entities."""
+        """Run a prepared job once; return the time and the number of entities."""
         began = time.perf_counter()
         entities = self.contender.run(self.jobs[cell])
         return {"seconds": time.perf_counter() - began, "entities": entities}
 
-    def weigh(self, cell: str) -> dict[str, Any]:
-        """A round that is not timed: the largest memory of the process while it runs."""
-        give_back_memory()
-        forget_peak()
+    def measure_memory(self, cell: str) -> dict[str, Any]:
+        """Run a prepared job once; return the peak memory of the process."""
+        release_memory()
+        reset_peak()
         self.contender.run(self.jobs[cell])
         return {"peak": peak()}
 
     def train(self, documents: list[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """Seconds of training steps; the first, which allocates, is left out."""
-        give_back_memory()
-        forget_peak()
+        """Return the times of training steps without the first one, which allocates memory."""
+        release_memory()
+        reset_peak()
         timed = self.contender.training_steps(documents, types, steps + 1)
         return {**{name: seconds[1:] for name, seconds in timed.items()}, "peak": peak()}
 
 
 def spread(texts: list[str], count: int) -> list[int]:
-    """Indices of `count` of the texts that are as long and as short as all of them, in the texts' own order."""
+    """Return the indices of `count` texts with the same distribution of lengths as all texts, in order."""
     if count >= len(texts):
         return list(range(len(texts)))
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     return sorted(by_length[int((rank + 0.5) * len(texts) / count)] for rank in range(count))
 
 
-def give_back_memory() -> None:
-    """Return to the system what the allocator keeps of earlier rounds, where it can (glibc)."""
+def release_memory() -> None:
+    """Return memory that the allocator keeps to the system (glibc only)."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return
 
 
-def forget_peak() -> None:
-    """Let the largest memory count from here on, where the system can (Linux)."""
+def reset_peak() -> None:
+    """Reset the peak memory of the process (Linux only)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
@@ -186,7 +192,7 @@ def _status(name: str) -> int | None:
 
 
 def peak() -> int | None:
-    """Largest resident memory since `forget_peak`, or else of the process, in bytes; None where nobody tells."""
+    """Return the peak resident memory in bytes, if possible only since `reset_peak`; None if unknown."""
     found = _status("VmHWM")
     if found is not None:
         return found
@@ -198,13 +204,13 @@ def peak() -> int | None:
 
 
 def resident() -> int | None:
-    """Resident memory, in bytes."""
+    """Return the resident memory in bytes; None if unknown."""
     return _status("VmRSS") or peak()
 
 
 def main() -> None:
     name, settings = sys.argv[1], Settings(**json.loads(sys.argv[2]))
-    # Answers have a channel of their own; what libraries print goes where errors go.
+    # Libraries may print to standard output, so it is redirected to standard error, and answers use a copy of it.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = Worker(name, settings)

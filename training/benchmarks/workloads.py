@@ -1,4 +1,4 @@
-"""What is read, and what is looked for: sentences of corpora, long documents, made-up types."""
+"""The texts and entity types of the benchmark: sentences of corpora, long documents, made-up types."""
 
 import itertools
 import json
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modeling_binder.finetuning.files import read_lines
+
 from .worker import spread
 
-SAMPLE = 8  # sentences to calibrate on: few, since slow peers read them many times
+CALIBRATION_SENTENCES = 8  # few, because slow peers read them many times
 LONG = "long"
 CORPORA = ("ncbi", "genia")
 TITLES = {"ncbi": "NCBI", "genia": "GENIA", LONG: "long documents"}
@@ -28,10 +30,10 @@ _THINGS = (
 
 
 def made_up_types(count: int) -> dict[str, str]:
-    """So many types: name -> description, of everyday words, all different; the first ones of a longer list.
+    """Return entity types (name -> description) made of everyday words; a larger number adds types to the same list.
 
     Raises:
-        ValueError: there are not that many.
+        ValueError: the number is not between 1 and 1000.
     """
     most = len(_QUALITIES) * len(_THINGS)
     if not 1 <= count <= most:
@@ -46,10 +48,12 @@ def made_up_types(count: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Workload:
-    """Texts and how many gold mentions each has.
+    """Texts to read.
 
     Attributes:
-        sample: a few sentences and their mentions, on which untrained heads are calibrated.
+        texts: the texts.
+        gold: number of annotated mentions of each text.
+        sample: a few sentences and their numbers of mentions, to calibrate contenders with untrained heads.
     """
 
     texts: list[str]
@@ -58,26 +62,26 @@ class Workload:
 
 
 def read_documents(corpora: Path, name: str, split: str) -> list[dict[str, Any]]:
-    """The documents of a split of a corpus.
+    """Read the documents of a split of a corpus.
 
     Raises:
-        FileNotFoundError: it is not there; tells the command that makes it.
+        FileNotFoundError: the file is missing or empty; the message names the command that makes it.
     """
     path = corpora / name / f"{split}.jsonl"
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no {path}. Make it from the corpus' own files: python -m training.corpora {name} "
+            f"{path} does not exist. Convert the original files of the corpus: python -m training.corpora {name} "
             f"DOWNLOADED_FOLDER {path.parent}"
         )
-    documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    documents = [json.loads(line) for line in read_lines(path) if line.strip()]
     documents = [document for document in documents if document["text"].strip()]
     if not documents:
-        raise FileNotFoundError(f"{path} holds no text; make it anew with python -m training.corpora.")
+        raise FileNotFoundError(f"{path} contains no text; convert the corpus again with python -m training.corpora.")
     return documents
 
 
 def sentences(documents: Sequence[dict[str, Any]], limit: int | None) -> Workload:
-    """The texts of a corpus; of more than `limit`, so many that are as long and as short as all."""
+    """Return the texts of a corpus, or `limit` of them with the same distribution of lengths."""
     texts = [document["text"] for document in documents]
     chosen = spread(texts, limit or len(texts))
     gold = [len(documents[index]["entities"]) for index in chosen]
@@ -85,13 +89,12 @@ def sentences(documents: Sequence[dict[str, Any]], limit: int | None) -> Workloa
 
 
 def _sample(documents: Sequence[dict[str, Any]]) -> dict[str, int]:
-    chosen = spread([document["text"] for document in documents], SAMPLE)
+    chosen = spread([document["text"] for document in documents], CALIBRATION_SENTENCES)
     return {documents[index]["text"]: len(documents[index]["entities"]) for index in chosen}
 
 
 def long_documents(corpora: Sequence[Sequence[dict[str, Any]]], characters: int) -> Workload:
-    """A text of that many characters from each corpus: its sentences one after the other, from the start again if
-    they are too few."""
+    """Return one text per corpus with a given number of characters, made of its sentences, repeated if needed."""
     texts, gold = [], []
     for documents in corpora:
         parts: list[str] = []

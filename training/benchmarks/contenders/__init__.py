@@ -1,6 +1,6 @@
-"""Who is measured: the floor, our pipeline in its forms, the peers.
+"""The contenders: the bare encoder (the floor), the forms of binder-ner, and other packages (the peers).
 
-Imported in the peers' environments too: the module of a contender is imported when it is made.
+The environments of the peers import this module too, so the module of a contender is imported only when it is created.
 """
 
 from dataclasses import dataclass, field
@@ -11,21 +11,22 @@ from .base import Contender, Settings
 
 FLOOR = "floor"
 FLOOR_TITLE = "bare encoder"
+UNTRAINED_NOTE = "untrained head, calibrated to find as many entities as are annotated"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender: what it is called, and where it is found.
+    """A contender.
 
     Attributes:
-        title: its name in tables and plots.
+        title: name in tables and plots.
         where: "module:class" in this package.
-        options: passed to the class.
-        environment: the file of peers/ that names what it runs on; None: what binder-ner runs on.
-        types: whether the number of types makes a difference; the others run once for all numbers.
-        ours: binder-ner itself.
+        options: options of the class.
+        environment: file of its requirements in peers/; None for the environment of binder-ner.
+        types: whether entity types can be passed at call time; contenders with fixed types run once.
+        ours: whether it is a form of binder-ner.
         trains: whether its training step is measured.
-        note: what a reader of its figures must know.
+        note: explanation of its figures.
     """
 
     title: str
@@ -43,8 +44,8 @@ CONTENDERS = {
         f"{FLOOR_TITLE}, fp32",
         "floor:Floor",
         trains=True,
-        note="forward pass alone over binder-ner's batches, sorted by length; tokenising is not counted; "
-        "its training step: forward and backward passes of both encoders, and their optimizer",
+        note="forward pass over the batches of binder-ner, without tokenisation; training step: forward and backward "
+        "passes of two encoders and a step of their optimizer",
     ),
     "floor-bf16": Entry(f"{FLOOR_TITLE}, bf16", "floor:Floor", {"dtype": "bfloat16"}),
     "binder": Entry("binder-ner, fp32", "binder:Binder", types=True, ours=True, trains=True),
@@ -54,7 +55,7 @@ CONTENDERS = {
     "tokens": Entry(
         "transformers token classification",
         "tokens:TokenClassifier",
-        note="its types are fixed when it is trained; untrained head, biased to find as many entities as there are",
+        note=f"types are fixed in training; {UNTRAINED_NOTE}",
     ),
     "gliner": Entry(
         "GLiNER, one encoder",
@@ -62,8 +63,7 @@ CONTENDERS = {
         environment="gliner",
         types=True,
         trains=True,
-        note="untrained head, its threshold set to find as many entities as there are; table of positions enlarged, "
-        "so that many labels fit",
+        note=f"{UNTRAINED_NOTE}; with a larger table of position embeddings, so that many labels fit",
     ),
     "gliner-bi": Entry(
         "GLiNER, two encoders",
@@ -72,22 +72,21 @@ CONTENDERS = {
         environment="gliner",
         types=True,
         trains=True,
-        note="vectors of labels computed beforehand; untrained head, its threshold set to find as many entities as "
-        "there are",
+        note=f"label embeddings are computed beforehand; {UNTRAINED_NOTE}",
     ),
     "span-marker": Entry(
         "SpanMarker",
         "span_marker:SpanMarker",
         environment="span_marker",
         trains=True,
-        note="its types are fixed when it is trained; untrained head, biased to find as many entities as there are",
+        note=f"types are fixed in training; {UNTRAINED_NOTE}",
     ),
 }
 
 
 def make(name: str, settings: Settings) -> Contender:
-    """The contender of that name."""
+    """Create a contender by name."""
     entry = CONTENDERS[name]
-    module, kind = entry.where.split(":")
-    contender: Contender = getattr(import_module(f".{module}", __name__), kind)(settings, **entry.options)
+    module, class_name = entry.where.split(":")
+    contender: Contender = getattr(import_module(f".{module}", __name__), class_name)(settings, **entry.options)
     return contender

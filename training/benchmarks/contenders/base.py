@@ -1,4 +1,4 @@
-"""What every contender can do. Runs in the peers' environments too: the standard library alone is imported here."""
+"""The base class of contenders. The environments of the peers import it too, so it uses only the standard library."""
 
 import math
 import re
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FIXED_TYPES = 5  # of those whose types are fixed when they are trained; what tables show
-PASSES = "forward and backward"  # part of the floor's training step: the text encoder's own
+FIXED_TYPES = 5  # number of types of contenders whose types are fixed in training; the tables show this number
+PASSES = "forward and backward"  # the part of the floor's training step that the text encoder takes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all contenders of a run share.
+    """Settings that all contenders of a run share.
 
     Attributes:
-        encoder: the encoder that floor and peers are built on: an id or a folder.
-        model: our checkpoint.
-        batch_size: texts or windows that are read at once.
+        encoder: id or folder of the encoder of the floor and the peers.
+        model: checkpoint of binder-ner.
+        batch_size: texts or windows in a batch.
         train_batch_size: texts in a training step.
-        max_length, stride: tokens in a window, and tokens that windows share: those of our checkpoint.
-        threads: threads that computing may use.
-        scratch: an empty folder for what is written on the way.
-        held_out: documents that nothing is timed on, for the export that measures what it loses; None: there are none.
+        max_length, stride: tokens in a window and tokens that windows share, as in the checkpoint.
+        threads: number of threads.
+        scratch: folder for temporary files.
+        held_out: documents to measure the loss of an int8 export on; None to skip that. They are not used for timing.
     """
 
     encoder: str
@@ -41,24 +41,29 @@ class Settings:
 
 @dataclass
 class Job:
-    """Texts and types made ready: `run` takes nothing else."""
+    """Prepared texts and types: the input of `run`."""
 
     texts: Sequence[str]
     types: dict[str, str]
-    level: float = 0.0  # see Contender.untrained
+    level: float = 0.0  # see `Contender.untrained`
     made: Any = None
 
 
 class Contender(ABC):
-    """One way to find entities; lives in a process of its own.
+    """A way to find entities, in its own process.
 
     Args:
-        settings: of the run.
-        options: what tells contenders of one class apart.
+        settings: settings of the run.
+        options: options of this contender; several contenders can share a class.
+
+    Attributes:
+        libraries: packages whose versions are recorded.
+        untrained: the head has random weights. So that decoding takes as long as with a trained head, a level (in
+            logits) is calibrated at which it finds as many entities as are annotated.
     """
 
-    libraries: tuple[str, ...] = ("torch", "transformers")  # whose versions the results tell
-    untrained = False  # its head is random: a level, in logits, is sought at which it finds as many as the gold data
+    libraries: tuple[str, ...] = ("torch", "transformers")
+    untrained = False
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         self.settings = settings
@@ -66,26 +71,29 @@ class Contender(ABC):
 
     @abstractmethod
     def import_libraries(self) -> None:
-        """Import all that is needed: the first part of a cold start."""
+        """Import all libraries: the first part of a cold start."""
 
     def build(self, folder: Path) -> str | None:  # noqa: B027 (most have nothing to build)
-        """Make the model that is to be measured; it is loaded in other processes. What to note of it, if anything."""
+        """Build the model in a folder, from which other processes load it; return a note for the results, or None."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Load the model that `build` left: the second part of a cold start."""
+        """Load the model that `build` wrote: the second part of a cold start."""
 
     def prepare(self, job: Job) -> None:  # noqa: B027
-        """What its users do once and not for each call (vectors of labels): not timed."""
+        """Do the work that users do only once, such as computing label embeddings; it is not timed."""
 
     @abstractmethod
     def run(self, job: Job) -> int:
-        """The timed part: texts in, entities out; returns how many."""
+        """Find the entities of a job and return their number; this is timed."""
 
     def level(self, job: Job, wanted: int, seconds: float) -> float:
-        """Where an untrained head finds about `wanted` entities; sought for at most about `seconds`.
+        """Return the level at which an untrained head finds about `wanted` entities.
 
-        Scores of an untrained head are near no threshold in particular, and decoding has to pay for what is found.
+        Args:
+            job: texts and types.
+            wanted: number of entities to find.
+            seconds: time limit, approximately.
         """
 
         def count(level: float) -> int:
@@ -95,25 +103,25 @@ class Contender(ABC):
         return calibrate(count, wanted, seconds)
 
     def characters_read(self, text: str, types: dict[str, str]) -> int:
-        """How much of a text it reads before it cuts the rest off in silence."""
+        """Return the number of characters that are read before the rest of a text is truncated without a warning."""
         return len(text)
 
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """Train on documents (of the data contract) and return seconds of each step, by what was timed.
+        """Train on documents, as dictionaries, and return the seconds of each step, by the part that was timed.
 
         Raises:
-            NotImplementedError: there is nothing to train, and why.
+            NotImplementedError: the training of this contender is not measured.
         """
-        raise NotImplementedError("it is not trained: training does not differ from its fp32 form.")
+        raise NotImplementedError("training is measured in fp32 only.")
 
 
 def calibrate(count: Callable[[float], int], wanted: int, seconds: float) -> float:
-    """The level, in logits, at which about as many entities are found as wanted, by halving.
+    """Find by bisection the level, in logits, at which about `wanted` entities are found.
 
     Args:
-        count: entities found at a level; falls with it.
-        wanted: entities that there are.
-        seconds: after this long the best level so far is taken.
+        count: function that returns the number of entities at a level; a higher level finds fewer.
+        wanted: number of entities to find.
+        seconds: time limit, after which the best level so far is returned.
     """
     low, high = -20.0, 20.0
     began, best = time.monotonic(), (math.inf, high)
@@ -136,7 +144,7 @@ def logit(probability: float) -> float:
 
 
 def words_and_mentions(document: dict[str, Any]) -> tuple[list[str], list[tuple[int, int, str]]]:
-    """A document as words, and its mentions as first word, last word, label; mentions inside words are left out."""
+    """Return the words of a document and its mentions as (first word, last word, label), without those inside words."""
     spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", document["text"])]
     starts = {start: index for index, (start, _) in enumerate(spans)}
     ends = {end: index for index, (_, end) in enumerate(spans)}
@@ -149,7 +157,7 @@ def words_and_mentions(document: dict[str, Any]) -> tuple[list[str], list[tuple[
 
 
 def step_timer() -> Any:
-    """A callback of transformers' Trainer whose `seconds` hold how long each optimizer step took, data not counted."""
+    """Return a callback for the Trainer of transformers that records the time of each step, without data loading."""
     from transformers import TrainerCallback
 
     class StepTimer(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -167,7 +175,7 @@ def step_timer() -> Any:
 
 
 def trainer_arguments(settings: Settings, steps: int) -> dict[str, Any]:
-    """Arguments of transformers' TrainingArguments: on this processor, nothing saved or reported."""
+    """Return arguments for `TrainingArguments`: train on the CPU, save and report nothing."""
     return {
         "output_dir": settings.scratch,
         "max_steps": steps,

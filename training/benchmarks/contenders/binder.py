@@ -1,4 +1,4 @@
-"""binder-ner itself, by what its users call."""
+"""binder-ner, as users call it."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .base import Contender, Job, step_timer
-from .floor import binder_trainer, dtype_of
+from .floor import binder_trainer, check_dtype, dtype_of
 
 
 class Binder(Contender):
-    """The "binder-ner" pipeline on torch, or on an exported model (option `onnx`: "fp32" or "int8")."""
+    """The "binder-ner" pipeline, on torch or with an ONNX export (option `onnx`: "fp32" or "int8")."""
 
     libraries = ("binder-ner", "torch", "transformers", "onnxruntime")
 
@@ -24,11 +24,12 @@ class Binder(Contender):
         self.pipeline = pipeline
 
     def build(self, folder: Path) -> str | None:
-        """Export the checkpoint, whatever int8 loses: what the export's check found is noted.
+        """Export the checkpoint if needed, with any loss of F1, and return the result of the export's comparison.
 
         Raises:
-            RuntimeError: the export failed; tells what it said last.
+            RuntimeError: the export failed, or the CPU has no bfloat16 instructions.
         """
+        check_dtype(self.options)
         if "onnx" not in self.options:
             return None
         command = [sys.executable, "-m", "modeling_binder.backends", "onnx", self.settings.model, str(folder)]
@@ -37,8 +38,8 @@ class Binder(Contender):
             command += ["--data", self.settings.held_out] if self.settings.held_out else []
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            said = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
-            raise RuntimeError(f"python {' '.join(command[1:4])} failed: {said}")
+            last_line = (done.stdout.strip().splitlines() or ["no output"])[-1]
+            raise RuntimeError(f"python {' '.join(command[1:4])} failed: {last_line}")
         check: str = json.loads((folder / "export.json").read_text(encoding="utf-8"))["check"]
         return check
 

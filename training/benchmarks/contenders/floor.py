@@ -1,4 +1,4 @@
-"""The floor: what the encoder alone costs on the same text. Nothing that reads the text can be faster."""
+"""The floor: the encoder alone on the same texts, which is a lower bound for everything that uses the encoder."""
 
 import copy
 import itertools
@@ -11,14 +11,20 @@ from .base import PASSES, Contender, Job, Settings, trainer_arguments
 
 
 class Floor(Contender):
-    """Forward passes over binder-ner's own batches (windows sorted by length, padded to the longest of their batch),
-    tokenised beforehand."""
+    """Forward passes over the batches of binder-ner: windows sorted by length, padded to the longest of their batch.
+
+    The texts are tokenised beforehand.
+    """
 
     def import_libraries(self) -> None:
         import torch
         import transformers
 
         self.torch, self.transformers = torch, transformers
+
+    def build(self, folder: Path) -> str | None:
+        check_dtype(self.options)
+        return None
 
     def load(self, folder: Path) -> None:
         dtype = dtype_of(self.options)
@@ -36,7 +42,7 @@ class Floor(Contender):
         )["input_ids"]
         windows.sort(key=len, reverse=True)
         batches = [slice(0, 1)]
-        if len(windows) > 1:  # one text is a cold start, which does not have to import binder-ner
+        if len(windows) > 1:  # a cold start reads one text, and must not import binder-ner
             from modeling_binder.streaming_binder import cut_into_batches
 
             batches = list(cut_into_batches([len(window) for window in windows], self.settings.batch_size))
@@ -49,8 +55,10 @@ class Floor(Contender):
         return 0
 
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """On binder-ner's batches: the encoder's own forward and backward pass over the texts, another encoder's over
-        the descriptions, and the optimizer's step for both. A step of two encoders cannot cost less."""
+        """Run forward and backward passes of two encoders, for texts and descriptions, and a step of their optimizer.
+
+        The batches are those of `BinderTrainer`. No training step of two encoders can be faster.
+        """
         texts = self.encoder.train()
         descriptions = copy.deepcopy(texts)
         weights = [*texts.parameters(), *descriptions.parameters()]
@@ -77,24 +85,30 @@ class Floor(Contender):
 
 
 def dtype_of(options: Mapping[str, Any]) -> Any:
-    """The torch type of a contender's weights.
-
-    Raises:
-        RuntimeError: it is bfloat16, which this CPU does not multiply in: one would wait for an hour to learn nothing.
-    """
+    """Return the torch dtype of a contender's weights."""
     import torch
 
-    from modeling_binder.machine import cpu_multiplies_bf16  # imports torch alone: loading is timed
+    return getattr(torch, options.get("dtype", "float32"))
+
+
+def check_dtype(options: Mapping[str, Any]) -> None:
+    """Refuse bfloat16 on a CPU without bfloat16 instructions, where it would take hours.
+
+    This is called when a model is built: importing `modeling_binder` while it is loaded would count as loading time.
+
+    Raises:
+        RuntimeError: the CPU has no bfloat16 instructions.
+    """
+    from modeling_binder.machine import cpu_multiplies_bf16
 
     if options.get("dtype") == "bfloat16" and not cpu_multiplies_bf16():
-        raise RuntimeError("this CPU does not multiply in bfloat16")
-    return getattr(torch, options.get("dtype", "float32"))
+        raise RuntimeError("this CPU has no bfloat16 instructions")
 
 
 def binder_trainer(
     settings: Settings, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int, **options: Any
 ) -> Any:
-    """Our trainer on a fresh model: what is trained, and where the batches come from."""
+    """Return a `BinderTrainer` with a fresh model."""
     from transformers import AutoTokenizer, TrainingArguments
 
     from modeling_binder import BinderModel
@@ -115,6 +129,6 @@ def binder_trainer(
 def training_batches(
     settings: Settings, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int
 ) -> list[dict[str, Any]]:
-    """The first batches of an epoch of our trainer."""
+    """Return the first batches of an epoch of `BinderTrainer`."""
     loader = binder_trainer(settings, documents, types, steps).get_train_dataloader()
     return [batch for batch, _ in zip(loader, range(steps), strict=False)]

@@ -1,6 +1,6 @@
-"""GLiNER with one encoder (labels stand before the text) and with two (vectors of labels are kept).
+"""GLiNER with one encoder (which reads the labels with the text) and with two (label embeddings are kept).
 
-Built by the library's defaults, but for the width of its layers, which is the encoder's own.
+The models have the default settings of the library, except for the hidden size, which is that of the encoder.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from typing import Any
 
 from .base import Contender, Job, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
 
-LOWEST = -20.0  # a level, in logits, below every score
-POSITIONS = 8192  # room for a thousand labels before the text
+LOWEST = -20.0  # a level in logits below all scores
+POSITIONS = 8192  # enough for a thousand labels before the text
 
 
 class Gliner(Contender):
-    """GLiNER from PyPI; option `two`: with an encoder for labels of its own."""
+    """GLiNER; with the option `two`, it has a separate encoder for labels."""
 
     libraries = ("gliner", "torch", "transformers")
     untrained = True
@@ -40,7 +40,7 @@ class Gliner(Contender):
         model.save_pretrained(folder / "model")
 
     def _with_more_positions(self, folder: Path) -> Path:
-        """A copy of the encoder that reads longer texts: its vectors of positions, over and over."""
+        """Save a copy of the encoder that accepts longer texts, by repeating its position embeddings."""
         model = self.transformers.AutoModel.from_pretrained(self.settings.encoder)
         tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.settings.encoder)
         table = model.embeddings.position_embeddings
@@ -55,7 +55,7 @@ class Gliner(Contender):
 
     def load(self, folder: Path) -> None:
         self.model = self.library.GLiNER.from_pretrained(str(folder / "model"), map_location="cpu")
-        self._encoded: tuple[tuple[str, ...], Any] = ((), None)  # the last labels and their vectors
+        self._encoded: tuple[tuple[str, ...], Any] = ((), None)  # the last labels and their embeddings
 
     def prepare(self, job: Job) -> None:
         if self.options.get("two"):
@@ -69,7 +69,7 @@ class Gliner(Contender):
         return sum(map(len, self._find(job)))
 
     def level(self, job: Job, wanted: int, seconds: float) -> float:
-        """Exact from one run: decoding takes spans from the best score down, so a threshold only ends it earlier."""
+        """Return the exact level from one run: decoding visits spans by score, so a threshold only stops it earlier."""
         job.level = LOWEST
         scores = sorted((entity["score"] for found in self._find(job) for entity in found), reverse=True)
         return logit((scores[wanted - 1] + scores[wanted]) / 2) if 0 < wanted < len(scores) else LOWEST

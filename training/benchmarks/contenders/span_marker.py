@@ -1,4 +1,4 @@
-"""SpanMarker: two markers for each span, read by the encoder together with the text."""
+"""SpanMarker: the encoder reads two marker tokens for each span together with the text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from .base import FIXED_TYPES, Contender, Job, step_timer, trainer_arguments, words_and_mentions
 
-# The values of its own documentation; the encoder's 512 positions would be too few for its largest text.
+# The values in its documentation; its default length needs more than the 512 positions of the encoder.
 WINDOW = {"model_max_length": 256, "marker_max_length": 128, "entity_max_length": 8}
 
 
 class SpanMarker(Contender):
-    """SpanMarker from PyPI."""
+    """SpanMarker."""
 
     libraries = ("span_marker", "torch", "transformers")
     untrained = True
@@ -23,7 +23,7 @@ class SpanMarker(Contender):
         self.torch, self.library = torch, span_marker
 
     def build(self, folder: Path) -> None:
-        self._fresh([f"type {kind}" for kind in range(FIXED_TYPES)]).save_pretrained(folder)
+        self._fresh([f"type {type_id}" for type_id in range(FIXED_TYPES)]).save_pretrained(folder)
 
     def _fresh(self, types: Sequence[str]) -> Any:
         self.torch.manual_seed(0)
@@ -37,7 +37,7 @@ class SpanMarker(Contender):
     def run(self, job: Job) -> int:
         with self.torch.no_grad():
             self.bias[0] = self.untouched + job.level
-        # Given a list whose texts hold no blank it would take them for the words of one text: a text at a time.
+        # It would read a list of texts without blanks as the words of one text, so these are passed one by one.
         if all(" " not in text for text in job.texts):
             return sum(len(self.model.predict(text)) for text in job.texts)
         return sum(map(len, self.model.predict(list(job.texts), batch_size=self.settings.batch_size)))

@@ -1,4 +1,4 @@
-"""The token-classification pipeline of transformers on the same encoder."""
+"""The token-classification pipeline of transformers with the same encoder."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from .base import FIXED_TYPES, Contender, Job
 
 
 class TokenClassifier(Contender):
-    """Tags of five types in IOB2, entities aggregated by the pipeline; long texts in windows, as its `stride` does."""
+    """Five types as IOB2 tags; the pipeline aggregates entities, and reads long texts in windows (`stride`)."""
 
     untrained = True
 
@@ -18,13 +18,13 @@ class TokenClassifier(Contender):
 
     def build(self, folder: Path) -> None:
         self.torch.manual_seed(0)
-        tags = ["O", *(f"{prefix}-{kind}" for kind in range(FIXED_TYPES) for prefix in "BI")]
+        tags = ["O", *(f"{prefix}-{type_id}" for type_id in range(FIXED_TYPES) for prefix in "BI")]
         model = self.transformers.AutoModelForTokenClassification.from_pretrained(
             self.settings.encoder, num_labels=len(tags), id2label=dict(enumerate(tags))
         )
         model.save_pretrained(folder)
         tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.settings.encoder)
-        tokenizer.model_max_length = self.settings.max_length  # the pipeline's windows are that long
+        tokenizer.model_max_length = self.settings.max_length  # the length of the pipeline's windows
         tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:

@@ -1,0 +1,208 @@
+"""Run the contenders in interleaved rounds, each in its own process, and collect the rows of the results."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.pages import ROOT
+
+from . import workloads
+from .contenders import CONTENDERS
+from .contenders.base import Settings
+from .processes import ContenderError, Process
+from .summary import Row
+
+COLD_PARTS = ("import", "load", "first", "total")
+
+
+def log(line: str) -> None:
+    """Print a line of progress at once."""
+    print(line, flush=True)
+
+
+class Bench:
+    """A run of the benchmark.
+
+    Args:
+        arguments: arguments of the command line.
+        settings: settings that all contenders share.
+        scratch: folder for built models and logs.
+
+    Attributes:
+        contenders: facts about each contender by name; "skipped" is the reason why it could not be built or loaded.
+        order: what ran when.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, settings: Settings, scratch: Path) -> None:
+        self.arguments, self.settings, self.scratch = arguments, settings, scratch
+        self.order: list[dict[str, Any]] = []
+        self.contenders: dict[str, dict[str, Any]] = {
+            name: {"title": CONTENDERS[name].title} for name in arguments.contenders
+        }
+
+    @property
+    def ready(self) -> list[str]:
+        """Names of the contenders that are not skipped."""
+        return [name for name, facts in self.contenders.items() if "skipped" not in facts]
+
+    def start(self, name: str) -> Process:
+        """Start the process of a contender."""
+        # The longest answer is that of preparing a workload, which calibrates, tries and runs it.
+        limit = max(600.0, 20 * self.arguments.seconds)
+        return Process(name, self.settings, self.scratch / name, self.scratch / f"{name}.log", limit)
+
+    def build(self) -> None:
+        """Build the models of all contenders, in processes that end before anything is measured."""
+        for name in self.ready:
+            log(f"building {name}")
+            try:
+                process = self.start(name)
+                try:
+                    facts = self.contenders[name]
+                    facts["versions"] = process.ask("imports")["versions"]
+                    facts["note"] = process.ask("build", folder=str(process.folder))["note"] or ""
+                finally:
+                    process.close()
+            except ContenderError as reason:
+                self._skip(name, reason)
+
+    def _skip(self, name: str, reason: ContenderError) -> None:
+        self.contenders[name]["skipped"] = self._without_folders(reason)
+        log(f"skipping {name}: {reason}")
+
+    def _without_folders(self, reason: ContenderError) -> str:
+        """The message of an error without the folders of this machine."""
+        text = str(reason)
+        for path, name in ((sys.executable, "python"), (f"{self.scratch}{os.sep}", ""), (f"{ROOT}{os.sep}", "")):
+            text = text.replace(path, name)
+        return text
+
+    def _try(self, row: Row, number: int, action: Callable[[Row], None]) -> None:
+        """Run an action for a row in a round, and record it; after a failure the row is skipped in later rounds."""
+        if "failed" in row:
+            return
+        try:
+            action(row)
+        except ContenderError as reason:
+            row.update(failed=self._without_folders(reason), seconds=[])
+            log(f"  {row['contender']} failed: {reason}")
+        self.order.append({key: row.get(key) for key in ("workload", "types", "contender")} | {"round": number})
+
+    # ---- throughput and memory ----
+
+    def throughput(self, texts: dict[str, workloads.Workload]) -> list[Row]:
+        """Measure throughput and memory: in each round, every contender with every workload and number of types."""
+        processes: dict[str, Process] = {}
+        try:
+            loaded: dict[str, Any] = {}
+            for name in self.ready:
+                try:
+                    processes[name] = self.start(name)
+                    processes[name].ask("imports")
+                    loaded[name] = processes[name].ask("load", folder=str(processes[name].folder))["memory"]
+                except ContenderError as reason:
+                    self._skip(name, reason)
+            rows = [
+                {"workload": workload, "types": types, "contender": name, "loaded": loaded[name], "seconds": []}
+                for workload in texts
+                for types in (None, *self.arguments.types)
+                for name in self.ready
+                if CONTENDERS[name].types == (types is not None)
+            ]
+            for row in rows:  # round 0 warms up and measures memory
+                self._try(row, 0, lambda row: self._prepare(row, processes[row["contender"]], texts[row["workload"]]))
+            for number in range(1, self.arguments.rounds + 1):
+                for row in rows:
+                    self._try(row, number, lambda row: self._time(row, processes[row["contender"]]))
+            return rows
+        finally:
+            for process in processes.values():
+                process.close()
+
+    def _prepare(self, row: Row, process: Process, workload: workloads.Workload) -> None:
+        row.update(
+            process.ask(
+                "prepare",
+                cell=_cell(row),
+                texts=workload.texts,
+                gold=workload.gold,
+                types=workloads.made_up_types(row["types"] or 1),
+                sample=workload.sample,
+                seconds=self.arguments.seconds,
+            )
+        )
+        row["peak"] = process.ask("measure_memory", cell=_cell(row))["peak"]
+        log(f"  {_cell(row)} {row['contender']}: {row['texts']} texts")
+
+    def _time(self, row: Row, process: Process) -> None:
+        answer = process.ask("run", cell=_cell(row))
+        row["seconds"].append(answer["seconds"])
+        row["entities"] = answer["entities"]
+        log(f"  {_cell(row)} {row['contender']}: {row['texts'] / answer['seconds']:.1f} texts/s")
+
+    # ---- cold start ----
+
+    def cold_start(self, text: str) -> list[Row]:
+        """Measure fresh processes: import, load, first result, and the total with the start of Python.
+
+        An extra first round, which is dropped, loads the files into the cache of the system.
+        """
+        rows: list[Row] = [
+            {"workload": "cold", "contender": name, **{part: [] for part in COLD_PARTS}} for name in self.ready
+        ]
+        for number in range(self.arguments.rounds + 1):
+            for row in rows:
+                self._try(row, number, lambda row: self._start_cold(row, text))
+        for row in rows:
+            for part in COLD_PARTS:
+                del row[part][:1]
+        return rows
+
+    def _start_cold(self, row: Row, text: str) -> None:
+        process = self.start(row["contender"])
+        try:
+            row["import"].append(process.ask("imports")["seconds"])
+            row["load"].append(process.ask("load", folder=str(process.folder))["seconds"])
+            row["first"].append(process.ask("first", text=text, types=workloads.made_up_types(5))["seconds"])
+            row["total"].append(process.since_start())
+        finally:
+            process.close()
+
+    # ---- training ----
+
+    def training(self, documents: Sequence[dict[str, Any]], types: dict[str, str]) -> list[Row]:
+        """Measure training steps on the same documents, with the batches of each contender's own trainer."""
+        count = (self.arguments.steps + 1) * self.settings.train_batch_size
+        chosen = workloads.spread([document["text"] for document in documents], count)
+        # If the documents are fewer than the steps need, the trainer starts another epoch.
+        sample = [documents[index] for index in chosen]
+        rows: list[Row] = [
+            {"workload": "train", "contender": name, "rounds": [], "seconds": []}
+            for name in self.ready
+            if CONTENDERS[name].trains
+        ]
+        for number in range(1, self.arguments.rounds + 1):
+            for row in rows:
+                self._try(row, number, lambda row: self._train(row, sample, types))
+        return rows
+
+    def _train(self, row: Row, documents: list[dict[str, Any]], types: dict[str, str]) -> None:
+        process = self.start(row["contender"])
+        try:
+            process.ask("imports")
+            row["loaded"] = process.ask("load", folder=str(process.folder))["memory"]
+            answer = process.ask("train", documents=documents, types=types, steps=self.arguments.steps)
+        finally:
+            process.close()
+        row["peak"] = answer.pop("peak")
+        row["rounds"].append(answer)
+        for name, seconds in answer.items():
+            row.setdefault(name, []).extend(seconds)
+        log(f"  training {row['contender']}: {sum(answer['seconds']) / len(answer['seconds']):.2f} s per step")
+
+
+def _cell(row: Row) -> str:
+    return row["workload"] if row["types"] is None else f"{row['workload']}/{row['types']}"
