@@ -7,10 +7,11 @@ Example:
     >>> corpus = load_corpus("my_corpus")  # doctest: +SKIP
 """
 
-from .corpus import Corpus, load_corpus, read_documents
+from .corpus import Corpus, load_corpus
 from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
 from .evaluation import evaluate
-from .iob import documents_from_words, read_iob
+from .formats import read_documents, read_iob, write_format
+from .iob import documents_from_words
 from .metrics import SpanMetrics, compute_span_metrics
 from .mix import Mix, MixPart, MixSettings, TypedDocuments
 from .packed import PackedMix
@@ -41,5 +42,6 @@ __all__ = [
     "read_iob",
     "read_jsonl",
     "read_types",
+    "write_format",
     "write_jsonl",
 ]

@@ -1,11 +1,11 @@
-"""A corpus as a folder: types.json, and train, dev and test in JSONL or in columns."""
+"""A corpus as a folder: types.json, and train, dev and test in any of the formats."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .data import DataError, Document, EntityType, check_labels, read_entity_types, read_jsonl
+from .data import DataError, Document, EntityType, check_labels, read_entity_types
 from .files import is_hidden, stem_of, suffix_of
-from .iob import read_iob
+from .formats import SUFFIXES, read_documents
 from .splits import SPLIT_NAMES, splits_in
 
 
@@ -31,18 +31,6 @@ class Corpus:
             object.__setattr__(self, "types", types)
 
 
-_SUFFIXES = (".jsonl", ".json", ".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio")
-
-
-def read_documents(path: str | Path) -> list[Document]:
-    """Documents from a file: JSONL by its suffix (.jsonl, .json, both also with .gz), columns with tags otherwise.
-
-    Raises:
-        DataError: see `read_jsonl` and `iob.read_iob`.
-    """
-    return read_jsonl(path) if suffix_of(path) in (".jsonl", ".json") else read_iob(path)
-
-
 def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the file of each split of a corpus folder, by the words of the file names: dev, valid, corpus-dev.
 
@@ -52,15 +40,15 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     Raises:
         DataError: a name stands for two splits, or two files of one format stand for the same split.
     """
-    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and suffix_of(path) in _SUFFIXES]
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and suffix_of(path) in SUFFIXES]
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
         candidates = [path for path in files if split in splits_in(stem_of(path)) and not is_hidden(path.name)]
         candidates = [path for path in candidates if stem_of(path).lower() in names] or candidates
         if not candidates:
             continue
-        first = min(_SUFFIXES.index(suffix_of(path)) for path in candidates)
-        chosen = [path for path in candidates if suffix_of(path) == _SUFFIXES[first]]
+        first = min(SUFFIXES.index(suffix_of(path)) for path in candidates)
+        chosen = [path for path in candidates if suffix_of(path) == SUFFIXES[first]]
         if len(chosen) > 1:
             raise DataError(
                 f"{folder}: {' and '.join(path.name for path in chosen)} all stand for {split}; keep one of them, or "
@@ -95,5 +83,5 @@ def load_corpus(folder: str | Path) -> Corpus:
         splits[split] = read_documents(found) if found else []
         check_labels(splits[split], descriptions, found or folder)
         if split == "train" and found is None:
-            raise DataError(f"{folder}: there is no train.jsonl, nor train with {', '.join(_SUFFIXES[1:])}.")
+            raise DataError(f"{folder}: there is no train.jsonl, nor train with {', '.join(SUFFIXES[1:])}.")
     return Corpus(entity_types=descriptions, types=tuple(types), **splits)

@@ -195,11 +195,14 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
 def read_jsonl(path: str | Path) -> list[Document]:
     """Documents from a JSONL file, one object a line; blank lines are skipped, unknown fields ignored.
 
-    A missing id becomes "<file>-<line>". `entities` must be there, if only as [].
+    A missing id becomes "<file>-<line>". `entities` must be there, if only as []. Where an entity states its "text" (or
+    "word"), it is compared, and offsets that count other units than code points are converted.
 
     Raises:
         DataError: names file, line and field of the first problems and counts them all.
     """
+    from .offsets import recounted  # which builds on documents
+
     path = Path(path)
     documents: list[Document] = []
     problems: list[str] = []
@@ -222,7 +225,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
             keys = ", ".join(map(repr, data)) or "nothing"
             problems.append(f"{where}: 'entities' is missing (there is {keys:.80}); a text without mentions has [].")
         try:
-            document = Document.from_dict(data, default_id=f"{stem_of(path)}-{number}")
+            document = Document.from_dict(recounted(data), default_id=f"{stem_of(path)}-{number}")
         except DataError as error:
             problems += [f"{where}: {problem}." for problem in error.problems]
             continue

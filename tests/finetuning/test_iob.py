@@ -31,6 +31,7 @@ def mentions(document):
         ("I-G B-G I-C I-C", [("a", "G"), ("b", "G"), ("c d", "C")]),
         ("B-G E-G S-G S-C", [("a b", "G"), ("c", "G"), ("d", "C")]),  # BIOES
         ("B-G I-G L-G U-C", [("a b c", "G"), ("d", "C")]),  # BILOU
+        ("B-G M-G E-G S-C", [("a b c", "G"), ("d", "C")]),  # BMES
         ("O E-G O B-G", [("b", "G"), ("d", "G")]),  # broken: repaired by conlleval's rules
         ("O O O O", []),
     ],
@@ -86,6 +87,7 @@ def test_unusual_characters(tmp_path):
         ("O B-G O I-G", "file.tsv:4: I-G opens a mention; the file is read as IOB2 with breaks by conlleval's rules."),
         ("B-G E-G S-G", "file.tsv: read as BIOES."),
         ("B-G L-G U-G", "file.tsv: read as BILOU."),
+        ("B-G M-G E-G", "file.tsv: read as BMES."),
     ],
 )
 def test_another_scheme_than_iob2_is_told_once(tmp_path, caplog, tags, message):
@@ -132,13 +134,21 @@ def test_lists_of_different_length():
         ("a", "X-G", "row 1: unknown tag 'X-G'"),
         ("a", "B", "row 1: the tag 'B' names no type; .* pass label='TYPE'"),
         ("a", 3, "row 1: the tag 3 is no string"),
-        ("", "O", "row 1: the word '' is blank"),
-        (7, "O", "row 1: the word 7 is blank or no string"),
+        (" ", "B-G", "row 1: the tag 'B-G' has a blank token"),
+        (7, "O", "row 1: the word 7 is no string"),
+        (None, "O", "row 1: the word None is no string"),
+        ("a\ud83d", "O", "row 1: the text holds half a character"),
     ],
 )
 def test_bad_words_and_tags_name_the_row(word, tag, message):
     with pytest.raises(DataError, match=message):
         documents_from_words([[], [word]], [[], [tag]])
+
+
+def test_blank_words_are_left_out():
+    (document,) = documents_from_words([["New", "", "York", "\u00a0", " won "]], [["B-G", "I-G", "I-G", "O", "O"]])
+    assert document.text == "New York won" and document.words == ((0, 3), (4, 8), (9, 12))
+    assert mentions(document) == [("New York", "G")]
 
 
 def test_rows_may_be_empty():

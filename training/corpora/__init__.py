@@ -1,5 +1,5 @@
 """From the original files of a corpus to our JSONL: `python -m training.corpora NAME SOURCE_DIR OUT_DIR`.
 
-One module reads one format; `benchmarks` knows which files of a distribution are which split, and what they should
-hold.
+`benchmarks` knows which files of a distribution are which split and how many mentions they hold; `ace` and `genia_xml`
+read formats that only these corpora have. Formats that people bring are read by `modeling_binder.finetuning.formats`.
 """

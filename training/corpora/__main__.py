@@ -2,27 +2,39 @@
 
     python -m training.corpora ncbi downloads/NCBI corpora/ncbi
     python -m training.corpora brat my_annotations corpora/mine
+    python -m training.corpora hub somebody/their-dataset corpora/theirs --config en --split train=train_en
 
-NAME is one of the paper's benchmarks, whose form is recognised from the files, or a format that people bring. A report
-says what was found; of a benchmark, also whether it is what the literature counts.
+NAME is one of the paper's benchmarks, whose form is recognised from the files, or a format of annotations. A report
+counts what was found; for a benchmark, it also compares the counts with those of the literature.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning import DataError, write_jsonl
 from modeling_binder.finetuning.counts import aligned_table, count_documents
-from modeling_binder.finetuning.data import read_types, write_json
+from modeling_binder.finetuning.data import read_types
+from modeling_binder.finetuning.files import write_json
+from modeling_binder.finetuning.formats import FORMATS, read_splits
+from modeling_binder.finetuning.formats.folders import Splits
+from modeling_binder.finetuning.offsets import distinct_ids
+from modeling_binder.finetuning.splits import SPLIT_NAMES
 from training.arguments import recipe_types
-from training.corpora.benchmarks import BENCHMARKS, Options, Splits, read_benchmark
-from training.corpora.formats import FORMATS, read_format
+from training.corpora.benchmarks import BENCHMARKS, Options, read_benchmark
+
+NAMES = (*BENCHMARKS, *FORMATS, "iob", "hub")
 
 
 def report(splits: Splits, expected: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, Any]:
-    """Counts of each split, and where they differ from the expected ones (type "" stands for all types together)."""
+    """Count each split, and list where it differs from the expected counts.
+
+    Args:
+        splits: the documents of each split.
+        expected: split -> type -> number of mentions; the type "" stands for all types together.
+    """
     counts = {split: count_documents(documents) for split, documents in splits.items()}
     differences = [
         f"{split}{f', {label}' if label else ''}: {found:,} mentions, not {wanted:,}"
@@ -34,7 +46,7 @@ def report(splits: Splits, expected: Mapping[str, Mapping[str, int]] | None = No
 
 
 def table(counts: Mapping[str, Any]) -> str:
-    """The counts for the terminal."""
+    """Return the counts as a table for the terminal."""
     labels = sorted({label for split in counts.values() for label in split["mentions"]})
     rows = [["", *counts], ["documents", *(f"{split['documents']:,}" for split in counts.values())]]
     rows.append(["mentions", *(f"{sum(split['mentions'].values()):,}" for split in counts.values())])
@@ -44,59 +56,166 @@ def table(counts: Mapping[str, Any]) -> str:
 
 
 def convert(
-    name: str, source: Path, output: Path, types: Mapping[str, str] | None = None, options: Options | None = None
+    name: str,
+    source: str | Path,
+    output: Path,
+    types: Mapping[str, str] | None = None,
+    options: Options | None = None,
+    splits: Mapping[str, Sequence[str]] | None = None,
+    allow_no_mentions: bool = False,
+    **reader_options: Any,
 ) -> dict[str, Any]:
     """Read a corpus and write it as JSONL with its types and a report.
 
+    The files of an earlier conversion in the same folder are replaced, those of splits that are not written now are
+    removed.
+
     Args:
-        name: of a benchmark or a format.
-        source: folder or file; of the format "hub" the id of a dataset.
+        name: the name of a benchmark, of a format, or "hub".
+        source: folder or file; for "hub" the id of a dataset.
         output: folder; its files appear whole or not at all.
-        types: name -> description; of a benchmark they come with its recipe, otherwise a type is described by its name.
-        options: of benchmarks.
+        types: name -> description; a benchmark's types come with its recipe, other types are described by their names.
+        options: options of benchmarks.
+        splits: split -> names of the files, folders or dataset splits that are it (see `read_splits`).
+        allow_no_mentions: write a corpus without any mention too.
+        reader_options: options of the reader of the format, for example `text_field`.
 
     Raises:
-        DataError: a file is missing or broken; nothing was written.
+        DataError: a file is missing or malformed, or the result is no corpus that `load_corpus` reads; nothing was
+            written.
     """
     expected: Mapping[str, Mapping[str, int]] | None = None
     if name in BENCHMARKS:
-        form, splits = read_benchmark(name, source, options or Options())
+        form, documents = read_benchmark(name, source, options or Options())
         expected, types, described = form.mentions, types or recipe_types(name), form.name
+        documents = {split: distinct_ids(items) for split, items in documents.items()}
     else:
-        splits, described = read_format(name, source), name
-    found = {mention.label for documents in splits.values() for doc in documents for mention in doc.entities}
-    if types is None:
-        types = {label: label for label in sorted(found)}
-    if unknown := sorted(found - set(types)):
-        raise DataError(f"{source}: no description for {', '.join(unknown)}: name a file with all types by --types.")
-    for split, documents in splits.items():
-        write_jsonl(output / f"{split}.jsonl", documents)
+        documents, described = read_splits(source, name, splits, **reader_options), name
+    types = _checked(source, documents, types, allow_no_mentions)
+    _check_output(Path(source), output, documents)
+    for split, items in documents.items():
+        write_jsonl(output / f"{split}.jsonl", items)
     write_json(output / "types.json", dict(types))
-    facts = {"corpus": name, "form": described, **report(splits, expected)}
+    facts = {"corpus": name, "form": described, **report(documents, expected)}
     write_json(output / "report.json", facts)
+    for split in set(SPLIT_NAMES) - set(documents):  # of an earlier conversion
+        (output / f"{split}.jsonl").unlink(missing_ok=True)
     return facts
 
 
-def main(argv: list[str] | None = None) -> None:
+def _checked(
+    source: str | Path, splits: Splits, types: Mapping[str, str] | None, allow_no_mentions: bool
+) -> Mapping[str, str]:
+    """Return the types, once the splits are a corpus that can be loaded."""
+    empty = [split for split, documents in splits.items() if not documents]
+    if empty:
+        raise DataError(f"{source}: the split {empty[0]} has no document; leave it out, for example with --split.")
+    found = {mention.label for documents in splits.values() for doc in documents for mention in doc.entities}
+    if not found and not allow_no_mentions:
+        count = sum(map(len, splits.values()))
+        raise DataError(
+            f"{source}: no mention was found in {count:,} documents; is it annotated, and is this its format? "
+            "--allow-no-mentions writes it all the same."
+        )
+    if types is None:
+        types = {label: label for label in sorted(found)}
+    if not types:
+        raise DataError(f"{source}: there is no entity type; name a file with the types by --types.")
+    if unknown := sorted(found - set(types)):
+        raise DataError(f"{source}: no description for {', '.join(unknown)}: name a file with all types by --types.")
+    return types
+
+
+def _check_output(source: Path, output: Path, splits: Splits) -> None:
+    """Refuse to write over the files that were read."""
+    folder = source if source.is_dir() else source.parent
+    written = [output / f"{split}.jsonl" for split in SPLIT_NAMES if (output / f"{split}.jsonl").exists()]
+    if source.exists() and written and output.resolve() == folder.resolve():
+        raise DataError(f"{output}: {written[0].name} would be replaced, but this is the folder of the source.")
+
+
+def _split_argument(value: str) -> tuple[str, list[str]]:
+    split, _, names = value.partition("=")
+    if split not in SPLIT_NAMES or not names:
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(SPLIT_NAMES)}=NAME[,NAME], got {value!r}")
+    return split, names.split(",")
+
+
+def _column_argument(value: str) -> Any:
+    """Columns counted from 1, "3" or "3,4", or the name of a column of a dataset."""
+    numbers = value.split(",")
+    if all(number.isdecimal() for number in numbers):
+        return int(value) if len(numbers) == 1 else [int(number) for number in numbers]
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.corpora", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.corpora",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("name", metavar="NAME", help=f"{', '.join([*BENCHMARKS, *FORMATS])}")
-    parser.add_argument("source", metavar="SOURCE", help="folder (or file) of the original distribution")
+    parser.add_argument("name", metavar="NAME", help=f"{', '.join(NAMES)}")
+    parser.add_argument("source", metavar="SOURCE", help="folder (or file) of the original files, or id of a dataset")
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="folder for the JSONL files")
     parser.add_argument("--types", type=Path, help="JSON file name -> description, instead of the recipe's")
     parser.add_argument(
-        "--context", choices=["sentence", "document"], default="sentence", help="CoNLL 2003: what a document is"
+        "--split",
+        metavar="train=NAME",
+        type=_split_argument,
+        action="append",
+        default=[],
+        help="the file, folder or dataset split to read as train, dev or test; several by commas; may be repeated",
+    )
+    parser.add_argument("--allow-no-mentions", action="store_true", help="write a corpus without any mention too")
+    parser.add_argument(
+        "--context", choices=["sentence", "document"], help="columns and CoNLL 2003: what a document is"
     )
     parser.add_argument("--span", choices=["extent", "head"], default="extent", help="ACE: what of a mention")
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, an id a line")
+    parser.add_argument("--label", help="columns: the type of bare B and I tags")
+    parser.add_argument("--token-column", type=_column_argument, help="columns: its number, from 1; hub: its name")
+    parser.add_argument("--tag-column", type=_column_argument, help="columns: number(s), from 1; hub: its name")
+    parser.add_argument("--text-field", help="Label Studio and doccano: the field of the text")
+    parser.add_argument("--config", help="hub: the configuration of a dataset that has several")
+    parser.add_argument("--layer", help="WebAnno TSV: the layer of the mentions")
+    parser.add_argument("--feature", help="WebAnno TSV: the feature of the types")
+    parser.add_argument(
+        "--spans", dest="groups", type=lambda value: value.split(","), help="DocBin: the groups of spans to read"
+    )
+    return parser
+
+
+_READER_OPTIONS = ("label", "token_column", "tag_column", "text_field", "config", "layer", "feature", "groups")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = _parser()
     arguments = parser.parse_args(argv)
-    if arguments.name not in (*BENCHMARKS, *FORMATS):
-        parser.error(f"there is no corpus {arguments.name!r}; known are {', '.join([*BENCHMARKS, *FORMATS])}.")
-    options = Options(arguments.context, arguments.span, arguments.splits)
+    if arguments.name not in NAMES:
+        parser.error(f"there is no corpus {arguments.name!r}; known are {', '.join(NAMES)}.")
+    given = {name: getattr(arguments, name) for name in _READER_OPTIONS if getattr(arguments, name) is not None}
+    splits: dict[str, list[str]] = {}
+    for split, names in arguments.split:
+        splits.setdefault(split, []).extend(names)
+    if arguments.name in BENCHMARKS and (given or splits):
+        parser.error(f"the benchmark {arguments.name} has no option for {', '.join(given) or 'split'}.")
+    if arguments.name not in BENCHMARKS and arguments.context:
+        given["context"] = arguments.context
+    options = Options(arguments.context or "sentence", arguments.span, arguments.splits)
     try:
         types = read_types(arguments.types) if arguments.types else None
-        facts = convert(arguments.name, Path(arguments.source), arguments.output, types, options)
+        facts = convert(
+            arguments.name,
+            arguments.source,
+            arguments.output,
+            types,
+            options,
+            splits or None,
+            arguments.allow_no_mentions,
+            **given,
+        )
     except (DataError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     print(f"{facts['corpus']} ({facts['form']})\n{table(facts['splits'])}")

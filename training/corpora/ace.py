@@ -7,6 +7,8 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from modeling_binder.finetuning import DataError, Document, Mention
+from modeling_binder.finetuning.files import read_bytes, read_text, visible_files
+from modeling_binder.finetuning.offsets import same_text, trim
 
 TYPES = ("PER", "ORG", "GPE", "LOC", "FAC", "VEH", "WEA")
 _TAG = re.compile(r"<[^>]*>")
@@ -14,29 +16,29 @@ _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);", re.IGNORECASE)
 
 
 def read_ace(folder: str | Path, span: Literal["extent", "head"] = "extent") -> dict[str, Document]:
-    """Documents of a folder of ACE files, by their ids; sub-folders are read too.
+    """Read the documents of a folder of ACE files, by their ids; sub-folders are read too, hidden files are not.
 
-    ACE 2005 names its files X.sgm and X.apf.xml (of several versions of a document the one in `timex2norm` is taken),
-    ACE 2004 X.SGM and X_APF.XML. Offsets point into the SGML with its tags taken out, both ends inclusive; XML
-    entities such as &amp; are counted as they are written or as one character, whichever fits the annotation. In the
-    documents they are one character.
+    ACE 2005 names its files X.sgm and X.apf.xml (if a document has several versions, the one in `timex2norm` is read),
+    ACE 2004 X.SGM and X_APF.XML. Offsets point into the SGML without its tags, and the end is inclusive. An XML entity
+    such as &amp; counts as it is written or as one character, whichever fits the annotation; in the documents it is one
+    character.
 
     Args:
-        folder: of a distribution.
-        span: the full extent of a mention, or its head.
+        folder: the folder of a distribution.
+        span: "extent" for the full extent of a mention, "head" for its head.
 
     Raises:
-        DataError: names the file whose XML is broken, whose text is missing, or whose offsets fit neither way.
+        DataError: names the file whose XML is malformed, whose text is missing, or whose offsets fit neither way.
     """
     folder = Path(folder)
-    files = [path for path in sorted(folder.rglob("*")) if path.name.lower().endswith((".apf.xml", "_apf.xml"))]
+    files = [path for path in visible_files(folder) if path.name.lower().endswith((".apf.xml", "_apf.xml"))]
     preferred = [path for path in files if path.parent.name == "timex2norm"]
     documents = {}
     for path in preferred or files:
         document = _document(path, span)
         documents[document.id] = document
     if not documents:
-        raise DataError(f"{folder}: there is no .apf.xml or _APF.XML file in it.")
+        raise DataError(f"{folder}: it holds no .apf.xml or _APF.XML file.")
     return documents
 
 
@@ -47,9 +49,9 @@ def _document(path: Path, span: str) -> Document:
     if source is None:
         raise DataError(f"{path}: its text {identifier}.sgm is not beside it.")
     # A line end counts as one character, however it is written.
-    written = _TAG.sub("", source.read_text(encoding="utf-8").replace("\r\n", "\n"))
+    written = _TAG.sub("", read_text(source).replace("\r\n", "\n"))
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(read_bytes(path))
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}).") from None
     spans = []
@@ -58,22 +60,25 @@ def _document(path: Path, span: str) -> Document:
             charseq = mention.find(f"{span}/charseq")
             if charseq is None:
                 raise DataError(f"{path}: the mention {mention.get('ID')} has no {span}.")
-            start, end = int(charseq.get("START", -1)), int(charseq.get("END", -2)) + 1
-            spans.append((start, end, entity.get("TYPE", ""), charseq.text or ""))
+            places = [charseq.get("START", ""), charseq.get("END", "")]
+            label = entity.get("TYPE", "")
+            if not all(place.isdecimal() for place in places) or not label:
+                raise DataError(f"{path}: the mention {mention.get('ID')} has no START, END or TYPE.")
+            spans.append((int(places[0]), int(places[1]) + 1, label, charseq.text or ""))
     text, pieces = _decode(written)
     for convert in (lambda offset: _shift(pieces, offset), lambda offset: offset):
-        moved = [(convert(start), convert(end), kind, said) for start, end, kind, said in spans]
-        if all(text[start:end].split() == html.unescape(said).split() for start, end, _, said in moved):
-            mentions = {Mention(start, end, kind) for start, end, kind, _ in moved}
+        moved = [(*trim(text, convert(start), convert(end)), label, stated) for start, end, label, stated in spans]
+        if all(start < end and same_text(text[start:end], html.unescape(stated)) for start, end, _, stated in moved):
+            mentions = {Mention(start, end, label) for start, end, label, _ in moved}
             return Document(identifier, text, tuple(sorted(mentions)))
-    start, end, _, said = next(
-        s for s in spans if text[_shift(pieces, s[0]) : _shift(pieces, s[1])].split() != s[3].split()
+    start, end, _, stated = next(
+        s for s in spans if not same_text(text[_shift(pieces, s[0]) : _shift(pieces, s[1])], s[3]) or not s[3].strip()
     )
-    raise DataError(f"{path}: the text at {start}..{end - 1} is {written[start:end]!r:.60}, not {said!r:.60}.")
+    raise DataError(f"{path}: the text at {start}..{end - 1} is {written[start:end]!r:.60}, not {stated!r:.60}.")
 
 
 def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
-    """A text with its XML entities decoded, and after which written offset how many characters are gone."""
+    """Return a text with its XML entities decoded, and pairs of a written offset and the characters lost up to it."""
     parts, gone, pieces, position = [], 0, [], 0
     for match in _ENTITY.finditer(written):
         character = html.unescape(match[0]) if html.unescape(match[0]) != match[0] else html.unescape(match[0].lower())
@@ -85,7 +90,7 @@ def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _shift(pieces: list[tuple[int, int]], offset: int) -> int:
-    """A written offset as one into the decoded text."""
+    """Return a written offset as an offset into the decoded text."""
     gone = 0
     for end, total in pieces:
         if end > offset:

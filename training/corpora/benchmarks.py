@@ -1,17 +1,16 @@
-"""The ten benchmarks of the paper: which files of a distribution are which split, and what they should hold."""
+"""The ten benchmarks of the paper: which files of a distribution are which split, and how many mentions they hold."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from modeling_binder.finetuning import DataError, Document, read_iob
+from modeling_binder.finetuning import DataError
+from modeling_binder.finetuning.files import read_lines
+from modeling_binder.finetuning.formats import read_brat, read_iob, read_pubtator, read_token_spans
+from modeling_binder.finetuning.formats.folders import Splits
 from training.corpora import ace, genia_xml
-from training.corpora.brat import read_brat
-from training.corpora.pubtator import read_pubtator
-from training.corpora.token_spans import read_token_spans
 
-Splits = dict[str, list[Document]]
 _IOB = {"train": ("train",), "dev": ("devel", "dev", "valid"), "test": ("test",)}
 _SUFFIXES = (".tsv", ".txt", ".iob", ".iob2", ".conll", ".bio")
 
@@ -21,11 +20,11 @@ class Format:
     """One form in which a benchmark is distributed.
 
     Args:
-        name: for people.
-        files: patterns of files that must be there for this form to be recognised.
-        read: the folder -> the splits.
-        mentions: split -> type -> how many mentions the literature (or the data's own README) counts; "" for all types
-            together.
+        name: its name in messages.
+        files: patterns of the files that a folder of this form must have.
+        read: the function that reads the splits of a folder.
+        mentions: split -> type -> the number of mentions in the literature (or in the README of the data); the type ""
+            stands for all types together.
     """
 
     name: str
@@ -34,18 +33,18 @@ class Format:
     mentions: Mapping[str, Mapping[str, int]]
 
     def fits(self, folder: Path) -> bool:
-        """Whether all files of this form are in the folder."""
+        """Return whether all files of this form are in a folder."""
         return all(next(folder.glob(pattern), None) is not None for pattern in self.files)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be asked for of a benchmark.
+    """Options of single benchmarks.
 
     Args:
-        context: of CoNLL 2003: one document a sentence, or one a news story.
-        span: of ACE: the full extent of a mention, or its head.
-        splits: of ACE: folder with train.txt, dev.txt and test.txt, ids of documents a line.
+        context: CoNLL 2003: "sentence" for one document a sentence, "document" for one a news story.
+        span: ACE: "extent" for the full extent of a mention, "head" for its head.
+        splits: ACE: folder with train.txt, dev.txt and test.txt, which hold the id of a document on each line.
     """
 
     context: str = "sentence"
@@ -76,7 +75,9 @@ def _conll2003(folder: Path, options: Options) -> Splits:
 def _ncbi_pubtator(folder: Path, options: Options) -> Splits:
     types = dict.fromkeys(("SpecificDisease", "DiseaseClass", "CompositeMention", "Modifier"), "Disease")
     names = {"train": "train", "dev": "develop", "test": "test"}
-    return {split: read_pubtator(folder / f"NCBI{name}set_corpus.txt", types) for split, name in names.items()}
+    files = {split: folder / f"NCBI{name}set_corpus.txt" for split, name in names.items()}
+    # one offset of the training set does not match its text
+    return {split: read_pubtator(path, types, repair_within=20) for split, path in files.items()}
 
 
 def _bc5_pubtator(*labels: str) -> Callable[[Path, Options], Splits]:
@@ -94,13 +95,14 @@ def _bc5_pubtator(*labels: str) -> Callable[[Path, Options], Splits]:
 def _jnlpba(folder: Path, options: Options) -> Splits:
     source = folder / "standoff.tar.gz" if (folder / "standoff.tar.gz").exists() else folder
     documents = read_brat(source)
-    held_out = set((folder / "dev_ids.txt").read_text(encoding="utf-8").split())
+    held_out = set(" ".join(read_lines(folder / "dev_ids.txt", "ids of documents")).split())
     splits: Splits = {"train": [], "dev": [], "test": []}
     for path, document in documents.items():
-        kind = path.split("/")[-2]
-        if kind not in ("train", "test"):
+        split = PurePosixPath(path).parent.name
+        if split not in ("train", "test"):
             raise DataError(f"{source}: {path} lies neither in train nor in test.")
-        splits["dev" if kind == "train" and document.id in held_out else kind].append(document)
+        name = PurePosixPath(path).name
+        splits["dev" if split == "train" and name in held_out else split].append(document)
     return splits
 
 
@@ -123,7 +125,7 @@ def _ace(folder: Path, options: Options) -> Splits:
         path = lists / f"{split}.txt"
         if not path.exists():
             raise DataError(f"{path}: ACE is split by lists of document ids; name their folder with --splits.")
-        ids = [Path(line.strip()).name for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = [Path(line.strip()).name for line in read_lines(path, "ids of documents") if line.strip()]
         missing = [identifier for identifier in ids if identifier not in documents]
         if missing:
             raise DataError(f"{path}: {len(missing)} of its documents are not in {folder}, for example {missing[0]}.")
@@ -191,10 +193,10 @@ BENCHMARKS: dict[str, tuple[Format, ...]] = {
 
 
 def read_benchmark(name: str, folder: str | Path, options: Options = Options()) -> tuple[Format, Splits]:
-    """The splits of a benchmark, in whichever of its forms the folder holds.
+    """Read the splits of a benchmark, in the form that the folder holds.
 
     Raises:
-        DataError: there is no such folder, or it holds none of the forms; or a file is broken.
+        DataError: the folder is missing, or holds none of the forms; or a file is malformed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -202,5 +204,5 @@ def read_benchmark(name: str, folder: str | Path, options: Options = Options()) 
     form = next((form for form in BENCHMARKS[name] if form.fits(folder)), None)
     if form is None:
         expected = "; or ".join(f"{form.name}: {', '.join(form.files)}" for form in BENCHMARKS[name])
-        raise DataError(f"{folder}: this is no distribution of {name} that is known. Expected {expected}.")
+        raise DataError(f"{folder}: this is no known distribution of {name}. Expected {expected}.")
     return form, form.read(folder, options)

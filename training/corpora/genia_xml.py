@@ -4,35 +4,38 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from modeling_binder.finetuning import DataError, Document, Mention
+from modeling_binder.finetuning.files import open_bytes
+from modeling_binder.finetuning.offsets import distinct_ids
 
 TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
 
 
 def read_genia_xml(path: str | Path) -> list[Document]:
-    """Documents of GENIAcorpus3.02.xml, one a sentence, in the order of the corpus.
+    """Read the sentences of GENIAcorpus3.02.xml, one a document, in the order of the corpus.
 
-    A term `<cons sem="G#DNA_domain_or_region">` is of the type its class begins with; other classes, and coordinated
-    terms whose parts are of different types, are left out (their inner terms are kept). Blanks around a sentence are
-    taken off.
+    The type of a term `<cons sem="G#DNA_domain_or_region">` is the one with which its class begins. Terms of other
+    classes, and coordinated terms whose parts have different types, are left out; the terms inside them are kept.
+    Blanks around a sentence are trimmed.
 
     Raises:
-        DataError: the file is no XML, or has no sentence.
+        DataError: the file is not XML, or has no sentence.
     """
     path = Path(path)
     documents: list[Document] = []
     try:
-        for _, article in ElementTree.iterparse(path):
-            if article.tag != "article":
-                continue
-            identifier = (article.findtext(".//bibliomisc") or f"article-{len(documents)}").strip()
-            for number, sentence in enumerate(article.iter("sentence"), 1):
-                documents.append(_sentence(sentence, f"{identifier}-{number}"))
-            article.clear()
+        with open_bytes(path) as file:
+            for _, article in ElementTree.iterparse(file):
+                if article.tag != "article":
+                    continue
+                identifier = (article.findtext(".//bibliomisc") or f"article-{len(documents)}").strip()
+                for number, sentence in enumerate(article.iter("sentence"), 1):
+                    documents.append(_sentence(sentence, f"{identifier}-{number}"))
+                article.clear()
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}).") from None
     if not documents:
         raise DataError(f"{path}: there is no <article> with a <sentence> in it.")
-    return documents
+    return distinct_ids(documents)
 
 
 def _sentence(element: ElementTree.Element, identifier: str) -> Document:
@@ -59,7 +62,7 @@ def _sentence(element: ElementTree.Element, identifier: str) -> Document:
 
 
 def _type(classes: str | None) -> str | None:
-    """The type of a class such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)"."""
+    """Return the type of a class such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)"."""
     names = [name.removeprefix("G#") for name in (classes or "").strip("()").split() if name.startswith("G#")]
-    found = {next((kind for kind in TYPES if name == kind or name.startswith(f"{kind}_")), None) for name in names}
+    found = {next((label for label in TYPES if name == label or name.startswith(f"{label}_")), None) for name in names}
     return found.pop() if len(found) == 1 else None

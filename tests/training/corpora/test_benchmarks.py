@@ -37,7 +37,7 @@ def test_counts(name, folder, tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
 def test_gold_json_of_genia(tmp_path):
-    from training.corpora.token_spans import read_token_spans
+    from modeling_binder.finetuning.formats import read_token_spans
 
     for split in ("dev", "test"):
         lines = read_token_spans(DATA / "genia" / f"{split}.jsonl")

@@ -1,0 +1,189 @@
+"""BioC, XML and JSON: documents of passages with annotations. Offsets count code points from the document's start."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+from ..data import Document
+from ..errors import DataError
+from ..files import open_bytes, read_text, written_whole
+from ..offsets import BYTES, PYTHON_UNITS, Offset, RawDocument, RawMention, align, distinct_ids
+from .found import found_documents
+from .records import list_of, offset_of, read_records
+
+logger = logging.getLogger(__name__)
+
+_UNITS = (*PYTHON_UNITS, BYTES)  # the BioC of some tools counts bytes
+_MAX_GAP = 100  # characters between two passages that are filled with blanks; more means that passages were left out
+_EXPECTED = "'documents' or 'passages'"
+
+
+def read_bioc(path: str | Path) -> list[Document]:
+    """Read a BioC collection in XML or JSON, also PubTator's and PMC's (a collection, a document or one a line).
+
+    The text of a document is that of its passages (or of their sentences) at their offsets, with blanks between them.
+    The type of a mention is the infon "type"; a discontinuous mention becomes the span from its first to its last
+    character. Annotations without a location say something of the whole document and are left out, with a warning;
+    relations are skipped.
+
+    Raises:
+        DataError: names the document and the annotation without a type, or whose offsets do not fit its text.
+    """
+    start = read_text(path).lstrip()[:1] if _is_text(path) else "<"
+    found = _from_xml(Path(path)) if start == "<" else _from_json(Path(path))
+    documents = [_document(item, f"{path}: document {item.get('id')!r}") for item in found]
+    return distinct_ids(align(documents, _UNITS))
+
+
+def _is_text(path: str | Path) -> bool:
+    with open_bytes(path) as file:
+        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")  # XML names its own encoding
+
+
+def _from_json(path: Path) -> list[Mapping[str, Any]]:
+    documents: list[Mapping[str, Any]] = []
+    for where, data in read_records(path, _EXPECTED, "document"):
+        listed = next((data[key] for key in ("documents", "PubTator3", "PubTator") if key in data), None)
+        if listed is None and "passages" not in data:
+            raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data)):.200}.")
+        items = [data] if listed is None else list_of(listed, "documents", where)
+        documents += [item if isinstance(item, Mapping) else {"id": item, "passages": None} for item in items]
+    if not documents:
+        raise DataError(f"{path}: there is no document in it.")
+    return documents
+
+
+def _from_xml(path: Path) -> list[Mapping[str, Any]]:
+    """The documents of BioC XML in the form of BioC JSON."""
+    try:
+        with open_bytes(path) as file:
+            root = ElementTree.parse(file).getroot()
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not valid XML ({error}).") from None
+    documents: list[Mapping[str, Any]] = [
+        {"id": document.findtext("id", ""), "passages": [_passage(item) for item in document.iterfind("passage")]}
+        for document in root.iter("document")
+    ]
+    if not documents:
+        raise DataError(f"{path}: there is no <document> in it; expected a BioC <collection>.")
+    return documents
+
+
+def _passage(element: ElementTree.Element) -> dict[str, Any]:
+    return {
+        "offset": _number(element.findtext("offset")),
+        "text": element.findtext("text"),
+        "sentences": [_passage(sentence) for sentence in element.iterfind("sentence")],
+        "annotations": [
+            {
+                "id": annotation.get("id"),
+                "infons": {infon.get("key"): infon.text for infon in annotation.iterfind("infon")},
+                "text": annotation.findtext("text"),
+                "locations": [
+                    {"offset": _number(place.get("offset")), "length": _number(place.get("length"))}
+                    for place in annotation.iterfind("location")
+                ],
+            }
+            for annotation in element.iterfind("annotation")
+        ],
+    }
+
+
+def _number(value: str | None) -> Any:
+    return int(value) if value is not None and value.strip().isdecimal() else value
+
+
+class _Piece(NamedTuple):
+    """The text of a passage or of a sentence: its offset in the file, and where it stands in our text."""
+
+    offset: int
+    base: int
+
+
+def _document(item: Mapping[str, Any], where: str) -> RawDocument:
+    document = RawDocument(str(item.get("id") or ""), "", where=where)
+    pieces: list[_Piece] = []
+    annotations = list(list_of(item.get("annotations"), "annotations", where))
+    for passage in list_of(item.get("passages"), "passages", where):
+        _read_passage(passage, document, pieces, annotations, where)
+    mentions = [_mention(annotation, pieces, where) for annotation in annotations]
+    document.mentions += [mention for mention in mentions if mention is not None]
+    if None in mentions:
+        logger.warning("%s: left out %d annotations without a location.", where, mentions.count(None))
+    return document
+
+
+def _read_passage(
+    passage: Any, document: RawDocument, pieces: list[_Piece], annotations: list[Any], where: str
+) -> None:
+    """Add a passage, or its sentences where it has no text of its own, to the text of a document."""
+    if not isinstance(passage, Mapping):
+        raise DataError(f"{where}: expected a passage with 'offset' and 'text', got {passage!r:.60}.")
+    annotations += list_of(passage.get("annotations"), "annotations", where)
+    sentences = list_of(passage.get("sentences"), "sentences", where)
+    text = passage.get("text")
+    if isinstance(text, str) and text:
+        offset = offset_of(passage.get("offset"), "offset", where)
+        if pieces:
+            # The offset of this piece as it would be counted from the one before
+            gap = offset - pieces[-1].offset - (len(document.text) - pieces[-1].base)
+            document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
+        pieces.append(_Piece(offset, len(document.text)))
+        document.text += text
+        annotations += [item for sentence in sentences for item in _annotations(sentence, where)]
+    else:
+        for sentence in sentences:
+            _read_passage(sentence, document, pieces, annotations, where)
+
+
+def _annotations(sentence: Any, where: str) -> list[Any]:
+    return list_of(sentence.get("annotations"), "annotations", where) if isinstance(sentence, Mapping) else []
+
+
+def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
+    """A mention whose offsets are counted from the piece in which it starts; None if it has no location."""
+    if not isinstance(annotation, Mapping):
+        raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")
+    place = f"{where}, annotation {annotation.get('id')!r}"
+    fragments: list[tuple[Offset, Offset]] = []
+    for location in list_of(annotation.get("locations"), "locations", place):
+        if not isinstance(location, Mapping):
+            raise DataError(f"{place}: expected a location with 'offset' and 'length', got {location!r:.60}.")
+        start = offset_of(location.get("offset"), "offset", place)
+        end = start + offset_of(location.get("length"), "length", place)
+        piece = max((piece for piece in pieces if piece.offset <= start), default=_Piece(0, 0))
+        fragments.append(((piece.base, start - piece.offset), (piece.base, end - piece.offset)))
+    if not fragments:
+        return None
+    infons = annotation.get("infons")
+    label = infons.get("type") if isinstance(infons, Mapping) else None
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(f"{place}: the annotation has no type; expected the infon 'type'.")
+    stated = annotation.get("text")
+    return RawMention(tuple(fragments), label, stated if isinstance(stated, str) else None, place)
+
+
+def write_bioc(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
+    """Write a BioC collection as JSON: one passage a document, offsets in code points, scores as the infon "score".
+
+    Args:
+        documents: documents, or found entities (see `found_documents`).
+        path: the file to write.
+    """
+    items = []
+    for document, scores in found_documents(documents):
+        annotations = []
+        for number, (mention, score) in enumerate(zip(document.entities, scores, strict=True), 1):
+            infons = {"type": mention.label} if score is None else {"type": mention.label, "score": str(score)}
+            location = {"offset": mention.start, "length": mention.end - mention.start}
+            words = document.text[mention.start : mention.end]
+            annotations.append({"id": str(number), "infons": infons, "text": words, "locations": [location]})
+        passage = {"offset": 0, "infons": {}, "text": document.text, "sentences": [], "annotations": annotations}
+        passages = [{**passage, "relations": []}]
+        items.append({"id": document.id, "infons": {}, "passages": passages, "annotations": [], "relations": []})
+    collection = {"source": "binder-ner", "date": "", "key": "", "infons": {}, "documents": items}
+    with written_whole(path) as file:
+        file.write(json.dumps(collection, ensure_ascii=False, indent=1) + "\n")

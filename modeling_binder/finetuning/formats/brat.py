@@ -1,0 +1,152 @@
+"""brat standoff: a .txt and a .ann file for each document. Offsets count code points, and "\\r\\n" as two."""
+
+import re
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..data import Document
+from ..errors import DataError
+from ..files import decode, is_hidden, read_bytes, visible_files, written_whole
+from ..offsets import RawDocument, RawMention, align
+from .found import Found, found_documents
+
+_OFFSETS = re.compile(r"(.+?) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
+
+
+def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dict[str, Document]:
+    """Read the documents of a folder, a tar archive or one .ann or .txt file, by their path without suffix ("train/1").
+
+    An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
+    becomes the span from its smallest to its largest offset. Hidden files are skipped, as are lines other than
+    text-bound annotations (T...). The id of a document is the name of its file, or its path where two files have the
+    same name.
+
+    Args:
+        source: folder, .tar, .tar.gz, .ann or .txt; sub-folders are read too.
+        types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
+
+    Raises:
+        DataError: names the file and line of a mention that is malformed, outside the text, or not what the text has.
+    """
+    source = Path(source)
+    files = dict(_files(source))
+    stems = [name.removesuffix(".ann") for name in sorted(files) if name.endswith(".ann")]
+    names = Counter(PurePosixPath(stem).name for stem in stems)
+    documents = []
+    for stem in stems:
+        if f"{stem}.txt" not in files:
+            raise DataError(f"{source}: {stem}.ann has no text beside it ({stem}.txt).")
+        name = PurePosixPath(stem).name
+        document = RawDocument(
+            name if names[name] == 1 else stem,
+            _text(files[f"{stem}.txt"], source, f"{stem}.txt"),
+            where=f"{source}: {stem}.txt",
+        )
+        annotation = _text(files[f"{stem}.ann"], source, f"{stem}.ann")
+        for number, line in enumerate(annotation.split("\n"), 1):
+            if line.startswith("T"):
+                mention = _mention(line.removesuffix("\r"), f"{source}: {stem}.ann:{number}")
+                label = mention.label if types is None else types.get(mention.label)
+                document.mentions += [] if label is None else [mention._replace(label=label)]
+        documents.append(document)
+    if not documents:
+        raise DataError(f"{source}: there is no .ann file in it.")
+    return dict(zip(stems, align(documents), strict=True))
+
+
+def _mention(line: str, where: str) -> RawMention:
+    # The text of a mention may hold a tab
+    _, kind, *rest = [*line.split("\t", 2), ""]
+    match = _OFFSETS.fullmatch(kind)
+    if match is None:
+        raise DataError(f"{where}: expected 'T1<TAB>Type start end<TAB>text', got {line!r:.60}.")
+    fragments = tuple((int(start), int(end)) for start, end in (part.split(" ") for part in match[2].split(";")))
+    return RawMention(fragments, match[1], rest[0] if "".join(rest) else None, where)
+
+
+def _text(content: bytes, source: Path, name: str) -> str:
+    return decode(content, f"{source}: {name}" if source.name != name else source)
+
+
+def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Relative paths and contents of the .txt and .ann files."""
+    if source.is_dir():
+        for path in visible_files(source, {".txt", ".ann"}):
+            yield path.relative_to(source).as_posix(), read_bytes(path)
+    elif source.suffix in (".txt", ".ann") and not tarfile.is_tarfile(source):
+        for path in (source.with_suffix(".txt"), source.with_suffix(".ann")):
+            if path.exists() or path == source:
+                yield path.name, read_bytes(path)
+    else:
+        yield from _members(source)
+
+
+def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(source) as archive:
+            for member in archive:
+                if not member.name.endswith((".txt", ".ann")) or is_hidden(member.name):
+                    continue
+                content = archive.extractfile(member)  # in memory: a path such as ../../x writes nothing
+                if content is not None:
+                    yield member.name, content.read()
+    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
+        raise DataError(f"{source}: neither a folder nor a tar archive ({error}).") from None
+
+
+def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | Path) -> None:
+    """Write a .txt and an .ann file for each document, named by its id.
+
+    Characters that a file name cannot hold are written as %XX. A mention over several lines is written in one fragment
+    a line, as brat does. Blanks in the name of a type become underscores, because brat allows none; scores are left
+    out.
+
+    Args:
+        documents: documents, or found entities (see `found_documents`).
+        folder: the folder to write to.
+
+    Raises:
+        DataError: two types have the same name once blanks are underscores, or two ids the same file name; or the
+            folder holds annotations of other documents.
+    """
+    folder = Path(folder)
+    found = found_documents(documents)
+    names = _type_names(found)
+    stems = [_UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", item.document.id)[:150] for item in found]
+    if twice := [stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1]:
+        raise DataError(f"{folder}: two documents would be named {twice[0]}.txt; give the documents ids that differ.")
+    if others := [path.name for path in folder.glob("*.ann") if path.stem not in stems]:
+        raise DataError(
+            f"{folder}: the folder holds annotations of {len(others)} other documents, for example {others[0]}; remove "
+            "them, or name another folder."
+        )
+    for stem, item in zip(stems, found, strict=True):
+        text = item.document.text
+        rows = []
+        for number, mention in enumerate(item.document.entities, 1):
+            parts = [match.span() for match in re.finditer(r"[^\r\n]+", text[mention.start : mention.end])]
+            parts = [(mention.start + start, mention.start + end) for start, end in parts]
+            offsets = ";".join(f"{start} {end}" for start, end in parts)
+            words = " ".join(text[start:end] for start, end in parts)
+            rows.append(f"T{number}\t{names[mention.label]} {offsets}\t{words}\n")
+        with written_whole(folder / f"{stem}.txt") as file:
+            file.write(text)
+        with written_whole(folder / f"{stem}.ann") as file:
+            file.write("".join(rows))
+
+
+def _type_names(found: Iterable[Found]) -> dict[str, str]:
+    names = {mention.label: "_".join(mention.label.split()) for item in found for mention in item.document.entities}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        labels = [label for label, name in names.items() if name == twice[0]]
+        raise DataError(
+            f"the types {' and '.join(map(repr, labels))} would both be {twice[0]!r}, because brat allows no blanks in "
+            "the name of a type; rename one of them."
+        )
+    return names

@@ -1,0 +1,371 @@
+"""Column files: a token and its tag on each line, sentences parted by blank lines (CoNLL)."""
+
+import logging
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...processing_binder import split_words
+from ..data import Document, Mention
+from ..errors import DataError
+from ..files import read_lines, stem_of, written_whole
+from ..iob import document_of_tags, is_tag, joined, tag_problem, warn_of_scheme
+from .found import Found, found_documents
+
+logger = logging.getLogger(__name__)
+
+_OPENERS = ("-DOCSTART-", "###MEDLINE:")
+_COMMENT = re.compile(r"#(?: |\s*[\w.:-]+\s*=)")
+_INDEX = re.compile(r"(\d+)(?:-\d+|\.\d+)?")
+_CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
+_MISC = re.compile(r"(?:^|\|)(?:ner|name)=", re.IGNORECASE)
+
+
+class _Row(NamedTuple):
+    """A line that may be a token: its number, its text and its cells."""
+
+    line: int
+    text: str
+    cells: list[str]
+
+
+class _Layout(NamedTuple):
+    """Which cells of a row are the token and its tags, counted from 0."""
+
+    token: int
+    tags: tuple[int, ...]
+
+
+def read_iob(
+    path: str | Path,
+    label: str | None = None,
+    context: str = "sentence",
+    token_column: int | None = None,
+    tag_column: int | Sequence[int] | None = None,
+) -> list[Document]:
+    """Read a file with a token and its tag on each line, one document a sentence.
+
+    Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-` and `###MEDLINE:` rows and comments
+    ("# text = ...") are skipped. All rows must have the same number of columns. The column of the tags is the one that
+    holds tags in the whole file (not those of chunks such as B-NP), the column of the tokens the first other one that
+    does not number them. A text is its tokens joined by blanks, and its words are the tokens; blank tokens are left
+    out.
+
+    The scheme is found in the tags of the whole file: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- that opens
+    a mention means IOB1, or IO where there is no B-. A warning names any scheme but IOB2. All are read by conlleval's
+    rules: a mention also begins where the type changes, so a broken sequence is repaired, not refused.
+
+    Args:
+        path: the file.
+        label: the type of bare B and I tags, in files with a single type.
+        context: "sentence", or "document" for one document from one `-DOCSTART-` or `###MEDLINE:` row to the next, its
+            sentences a line each.
+        token_column, tag_column: columns, counted from 1, where they cannot be told from the file. Several columns of
+            tags give nested mentions.
+
+    Raises:
+        DataError: names the line of a row with another number of columns, without a tag, with an unknown tag, or with a
+            bare tag without `label`; or the columns cannot be told.
+    """
+    path = Path(path)
+    lines = read_lines(path)
+    rows = _rows(lines)
+    if not rows:
+        raise DataError(f"{path}: there is no token in this file.")
+    width = _width(rows)
+    rows, problems = _even(path, rows, width)
+    regular = [row for row in rows if not row.text.startswith("#")] or rows
+    if token_column is None and tag_column is None and _is_conllu(regular, width):
+        from .conllu import read_conllu
+
+        return read_conllu(path)
+    if problems:
+        raise DataError.of(problems)
+    layout = _layout(path, regular, lines, width, label, token_column, tag_column)
+    sentences, openers = _sentences(path, lines, rows, layout, label)
+    documents = _documents(path, [sentence for sentence in sentences if sentence], layout, label)
+    if context == "sentence":
+        return documents
+    stories: list[list[Document]] = []
+    before = -1
+    numbers = (index for index, sentence in enumerate(sentences) if sentence)
+    for index, document in zip(numbers, documents, strict=True):
+        if not stories or any(opener in openers for opener in range(before + 1, index + 1)):
+            stories.append([])
+        stories[-1].append(document)
+        before = index
+    return [joined(story, f"{stem_of(path)}-{number}") for number, story in enumerate(stories, 1)]
+
+
+def _rows(lines: Sequence[str]) -> list[_Row]:
+    """The lines that are neither blank nor open a document, in cells: by tabs if most of them have one."""
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith(_OPENERS)]
+    by_tabs = 2 * sum("\t" in line.rstrip("\t ") for _, line in numbered) >= len(numbered)
+    return [_Row(number, line, _cells(line, by_tabs)) for number, line in numbered]
+
+
+def _cells(line: str, by_tabs: bool) -> list[str]:
+    if by_tabs:
+        return [cell.strip() for cell in line.rstrip(" ").split("\t")]
+    # Not `line.split()`: it would cut a token at a no-break space. A line that begins with a blank has a blank token.
+    cells = re.split(" +", line.strip("\t "))
+    return ["", *cells] if line.startswith(" ") else cells
+
+
+def _width(rows: Sequence[_Row]) -> int:
+    """How many columns most rows have."""
+    counts = Counter(len(_trimmed(row.cells)) for row in rows if not row.text.startswith("#"))
+    counts = counts or Counter(len(_trimmed(row.cells)) for row in rows)
+    return max(counts, key=lambda width: (counts[width], width))
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    """Cells without blank ones at the end."""
+    end = len(cells)
+    while end > 1 and not cells[end - 1]:
+        end -= 1
+    return cells[:end]
+
+
+def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], list[str]]:
+    """The rows with the number of columns that a file has, without comments, and what is wrong with the others."""
+    kept, problems = [], []
+    for row in rows:
+        cells = row.cells
+        if len(cells) > width and not any(cells[width:]):
+            cells = cells[:width]
+        if len(cells) == width > 1:
+            kept.append(row._replace(cells=cells))
+        elif not _COMMENT.match(row.text):
+            expected = f"expected {width} columns as in most rows, got {len(cells)}: " if width > 1 else ""
+            expected = expected if len(_trimmed(cells)) > 1 else "expected a token and a tag, got "
+            problems.append(f"{path}:{row.line}: {expected}{row.text!r:.60}; every token needs a tag.")
+    if not kept and not problems:
+        problems.append(f"{path}: there is no token in this file.")
+    return kept, problems
+
+
+def _is_conllu(rows: Sequence[_Row], width: int) -> bool:
+    """Whether rows are those of CoNLL-U, with the tags in MISC."""
+    return (
+        width == 10
+        and all(_INDEX.fullmatch(row.cells[0]) for row in rows)
+        and any(_MISC.search(row.cells[9]) for row in rows)
+    )
+
+
+def _layout(
+    path: Path,
+    rows: Sequence[_Row],
+    lines: Sequence[str],
+    width: int,
+    label: str | None,
+    token_column: int | None,
+    tag_column: int | Sequence[int] | None,
+) -> _Layout:
+    given = [token_column, *(tag_column if isinstance(tag_column, Sequence) else [tag_column])]
+    for number in given:
+        if number is not None and (not isinstance(number, int) or not 1 <= number <= width):
+            raise DataError(f"{path}: there is no column {number!r}; the rows have {width} columns, counted from 1.")
+    tags = [number - 1 for number in given[1:] if number is not None]
+    if not tags:
+        tags = [_tag_column(path, rows, width, label)]
+    if token_column is not None:
+        return _Layout(token_column - 1, tuple(tags))
+    others = [column for column in range(width) if column not in tags and any(row.cells[column] for row in rows)]
+    sentences = _by_sentence(rows, lines)
+    tokens = [column for column in others if not _counts_up(sentences, column)] or others
+    if not tokens:
+        raise DataError(f"{path}: there is a tag but no token in the rows, such as {rows[0].text!r:.60}.")
+    cells = [row.cells[tokens[0]] for row in rows]
+    numbers = len(rows) > 1 and all(cell.isdecimal() for cell in cells)
+    same = len(rows) > 2 and len(set(cells)) == 1
+    if len(tokens) > 1 and (numbers or same):
+        raise DataError(
+            f"{path}: the column of the tokens cannot be told: column {tokens[0] + 1} holds "
+            f"{'numbers' if numbers else 'one value'} only, such as {cells[0]!r:.30}; say it with token_column=... "
+            "(--token-column), counted from 1."
+        )
+    return _Layout(tokens[0], tuple(tags))
+
+
+def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
+    """The column that holds tags in most rows, not counting those of chunks and those that hold O alone."""
+    shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
+    candidates = [column for column in range(width) if shares[column] >= 0.5]
+    if not candidates:
+        return max(range(width), key=lambda column: (shares[column], column))
+    types = {
+        c: {row.cells[c].partition("-")[2] for row in rows if is_tag(row.cells[c], label)} - {""} for c in candidates
+    }
+    marked = [c for c in candidates if any(row.cells[c] != "O" for row in rows)]
+    if not marked:
+        return candidates[-1]
+    entities = [c for c in marked if not types[c] or not types[c] <= _CHUNKS]
+    if not entities:
+        raise DataError(
+            f"{path}: the only tags are those of chunks, such as {sorted(types[marked[0]])[0]}, in column "
+            f"{marked[0] + 1}; say which column holds the tags with tag_column=... (--tag-column), counted from 1."
+        )
+    if width == 2:
+        return entities[-1]
+    if len({tuple(row.cells[c] for row in rows) for c in entities}) > 1:
+        raise DataError(
+            f"{path}: columns {' and '.join(str(c + 1) for c in entities)} all hold tags; say which one with "
+            "tag_column=... (--tag-column), counted from 1, or name several for nested mentions."
+        )
+    return entities[-1]
+
+
+def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]:
+    sentences: list[list[_Row]] = []
+    before = 0
+    for row in rows:
+        between = lines[before : row.line - 1]
+        if not sentences or any(not line.strip() or line.strip().startswith(_OPENERS) for line in between):
+            sentences.append([])
+        sentences[-1].append(row)
+        before = row.line
+    return sentences
+
+
+def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
+    """Whether a column numbers the tokens: its numbers grow within each sentence."""
+    for sentence in sentences:
+        numbers = [_INDEX.fullmatch(row.cells[column]) for row in sentence]
+        values = [int(match[1]) for match in numbers if match]
+        if len(values) < len(sentence) or any(b < a for a, b in pairwise(values)):
+            return False
+        if len(values) > 1 and values[0] == values[-1]:
+            return False  # the number of the sentence
+    return True
+
+
+def _sentences(
+    path: Path, lines: Sequence[str], rows: Sequence[_Row], layout: _Layout, label: str | None
+) -> tuple[list[list[_Row]], set[int]]:
+    """The rows of each sentence, and the sentences that open a document."""
+    by_line = {row.line: row for row in rows}
+    sentences: list[list[_Row]] = [[]]
+    openers: set[int] = set()
+    problems = []
+    for number, line in enumerate(lines, 1):
+        row = by_line.get(number)
+        if not line.strip() or line.strip().startswith(_OPENERS):
+            sentences.append([])
+            if line.strip():
+                openers.add(len(sentences) - 1)
+        elif row is not None:
+            found = [tag_problem(row.cells[column], label) for column in layout.tags]
+            problem = next(filter(None, found), None)
+            if problem is None:
+                sentences[-1].append(row)
+            elif line.startswith("# ") and not sentences[-1]:
+                continue  # a comment with as many columns as the other rows
+            elif not all(row.cells[column] for column in layout.tags):
+                problems.append(
+                    f"{path}:{number}: expected a token and a tag, got {line!r:.60}; every token needs a tag."
+                )
+            else:
+                problems.append(f"{path}:{number}: {problem}")
+    if problems:
+        raise DataError.of(problems)
+    if not any(sentences):
+        raise DataError(f"{path}: there is no token in this file.")
+    return sentences, openers
+
+
+def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: str | None) -> list[Document]:
+    blank = [row.line for sentence in sentences for row in sentence if not row.cells[layout.token]]
+    if blank:
+        logger.warning("%s:%d: left out %d rows whose token is blank.", path, blank[0], len(blank))
+    documents: list[Document] = []
+    for column in layout.tags:
+        warn_of_scheme(path, [[(row.line, row.cells[column]) for row in sentence] for sentence in sentences])
+        layer = [
+            document_of_tags(
+                [row.cells[layout.token] for row in sentence],
+                [row.cells[column] for row in sentence],
+                f"{stem_of(path)}-{index}",
+                label,
+                [f"{path}:{row.line}" for row in sentence],
+            )
+            for index, sentence in enumerate(sentences, 1)
+        ]
+        documents = [
+            replace(document, entities=tuple(dict.fromkeys((*document.entities, *other.entities))))
+            for document, other in zip(documents or layer, layer, strict=True)
+        ]
+    return documents
+
+
+def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
+    """Write a token and its tag in IOB2 on each line, by a tab, with a blank line after each document.
+
+    Tags are flat: of overlapping mentions the longest is written, of equally long ones that with the higher score, and
+    a warning says how many are left out. Tokens are the words of the document, cut where a mention begins or ends.
+
+    Args:
+        documents: documents, or found entities (see `found_documents`).
+        path: the file to write.
+
+    Raises:
+        DataError: the name of a type holds a tab or a line end.
+    """
+    left_out = 0
+    with written_whole(path) as file:
+        for found in found_documents(documents):
+            chosen = _flat(found)
+            left_out += len(found.document.entities) - len(chosen)
+            for row in _tagged(found.document, chosen):
+                file.write("\t".join(row) + "\n")
+            file.write("\n")
+    if left_out:
+        logger.warning("%s: columns hold no overlapping mentions: left out %d.", path, left_out)
+
+
+def _flat(found: Found) -> list[Mention]:
+    """The longest mentions that do not overlap, in the order of the text."""
+    pairs = zip(found.document.entities, found.scores, strict=True)
+    ranked = sorted(pairs, key=lambda pair: (pair[0].start - pair[0].end, -(pair[1] or 0.0), pair[0]))
+    chosen: list[Mention] = []
+    for mention, _ in ranked:
+        if all(mention.end <= other.start or other.end <= mention.start for other in chosen):
+            chosen.append(mention)
+    return sorted(chosen)
+
+
+def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, str]]:
+    """Tokens and tags of a document."""
+    words = document.words if document.words is not None else split_words(document.text)
+    rows = _tokens(document.text, words, mentions)
+    if sum(tag.startswith("B-") for _, tag in rows) < len(mentions):
+        # a mention outside the words of the document: blanks part its tokens
+        rows = _tokens(document.text, [match.span() for match in re.finditer(r"\S+", document.text)], mentions)
+    return rows
+
+
+def _tokens(text: str, words: Iterable[tuple[int, int]], mentions: Sequence[Mention]) -> list[tuple[str, str]]:
+    edges = sorted({edge for mention in mentions for edge in (mention.start, mention.end)})
+    rows: list[tuple[str, str]] = []
+    number, opened = 0, -1  # the mention at hand or to come, and the last one that has a token
+    for start, end in words:
+        inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
+        for a, b in pairwise([start, *inner, end]):
+            while number < len(mentions) and mentions[number].end <= a:
+                number += 1
+            inside = number < len(mentions) and mentions[number].start <= a
+            for token in text[a:b].split():
+                tag = "O"
+                if inside:
+                    tag = f"{'I' if opened == number else 'B'}-{mentions[number].label}"
+                    opened = number
+                if re.search(r"[\t\n\r]", tag):
+                    raise DataError(f"the type {tag[2:]!r} holds a tab or a line end; rename it.")
+                rows.append((token, tag))
+    return rows

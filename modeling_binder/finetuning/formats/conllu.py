@@ -1,0 +1,125 @@
+"""CoNLL-U and CoNLL-U Plus with the tags of entities in a column or in MISC."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data import Document
+from ..errors import DataError
+from ..files import read_lines, stem_of
+from ..iob import document_of_tags, tag_problem, warn_of_scheme
+
+_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+_TAG_KEYS = ("ner", "ne", "bio", "iob", "ner_tag", "name")
+_ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?")
+
+
+class _Row(NamedTuple):
+    """A word: the line, the numbers of the words that it covers (two differ in a multi-word token), form and tag."""
+
+    line: int
+    first: int
+    last: int
+    form: str
+    tag: str | None
+
+
+def read_conllu(path: str | Path) -> list[Document]:
+    """Read the sentences of a CoNLL-U (Plus) file, one a document.
+
+    The tags, in any scheme of `read_iob`, stand in the column that `# global.columns` calls NER (or NE, BIO, IOB), or
+    in MISC as `NER=B-PER` or `name=B-PER`. A multi-word token ("3-4 du") stands in the text in the place of its words,
+    with its own tag or that of its words; where a mention begins or ends inside it, the words stand. Empty nodes are
+    skipped.
+
+    Raises:
+        DataError: names the line that is malformed or has an unknown tag; or no word has a tag.
+    """
+    path = Path(path)
+    columns: Sequence[str] = _COLUMNS
+    sentences: list[list[_Row]] = [[]]
+    for number, line in enumerate(read_lines(path), 1):
+        if line.startswith("# global.columns"):
+            columns = line.partition("=")[2].upper().split()
+        elif not line.strip():
+            sentences.append([])
+        elif not line.startswith("#"):
+            sentences[-1] += _row(line, columns, f"{path}:{number}", number)
+    sentences = [sentence for sentence in sentences if sentence]
+    if not any(row.tag for sentence in sentences for row in sentence):
+        raise DataError(f"{path}: no token has a tag, neither in a column NER nor in MISC as NER=B-TYPE.")
+    problems = [
+        f"{path}:{row.line}: {problem}"
+        for sentence in sentences
+        for row in sentence
+        if row.tag and (problem := tag_problem(row.tag, None))
+    ]
+    if problems:
+        raise DataError.of(problems)
+    surfaces = [list(_surface(sentence)) for sentence in sentences]
+    warn_of_scheme(path, [[(row.line, row.tag or "O") for row in sentence] for sentence in surfaces])
+    return [
+        document_of_tags(
+            [row.form for row in sentence],
+            [row.tag or "O" for row in sentence],
+            f"{stem_of(path)}-{number}",
+            None,
+            [f"{path}:{row.line}" for row in sentence],
+        )
+        for number, sentence in enumerate(surfaces, 1)
+    ]
+
+
+def _row(line: str, columns: Sequence[str], where: str, number: int) -> list[_Row]:
+    fields = line.split("\t")
+    if len(fields) != len(columns):
+        raise DataError(f"{where}: expected {len(columns)} columns by tabs, got {len(fields)}: {line!r:.60}.")
+    values = dict(zip(columns, fields, strict=True))
+    match = _ID.fullmatch(values.get("ID", "1"))
+    if match is None or "FORM" not in values:
+        raise DataError(f"{where}: expected a number in the column ID and a word in FORM, got {line!r:.60}.")
+    if match[3]:
+        return []  # an empty node, which is not in the text
+    first = int(match[1])
+    return [_Row(number, first, int(match[2] or first), values["FORM"], _tag(values))]
+
+
+def _tag(values: dict[str, str]) -> str | None:
+    for name, value in values.items():
+        if name.lower().split(":")[-1] in _TAG_KEYS[:5] and value not in ("_", ""):
+            return value
+    for pair in values.get("MISC", "").split("|"):
+        key, _, value = pair.partition("=")
+        if key.strip().lower().split(":")[-1] in _TAG_KEYS and value.strip() not in ("_", ""):
+            return value.strip()
+    return None
+
+
+def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
+    """The words as they stand in the text: a multi-word token in the place of its words."""
+    words = [row for row in sentence if row.first == row.last]
+    tokens = [row for row in sentence if row.first != row.last]
+    position = 0
+    while position < len(words):
+        word = words[position]
+        token = next((token for token in tokens if token.first <= word.first <= token.last), None)
+        parts = [row for row in words[position:] if row.first <= token.last] if token else [word]
+        tag = token.tag or _common(parts) if token else None
+        if token is None or tag is None:
+            yield from parts
+        else:
+            yield token._replace(tag=tag)
+        position += len(parts)
+
+
+def _common(parts: Sequence[_Row]) -> str | None:
+    """The tag of a multi-word token by those of its words; None if a mention begins or ends inside it."""
+    tags = [part.tag or "O" for part in parts]
+    if all(tag == "O" for tag in tags):
+        return "O"
+    first, last = tags[0], tags[-1]
+    if first == "O" or any(tag[0] not in "IMEL" or tag[2:] != first[2:] for tag in tags[1:]):
+        return None
+    prefix = first[0] if last[0] in "IM" else "S" if first[0] == "B" else "E"
+    return prefix + first[1:]

@@ -1,0 +1,56 @@
+"""spaCy's DocBin (.spacy)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data import Document
+from ..errors import DataError
+from ..files import read_bytes, stem_of
+from ..offsets import RawDocument, RawMention, align
+
+
+def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[Document]:
+    """Read the documents of a spaCy DocBin: entities, and the spans of its groups (`doc.spans`).
+
+    Args:
+        path: the file.
+        groups: the names of the groups to read; defaults to all.
+
+    Raises:
+        DataError: the file is no DocBin; or a span has no label, as in groups that are no entities (clusters of
+            coreference, candidates).
+        ModuleNotFoundError: spaCy is not installed.
+    """
+    try:
+        import spacy
+        from spacy.tokens import DocBin
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("a DocBin is read with spaCy, which is not installed: pip install spacy") from None
+    content = read_bytes(path)
+    try:
+        docs = list(DocBin().from_bytes(content).get_docs(spacy.blank("xx").vocab))
+    except Exception as error:  # spaCy raises what zlib, msgpack and numpy raise
+        raise DataError(f"{path}: this is no DocBin that spaCy {spacy.__version__} reads ({error!r:.100}).") from None
+    documents = []
+    for number, doc in enumerate(docs, 1):
+        where = f"{path}: document {number}"
+        document = RawDocument(f"{stem_of(path)}-{number}", doc.text, where=where)
+        document.words = tuple((token.idx, token.idx + len(token)) for token in doc if not token.is_space)
+        spans = [("doc.ents", doc.ents)]
+        spans += [(name, group) for name, group in doc.spans.items() if groups is None or name in groups]
+        document.mentions = [mention for name, group in spans for mention in _mentions(name, group, where)]
+        documents.append(document)
+    return align(documents)
+
+
+def _mentions(name: str, spans: Iterable[Any], where: str) -> list[RawMention]:
+    mentions = []
+    for span in spans:
+        if not span.label_.strip():
+            raise DataError(
+                f"{where}: the span {span.text!r:.60} of {name!r} has no label; give the spans labels, or name the "
+                "groups that hold entities with groups=[...] (--spans)."
+            )
+        mentions.append(RawMention(((span.start_char, span.end_char),), span.label_, span.text, where))
+    return mentions

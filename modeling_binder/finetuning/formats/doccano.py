@@ -1,0 +1,85 @@
+"""doccano: sequence labelling in JSONL. Its page counts UTF-16 units; older versions count code points."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data import Document
+from ..errors import DataError
+from ..files import stem_of, written_whole
+from ..offsets import JAVA_UNITS, UTF16, RawDocument, RawMention, align, distinct_ids, to_unit
+from .found import found_documents
+from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
+
+_EXPECTED = "'text' and 'label': [[start, end, type], ...]"
+_UNIT = "utf-16"  # the field "offsets": doccano keeps what it does not know as metadata, and exports it again
+_FIELDS = ("label", "labels", "entities", "annotations", "spans")
+
+
+def read_doccano(path: str | Path, text_field: str | None = None) -> list[Document]:
+    """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
+
+    The form with relations is read too: `{"text", "entities": [{"label", "start_offset", "end_offset"}], "relations"}`.
+    doccano does not state the texts of mentions, so the unit of the offsets is the one in which mentions start and end
+    at the edges of words; files that `write_doccano` wrote, also once they were corrected in doccano, name the unit.
+
+    Args:
+        path: the file, JSONL or JSON.
+        text_field: the field of the text; defaults to "text", then "data".
+
+    Raises:
+        DataError: names the record and the field that is missing, is of another form or is outside the text.
+    """
+    documents = []
+    records = read_records(path, _EXPECTED)
+    for number, record in enumerate(records, 1):
+        where, data = record
+        field = text_field or ("data" if "text" not in data and "data" in data else "text")
+        documents.append(
+            RawDocument(
+                identifier_of(data, f"{stem_of(path)}-{number}"),
+                text_of(data, field, where),
+                list(_mentions(record)),
+                where=where,
+            )
+        )
+    named = all(record.data.get("offsets") == _UNIT for record in records)
+    return distinct_ids(align(documents, (UTF16,) if named else JAVA_UNITS))
+
+
+def _mentions(record: Record) -> Iterable[RawMention]:
+    where, data = record
+    name = next((name for name in _FIELDS if name in data), None)
+    if name is None:
+        raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data))}.")
+    for number, item in enumerate(list_of(data[name], name, where)):
+        place = f"{where}: {name}[{number}]"
+        if isinstance(item, list) and len(item) == 3:
+            start, end, label = item
+        elif isinstance(item, Mapping):
+            start = item.get("start_offset", item.get("start"))
+            end = item.get("end_offset", item.get("end"))
+            label = item.get("label")
+        else:
+            raise DataError(f"{place}: expected [start, end, type], got {item!r:.60}.")
+        if isinstance(label, int):
+            raise DataError(f"{place}: the type is the number {label}; export with the names of the labels (JSONL).")
+        span = (offset_of(start, "start", place), offset_of(end, "end", place))
+        yield RawMention((span,), label_of(label, place), None, place)
+
+
+def write_doccano(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
+    """Write JSONL for doccano's import: the column "label" holds `[start, end, type]` in UTF-16 units, without scores.
+
+    Args:
+        documents: documents, or found entities (see `found_documents`).
+        path: the file to write.
+    """
+    with written_whole(path) as file:
+        for document, _ in found_documents(documents):
+            edges = to_unit(document.text, UTF16, (offset for m in document.entities for offset in (m.start, m.end)))
+            spans = zip(edges[::2], edges[1::2], document.entities, strict=True)
+            labels = [[start, end, mention.label] for start, end, mention in spans]
+            row = {"id": document.id, "text": document.text, "label": labels, "offsets": _UNIT}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

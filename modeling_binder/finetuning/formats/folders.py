@@ -1,0 +1,164 @@
+"""The splits of a corpus in any format: from a folder of files, one file, or a dataset of the Hub."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ..data import Document
+from ..errors import DataError
+from ..files import stem_of, visible_files
+from ..offsets import distinct_ids
+from ..splits import SPLIT_NAMES, split_of
+from .brat import read_brat
+from .hub_dataset import read_hub_dataset
+from .registry import check_options, format_named, read_documents
+
+Splits = dict[str, list[Document]]
+
+
+class _Part(NamedTuple):
+    """Documents of one file, one folder (brat) or one split (Hub), and the names that tell its split."""
+
+    name: str
+    names: tuple[str, ...]
+    documents: list[Document]
+
+
+def read_splits(
+    source: str | Path, format: str, splits: Mapping[str, Sequence[str]] | None = None, **options: Any
+) -> Splits:
+    """Read the splits of a corpus in one of the FORMATS, or of a dataset of the Hub ("hub").
+
+    The words of the names of files and folders, or of the dataset's splits, tell which split they are (see `split_of`).
+    If no file or folder names a split, all of them are train.
+
+    Args:
+        source: a folder (sub-folders are read too) or a file; the id of a dataset for "hub".
+        format: the name of the format.
+        splits: split -> names of the files, folders or dataset splits that are it; nothing else is read.
+        options: of the reader of the format.
+
+    Raises:
+        DataError: a file is malformed; or what is there cannot be placed into a split, or gives no training split.
+    """
+    if format == "hub":
+        check_options(format, read_hub_dataset, options)
+        named = read_hub_dataset(str(source), **options)
+        parts = [_Part(name, (name,), documents) for name, documents in named.items()]
+    elif format_named(format)[0] == "brat":
+        check_options("brat", read_brat, options)
+        parts = _brat_parts(Path(source), **options)
+    else:
+        parts = _file_parts(Path(source), format, **options)
+    for split in splits or ():
+        if split not in SPLIT_NAMES:
+            raise DataError(f"there is no split {split!r}; expected {', '.join(SPLIT_NAMES)}.")
+    placed = _chosen(source, parts, splits) if splits else _placed(source, parts, is_hub=format == "hub")
+    if "train" not in placed:
+        raise DataError(
+            f"{source}: there is no training split, only {', '.join(placed)} (from "
+            f"{_listed(part.name for part in parts)}); say what to train on, for example with "
+            f"--split train={parts[0].name}."
+        )
+    return {split: _with_distinct_ids(placed[split]) for split in SPLIT_NAMES if split in placed}
+
+
+def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
+    suffixes = format_named(format)[1].suffixes
+    if source.is_file():
+        return [_Part(source.name, (stem_of(source),), read_documents(source, format, **options))]
+    if not source.is_dir():
+        raise DataError(f"{source}: there is no such file or folder.")
+    files = visible_files(source, suffixes)
+    if not files:
+        raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
+    parts = []
+    for path in files:
+        relative = path.relative_to(source)
+        names = (*relative.parts[:-1], stem_of(relative))
+        parts.append(_Part(relative.as_posix(), names, read_documents(path, format, **options)))
+    return parts
+
+
+def _brat_parts(source: Path, **options: Any) -> list[_Part]:
+    """Documents by folder; by file where the folders name no split, but each file does."""
+    documents = read_brat(source, **options)
+    paths = {stem: PurePosixPath(stem) for stem in documents}
+    by_folder = {stem: (path.parent.as_posix(), path.parent.parts) for stem, path in paths.items()}
+    by_file = {stem: (stem, path.parts) for stem, path in paths.items()}
+    in_folders = any(split_of(names) for _, names in by_folder.values())
+    places = by_file if not in_folders and all(split_of(names) for _, names in by_file.values()) else by_folder
+    parts: dict[str, _Part] = {}
+    for stem, document in documents.items():
+        name, names = places[stem]
+        parts.setdefault(name, _Part(name, tuple(names), [])).documents.append(document)
+    return list(parts.values())
+
+
+def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[str, list[_Part]]:
+    splits = [split_of(part.names) for part in parts]
+    if not any(splits) and not is_hub:
+        return {"train": list(parts)}
+    unplaced = [part.name for part, split in zip(parts, splits, strict=True) if split is None]
+    if unplaced:
+        raise DataError(
+            f"{source}: cannot tell which split {_listed(unplaced)} is: a name must hold one of the words "
+            f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Say what to read, for example "
+            f"with --split train={unplaced[0]}."
+        )
+    placed: dict[str, list[_Part]] = {}
+    for part, split in zip(parts, splits, strict=True):
+        placed.setdefault(str(split), []).append(part)
+    for split, chosen in placed.items():
+        if is_hub and len(chosen) > 1:
+            names = [part.name for part in chosen]
+            raise DataError(
+                f"{source}: {_listed(names)} would all be {split}; say which to read, for example with "
+                f"--split {split}={names[0]}, or {split}={','.join(names)} for all."
+            )
+    return placed
+
+
+def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Sequence[str]]) -> dict[str, list[_Part]]:
+    placed: dict[str, list[_Part]] = {}
+    for split, wanted in splits.items():
+        for name in wanted:
+            found = [part for part in parts if _is_named(part, name)]
+            if not found:
+                raise DataError(f"{source}: there is no {name!r}; there is {_listed(part.name for part in parts)}.")
+            placed.setdefault(split, []).extend(part for part in found if part not in placed.get(split, []))
+    return placed
+
+
+def _is_named(part: _Part, name: str) -> bool:
+    """Whether a name is that of a part, of its file without suffix, or of a folder that it is in."""
+    path = PurePosixPath(part.name)
+    wanted = PurePosixPath(name)
+    return wanted in (
+        path,
+        PurePosixPath(*part.names),
+        PurePosixPath(path.name),
+        PurePosixPath(stem_of(path.name)),
+    ) or (wanted in path.parents and wanted != PurePosixPath("."))
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ", ".join(map(repr, listed[:5])) + more
+
+
+def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
+    """The documents of some parts; an id that is in several of them gets the path of its part."""
+    counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
+    documents = []
+    for part in parts:
+        folder = PurePosixPath(*part.names[:-1]).as_posix()
+        prefix = part.names[-1] if folder == "." and part.names else folder
+        documents += [
+            replace(document, id=f"{prefix}/{document.id}") if counts[document.id] > 1 else document
+            for document in part.documents
+        ]
+    return distinct_ids(documents)

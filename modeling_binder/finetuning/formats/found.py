@@ -1,0 +1,67 @@
+"""What writers take: documents, or entities that a model found, with their scores."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..data import Document, Mention
+from ..errors import DataError
+from ..offsets import distinct_ids
+
+
+class Found(NamedTuple):
+    """A document and the score of each of its mentions; None where there is none."""
+
+    document: Document
+    scores: tuple[float | None, ...]
+
+
+def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
+    """Return documents and scores from documents, or from dictionaries with "text" and "entities".
+
+    An entity may have the keys of the data contract (`label`) or those of the pipeline (`entity_group`), and a `score`:
+    `{"text": text, "entities": pipe(text)}` is what a pipeline found. An id that is missing becomes the number of the
+    document; ids that occur twice are made distinct.
+
+    Raises:
+        DataError: names the document and field that is wrong.
+    """
+    found: list[Found] = []
+    for number, item in enumerate(items, 1):
+        if isinstance(item, Document):
+            document = item
+            scores: Sequence[float | None] = [None] * len(item.entities)
+        elif isinstance(item, Mapping):
+            document, scores = _from_mapping(item, number)
+        else:
+            raise DataError(f"document {number}: expected a Document or a dictionary, got {type(item).__name__}.")
+        found.append(Found(document, tuple(scores)))
+    documents = distinct_ids(item.document for item in found)
+    return [Found(document, item.scores) for document, item in zip(documents, found, strict=True)]
+
+
+def _from_mapping(item: Mapping[str, Any], number: int) -> tuple[Document, list[float | None]]:
+    scores: dict[Mention, float | None] = {}
+    if "entities" not in item:
+        keys = ", ".join(map(repr, item)) or "nothing"
+        raise DataError(
+            f"document {number}: 'entities' is missing (there is {keys:.80}); a text without entities has []."
+        )
+    entities = item.get("entities")
+    try:
+        document = Document.from_dict(
+            {**item, "entities": [_renamed(entity) for entity in entities or ()]}, str(number)
+        )
+    except (DataError, TypeError) as error:
+        raise DataError(f"document {number}: {error}.") from None
+    for entity in entities or ():
+        if isinstance(entity, Mapping):
+            score = entity.get("score")
+            mention = Mention(entity["start"], entity["end"], _renamed(entity)["label"])
+            scores.setdefault(mention, None if score is None else float(score))
+    return document, [scores.get(mention) for mention in document.entities]
+
+
+def _renamed(entity: Any) -> Any:
+    if isinstance(entity, Mapping) and "label" not in entity and "entity_group" in entity:
+        return {**entity, "label": entity["entity_group"]}
+    return entity

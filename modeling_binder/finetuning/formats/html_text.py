@@ -1,0 +1,141 @@
+"""The text of HTML as a browser's DOM has it, for annotations that point into its nodes."""
+
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import pairwise
+
+_VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_TRANSPARENT = {"html", "head", "body"}  # a browser leaves them out where it puts HTML into an element
+_BLOCKS = {
+    *("address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl", "dt", "fieldset"),
+    *(
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "li",
+        "main",
+        "nav",
+    ),
+    *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
+}
+# An open element that the start of another one ends, without an end tag
+_ENDED_BY = {
+    "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
+    "li": {"li"},
+    "dt": {"dt", "dd"},
+    "dd": {"dt", "dd"},
+    "tr": {"tr"},
+    "td": {"td", "th", "tr"},
+    "th": {"td", "th", "tr"},
+    "option": {"option"},
+}
+_STEP = re.compile(r"([\w:.-]+|text\(\))(?:\[(\d+)\])?")
+
+
+@dataclass
+class _Node:
+    """An element, or a text node (name "text()") with its place in the text."""
+
+    name: str
+    start: int = 0
+    children: list["_Node"] = field(default_factory=list)
+
+
+class HtmlText(HTMLParser):
+    """The text nodes of HTML, one after the other; <br> is a line end.
+
+    Args:
+        html: the HTML.
+
+    Attributes:
+        text: the text, without tags.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self._root = _Node("")
+        self._open = [self._root]
+        self._breaks: list[int] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _TRANSPARENT:
+            return
+        if tag in _ENDED_BY.get(self._open[-1].name, ()):
+            self.handle_endtag(self._open[-1].name)
+        self._break(tag)
+        node = _Node(tag, len(self.text))
+        self._open[-1].children.append(node)
+        if tag == "br":
+            self.text += "\n"
+        elif tag not in _VOID:
+            self._open.append(node)
+
+    def handle_endtag(self, tag: str) -> None:
+        names = [node.name for node in self._open]
+        if tag in names[1:]:
+            del self._open[len(names) - 1 - names[::-1].index(tag) :]
+        self._break(tag)
+
+    def handle_comment(self, data: str) -> None:
+        self._open[-1].children.append(_Node("comment()", len(self.text)))  # it parts two text nodes
+
+    def handle_data(self, data: str) -> None:
+        siblings = self._open[-1].children
+        if not siblings or siblings[-1].name != "text()":
+            siblings.append(_Node("text()", len(self.text)))
+        self.text += data
+
+    def _break(self, tag: str) -> None:
+        if tag in _BLOCKS and tag != "br":
+            self._breaks.append(len(self.text))
+
+    def start_of(self, path: str) -> int | None:
+        """Return where a node starts in the text, by its path: "/div[1]/p[2]/text()[1]"; None if it is not there."""
+        node = self._root
+        for step in filter(None, path.split("/")):
+            match = _STEP.fullmatch(step)
+            named = [child for child in node.children if match and child.name == match[1].lower()]
+            index = int(match[2] or 1) - 1 if match else 0
+            if not 0 <= index < len(named):
+                return None
+            node = named[index]
+        return node.start
+
+    def with_line_ends(self) -> tuple[str, "LineEnds"]:
+        """Return the text with a line end between blocks that no blank parts, and the way to move offsets into it."""
+        places = [
+            place
+            for place in sorted(set(self._breaks))
+            if 0 < place < len(self.text) and not self.text[place - 1].isspace() and not self.text[place].isspace()
+        ]
+        edges = [0, *places, len(self.text)]
+        return "\n".join(self.text[a:b] for a, b in pairwise(edges)), LineEnds(places)
+
+
+class LineEnds:
+    """Line ends that were put into a text before each of some places."""
+
+    def __init__(self, places: list[int]) -> None:
+        self.places = places
+
+    def start(self, offset: int) -> int:
+        """Return where a mention that started at an offset starts now."""
+        return offset + bisect_right(self.places, offset)
+
+    def end(self, offset: int) -> int:
+        """Return where a mention that ended at an offset ends now."""
+        return offset + bisect_left(self.places, offset)

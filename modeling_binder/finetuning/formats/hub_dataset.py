@@ -1,0 +1,60 @@
+"""Datasets of the Hub, or local ones that `datasets` loads, with columns of tokens and tags."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..data import Document
+from ..errors import DataError
+from ..iob import documents_from_words
+
+
+def read_hub_dataset(
+    name: str, config: str | None = None, token_column: str = "tokens", tag_column: str = "ner_tags"
+) -> dict[str, list[Document]]:
+    """Read the splits of a dataset, by the names that they have there.
+
+    Args:
+        name: id on the Hub, or a folder.
+        config: the configuration, where the dataset has several.
+        token_column, tag_column: the names of the columns.
+
+    Raises:
+        DataError: the dataset cannot be loaded, has several configurations, or has no such columns; or a tag is the
+            number of no class.
+        ModuleNotFoundError: datasets is not installed.
+    """
+    try:
+        from datasets import load_dataset
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("it is read with datasets, which is not installed: pip install datasets") from None
+    try:
+        loaded = load_dataset(name, config)
+    except Exception as error:  # datasets, huggingface_hub and pyarrow raise errors of many classes
+        several = "Config name is missing" in str(error)
+        advice = " Choose one with config=... (--config)." if several or "BuilderConfig" in str(error) else ""
+        raise DataError(f"{name}: the dataset cannot be loaded: {str(error).strip():.600}{advice}") from None
+    splits = {}
+    for split, rows in loaded.items():
+        missing = [column for column in (token_column, tag_column) if column not in rows.column_names]
+        if missing:
+            raise DataError(
+                f"{name}: the split {split} has no column {missing[0]!r}, but {', '.join(rows.column_names)}; say "
+                "which hold tokens and tags (--token-column, --tag-column)."
+            )
+        names = getattr(getattr(rows.features[tag_column], "feature", None), "names", None)
+        tags = [_names(row, names, f"{name}: {split}, row {number}") for number, row in enumerate(rows[tag_column])]
+        try:
+            splits[str(split)] = documents_from_words([row or [] for row in rows[token_column]], tags)
+        except DataError as error:
+            raise DataError(f"{name}: {split}, {error}") from None
+    return splits
+
+
+def _names(tags: Sequence[Any] | None, names: Sequence[str] | None, where: str) -> list[Any]:
+    """Tags by name instead of by number."""
+    if names is None:
+        return list(tags or [])
+    for tag in tags or []:
+        if not isinstance(tag, int) or not 0 <= tag < len(names):
+            raise DataError(f"{where}: {tag!r} is the number of no tag; expected 0 to {len(names) - 1}.")
+    return [names[tag] for tag in tags or []]

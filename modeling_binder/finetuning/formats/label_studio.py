@@ -1,0 +1,300 @@
+"""Label Studio: exports in JSON and JSON-MIN, and predictions to correct.
+
+Its editor runs in a browser: offsets count UTF-16 units (newer versions: code points), and "\\r\\n" as one character.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data import Document, Mention
+from ..errors import DataError
+from ..files import written_whole
+from ..offsets import BROWSER_UNITS, UTF16_CRLF, Offset, RawDocument, RawMention, align, distinct_ids, fits, to_unit
+from .found import found_documents
+from .html_text import HtmlText
+from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
+
+logger = logging.getLogger(__name__)
+
+_EXPECTED = "a task: 'data' with a text, and 'annotations'"
+_OPTION = " Name the field of the text with text_field=... (--text-field)."
+_LABELS = ("labels", "hypertextlabels", "paragraphlabels", "htmllabels")
+_PLACES = ("start", "end", "startOffset", "endOffset", "globalOffsets")
+_SPEAKERS = ("author", "speaker", "name", "role", "user")
+
+
+@dataclass
+class _Annotation:
+    """One annotation of a task.
+
+    Args:
+        where: file and task.
+        task_id: the id of the task.
+        id: the id of the annotation.
+        data: the fields of the task.
+        regions: what is marked: places, stated text and labels.
+    """
+
+    where: str
+    task_id: str
+    id: str
+    data: Mapping[str, Any]
+    regions: list[Mapping[str, Any]]
+
+
+def read_label_studio(path: str | Path, text_field: str | None = None) -> list[Document]:
+    """Read an export of Label Studio, JSON or JSON-MIN, also one of an old version ("completions").
+
+    Read are regions of plain text, of HTML (`hypertextlabels`: the text is the HTML without its tags, with blocks on
+    lines of their own) and of dialogues (`paragraphlabels`: the text is one turn a line). Each annotation of a task is
+    a document, unless one is marked as ground truth, which then is the only one. Skipped tasks and cancelled
+    annotations are left out. Predictions are read in tasks that have no field for annotations, as `write_label_studio`
+    writes them.
+
+    Args:
+        path: the file.
+        text_field: the field of the text; defaults to "text", for HTML also to "html", for dialogues to the only list.
+
+    Raises:
+        DataError: names the task and the key that cannot be read, the text that is not there, or the region whose
+            offsets do not fit the text that it states; or no task is annotated.
+    """
+    records = read_records(path, _EXPECTED, "task")
+    found = [annotation for number, record in enumerate(records, 1) for annotation in _annotations(record, number)]
+    if not found:
+        raise DataError(f"{path}: none of the {len(records)} tasks is annotated.")
+    counts = Counter(annotation.task_id for annotation in found)
+    if len(counts) < len(found):
+        logger.warning("%s: %d annotations of %d tasks; each is a document.", path, len(found), len(counts))
+    is_html = any(_is_html(region) for annotation in found for region in annotation.regions)
+    documents, pages = [], []
+    for annotation in found:
+        single = counts[annotation.task_id] == 1
+        identifier = annotation.task_id if single else f"{annotation.task_id}-{annotation.id}"
+        document, page = _document(annotation, identifier, text_field, is_html)
+        documents.append(document)
+        pages.append(page)
+    aligned = align(documents, BROWSER_UNITS)
+    return distinct_ids(
+        document if page is None else _on_lines(document, page) for document, page in zip(aligned, pages, strict=True)
+    )
+
+
+def _annotations(record: Record, number: int) -> list[_Annotation]:
+    where, task = record
+    data = task.get("data", task)
+    if not isinstance(data, Mapping):
+        raise DataError(f"{where}: 'data' must be an object, got {data!r:.60}.")
+    task_id = identifier_of(data, identifier_of(task, str(number)))
+    key = next((key for key in ("annotations", "completions", "predictions") if key in task), None)
+    if key is None and data is not task:
+        return []  # imported, not annotated
+    if key is None:  # JSON-MIN: a row is an annotation
+        return [_Annotation(where, task_id, str(task.get("annotation_id", number)), data, _minimal_regions(record))]
+    listed = [item for item in list_of(task[key], key, where) if isinstance(item, Mapping)]
+    done = [item for item in listed if not (item.get("was_cancelled") or item.get("skipped"))]
+    annotations = []
+    for position, item in enumerate([item for item in done if item.get("ground_truth")] or done, 1):
+        results = list_of(item.get("result"), "result", where)
+        labelled = {result.get("id") for result in results if isinstance(result, Mapping) and _labels(result)}
+        regions = [
+            _region(result, result.get("value") if isinstance(result, Mapping) else None, labelled, where)
+            for result in results
+        ]
+        annotations.append(
+            _Annotation(where, task_id, identifier_of(item, str(position)), data, [r for r in regions if r is not None])
+        )
+    return annotations
+
+
+def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
+    """The regions of a row of JSON-MIN, where the name of the field that holds them is the user's own."""
+    regions = []
+    for name, value in record.data.items():
+        for item in value if isinstance(value, list) else ():
+            if not isinstance(item, Mapping) or any(key in item for key in _SPEAKERS):
+                continue  # a choice, or a turn of a dialogue
+            regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
+    return [region for region in regions if region is not None]
+
+
+def _labels(result: Mapping[str, Any]) -> list[Any]:
+    value = result.get("value", result)
+    key = next((key for key in _LABELS if isinstance(value, Mapping) and value.get(key)), None)
+    return value[key] if key and isinstance(value[key], list) else []
+
+
+def _region(result: Any, value: Any, labelled: set[Any], where: str) -> Mapping[str, Any] | None:
+    """Return what a result marks in the text, or None: it marks nothing, or its region has labels in another result.
+
+    Args:
+        result: the result.
+        value: its value; in JSON-MIN, the result itself.
+        labelled: ids of the regions that have labels.
+        where: file and task.
+    """
+    if isinstance(result, Mapping) and result.get("type") == "relation":
+        return None
+    if not isinstance(result, Mapping) or not isinstance(value, Mapping):
+        raise DataError(f"{where}: expected a result with a 'value', got {result!r:.80}.")
+    if _labels(result):
+        return value
+    name = f"the region {result['id']!r}" if "id" in result else "a region"
+    unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
+    if unknown:
+        raise DataError(f"{where}: {name} has {unknown[0]!r}, which is no label of a text; expected {_LABELS[0]!r}.")
+    if any(key in value for key in (*_PLACES, *_LABELS)) and result.get("id") not in labelled - {None}:
+        raise DataError(f"{where}: {name} has no label, only {', '.join(map(repr, value)):.80}; label or remove it.")
+    return None
+
+
+def _is_html(region: Mapping[str, Any]) -> bool:
+    return (
+        "hypertextlabels" in region
+        or "htmllabels" in region
+        or ("globalOffsets" in region and "paragraphlabels" not in region)
+        or str(region.get("start")).startswith("/")
+    )
+
+
+def _document(
+    annotation: _Annotation, identifier: str, text_field: str | None, is_html: bool
+) -> tuple[RawDocument, HtmlText | None]:
+    data, where = annotation.data, annotation.where
+    field = text_field or _text_field(annotation, is_html)
+    page: HtmlText | None = None
+    bases: list[int] | None = None
+    if isinstance(data.get(field), list):
+        turns = _turns(data[field], f"{where}, {field!r}")
+        bases = [sum(len(turn) + 1 for turn in turns[:index]) for index in range(len(turns))]
+        text = "\n".join(turns)
+    else:
+        text = text_of(data, field, where, "" if text_field else _OPTION)
+        page = HtmlText(text) if is_html else None
+        text = page.text if page else text
+    document = RawDocument(identifier, text, where=where)
+    for region in annotation.regions:
+        stated = region.get("text")
+        stated = stated if isinstance(stated, str) else None
+        places = _places(region, page, bases, where)
+        for label in _labels(region):
+            options = [RawMention((place,), label_of(label, where), stated, where) for place in places]
+            fitting = (mention for mention in options[:-1] if fits(document, mention, BROWSER_UNITS))
+            document.mentions.append(next(fitting, options[-1]))
+    return document, page
+
+
+def _text_field(annotation: _Annotation, is_html: bool) -> str:
+    data = annotation.data
+    if isinstance(data.get("text"), (str, list)):
+        return "text"
+    if is_html and isinstance(data.get("html"), str):
+        return "html"
+    if any("paragraphlabels" in region for region in annotation.regions) or not annotation.regions:
+        turns = [
+            name
+            for name, value in data.items()
+            if isinstance(value, list)
+            and value
+            and all(isinstance(turn, Mapping) and "text" in turn for turn in value)
+            and not any(_labels(turn) for turn in value)
+        ]
+        if len(turns) == 1:
+            return turns[0]
+    return "text"  # which is not there, and is named in the error
+
+
+def _turns(values: Sequence[Any], where: str) -> list[str]:
+    """The texts of the turns of a dialogue."""
+    turns = []
+    for number, value in enumerate(values, 1):
+        if isinstance(value, str):
+            turns.append(value)
+            continue
+        strings = {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, Mapping) else {}
+        others = [key for key in strings if key not in _SPEAKERS]
+        key = "text" if "text" in strings else others[0] if len(others) == 1 else None
+        if key is None:
+            raise DataError(f"{where}: turn {number} has no 'text', got {value!r:.80}.")
+        turns.append(strings[key])
+    return turns
+
+
+def _places(
+    region: Mapping[str, Any], page: HtmlText | None, bases: list[int] | None, where: str
+) -> list[tuple[Offset, Offset]]:
+    """Where a region may be: one place, or two where global offsets and paths of nodes are given."""
+    if bases is not None:
+        edges = []
+        for name in ("start", "end"):
+            turn = str(region.get(name))
+            if not turn.isdecimal() or int(turn) >= len(bases):
+                raise DataError(f"{where}: {name!r} must be the number of one of {len(bases)} turns, got {turn!r:.60}.")
+            edges.append((bases[int(turn)], offset_of(region.get(f"{name}Offset"), f"{name}Offset", where)))
+        return [(edges[0], edges[1])]
+    places: list[tuple[Offset, Offset]] = []
+    whole = region.get("globalOffsets")
+    if page is not None and isinstance(whole, Mapping):
+        start, end = (offset_of(whole.get(name), f"globalOffsets.{name}", where) for name in ("start", "end"))
+        places.append((start, end))
+    if page is not None and isinstance(region.get("start"), str):
+        nodes = [page.start_of(str(region.get(name))) for name in ("start", "end")]
+        if nodes[0] is not None and nodes[1] is not None:
+            offsets = [offset_of(region.get(name), name, where) for name in ("startOffset", "endOffset")]
+            places.append(((nodes[0], offsets[0]), (nodes[1], offsets[1])))
+        elif not places:
+            raise DataError(f"{where}: the text has no node {region.get('start')!r:.60} or {region.get('end')!r:.60}.")
+    if not places:
+        start, end = (offset_of(region.get(name), name, where) for name in ("start", "end"))
+        places.append((start, end))
+    return places
+
+
+def _on_lines(document: Document, page: HtmlText) -> Document:
+    """The document with a line end between the blocks of its page."""
+    text, line_ends = page.with_line_ends()
+    moved = (Mention(line_ends.start(m.start), line_ends.end(m.end), m.label) for m in document.entities)
+    return replace(document, text=text, entities=tuple(moved))
+
+
+def write_label_studio(
+    documents: Iterable[Document | Mapping[str, Any]],
+    path: str | Path,
+    from_name: str = "label",
+    to_name: str = "text",
+    model_version: str = "binder-ner",
+) -> None:
+    """Write tasks with predictions, to be imported into a project of Label Studio and corrected there.
+
+    Each region has the score of its mention, and each prediction the smallest of them, by which Label Studio sorts. The
+    id of a document is the field "id" of its task.
+
+    Args:
+        documents: documents, or found entities (see `found_documents`).
+        path: the JSON file to write.
+        from_name: the name of the <Labels> tag in the project's labeling interface.
+        to_name: the name of its <Text> tag, whose value must be $text.
+        model_version: the name under which Label Studio shows the predictions.
+    """
+    tasks = []
+    for document, scores in found_documents(documents):
+        edges = to_unit(document.text, UTF16_CRLF, (offset for m in document.entities for offset in (m.start, m.end)))
+        results: list[dict[str, Any]] = []
+        for number, (mention, score) in enumerate(zip(document.entities, scores, strict=True)):
+            start, end = edges[2 * number : 2 * number + 2]
+            words = document.text[mention.start : mention.end]
+            result = {"id": f"m{number + 1}", "from_name": from_name, "to_name": to_name, "type": "labels"}
+            value = {"start": start, "end": end, "text": words, "labels": [mention.label]}
+            results.append({**result, "value": value} if score is None else {**result, "value": value, "score": score})
+        prediction: dict[str, Any] = {"model_version": model_version, "result": results}
+        known = [score for score in scores if score is not None]
+        if known:
+            prediction["score"] = min(known)
+        tasks.append({"data": {"id": document.id, "text": document.text}, "predictions": [prediction]})
+    with written_whole(path) as file:
+        file.write(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")

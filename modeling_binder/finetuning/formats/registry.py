@@ -1,0 +1,258 @@
+"""Which formats there are, which one a file has, and one function to read and one to write any of them."""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..data import Document, read_jsonl, write_jsonl
+from ..errors import DataError
+from ..files import iter_lines, open_bytes, read_text, suffix_of, visible_files
+from .bioc import read_bioc, write_bioc
+from .brat import read_brat, write_brat
+from .columns import read_iob, write_columns
+from .conllu import read_conllu
+from .docbin import read_docbin
+from .doccano import read_doccano, write_doccano
+from .found import found_documents
+from .label_studio import read_label_studio, write_label_studio
+from .prodigy import read_prodigy
+from .pubmed import read_pubmed
+from .pubtator import TEXT_LINE, read_pubtator, write_pubtator
+from .token_spans import read_token_spans
+from .webanno import read_webanno
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of annotations.
+
+    Args:
+        read: a file -> its documents; further arguments are options.
+        suffixes: of its files.
+        write: documents and a path -> a file, where the format can be written.
+    """
+
+    read: Callable[..., list[Document]]
+    suffixes: tuple[str, ...]
+    write: Callable[..., None] | None = None
+
+
+def _read_brat(path: str | Path, types: Mapping[str, str] | None = None) -> list[Document]:
+    return list(read_brat(path, types).values())
+
+
+def _write_jsonl(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
+    write_jsonl(path, (found.document for found in found_documents(documents)))
+
+
+FORMATS: dict[str, Format] = {
+    "jsonl": Format(read_jsonl, (".jsonl", ".json"), _write_jsonl),
+    "conll": Format(read_iob, (".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio"), write_columns),
+    "brat": Format(_read_brat, (".ann",), write_brat),
+    "pubtator": Format(read_pubtator, (".txt", ".pubtator"), write_pubtator),
+    "label-studio": Format(read_label_studio, (".json",), write_label_studio),
+    "doccano": Format(read_doccano, (".jsonl", ".json"), write_doccano),
+    "prodigy": Format(read_prodigy, (".jsonl", ".json")),
+    "webanno": Format(read_webanno, (".tsv",)),
+    "bioc": Format(read_bioc, (".xml", ".json", ".jsonl"), write_bioc),
+    "conllu": Format(read_conllu, (".conllu", ".conllup", ".conll")),
+    "docbin": Format(read_docbin, (".spacy",)),
+    "gliner": Format(read_token_spans, (".json", ".jsonl")),
+    "pubmed": Format(read_pubmed, (".xml",)),
+}
+_OTHER_NAMES = {"iob": "conll", "columns": "conll", "bioc-json": "bioc", "bioc-xml": "bioc", "inception": "webanno"}
+SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS.values() for suffix in format.suffixes))
+
+_ARCHIVES = (".tar", ".tgz")
+_HEAD = 50  # records or lines that are looked at to tell a format
+_LABEL_STUDIO = {
+    "annotations",
+    "completions",
+    "predictions",
+    "annotation_id",
+    "completion_id",
+    "annotator",
+    "lead_time",
+}
+_PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "spans"}
+
+
+def format_named(name: str) -> tuple[str, Format]:
+    """Return the name and the format of a name such as "label-studio", "label_studio" or "iob".
+
+    Raises:
+        DataError: there is no such format; the known ones are listed.
+    """
+    key = name.lower().replace("_", "-")
+    key = _OTHER_NAMES.get(key, key)
+    if key not in FORMATS:
+        raise DataError(f"there is no format {name!r}; known are {', '.join(FORMATS)}.")
+    return key, FORMATS[key]
+
+
+def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], skipped: int = 1) -> None:
+    """Refuse options that a reader or a writer does not have.
+
+    Args:
+        name: of the format.
+        function: the reader or the writer.
+        options: what is passed to it.
+        skipped: how many of its first arguments are no options.
+
+    Raises:
+        DataError: names the option, and those that there are.
+    """
+    known = list(inspect.signature(function).parameters)[skipped:]
+    if unknown := [option for option in options if option not in known]:
+        listed = ", ".join(known) or "none"
+        raise DataError(f"the format {name} has no option {unknown[0]!r}; its options are {listed}.")
+
+
+def read_documents(path: str | Path, format: str | None = None, **options: Any) -> list[Document]:
+    """Read the documents of a file in any of the FORMATS.
+
+    Example:
+        >>> documents = read_documents("export.json")  # doctest: +SKIP
+        >>> documents = read_documents("task.json", "label-studio", text_field="body")  # doctest: +SKIP
+
+    Args:
+        path: a file, compressed with gzip or not; for brat also a folder or a tar archive.
+        format: its name; defaults to what `detect_format` finds.
+        options: of the reader of the format, for example `text_field` of `read_label_studio`.
+
+    Raises:
+        DataError: the file is malformed, its format is not known, or the format has no such option.
+    """
+    name, chosen = format_named(format or detect_format(path))
+    check_options(name, chosen.read, options)
+    return chosen.read(path, **options)
+
+
+def write_format(
+    documents: Iterable[Document | Mapping[str, Any]], path: str | Path, format: str, **options: Any
+) -> None:
+    """Write documents, or what a model found, in one of the FORMATS that can be written.
+
+    Example:
+        >>> found = [{"id": "1", "text": text, "entities": ner(text)}]  # doctest: +SKIP
+        >>> write_format(found, "tasks.json", "label-studio")  # doctest: +SKIP
+
+    Args:
+        documents: documents, or dictionaries with "text" and "entities" (see `found_documents`).
+        path: the file to write; for brat a folder.
+        format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano" or "conll". Offsets are in the unit
+            of the format.
+        options: of the writer of the format, for example `from_name` of `write_label_studio`.
+
+    Raises:
+        DataError: the format is not known or cannot be written, or cannot hold the documents.
+    """
+    name, chosen = format_named(format)
+    if chosen.write is None:
+        raise DataError(
+            f"the format {name} can be read, but not written; written are "
+            f"{', '.join(name for name, format in FORMATS.items() if format.write)}."
+        )
+    check_options(name, chosen.write, options, 2)
+    chosen.write(documents, path, **options)
+
+
+def detect_format(path: str | Path) -> str:
+    """Return the name of the format of a file, by its content, and by its suffix where the content does not tell.
+
+    Raises:
+        DataError: the file is missing, or of no known format.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if path.is_dir():
+        if visible_files(path, {".ann"}):
+            return "brat"
+        raise DataError(f"{path}: this is a folder without .ann files; name a file in it.")
+    if suffix in (*_ARCHIVES, ".ann") or (suffix == ".txt" and path.with_suffix(".ann").exists()):
+        return "brat"
+    if suffix == ".zip":
+        raise DataError(f"{path}: this is a zip archive; unpack it and name a file in it.")
+    if suffix in (".spacy", ".conllu", ".conllup"):
+        return "docbin" if suffix == ".spacy" else "conllu"
+    with open_bytes(path) as file:
+        head = file.read(2**16).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if suffix in (".xml", ".nxml") or re.match(rb"<(\?xml|!DOCTYPE|collection|Pubmed|Medline)", head):
+        return _xml_format(path, head)
+    if suffix in (".json", ".jsonl", ".ndjson") or head[:2] in (b"{\r", b"{\n", b'{"', b"[{", b"[\n", b"[\r"):
+        return _json_format(path)
+    lines = [line for line in islice(iter_lines(path), _HEAD) if line.strip()]
+    if lines and lines[0].startswith("#FORMAT=WebAnno TSV"):
+        return "webanno"
+    if lines and (match := TEXT_LINE.fullmatch(lines[0])) and match[2] == "t":
+        return "pubtator"
+    return "conllu" if any(line.startswith("# global.columns") for line in lines) else "conll"
+
+
+def _xml_format(path: Path, head: bytes) -> str:
+    if re.search(rb"<(Pubmed|Medline)\w*", head):
+        return "pubmed"
+    if re.search(rb"<(collection|document)\b", head):
+        return "bioc"
+    tag = re.search(rb"<([A-Za-z][\w:.-]*)", head)
+    found = tag[1].decode("ascii", "replace") if tag else "nothing"
+    raise DataError(f"{path}: XML with <{found}> is not known; expected BioC (<collection>) or PubMed's articles.")
+
+
+def _json_format(path: Path) -> str:
+    records = _first_records(path)
+    keys = {key for record in records for key in record}
+    values = [value for record in records for value in record.values()]
+    if keys & {"passages", "documents", "PubTator3", "PubTator"}:
+        return "bioc"
+    if "text" not in keys and (
+        keys & {"tokenized_text"} or (keys & {"tokens", "sentence"} and keys & {"entities", "ner"})
+    ):
+        return "gliner"
+    if "entities" in keys and "text" in keys and not _has_doccano_entities(records):
+        return "jsonl"
+    if ("data" in keys and any(isinstance(record.get("data"), Mapping) for record in records)) or keys & _LABEL_STUDIO:
+        spans = [record.get("annotations") for record in records]
+        return "doccano" if any(_first_has(span, "start_offset") for span in spans) else "label-studio"
+    if any(_first_has(value, key) for value in values for key in ("labels", "hypertextlabels", "paragraphlabels")):
+        return "label-studio"
+    if keys & _PRODIGY and "text" in keys:
+        return "prodigy"
+    if keys & {"text", "data"} and keys & {"label", "labels", "entities"}:
+        return "doccano"
+    return "jsonl"
+
+
+def _has_doccano_entities(records: Sequence[Mapping[str, Any]]) -> bool:
+    for record in records:
+        entities = record.get("entities")
+        if isinstance(entities, list) and entities:
+            return isinstance(entities[0], list) or _first_has(entities, "start_offset")
+    return False
+
+
+def _first_has(value: Any, key: str) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping) and key in value[0]
+
+
+def _first_records(path: Path) -> list[Mapping[str, Any]]:
+    """The first objects of a JSON file; none if it is not JSON, which its reader will say."""
+    records: list[Any] = []
+    for line in islice(iter_lines(path), _HEAD):
+        try:
+            records += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError):
+            records = []
+            break
+    if not records or isinstance(records[0], list):
+        try:
+            value = json.loads(read_text(path))
+        except (ValueError, RecursionError):
+            value = records
+        records = value[:_HEAD] if isinstance(value, list) else [value]
+    return [record for record in records if isinstance(record, Mapping)]

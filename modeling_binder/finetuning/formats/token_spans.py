@@ -1,0 +1,128 @@
+"""JSON with lists of tokens and spans over them: GLiNER's format, and GENIA as the literature passes it around."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data import Document, Mention
+from ..errors import DataError
+from ..files import stem_of
+from ..offsets import distinct_ids, half_character, same_text
+from .records import Record, identifier_of, read_records
+
+_EXPECTED = "tokens and entities, sentence and ner, or tokenized_text and ner"
+_TOKENS = ("tokens", "sentence", "tokenized_text")
+
+
+class _Span(NamedTuple):
+    """Numbers of a first and a last token (the last as the form counts it, see `inclusive`), a type, a stated text."""
+
+    first: int
+    last: int
+    label: str
+    stated: str | None
+    inclusive: bool
+
+
+def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -> list[Document]:
+    """Read documents from a JSON list, or from one JSON object a line, in any of three forms.
+
+    - `{"tokens": [...], "entities": [{"start", "end" (exclusive), "type"}]}`
+    - `{"sentence": [...], "ner": [{"index": [...], "type"}]}`
+    - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
+
+    Where a span states its text ("text", or a fourth item of a list), the text is compared with the tokens; a file that
+    counts the last token the other way is read so. A text is its tokens joined by blanks; its words are the tokens.
+    Blank tokens are left out.
+
+    Args:
+        path: the file.
+        types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
+
+    Raises:
+        DataError: names the row that is none of these, or has a span outside its tokens or with another text.
+    """
+    records = read_records(path, _EXPECTED, "row")
+    return distinct_ids(
+        _document(record, f"{stem_of(path)}-{number}", types) for number, record in enumerate(records, 1)
+    )
+
+
+def _document(record: Record, default_id: str, types: Mapping[str, str] | None) -> Document:
+    where, row = record
+    try:
+        tokens = next(row[key] for key in _TOKENS if isinstance(row.get(key), list))
+        spans = [_span(entity) for entity in row.get("entities", row.get("ner", []))]
+    except (StopIteration, TypeError, KeyError, AttributeError, ValueError, IndexError):
+        raise DataError(f"{where}: expected {_EXPECTED}, got {dict(row)!r:.80}.") from None
+    if not {"entities", "ner"} & set(row):  # a misspelt field must not train a model that finds nothing
+        raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, row)):.80}.")
+    words: list[tuple[int, int] | None] = []  # None: a blank token
+    parts: list[str] = []
+    position = 0
+    for token in tokens:
+        if not isinstance(token, str):
+            raise DataError(f"{where}: the token {token!r} is no string.")
+        token = token.strip()
+        words.append((position, position + len(token)) if token else None)
+        parts += [token] if token else []
+        position += len(token) + 1 if token else 0
+    text = " ".join(parts)
+    if problem := half_character(text):
+        raise DataError(f"{where}: {problem}.")
+    mentions = []
+    for span in spans:
+        covered = _words(span, tokens, words, where)
+        label = span.label if types is None else types.get(span.label)
+        if label is not None:
+            mentions.append(Mention(covered[0][0], covered[-1][1], label))
+    return Document(
+        identifier_of(row, default_id),
+        text,
+        tuple(dict.fromkeys(mentions)),
+        tuple(word for word in words if word is not None),
+    )
+
+
+def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
+    """The words that a span covers, its last token counted as the form counts it, or as the stated text shows."""
+    if not span.label.strip():
+        raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
+    read = span.last if span.inclusive else span.last - 1
+    other = span.last - 1 if span.inclusive else span.last
+    for last in (read, *([other] if span.stated is not None else [])):
+        fits = 0 <= span.first <= last < len(tokens)
+        if fits and (span.stated is None or same_text("".join(tokens[span.first : last + 1]), span.stated)):
+            covered = [word for word in words[span.first : last + 1] if word is not None]
+            if not covered:
+                raise DataError(f"{where}: the tokens {span.first}..{last} of a {span.label} are blank.")
+            return covered
+    if not 0 <= span.first <= read < len(tokens):
+        raise DataError(f"{where}: a {span.label} spans the tokens {span.first}..{read} of {len(tokens)}.")
+    words_read = " ".join(tokens[span.first : read + 1])
+    raise DataError(f"{where}: the tokens {span.first}..{read} are {words_read!r:.60}, not {span.stated!r:.60}.")
+
+
+def _span(entity: Any) -> _Span:
+    if isinstance(entity, Mapping):
+        stated = entity.get("text", entity.get("word"))
+        stated = stated if isinstance(stated, str) else None
+        label = _string(entity["type"] if "type" in entity else entity["label"])
+        if "index" in entity:
+            index = [_integer(number) for number in entity["index"]]
+            return _Span(min(index), max(index), label, stated, True)
+        return _Span(_integer(entity["start"]), _integer(entity["end"]), label, stated, False)
+    first, last, label, *stated = entity
+    return _Span(_integer(first), _integer(last), _string(label), stated[0] if stated else None, True)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(value)
+    return value
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value

@@ -1,0 +1,187 @@
+"""WebAnno TSV 3, which INCEpTION and WebAnno export. Both are written in Java: offsets count UTF-16 units."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..data import Document
+from ..errors import DataError
+from ..files import read_lines, stem_of
+from ..offsets import CODE_POINTS, JAVA_UNITS, RawDocument, RawMention, align, locate
+
+logger = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"(\d+)-(\d+)(\.\d+)?\t(\d+)-(\d+)\t(.*)", re.DOTALL)
+_BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # layers of the tool itself: parts of speech, lemmas, ...
+_ENTITIES = "NamedEntity"
+_ID = re.compile(r"(?<!\\)\[(\d+)\]$")
+_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
+_MAX_GAP = 100  # characters between two sentences that are filled with blanks
+
+
+@dataclass
+class _Layer:
+    """A layer of annotations: its name, its features, and the column of the first one."""
+
+    name: str
+    features: list[str]
+    column: int
+    is_span: bool
+
+
+@dataclass
+class _Sentence:
+    """A sentence: its text, and its rows with their line numbers and cells."""
+
+    text: str
+    rows: list[tuple[int, list[str]]] = field(default_factory=list)
+
+
+def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
+    """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
+
+    The mentions are the spans of the layer NamedEntity, and their types its feature "value"; of a file without this
+    layer, the only custom layer and its only feature. Spans may be stacked, nested, or begin inside a token.
+
+    Args:
+        path: the file.
+        layer: the name of the layer, or its last part ("webanno.custom.Drug" or "Drug").
+        feature: the name of the feature that holds the type; a layer without features gives its own name as the type.
+
+    Raises:
+        DataError: names the line that is malformed, the span without a type, or the token whose offsets do not fit;
+            or the layers of which none or several could be meant.
+    """
+    path = Path(path)
+    lines = read_lines(path)
+    if not lines[0].startswith("#FORMAT=WebAnno TSV 3"):
+        raise DataError(f"{path}:1: expected '#FORMAT=WebAnno TSV 3.x', got {lines[0]!r:.60}.")
+    layers = _layers(lines)
+    chosen = _chosen(path, layers, layer)
+    column = _column(path, chosen, feature)
+    document = RawDocument(stem_of(path), "", where=str(path))
+    expected = max(item.column + max(1, len(item.features)) for item in layers)
+    spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for sentence, rows in _placed(path, lines, document):
+        for place, (line, cells) in zip(rows, sentence.rows, strict=True):
+            if len(cells) < expected:
+                raise DataError(f"{path}:{line}: expected {expected} columns by tabs, got {len(cells)}.")
+            for number, value in enumerate(_values(cells[column])):
+                match = _ID.search(value)
+                label = _unescape(value[: match.start()] if match else value)
+                if label == "*" and chosen.features:
+                    raise DataError(f"{path}:{line}: a span of {chosen.name} has no {feature or 'value'}; set it.")
+                label = label if chosen.features else chosen.name.rpartition(".")[2]
+                key = f"[{match[1]}]" if match else f"{line}/{number}"
+                spans.setdefault((key, label), []).append(place)
+    document.mentions = [
+        RawMention(((min(s for s, _ in places), max(e for _, e in places)),), label, None, f"{path}, span {key}")
+        for (key, label), places in spans.items()
+    ]
+    return align([document], (CODE_POINTS,))
+
+
+def _layers(lines: Sequence[str]) -> list[_Layer]:
+    layers, column = [], 3
+    for line in lines:
+        match = re.match(r"#T_(SP|CH|RL)=([^|]*)\|?(.*)", line)
+        if match:
+            features = [name for name in match[3].split("|") if name]
+            layers.append(_Layer(match[2], features, column, match[1] == "SP"))
+            column += max(1, len(features))
+    return layers
+
+
+def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer:
+    spans = [layer for layer in layers if layer.is_span]
+    listed = ", ".join(layer.name for layer in spans) or "none"
+    if name is not None:
+        named = [layer for layer in spans if name in (layer.name, layer.name.rpartition(".")[2])]
+    else:
+        named = [layer for layer in spans if layer.name.rpartition(".")[2] == _ENTITIES]
+        custom = [layer for layer in spans if not layer.name.startswith(_BUILT_IN)]
+        if named and custom:
+            logger.warning("%s: read the layer %s alone, not %s.", path, _ENTITIES, ", ".join(c.name for c in custom))
+        named = named or custom
+    if len(named) != 1:
+        raise DataError(
+            f"{path}: expected {'the layer ' + name if name else 'a layer ' + _ENTITIES + ' or one custom layer'} of "
+            f"spans; the layers of spans are {listed}. Say which one with layer=... (--layer)."
+        )
+    return named[0]
+
+
+def _column(path: Path, layer: _Layer, feature: str | None) -> int:
+    names = layer.features
+    wanted = feature or ("value" if "value" in names else names[0] if len(names) == 1 else None)
+    if not names and feature is None:
+        return layer.column
+    if wanted not in names:
+        raise DataError(
+            f"{path}: the layer {layer.name} has the features {', '.join(names) or 'none'}; say which one holds the "
+            "type with feature=... (--feature)."
+        )
+    return layer.column + names.index(wanted)
+
+
+def _values(cell: str) -> list[str]:
+    """The stacked annotations of a cell, still escaped."""
+    return [] if cell in ("_", "") else re.split(r"(?<!\\)\|", cell)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(->|.)", lambda match: _UNESCAPED.get(match[1], match[1]), text, flags=re.DOTALL)
+
+
+def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
+    sentence: _Sentence | None = None
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#Text="):
+            text = _unescape(line.removeprefix("#Text="))
+            if sentence is not None and not sentence.rows:
+                sentence.text += "\n" + text  # a sentence of several lines
+                continue
+            if sentence is not None:
+                yield sentence
+            sentence = _Sentence(text)
+        elif line.strip() and not line.startswith("#"):
+            cells = line.rstrip("\t").split("\t")
+            if sentence is None or _TOKEN.fullmatch(line) is None:
+                expected = "'#Text=...' and 'N-N<TAB>start-end<TAB>token'"
+                raise DataError(f"{path}:{number}: expected {expected}, got {line!r:.60}.")
+            sentence.rows.append((number, cells))
+    if sentence is not None:
+        yield sentence
+
+
+def _placed(
+    path: Path, lines: Sequence[str], document: RawDocument
+) -> Iterator[tuple[_Sentence, list[tuple[int, int]]]]:
+    """The sentences, added to the text of a document, with the code points of their tokens."""
+    end_before: int | None = None
+    for sentence in _sentences(path, lines):
+        tokens = [
+            (number, int(match[4]), int(match[5]), _unescape(cells[2]))
+            for number, cells in sentence.rows
+            if (match := _TOKEN.fullmatch("\t".join(cells))) is not None
+        ]
+        if not tokens:
+            raise DataError(f"{path}: the sentence {sentence.text!r:.60} has no tokens.")
+        lead = len(sentence.text) - len(sentence.text.lstrip())
+        begin = tokens[0][1] - lead
+        mentions = [
+            RawMention((((0, start - begin), (0, end - begin)),), "token", word, f"{path}:{number}")
+            for number, start, end, word in tokens
+        ]
+        raw = RawDocument(stem_of(path), sentence.text, mentions, where=f"{path}:{tokens[0][0]}")
+        places = [(start, end) for start, end, _ in locate([raw], JAVA_UNITS)[0]]
+        if end_before is not None:
+            gap = begin - end_before
+            document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
+        base = len(document.text)
+        document.text += sentence.text
+        # The end of the sentence as the file counts it: that of its last token and what follows it
+        end_before = max(end for _, _, end, _ in tokens) + len(sentence.text) - max(end for _, end in places)
+        yield sentence, [(base + start, base + end) for start, end in places]

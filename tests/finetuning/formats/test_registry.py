@@ -1,0 +1,338 @@
+"""Which format a file has; the splits of a folder, a file or a dataset; and out and in again in every format."""
+
+import json
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.finetuning import (
+    DataError,
+    Document,
+    Mention,
+    load_corpus,
+    read_documents,
+    write_format,
+    write_jsonl,
+)
+from modeling_binder.finetuning.formats import FORMATS, detect_format, read_splits
+from modeling_binder.finetuning.offsets import trim
+
+
+def write(tmp_path, name, content):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+# ---- out and in again ----
+
+ALPHABET = "ab \r\n\t.-_é\u0301👩\u200d🔬🎉東\u2028\x85"
+
+
+@st.composite
+def corpora(draw):
+    """Documents with nested and overlapping mentions whose edges are not blank."""
+    documents = []
+    for number in range(draw(st.integers(1, 3))):
+        text = draw(st.text(alphabet=st.sampled_from(ALPHABET), min_size=1, max_size=25))
+        spans = draw(st.lists(st.tuples(st.integers(0, len(text) - 1), st.integers(1, len(text))), max_size=4))
+        labels = draw(st.lists(st.sampled_from(["A", "Cell type"]), min_size=len(spans), max_size=len(spans)))
+        mentions = dict.fromkeys(
+            Mention(start, end, label)
+            for (start, end), label in zip(spans, labels, strict=True)
+            if start < end and trim(text, start, end) == (start, end)
+        )
+        documents.append(Document(f"d{number}", text, tuple(mentions)))
+    return documents
+
+
+def mentions_of(documents, normal=str):
+    return [sorted((m.start, m.end, normal(m.label)) for m in document.entities) for document in documents]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "brat", "bioc", "label-studio", "doccano", "pubtator"])
+@given(corpora())
+@settings(deadline=None, max_examples=60)
+def test_the_same_mentions_come_back(format, tmp_path_factory, documents):
+    folder = tmp_path_factory.mktemp("out")
+    path = folder if format == "brat" else folder / ("a.txt" if format == "pubtator" else "a.json")
+    write_format(documents, path, format)
+    assert detect_format(path) == format
+    read = read_documents(path)
+    assert [document.id for document in read] == [document.id for document in documents]
+    assert mentions_of(read) == mentions_of(
+        documents, (lambda label: label.replace(" ", "_")) if format == "brat" else str
+    )
+    if format == "pubtator":
+        assert [len(document.text) for document in read] >= [len(document.text) for document in documents]
+    else:
+        assert [document.text for document in read] == [document.text for document in documents]
+
+
+@given(corpora())
+@settings(deadline=None, max_examples=60)
+def test_flat_mentions_come_back_from_columns(tmp_path_factory, documents):
+    flat = []
+    for document in documents:
+        kept = []
+        for mention in sorted(document.entities):
+            if not kept or kept[-1].end <= mention.start:
+                kept.append(mention)
+        if document.text.strip():
+            flat.append(Document(document.id, document.text, tuple(kept)))
+    if not flat:
+        return
+    path = tmp_path_factory.mktemp("out") / "a.tsv"
+    write_format(flat, path, "conll")
+    read = read_documents(path)
+    assert len(read) == len(flat)
+    for before, after in zip(flat, read, strict=True):
+        assert "".join(before.text.split()) == "".join(after.text.split())
+        assert [("".join(before.text[m.start : m.end].split()), m.label) for m in before.entities] == [
+            ("".join(after.text[m.start : m.end].split()), m.label) for m in after.entities
+        ]
+
+
+def test_what_a_pipeline_found_is_written(tmp_path):
+    found = [{"entity_group": "Place", "score": 0.9, "word": "Oslo", "start": 3, "end": 7}]
+    write_format([{"text": "In Oslo", "entities": found}, {"text": "x", "entities": []}], tmp_path / "a.jsonl", "jsonl")
+    assert read_documents(tmp_path / "a.jsonl") == [
+        Document("1", "In Oslo", (Mention(3, 7, "Place"),)),
+        Document("2", "x"),
+    ]
+
+
+def test_ids_that_are_there_twice_are_made_distinct(tmp_path):
+    write_format([Document("a", "x"), Document("a", "y")], tmp_path / "a.jsonl", "jsonl")
+    assert [document.id for document in read_documents(tmp_path / "a.jsonl")] == ["a", "a-2"]
+
+
+def test_formats_that_cannot_be_written_or_are_not_known(tmp_path):
+    with pytest.raises(DataError, match="the format prodigy can be read, but not written; written are jsonl, conll"):
+        write_format([], tmp_path / "a", "prodigy")
+    with pytest.raises(DataError, match="there is no format 'xmi'; known are jsonl, conll, brat"):
+        write_format([], tmp_path / "a", "xmi")
+    with pytest.raises(DataError, match="the format label-studio has no option 'x'; its options are from_name"):
+        write_format([], tmp_path / "a", "label_studio", x=1)
+    with pytest.raises(DataError, match="the format conll has no option 'text_field'; its options are label"):
+        read_documents(write(tmp_path, "a.tsv", "a\tO"), text_field="x")
+    assert {"brat", "pubtator", "bioc", "label-studio", "doccano", "conll"} <= {
+        name for name, format in FORMATS.items() if format.write
+    }
+
+
+# ---- which format a file has ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("a.jsonl", '{"text": "a", "entities": []}', "jsonl"),
+        ("a.json", '{"text": "a", "entities": [{"start": 0, "end": 1, "label": "X"}]}', "jsonl"),
+        ("a", '{"text": "a", "entities": [], "spans": []}', "jsonl"),
+        ("a.jsonl", '{"text": "a", "spans": [], "answer": "accept"}', "prodigy"),
+        ("a.json", '[{"id": 1, "text": "a", "annotator": 1}]', "label-studio"),
+        ("a.json", '[{"text": "a", "label": [{"start": 0, "end": 1, "labels": ["X"]}]}]', "label-studio"),
+        ("a.json", '[{"id": 1, "data": {"text": "a"}, "completions": []}]', "label-studio"),
+        ("a.jsonl", '{"text": "a", "labels": [[0, 1, "X"]]}', "doccano"),
+        ("a.jsonl", "nonsense", "jsonl"),
+        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "webanno"),
+        ("a.tsv", "a\tO\n", "conll"),
+        ("eng.testa", "a NN O\n", "conll"),
+        ("a.txt", "\ufeff\n12-a|t|Title\n", "pubtator"),
+        ("a.conll", "# global.columns = ID FORM NER\n1\ta\tO\n", "conllu"),
+        ("a.conllu", "", "conllu"),
+        ("a.spacy", b"\x00", "docbin"),
+        ("a.xml", "<?xml version='1.0'?><!-- x --><collection/>", "bioc"),
+        ("a.nxml", "<PubmedArticleSet/>", "pubmed"),
+        ("a.ann", "", "brat"),
+    ],
+)
+def test_formats_are_told_by_content_and_suffix(tmp_path, name, content, format):
+    assert detect_format(write(tmp_path, name, content)) == format
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xml", "<html/>", "XML with <html> is not known; expected BioC"),
+        ("a.zip", "PK", "this is a zip archive; unpack it"),
+        ("a/b.txt", "x", "this is a folder without .ann files"),
+    ],
+)
+def test_files_of_no_format(tmp_path, name, content, message):
+    path = write(tmp_path, name, content)
+    with pytest.raises(DataError, match=message):
+        read_documents(path.parent if "/" in name else path)
+
+
+def test_a_corpus_in_any_format_is_loaded(tmp_path):
+    (tmp_path / "types.json").write_text('{"X": "A thing."}')
+    write(tmp_path, "train.txt", "1|t|In Oslo\n1|a|x\n1\t3\t7\tOslo\tX\n")
+    write(tmp_path, "valid.json", json.dumps([{"text": "Oslo", "label": [{"start": 0, "end": 4, "labels": ["X"]}]}]))
+    write_format([Document("1", "Oslo", (Mention(0, 4, "X"),))], tmp_path / "test.json", "bioc")
+    corpus = load_corpus(tmp_path)
+    assert [len(split) for split in (corpus.train, corpus.dev, corpus.test)] == [1, 1, 1]
+
+
+# ---- splits ----
+
+ROWS = "Oslo\tB-X\n"
+
+
+def sizes(splits):
+    return {split: len(documents) for split, documents in splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["no_x-ud-train.tsv", "no_x-ud-dev.tsv", "no_x-ud-test.tsv"], {"train": 1, "dev": 1, "test": 1}),
+        (["train.tsv", "val.tsv"], {"train": 1, "dev": 1}),
+        (["train/a.tsv", "train/b.tsv", "EVAL/a.tsv"], {"train": 2, "dev": 1}),
+        (["eng.train.tsv", "eng.testa.tsv", "eng.testb.tsv"], {"train": 1, "dev": 1, "test": 1}),
+        (["genes.tsv", "cells.tsv", ".hidden.tsv", ".ipynb_checkpoints/genes.tsv"], {"train": 2}),
+    ],
+)
+def test_the_splits_of_a_folder(tmp_path, names, expected):
+    for name in names:
+        write(tmp_path, name, ROWS)
+    splits = read_splits(tmp_path, "iob")
+    assert sizes(splits) == expected
+    for documents in splits.values():
+        assert len({document.id for document in documents}) == len(documents)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train.tsv", "more.tsv"], r"cannot tell which split 'more\.tsv' is: .*--split train=more\.tsv"),
+        (["train.tsv", "train_dev.tsv"], r"cannot tell which split 'train_dev\.tsv' is"),
+        (["train/test.tsv", "dev.tsv"], r"cannot tell which split 'train/test\.tsv' is"),
+        (["dev.tsv", "test.tsv"], r"there is no training split, only dev, test \(from 'dev\.tsv', 'test\.tsv'\)"),
+        (["a.xyz"], r"there is no file with \.tsv"),
+    ],
+)
+def test_what_cannot_be_placed_is_refused(tmp_path, names, message):
+    for name in names:
+        write(tmp_path, name, ROWS)
+    with pytest.raises(DataError, match=message):
+        read_splits(tmp_path, "iob")
+
+
+def test_splits_can_be_named(tmp_path):
+    for name in ("a/more.tsv", "a/rest.tsv", "b/more.tsv", "test.tsv"):
+        write(tmp_path, name, ROWS)
+    assert sizes(read_splits(tmp_path, "iob", {"train": ["a"], "test": ["test.tsv"]})) == {"train": 2, "test": 1}
+    assert sizes(read_splits(tmp_path, "iob", {"train": ["a/rest"], "dev": ["b/more.tsv"]})) == {"train": 1, "dev": 1}
+    ids = [document.id for document in read_splits(tmp_path, "iob", {"train": ["more"]})["train"]]
+    assert ids == ["a/more-1", "b/more-1"], "distinct by their folders"
+    with pytest.raises(DataError, match=r"there is no 'c'; there is 'a/more\.tsv', 'a/rest\.tsv'"):
+        read_splits(tmp_path, "iob", {"train": ["c"]})
+    with pytest.raises(DataError, match="there is no split 'training'; expected train, dev, test"):
+        read_splits(tmp_path, "iob", {"training": ["a"]})
+    assert sizes(read_splits(tmp_path / "test.tsv", "iob", {"train": ["test"]})) == {"train": 1}
+    with pytest.raises(DataError, match="there is no training split, only test"):
+        read_splits(tmp_path / "test.tsv", "iob")
+
+
+def test_the_splits_of_brat(tmp_path):
+    """By folders; by files only where all of them name a split."""
+    for name in ("x/train/1", "x/dev/blood-test", "y/train-1", "y/test-1", "z/blood-test", "z/other"):
+        write(tmp_path, f"{name}.txt", "Oslo")
+        write(tmp_path, f"{name}.ann", "T1\tX 0 4\tOslo\n")
+    assert sizes(read_splits(tmp_path / "x", "brat")) == {"train": 1, "dev": 1}
+    assert sizes(read_splits(tmp_path / "y", "brat")) == {"train": 1, "test": 1}
+    assert sizes(read_splits(tmp_path / "z", "brat")) == {"train": 2}
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "x", arcname="corpus")
+    assert sizes(read_splits(tmp_path / "x.tar", "brat")) == {"train": 1, "dev": 1}
+    write(tmp_path, "x/2.txt", "Rome")
+    write(tmp_path, "x/2.ann", "")
+    with pytest.raises(DataError, match=r"cannot tell which split '\.' is"):
+        read_splits(tmp_path / "x", "brat")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A function that writes a dataset: config -> split -> rows of (tokens, tags)."""
+    from datasets import ClassLabel, Dataset, Features, Sequence, Value
+
+    names = ["O", "B-LOC", "I-LOC"]
+
+    def build(configs, tag="ner_tags", class_names=names):
+        kind = ClassLabel(names=class_names) if class_names else Value("int64")
+        features = Features({"tokens": Sequence(Value("string")), tag: Sequence(kind)})
+        yaml = ["---", "configs:"]
+        for config, splits in configs.items():
+            yaml += [f"- config_name: {config}", "  data_files:"]
+            for split, rows in splits.items():
+                path = tmp_path / "data" / config / f"{split}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                columns = {"tokens": [row[0] for row in rows], tag: [row[1] for row in rows]}
+                Dataset.from_dict(columns, features=features).to_parquet(path)
+                yaml += [f"  - split: {split}", f"    path: {config}/{split}.parquet"]
+        (tmp_path / "data" / "README.md").write_text("\n".join([*yaml, "---", ""]))
+        return str(tmp_path / "data")
+
+    return build
+
+
+ROW = (["New", "", "York", "won"], [1, 2, 2, 0])
+
+
+def test_a_dataset(dataset):
+    splits = read_splits(dataset({"default": {"train": [ROW], "validation": [ROW]}}), "hub")
+    assert sizes(splits) == {"train": 1, "dev": 1}
+    assert splits["train"][0] == Document("0", "New York won", (Mention(0, 8, "LOC"),), ((0, 3), (4, 8), (9, 12)))
+
+
+def test_the_splits_of_a_dataset(dataset):
+    name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW], "test_en": [ROW], "extra": [ROW]}})
+    with pytest.raises(DataError, match="cannot tell which split 'extra' is"):
+        read_splits(name, "hub")
+    chosen = read_splits(name, "hub", {"train": ["train_en"], "test": ["test_en"]})
+    assert sizes(chosen) == {"train": 1, "test": 1}
+    both = read_splits(name, "hub", {"train": ["train_en", "train_fr"]})["train"]
+    assert [document.id for document in both] == ["train_en/0", "train_fr/0"]
+
+
+def test_several_splits_of_a_dataset_that_would_be_one(dataset):
+    name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW]}})
+    with pytest.raises(DataError, match=r"'train_en', 'train_fr' would all be train; .*--split train=train_en, or"):
+        read_splits(name, "hub")
+
+
+def test_the_configurations_of_a_dataset(dataset):
+    name = dataset({"en": {"train": [ROW]}, "fr": {"train": [ROW, ROW]}})
+    with pytest.raises(DataError, match=r"(?s)cannot be loaded: Config name is missing.*Choose one with .*--config"):
+        read_splits(name, "hub")
+    assert sizes(read_splits(name, "hub", config="fr")) == {"train": 2}
+    with pytest.raises(DataError, match=r"(?s)cannot be loaded: .*--config"):
+        read_splits(name, "hub", config="de")
+
+
+def test_datasets_that_are_refused(dataset, tmp_path):
+    with pytest.raises(DataError, match="row 0: -1 is the number of no tag; expected 0 to 2"):
+        read_splits(dataset({"default": {"train": [(["a"], [-1])]}}), "hub")
+    with pytest.raises(DataError, match="train, row 0: the tag 1 is no string"):
+        read_splits(dataset({"numbers": {"train": [(["a"], [1])]}}, class_names=None), "hub")
+    name = dataset({"other": {"train": [(["a"], [0])]}}, tag="labels")
+    with pytest.raises(
+        DataError, match=r"the split train has no column 'ner_tags', but tokens, labels; .*--tag-column"
+    ):
+        read_splits(name, "hub")
+    assert sizes(read_splits(name, "hub", tag_column="labels")) == {"train": 1}
+    with pytest.raises(DataError, match="the format hub has no option 'text_field'"):
+        read_splits(name, "hub", text_field="x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: the dataset cannot be loaded"):
+        read_splits(tmp_path / "empty", "hub")
+
+
+def test_jsonl_is_a_format_too(tmp_path):
+    write_jsonl(tmp_path / "corpus-train.jsonl.gz", [Document("a", "x")])
+    assert sizes(read_splits(tmp_path, "jsonl")) == {"train": 1}

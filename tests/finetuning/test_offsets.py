@@ -1,0 +1,145 @@
+"""Offsets in the units of other tools, compared with the texts that a file states."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.finetuning import DataError, Document, Mention, read_jsonl
+from modeling_binder.finetuning.offsets import (
+    BROWSER_UNITS,
+    BYTES,
+    CODE_POINTS,
+    CODE_POINTS_CRLF,
+    JAVA_UNITS,
+    PYTHON_UNITS,
+    UTF16,
+    UTF16_CRLF,
+    RawDocument,
+    RawMention,
+    align,
+    distinct_ids,
+    same_text,
+    to_unit,
+    trim,
+)
+
+OSLO = "Great news 🎉 from Oslo"
+
+
+def read(text, *spans, units=PYTHON_UNITS, **options):
+    """The mentions that spans (start, end, stated text) give in a text."""
+    mentions = [RawMention(((start, end),), "X", stated, "file:1") for start, end, stated in spans]
+    (document,) = align([RawDocument("1", text, mentions)], units, **options)
+    return [document.text[mention.start : mention.end] for mention in document.entities]
+
+
+@pytest.mark.parametrize("units", [PYTHON_UNITS, BROWSER_UNITS, JAVA_UNITS])
+@pytest.mark.parametrize("stated", ["Oslo", None])
+@pytest.mark.parametrize("span", [(18, 22), (19, 23)])
+def test_an_emoji_counts_one_or_two(span, stated, units):
+    assert read(OSLO, (*span, stated), units=units) == ["Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "stated"),
+    [
+        ("a\r\nb\r\nOslo", (6, 10), "Oslo"),
+        ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n as one
+        ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16, \r\n as one
+        ("🎉\r\nb\r\nOslo", (7, 11), "Oslo"),  # UTF-16
+        ("New\r\nYork", (0, 8), "New York"),  # a line end as a blank
+        ("New\nYork", (0, 8), "New\\nYork"),  # a line end as Label Studio writes it
+        ("in Oslo .", (2, 8), "Oslo"),  # blanks at the edges
+    ],
+)
+def test_the_unit_is_the_one_in_which_the_stated_text_fits(text, span, stated):
+    (mention,) = read(text, (*span, stated))
+    assert same_text(mention, stated) and mention == mention.strip()
+
+
+def test_a_file_has_one_unit():
+    """What fits in several units is read in the one that the rest of the file shows."""
+    mentions = [RawMention(((2, 3),), "X", "1", "a:1"), RawMention(((6, 10),), "X", "Oslo", "a:1")]
+    first, second = RawDocument("1", "🎉111", [mentions[0]]), RawDocument("2", "🎉 in Oslo", [mentions[1]])
+    assert align([first, second])[0].entities == (Mention(1, 2, "X"),), "UTF-16 units, as the second document shows"
+    assert align([first])[0].entities == (Mention(2, 3, "X"),), "code points, which both fit"
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(17, 21, "Oslo")], r"file:1: the text at 17\.\.21 is ' Osl', not 'Oslo' \(counted in code points, .*UTF-16"),
+        ([(18, 22, "Rome")], r"is 'Oslo', not 'Rome'"),
+        ([(18, 99, "Oslo")], r"file:1: spans 18\.\.99 in a text of 22 characters"),
+        ([(-1, 3, None)], r"spans -1\.\.3"),
+        ([(3, 3, None)], r"spans 3\.\.3"),
+        ([(5, 6, None)], r"file:1: the mention at 5\.\.6 is blank; remove it"),
+        ([(18, 99, "Oslo"), (3, 3, None)], r"2 problems in total"),
+    ],
+)
+def test_what_fits_in_no_unit_is_refused(spans, message):
+    with pytest.raises(DataError, match=message):
+        read(OSLO, *spans)
+
+
+def test_half_of_an_emoji_is_no_mention():
+    with pytest.raises(DataError, match=r"spans 12\.\.13"):
+        read(OSLO, (12, 13, None), units=(UTF16,))
+
+
+def test_fragments_stand_in_any_order_and_may_lie_in_each_other():
+    for fragments in (((14, 18), (18, 22)), ((18, 22), (14, 18)), ((14, 22), (18, 22))):
+        raw = RawDocument("1", OSLO, [RawMention(fragments, "X", None, "file:1")])
+        (document,) = align([raw], (CODE_POINTS,))
+        assert document.entities == (Mention(14, 22, "X"),) or document.entities == (Mention(13, 22, "X"),)
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(DataError, match=r"file 3: the text holds half a character at offset 1 \('\\ud83d'\)"):
+        align([RawDocument("1", "a\ud83d", where="file 3")])
+
+
+def test_known_errors_are_repaired_where_it_is_asked_for(caplog):
+    assert read(OSLO, (12, 16, "Oslo"), (0, 4, "Rome"), repair_within=10) == ["Oslo"]
+    assert "'Oslo' stands at 18, not at 12; moved" in caplog.text and "not 'Rome'; left out" in caplog.text
+
+
+@given(st.text(alphabet="a🎉é\r\n \u0301東"), st.data())
+@settings(deadline=None)
+def test_every_unit_gives_the_span_back(text, data):
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    if trim(text, start, end) != (start, end) or start == end:
+        return
+    for unit in (CODE_POINTS, UTF16, CODE_POINTS_CRLF, UTF16_CRLF, BYTES):
+        edges = to_unit(text, unit, (start, end))
+        assert read(text, (*edges, None), units=(unit,)) == [text[start:end]]
+    assert to_unit(text, UTF16, (end,)) == [len(text[:end].encode("utf-16-le")) // 2]
+    assert to_unit(text, BYTES, (end,)) == [len(text[:end].encode())]
+
+
+def test_trimming():
+    assert trim(" \u00a0a b\u2028", 0, 6) == (2, 5)
+    assert trim("  ", 0, 2) == (2, 2)
+
+
+def test_ids_are_made_distinct():
+    documents = distinct_ids(Document(identifier, "") for identifier in ["a", "a", "a-2", "b", "a"])
+    assert [document.id for document in documents] == ["a", "a-2", "a-2-2", "b", "a-3"]
+
+
+# ---- stated texts in the JSONL of the data contract ----
+
+
+@pytest.mark.parametrize("key", ["text", "word"])
+@pytest.mark.parametrize("span", [(18, 22), (19, 23)])
+def test_a_stated_text_in_jsonl(tmp_path, span, key):
+    row = {"text": OSLO, "entities": [{"start": span[0], "end": span[1], "label": "X", key: "Oslo"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert read_jsonl(tmp_path / "a.jsonl")[0].entities == (Mention(18, 22, "X"),)
+    row["entities"][0][key] = "Rome"
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=r"a\.jsonl:1: 'entities\[0\]': the text at .* not 'Rome'"):
+        read_jsonl(tmp_path / "a.jsonl")
