@@ -1,6 +1,7 @@
-"""A file of texts in, JSONL with their entities out."""
+"""Read the texts of a file, and write them as JSONL with their entities."""
 
 import csv
+import io
 import json
 import os
 import tempfile
@@ -15,10 +16,10 @@ SUFFIXES = (".txt", ".jsonl", ".csv")
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Records with a "text": the lines of .txt, the objects of .jsonl, the rows of .csv (column "text").
+    """Read records with a "text": the lines of .txt, the objects of .jsonl, the rows of .csv (column "text").
 
     Raises:
-        Refused: the file is none of these, too large, or broken; the line is named.
+        Refused: the file has another suffix, is too large, or is malformed; names the line.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -52,9 +53,10 @@ def read_records(path: str | Path) -> list[Record]:
 
 
 def _lines(content: str) -> Iterator[tuple[int, Record]]:
-    for number, line in enumerate(content.splitlines(), 1):
+    # Not `splitlines`, which also cuts at characters such as U+2028
+    for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
-            yield number, {"text": line}
+            yield number, {"text": line.removesuffix("\r")}
 
 
 def _objects(content: str) -> Iterator[tuple[int, Record]]:
@@ -63,18 +65,22 @@ def _objects(content: str) -> Iterator[tuple[int, Record]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused(f"Line {number} is no JSON: {error}.") from None
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise Refused(f'Line {number} must be an object with a "text", such as {{"text": "The IL-2 gene."}}.')
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Refused(f"Line {number} holds half a character (a lone surrogate such as \\ud83d).") from None
         yield number, record
 
 
 def _rows(content: str) -> Iterator[tuple[int, Record]]:
-    reader = csv.DictReader(content.splitlines(keepends=True))
-    if "text" not in (reader.fieldnames or []):
-        raise Refused(f'The first line must name a column "text"; it names {reader.fieldnames or "nothing"}.')
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
+        if "text" not in (reader.fieldnames or []):
+            raise Refused(f'The first line must name a column "text"; it names {reader.fieldnames or "nothing"}.')
         for row in reader:
             if row["text"] is None or None in row:
                 raise Refused(f"Line {reader.line_num} has not as many columns as the first line.")
@@ -84,9 +90,9 @@ def _rows(content: str) -> Iterator[tuple[int, Record]]:
 
 
 def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) -> Iterator[tuple[int, str | None]]:
-    """Write each record with its `entities`, and tell how many are done; at the end, with the file's path.
+    """Write each record with its `entities`, and yield the number of records written so far and None.
 
-    Whoever stops in between leaves no file.
+    The last item is the number of records and the path of the file. If the generator is closed before, no file is left.
     """
     folder = tempfile.mkdtemp(prefix="entities-")
     target = os.path.join(folder, "entities.jsonl")

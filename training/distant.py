@@ -2,9 +2,9 @@
 
     python -m training.distant dictionary.tsv abstracts.txt distant.jsonl --types types.json
 
-Names are found at word boundaries, in linear time, by an Aho-Corasick automaton over words. What the dictionary cannot
-decide (an ambiguous name, a name whose type is unknown) is written as `undecided`: training then takes it neither for
-a mention nor for a negative. With --score the labels are compared with those that the text already has.
+Names are found at word boundaries, in linear time, by an Aho-Corasick automaton over words. Spans that the dictionary
+cannot decide (an ambiguous name, a name of unknown type) are written as `undecided`: training uses them neither as
+mentions nor as negatives. With --score, the labels are compared with those that the text already has.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,13 +22,24 @@ import ahocorasick
 from tqdm.auto import tqdm
 
 from modeling_binder.finetuning import DataError, Document, Mention, compute_span_metrics, read_documents
-from modeling_binder.finetuning.data import read_types, write_json, written_whole
+from modeling_binder.finetuning.data import read_types
+from modeling_binder.finetuning.files import (
+    iter_lines,
+    read_json,
+    stem_of,
+    suffix_of,
+    write_json,
+    written_whole,
+)
+from modeling_binder.finetuning.formats import detect_format
+from modeling_binder.finetuning.iob import is_tag
 from modeling_binder.processing_binder import split_words
 from training.experiments.provenance import provenance
 
 # What a name means: its number of words, and each type with the exact words where case matters (or an empty tuple)
 Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]
-UNKNOWN = ""  # the type of a name of which only that it is a name is known
+UNKNOWN = ""  # the type of names whose type the dictionary does not give
+_BEGINNING = 1000  # lines that are looked at to tell what a text file holds
 
 
 class Entry(NamedTuple):
@@ -38,70 +50,91 @@ class Entry(NamedTuple):
 
 
 def read_dictionary(path: str | Path) -> Iterator[Entry]:
-    """Names and types, one after the other.
+    """Yield the names of a dictionary and their types.
 
-    Forms: JSON `{"Type": ["name", ...]}` or `[{"name", "synonyms": [...], "type"}, ...]`; TSV with a header that has
-    `name` and `type` (and `synonym`, whose names may be parted by |), or with the columns type and name (AutoNER's
-    dict_core.txt), or with names alone (dict_full.txt), whose type is unknown.
+    Forms: JSON `{"Type": ["name", ...]}` or `[{"name", "synonyms": [...], "type"}, ...]`; TSV or CSV with a header that
+    has `name` and `type` (and `synonym`, whose names may be separated by |), or with the columns type and name
+    (AutoNER's dict_core.txt), or with names alone (dict_full.txt), whose type is unknown.
 
     Raises:
-        DataError: names the line that has no type or no name.
+        DataError: names the line without a type or a name, or with other columns than the first line.
     """
     path = Path(path)
-    if path.suffix.lower() == ".json":
-        yield from _json_entries(path)
+    yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
+
+
+def _table_entries(path: Path) -> Iterator[Entry]:
+    header: list[str] | None = None
+    typed: bool | None = None  # whether the rows have types, as the first one shows
+    for number, row in _table_rows(path):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        where = f"{path}:{number}"
+        if typed is None and "type" in (lowered := [cell.lower() for cell in cells]) and "name" in lowered:
+            header, typed = lowered, True
+            continue
+        if header is not None:
+            if len(cells) > len(header):
+                raise DataError(f"{where}: expected {len(header)} columns as in the header, got {row!r:.80}.")
+            record = dict(zip(header, cells, strict=False))
+            names = [record.get("name", ""), *record.get("synonym", record.get("synonyms", "")).split("|")]
+            label = record.get("type", "")
+        else:
+            typed = len(cells) > 1 if typed is None else typed
+            label, *names = cells if len(cells) > 1 else [UNKNOWN, *cells]
+            if typed != (len(cells) > 1):
+                raise DataError(f"{where}: expected {'a type and a name' if typed else 'a name'}, got {row!r:.80}.")
+        if (typed and not label) or not any(names):
+            raise DataError(f"{where}: expected a type and a name by a tab, got {row!r:.80}.")
+        yield from (Entry(name.strip(), label) for name in names if name.strip())
+
+
+def _table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the numbers of their lines: by commas in .csv, where cells may be quoted, otherwise by tabs."""
+    if suffix_of(path) != ".csv":
+        yield from ((number, line.split("\t")) for number, line in enumerate(iter_lines(path), 1))
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header: list[str] | None = None
-        for number, row in enumerate(rows, 1):
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if number == 1 and "type" in (lowered := [cell.lower() for cell in cells]) and "name" in lowered:
-                header = lowered
-                continue
-            if header is not None:
-                record = dict(zip(header, cells, strict=False))
-                names = [record.get("name", ""), *record.get("synonym", record.get("synonyms", "")).split("|")]
-                kind = record.get("type", "")
-            elif len(cells) == 1:
-                names, kind = cells, UNKNOWN
-            else:
-                kind, *names = cells
-            if (not kind and len(cells) > 1) or not any(names):
-                raise DataError(f"{path}:{number}: expected a type and a name by a tab, got {row!r:.60}.")
-            yield from (Entry(name.strip(), kind) for name in names if name.strip())
+    reader = csv.reader(iter_lines(path, keep_ends=True), strict=True)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}.") from None
 
 
 def _json_entries(path: Path) -> Iterator[Entry]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict):
-            for kind, names in data.items():
-                yield from (Entry(name, kind) for name in names)
-        else:
-            for item in data:
-                names = [item["name"], *item.get("synonyms", [])]
-                yield from (Entry(name, item["type"]) for name in names)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f'{path}: expected {{"Type": ["name", ...]}} or [{{"name", "synonyms", "type"}}], got {error!r:.80}.'
-        ) from None
+    expected = '{"Type": ["name", ...]} or [{"name", "synonyms", "type"}]'
+    data = read_json(path, expected)
+    items: list[tuple[Any, list[Any], str]] = []
+    if isinstance(data, dict):
+        items = [(label, names, repr(label)) for label, names in data.items() if isinstance(names, list)]
+    elif isinstance(data, list):
+        for number, item in enumerate(data, 1):
+            synonyms = item.get("synonyms", []) if isinstance(item, dict) else None
+            if isinstance(synonyms, list):
+                items.append((item.get("type"), [item.get("name"), *synonyms], f"entry {number}"))
+    if len(items) < len(data if isinstance(data, (dict, list)) else [data]):
+        raise DataError(f"{path}: expected {expected}, got {data!r:.80}.")
+    for label, names, where in items:
+        odd = [value for value in [label, *names] if not isinstance(value, str) or not value.strip()]
+        if odd:
+            raise DataError(f"{path}: {where}: expected {expected}, got {odd[0]!r:.80} for a type or a name.")
+        yield from (Entry(name.strip(), label) for name in names)
 
 
 @dataclass
 class Labeler:
-    """Finds the names of a dictionary in texts.
+    """Find the names of a dictionary in texts.
 
     Args:
         entries: names and types; a name with several types is ambiguous and decides nothing.
         ignore: names to leave out, whatever their case.
-        case: "auto" minds the case of names that have a capital inside a word, as abbreviations do; "sensitive" of all
-            names; "insensitive" of none.
-        plurals: find the plural of a name's last word too.
-        nested: label names inside longer ones as well; otherwise the longest wins, then the first.
-        undecided: mark what the dictionary cannot decide.
+        case: "auto" compares the case of names with a capital inside a word, as abbreviations have; "sensitive" that of
+            all names; "insensitive" that of none.
+        plurals: also find the plural of a name's last word.
+        nested: also label names inside longer ones; otherwise the longest name wins, then the first.
+        undecided: mark spans that the dictionary cannot decide.
     """
 
     entries: Iterable[Entry]
@@ -118,24 +151,24 @@ class Labeler:
         ignored = {_key(_words(name)) for name in self.ignore}
         self._numbers: dict[str, int] = {}
         self._automaton = ahocorasick.Automaton()
-        # Nearly all names of a type and a length say the same, so that one object serves them all.
+        # Most names of the same type and length have equal payloads, so they share one object.
         payloads: dict[Payload, Payload] = {}
         for entry in self.entries:
             words = _words(entry.name)
             if not words or _key(words) in ignored:
                 continue
             self.names += 1
-            minds_case = self._minds_case(entry.name, words)
+            exact = self._needs_case(entry.name, words)
             for form in self._forms(words):
                 key = "".join(_code(self._number(word.casefold())) for word in form)
                 known = self._automaton.get(key, None)
-                meaning = (entry.type, tuple(form) if minds_case else ())
+                meaning = (entry.type, tuple(form) if exact else ())
                 if known is None or meaning not in known[1]:
                     payload = (len(form), (*(known[1] if known else ()), meaning))
                     self._automaton.add_word(key, payloads.setdefault(payload, payload))
         self._automaton.make_automaton()
 
-    def _minds_case(self, name: str, words: Sequence[str]) -> bool:
+    def _needs_case(self, name: str, words: Sequence[str]) -> bool:
         if self.case != "auto":
             return self.case == "sensitive"
         # "ALL", "mRNA" and the element "K", but not "Acute Kidney Injury" or "Pain"
@@ -157,7 +190,7 @@ class Labeler:
         return self._numbers.setdefault(word, len(self._numbers) + 1)
 
     def label(self, document: Document) -> Document:
-        """The document with the dictionary's mentions instead of its own."""
+        """Return the document with the dictionary's mentions in place of its own."""
         words = document.words if document.words is not None else split_words(document.text)
         # A word of the document may hold several of ours: "IL-2" against "IL", "-", "2".
         pieces = [(start + a, start + b) for start, end in words for a, b in split_words(document.text[start:end])]
@@ -170,48 +203,43 @@ class Labeler:
             first = last - length + 1
             start, end = pieces[first][0], pieces[last][1]
             if start in edges[0] and end in edges[1]:
-                said = tuple(texts[first : last + 1])
-                for kind, exact in meanings:
-                    if not exact or exact == said:
-                        spans[start, end].add(kind)
+                written = tuple(texts[first : last + 1])
+                for label, exact in meanings:
+                    if not exact or exact == written:
+                        spans[start, end].add(label)
         return self._decide(document, spans)
 
     def _decide(self, document: Document, spans: dict[tuple[int, int], set[str]]) -> Document:
         mentions: list[Mention] = []
         open_spans: list[tuple[int, int]] = []
         covered = bytearray(len(document.text))
-        for (start, end), kinds in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
+        for (start, end), labels in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
             # Longest first: a span that overlaps one kept before has its first or its last character inside it.
             if not self.nested and (covered[start] or covered[end - 1]):
                 continue
             covered[start:end] = b"\1" * (end - start)
-            known = kinds - {UNKNOWN}
+            known = labels - {UNKNOWN}
             name = document.text[start:end]
             if len(known) == 1:
-                kind = next(iter(known))
-                mentions.append(Mention(start, end, kind))
-                self.found[name, kind] += 1
+                label = next(iter(known))
+                mentions.append(Mention(start, end, label))
+                self.found[name, label] += 1
             else:
                 open_spans.append((start, end))
                 if known:
                     self.ambiguous.setdefault(name, sorted(known))
-        return Document(
-            document.id,
-            document.text,
-            tuple(sorted(mentions)),
-            document.words,
-            tuple(sorted(open_spans)) if self.undecided else (),
-        )
+        undecided = tuple(sorted(open_spans)) if self.undecided else ()
+        return replace(document, entities=tuple(sorted(mentions)), undecided=undecided, types=None)
 
 
 _CODE = 3
 
 
 def _code(number: int) -> str:
-    """A word's number as three characters of alphabets of their own, which the automaton's names are strings of.
+    """Return the number of a word as three characters, each from an alphabet of its own.
 
-    So a match begins and ends at a word by itself, and no node of the automaton has more than 256 children (it looks
-    through them one by one; a node a word has as many at its root as there are first words).
+    The names in the automaton are strings of such codes. A match therefore starts and ends at a word, and no node has
+    more than 256 children, which the automaton searches one by one.
     """
     return chr(1 + number % 256) + chr(257 + number // 256 % 256) + chr(513 + number // 65536)
 
@@ -225,32 +253,40 @@ def _key(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_texts(path: str | Path) -> Iterator[Document]:
-    """Documents of raw text, one after the other: .txt holds one a line; JSONL and columns as everywhere.
+    """Yield documents of raw text: .txt holds one a line; other files are read by `read_documents`.
 
     A .txt whose lines are single words with blank lines between them (AutoNER's raw_text.txt) is read as sentences of
-    words.
+    words. PubTator, brat and columns with tags are recognised in a .txt, too.
+
+    Raises:
+        DataError: the file is missing or malformed.
     """
     path = Path(path)
-    if path.suffix.lower() != ".txt":
+    if suffix_of(path) != ".txt" or detect_format(path) in ("pubtator", "brat") or _is_tagged(path):
         yield from read_documents(path)
         return
-    with path.open(encoding="utf-8") as file:
-        beginning = [line.strip() for _, line in zip(range(1000), file, strict=False)]
-        file.seek(0)
-        if any(beginning) and all(" " not in line for line in beginning) and "" in beginning:
-            words: list[str] = []
-            number = 0
-            for line in [*file, ""]:
-                if line.strip():
-                    words.append(line.strip())
-                elif words:
-                    number += 1
-                    yield _of_words(words, f"{path.stem}-{number}")
-                    words = []
-            return
-        for number, line in enumerate(file, 1):
+    beginning = [line.strip() for line in islice(iter_lines(path), _BEGINNING)]
+    if not (any(beginning) and all(" " not in line for line in beginning) and "" in beginning):
+        for number, line in enumerate(iter_lines(path), 1):
             if line.strip():
-                yield Document(f"{path.stem}-{number}", line.rstrip("\r\n"))
+                yield Document(f"{stem_of(path)}-{number}", line)
+        return
+    words: list[str] = []
+    number = 0
+    for line in chain(iter_lines(path), [""]):
+        if line.strip():
+            words.append(line.strip())
+        elif words:
+            number += 1
+            yield _of_words(words, f"{stem_of(path)}-{number}")
+            words = []
+
+
+def _is_tagged(path: Path) -> bool:
+    """Whether the first lines of a file all end in a tag."""
+    lines = [line.split() for line in islice(iter_lines(path), _BEGINNING) if line.strip()]
+    rows = [cells for cells in lines if not cells[0].startswith(("#", "-DOCSTART-"))]
+    return bool(rows) and all(len(cells) > 1 and is_tag(cells[-1], None) for cells in rows)
 
 
 def _of_words(words: list[str], identifier: str) -> Document:
@@ -261,12 +297,12 @@ def _of_words(words: list[str], identifier: str) -> Document:
     return Document(identifier, " ".join(words), (), tuple(spans))
 
 
-def main(argv: list[str] | None = None) -> dict[str, Any]:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.distant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dictionary", type=Path, help="JSON or TSV of names and types; see read_dictionary")
-    parser.add_argument("text", type=Path, help="raw text: .txt, JSONL or columns; labels in it are ignored")
+    parser.add_argument("dictionary", type=Path, help="JSON, TSV or CSV of names and types; see read_dictionary")
+    parser.add_argument("text", type=Path, help="raw text (.txt) or a file of documents; their labels are ignored")
     parser.add_argument("output", type=Path, help="JSONL to write")
     parser.add_argument("--names", type=Path, action="append", default=[], help="names of unknown type: undecided")
     parser.add_argument("--types", type=Path, help="JSON name -> description: labels these types alone")
@@ -275,67 +311,92 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
     parser.add_argument("--nested", action="store_true", help="label names inside longer ones as well")
     parser.add_argument("--no-undecided", action="store_true", help="take what cannot be decided for negative")
+    parser.add_argument("--allow-no-mentions", action="store_true", help="write texts in which no name was found, too")
     parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")
     parser.add_argument("--score", action="store_true", help="compare with the labels that the text has")
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = parser.parse_args(argv)
-    try:
-        wanted = set(read_types(arguments.types)) if arguments.types else None
-        files = [arguments.dictionary, *arguments.names]
-        labeler = Labeler(
-            (e for file in files for e in read_dictionary(file) if wanted is None or e.type in {*wanted, UNKNOWN}),
-            arguments.ignore.read_text(encoding="utf-8").splitlines() if arguments.ignore else (),
-            arguments.case,
-            not arguments.no_plurals,
-            arguments.nested,
-            not arguments.no_undecided,
-        )
-        if not labeler.names:
-            raise DataError(f"{arguments.dictionary}: there is no name of a type that is asked for in it.")
-        documents = mentions = open_spans = 0
-        gold, guess = [], []
-        with written_whole(arguments.output) as file:
-            for document in tqdm(read_texts(arguments.text), desc="Labelling", unit="document"):
-                labeled = labeler.label(document)
-                file.write(json.dumps(labeled.to_dict(), ensure_ascii=False) + "\n")
-                documents, mentions = documents + 1, mentions + len(labeled.entities)
-                open_spans += len(labeled.undecided)
-                if arguments.score:
-                    gold.append(document.entities)
-                    guess.append(labeled.entities)
-    except (DataError, OSError) as error:
-        sys.exit(f"error: {error}")
-    facts: dict[str, Any] = {
-        **provenance("training.distant", argv, None, {}, "dictionary", arguments.output.stem),
-        "names": labeler.names,
-        "documents": documents,
-        "mentions": mentions,
-        "undecided": open_spans,
-        "mentions_per_type": dict(sum_by_type(labeler.found)),
-        "frequent": [[name, kind, count] for (name, kind), count in labeler.found.most_common(50)],
-        "ambiguous": labeler.ambiguous,
-    }
-    print(
-        f"{labeler.names:,} names; {mentions:,} mentions and {open_spans:,} undecided spans in {documents:,} documents"
+    return parser
+
+
+def _labeler(arguments: argparse.Namespace) -> Labeler:
+    wanted = set(read_types(arguments.types)) if arguments.types else None
+    files = [arguments.dictionary, *arguments.names]
+    labeler = Labeler(
+        (e for file in files for e in read_dictionary(file) if wanted is None or e.type in {*wanted, UNKNOWN}),
+        iter_lines(arguments.ignore) if arguments.ignore else (),
+        arguments.case,
+        not arguments.no_plurals,
+        arguments.nested,
+        not arguments.no_undecided,
     )
-    if labeler.ambiguous:
-        some = [f"{name} ({', '.join(kinds)})" for name, kinds in list(labeler.ambiguous.items())[:5]]
-        print(f"{len(labeler.ambiguous)} names are ambiguous, for example {'; '.join(some)}")
+    if not labeler.names:
+        raise DataError(f"{arguments.dictionary}: none of its names has one of the types to label.")
+    return labeler
+
+
+def _label_file(labeler: Labeler, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the labelled documents; returns counts, and metrics with --score."""
+    counts = Counter(documents=0, mentions=0, undecided=0)
+    gold, guess = [], []
+    with written_whole(arguments.output) as file:
+        for document in tqdm(read_texts(arguments.text), desc="Labelling", unit="document"):
+            labeled = labeler.label(document)
+            file.write(json.dumps(labeled.to_dict(), ensure_ascii=False) + "\n")
+            counts.update(documents=1, mentions=len(labeled.entities), undecided=len(labeled.undecided))
+            if arguments.score:
+                gold.append(document.entities)
+                guess.append(labeled.entities)
+        if not counts["documents"]:
+            raise DataError(f"{arguments.text}: there is no text in this file.")
+        if not counts["mentions"] and not arguments.allow_no_mentions:
+            raise DataError(
+                f"{arguments.text}: none of {labeler.names:,} names was found in {counts['documents']:,} documents; "
+                "--allow-no-mentions writes them all the same."
+            )
+    facts: dict[str, Any] = dict(counts)
     if arguments.score:
         labels = sorted({mention.label for mentions in gold for mention in mentions})
         metrics = compute_span_metrics(gold, guess, labels)
         print(metrics.table())
         facts["metrics"] = {"test": metrics.to_dict()}
+    return facts
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv)
+    try:
+        inputs = [arguments.dictionary, arguments.text, *arguments.names]
+        if any(path.exists() and arguments.output.resolve() == path.resolve() for path in inputs):
+            raise DataError(f"{arguments.output}: this file is read; name another one to write.")
+        labeler = _labeler(arguments)
+        counts = _label_file(labeler, arguments)
+    except (DataError, OSError, ModuleNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    facts: dict[str, Any] = {
+        **provenance("training.distant", argv, None, {}, "dictionary", arguments.output.stem),
+        "names": labeler.names,
+        **counts,
+        "mentions_per_type": dict(sum_by_type(labeler.found)),
+        "frequent": [[name, label, count] for (name, label), count in labeler.found.most_common(50)],
+        "ambiguous": labeler.ambiguous,
+    }
+    print(
+        f"{labeler.names:,} names; {counts['mentions']:,} mentions and {counts['undecided']:,} undecided spans in "
+        f"{counts['documents']:,} documents"
+    )
+    if labeler.ambiguous:
+        some = [f"{name} ({', '.join(labels)})" for name, labels in list(labeler.ambiguous.items())[:5]]
+        print(f"{len(labeler.ambiguous)} names are ambiguous, for example {'; '.join(some)}")
     if arguments.report:
         write_json(arguments.report, facts)
     return facts
 
 
 def sum_by_type(found: Counter[tuple[str, str]]) -> Counter[str]:
-    """How many mentions of each type."""
+    """Return the number of mentions of each type."""
     total: Counter[str] = Counter()
-    for (_, kind), count in found.items():
-        total[kind] += count
+    for (_, label), count in found.items():
+        total[label] += count
     return total
 
 

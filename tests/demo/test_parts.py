@@ -149,6 +149,17 @@ def test_files_of_each_kind(tmp_path):
     assert files.read_records(written(tmp_path, "a.csv", table.getvalue())) == [{"id": "1", "text": "one,\ntwo"}]
 
 
+def test_lines_end_at_line_feeds_only(tmp_path):
+    """U+2028, NEL, VT and FF are characters of a text; quoted cells may hold line ends."""
+    text = "one\u2028two\x85three\x0bfour\x0cfive"
+    assert files.read_records(written(tmp_path, "a.txt", f"{text}\r\nsix\n")) == [{"text": text}, {"text": "six"}]
+    assert files.read_records(written(tmp_path, "a.csv", f"id,text\r\n1,{text}\r\n")) == [{"id": "1", "text": text}]
+    assert files.read_records(written(tmp_path, "a.csv", 'text\n"one\r\ntwo"\n')) == [{"text": "one\r\ntwo"}]
+    assert files.read_records(written(tmp_path, "a.jsonl", json.dumps({"text": text}, ensure_ascii=False))) == [
+        {"text": text}
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -160,6 +171,12 @@ def test_files_of_each_kind(tmp_path):
         ("a.csv", "id\n1", 'must name a column "text"'),
         ("a.csv", "", 'must name a column "text"'),
         ("a.csv", "id,text\n1,a\n2", "Line 3 has not as many columns"),
+        ("a.csv", 'text\n"a\nb\n', "unexpected end of data"),
+        ("a.csv", "text\n" + "a" * 200_000, "field larger than field limit"),
+        ("a.csv", '"te"xt\n', "expected after"),
+        ("a.jsonl", '{"text": "a\\ud83d"}', "Line 1 holds half a character"),
+        ("a.jsonl", '{"text": "a", "id": "\\ud83d"}', "Line 1 holds half a character"),
+        ("a.jsonl", "[" * 100_000, "Line 1 is no JSON"),
         ("a.txt", "a\n" * (MAX_RECORDS + 1), "more than 2,000 texts"),
         ("a.txt", "a" * (MAX_CHARACTERS + 1), "Line 1: the text has 20,001 characters"),
         ("a.txt", "a" * 2_000_001, "The file has 2.0 MB; this page reads up to 2 MB"),

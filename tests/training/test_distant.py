@@ -1,12 +1,13 @@
 """Labels from a dictionary."""
 
+import gzip
 import json
 import tracemalloc
 
 import pytest
 import torch
 
-from modeling_binder.finetuning import Document, Mention, read_jsonl
+from modeling_binder.finetuning import DataError, Document, Mention, read_jsonl
 from modeling_binder.losses_binder import binder_losses
 from training.distant import Entry, Labeler, main, read_dictionary, read_texts
 
@@ -102,14 +103,52 @@ def test_names_alone_have_no_type(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("d.tsv", "Gene\t\n", "d.tsv:1: expected a type and a name"), ("d.json", '["x"]', 'expected {"Type"')],
+    [
+        ("d.tsv", "Gene\t\n", "d.tsv:1: expected a type and a name"),
+        ("d.tsv", "\tIL-2\n", "d.tsv:1: expected a type and a name"),
+        ("d.tsv", "Gene\tIL-2\nCell\n", r"d\.tsv:2: expected a type and a name, got \['Cell'\]"),
+        ("d.tsv", "IL-2\nGene\tCD8\n", r"d\.tsv:2: expected a name, got"),
+        ("d.tsv", "name\ttype\nIL-2\n", r"d\.tsv:2: expected a type and a name"),
+        ("d.tsv", "name\ttype\nIL-2\tGene\tx\n", r"d\.tsv:2: expected 2 columns as in the header"),
+        ("d.tsv", "Gène\tIL-2\n".encode("latin-1"), r"d\.tsv:1: not UTF-8: byte 1 is 0xe8"),
+        ("d.csv", 'name,type\n"IL-2,Gene\n', r"d\.csv:2: unexpected end of data"),
+        ("d.json", '["x"]', 'expected {"Type"'),
+        ("d.json", '{"Gene": "IL-2"}', 'expected {"Type"'),  # its letters are no names
+        ("d.json", '{"Gene": ["IL-2", 3]}', r"d\.json: 'Gene': expected .*, got 3 for a type or a name"),
+        ("d.json", '[{"name": "IL-2", "type": null}]', "entry 1: expected .*, got None for a type or a name"),
+        ("d.json", '[{"name": "IL-2", "type": "Gene", "synonyms": "x"}]', 'expected {"Type"'),
+        ("d.json", "{", r"d\.json: not valid JSON"),
+    ],
 )
 def test_broken_dictionaries(name, content, message, tmp_path):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "text.txt").write_text("x\n")
     with pytest.raises(SystemExit, match=message):
         main([str(tmp_path / name), str(tmp_path / "text.txt"), str(tmp_path / "out.jsonl")])
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.tsv", "\ufeffname\ttype\nIL-2\tGene\n"),  # a byte order mark before the header
+        ("d.tsv", "\ufeffGene\tIL-2\r\n"),
+        ("d.json", '\ufeff{"Gene": ["IL-2"]}'),
+        ("d.csv", 'name,type\n"IL-2","Gene"\n'),
+    ],
+)
+def test_dictionaries_with_a_byte_order_mark_or_commas(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content.encode())
+    assert list(read_dictionary(tmp_path / name)) == [("IL-2", "Gene")]
+
+
+def test_a_name_may_hold_a_line_separator_or_a_comma(tmp_path):
+    (tmp_path / "d.tsv").write_text("Gene\ta\u2028b\nGene\tc\x85\x0bd\n")
+    assert [entry.name for entry in read_dictionary(tmp_path / "d.tsv")] == ["a\u2028b", "c\x85\x0bd"]
+    (tmp_path / "d.csv").write_text('name,type\n"2,4-D\nacid",Chemical\n')
+    assert list(read_dictionary(tmp_path / "d.csv")) == [("2,4-D\nacid", "Chemical")]
+    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"Gene\tIL-2\n"))
+    assert list(read_dictionary(tmp_path / "d.tsv.gz")) == [("IL-2", "Gene")]
 
 
 def test_texts(tmp_path):
@@ -118,6 +157,38 @@ def test_texts(tmp_path):
     (tmp_path / "words.txt").write_text("Naloxone\nreverses\n\nit\n.\n")
     first, second = read_texts(tmp_path / "words.txt")
     assert first.text == "Naloxone reverses" and first.words == ((0, 8), (9, 17)) and second.text == "it ."
+
+
+def test_texts_of_other_kinds(tmp_path):
+    """Lines end at \\n only; PubTator and columns with tags are no raw text."""
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\xe2\x80\xa8still one\r\ntwo\rstill two\n")
+    assert [document.text for document in read_texts(tmp_path / "a.txt")] == ["one\u2028still one", "two\rstill two"]
+    (tmp_path / "b.txt").write_text("1|t|In Oslo\n1|a|More.\n")
+    assert [document.text for document in read_texts(tmp_path / "b.txt")] == ["In Oslo More."]
+    (tmp_path / "c.txt").write_text("Naloxone\tB-X\nreverses\tO\n\nit\tO\n")
+    assert [document.text for document in read_texts(tmp_path / "c.txt")] == ["Naloxone reverses", "it"]
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"One.\nTwo.\n"))
+    assert [document.id for document in read_texts(tmp_path / "d.txt.gz")] == ["d-1", "d-2"]
+    (tmp_path / "e.txt").write_bytes("Café.\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"e\.txt:1: not UTF-8: byte 3"):
+        list(read_texts(tmp_path / "e.txt"))
+
+
+def test_what_the_command_refuses(tmp_path):
+    (tmp_path / "d.tsv").write_text("Gene\tIL-2\n")
+    (tmp_path / "text.txt").write_text("No name here.\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    paths = {name: str(tmp_path / name) for name in ("d.tsv", "text.txt", "empty.txt", "out.jsonl")}
+    arguments = [paths["d.tsv"], paths["text.txt"], paths["out.jsonl"]]
+    with pytest.raises(SystemExit, match=r"none of 1 names was found in 1 documents; --allow-no-mentions"):
+        main(arguments)
+    with pytest.raises(SystemExit, match=r"empty\.txt: there is no text in this file"):
+        main([paths["d.tsv"], paths["empty.txt"], paths["out.jsonl"]])
+    with pytest.raises(SystemExit, match=r"text\.txt: this file is read; name another one to write"):
+        main([paths["d.tsv"], paths["text.txt"], paths["text.txt"]])
+    assert not (tmp_path / "out.jsonl").exists()
+    main([*arguments, "--allow-no-mentions"])
+    assert read_jsonl(tmp_path / "out.jsonl") == [Document("text-1", "No name here.")]
 
 
 def test_the_command(tmp_path, capsys):
