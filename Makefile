@@ -1,4 +1,4 @@
-# `make quickstart` shows what binder-ner does; `make test` runs everything that must pass. Both start from nothing.
+# `make quickstart` shows what binder-ner does; `make test` runs all checks. Both install what they need first.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 
-# Several processes with several threads each would only fight over the cores.
+# The tests run in several processes, so each process uses one thread.
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -17,29 +17,29 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-quickstart: $(VENV)/.installed-quickstart ## install, fine-tune on the sample corpus, find nested entities (5 minutes)
+quickstart: $(VENV)/.installed-quickstart ## install, fine-tune on the sample corpus, draw entities (5 minutes)
 	$(BIN)/python -m training.quickstart
 
 demo: $(VENV)/.installed-demo ## show the page on the quickstart's checkpoint, which is trained first if it is not there
 	test -f checkpoints/quickstart/model.safetensors || $(BIN)/python -m training.quickstart
 	BINDER_MODEL=checkpoints/quickstart $(BIN)/python -m demo.app
 
-test: lint types suite ## install, then lint, types and the whole test suite
+test: lint types suite ## install, then run lint, types and suite
 
-lint: $(VENV)/.installed-dev ## ruff: errors and format
+lint: $(VENV)/.installed-dev ## check errors and format with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.installed-dev ## mypy
+types: $(VENV)/.installed-dev ## check types with mypy
 	$(BIN)/mypy
 
-suite: $(VENV)/.installed-dev ## pytest alone; PYTEST_ARGS="-k pipeline" picks tests
+suite: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k pipeline" selects some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-bench ## measure speed and memory beside encoder and peers (hours); BENCH_ARGS="--quick --model PATH"
+bench: $(VENV)/.installed-bench ## measure speed and memory (hours); BENCH_ARGS="--quick --model PATH"
 	$(BIN)/python -m training.benchmarks.speed $(BENCH_ARGS)
 
-format: $(VENV)/.installed-dev ## put the code into its format
+format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

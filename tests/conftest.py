@@ -1,6 +1,6 @@
-"""Fixtures: a tiny checkpoint, a tiny recipe, and a Hub on this machine."""
+"""Fixtures: a tiny model, checkpoint and recipe, and a local double of the Hub."""
 
-# ruff: noqa: E402 (the environment is read when huggingface_hub is imported)
+# ruff: noqa: E402 (huggingface_hub reads the environment when it is imported)
 
 import atexit
 import copy
@@ -13,7 +13,7 @@ import yaml
 
 from tests.local_hub import LocalHub
 
-# Read by huggingface_hub when it is imported: tests know no other Hub than the one on this machine, and nobody's token.
+# Tests use the local Hub only, and no token of the user. huggingface_hub reads these variables when it is imported.
 HUB = LocalHub()
 _HOME = tempfile.TemporaryDirectory()
 atexit.register(_HOME.cleanup)
@@ -44,7 +44,7 @@ def model() -> BinderModel:
 
 @pytest.fixture
 def checkpoint(tmp_path, model, tokenizer):
-    """The tiny model and its tokenizer as a folder."""
+    """A folder with the tiny model and its tokenizer."""
     folder = tmp_path / "checkpoint"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -53,7 +53,7 @@ def checkpoint(tmp_path, model, tokenizer):
 
 @pytest.fixture
 def hub(monkeypatch) -> LocalHub:
-    """An empty Hub on this machine; the process is logged in as alice."""
+    """An empty local Hub; the process is logged in as alice."""
     HUB.start()
     HUB.reset()
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
@@ -62,7 +62,7 @@ def hub(monkeypatch) -> LocalHub:
 
 @pytest.fixture
 def recipe(tmp_path, tokenizer):
-    """A recipe for a tiny encoder and a tiny corpus, in a folder."""
+    """A recipe with a tiny encoder and a tiny corpus."""
     encoder = tmp_path / "encoder"
     small_model().text_encoder.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)

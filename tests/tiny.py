@@ -1,4 +1,4 @@
-"""Tiny things built in the process, without network or weights: a tokenizer, encoders, models and a corpus."""
+"""Builders of tiny test objects, without network or pretrained weights: a tokenizer, encoders, models, a corpus."""
 
 import string
 
@@ -18,7 +18,7 @@ TYPES = {
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer over single letters and a few pieces: every word has several tokens."""
+    """Build a WordPiece tokenizer of single letters and a few pieces, so that most words have several tokens."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     pieces = ["the", "gene", "cell", "##s", "il", "pro", "##mo", "##ter", "##ing", "of", "in"]
@@ -67,7 +67,7 @@ def build_multilingual_tokenizer(texts) -> PreTrainedTokenizerFast:
 
 
 def tiny_encoder_config(**overrides) -> BertConfig:
-    """A BERT of two layers and 32 dimensions."""
+    """Return the configuration of a BERT with two layers and 32 dimensions."""
     sizes = {
         "vocab_size": 256,
         "hidden_size": 32,

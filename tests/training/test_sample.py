@@ -1,4 +1,4 @@
-"""The sample corpus: what its generator writes, sound, and apart between splits."""
+"""The sample corpus: its generator, its splits and its mentions."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from training.sample.generate import load
 SAMPLE = Path(__file__).resolve().parents[2] / "training" / "sample"
 
 
-def test_the_files_are_what_the_generator_writes(tmp_path):
+def test_generator_writes_the_files_of_the_repository(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "training.sample.generate", str(tmp_path)],
         check=True,
@@ -23,7 +23,7 @@ def test_the_files_are_what_the_generator_writes(tmp_path):
         assert (tmp_path / f"{split}.jsonl").read_bytes() == (SAMPLE / f"{split}.jsonl").read_bytes()
 
 
-def test_splits_share_no_sentence_and_no_template():
+def test_splits_share_neither_sentences_nor_templates():
     corpus = load_corpus(SAMPLE)
     splits = [corpus.train, corpus.dev, corpus.test]
     texts = [document.text for documents in splits for document in documents]
@@ -32,7 +32,7 @@ def test_splits_share_no_sentence_and_no_template():
     assert len(templates) == len(set(templates))
 
 
-def test_mentions_end_at_words_and_every_type_is_there():
+def test_mentions_are_at_word_boundaries_and_every_type_occurs():
     corpus = load_corpus(SAMPLE)
     for documents in (corpus.train, corpus.dev, corpus.test):
         assert {m.label for d in documents for m in d.entities} == set(corpus.entity_types)

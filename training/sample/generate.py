@@ -1,9 +1,9 @@
-"""Write the sample corpus from templates, patterns and names.
+"""Generate the sample corpus from templates, patterns and names.
 
     python -m training.sample.generate [FOLDER]
 
-A template is a sentence with slots, `{Gene}`. A slot named after an entity type is filled by one of the type's
-patterns, which mark mentions with brackets, `[Gene [Protein {protein}] gene]`, and may have slots for names.
+A template is a sentence with slots such as `{Gene}`. A slot with the name of an entity type is filled with a pattern of
+this type, which marks mentions with brackets and can have slots for names: `[Gene [Protein {protein}] gene]`.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from modeling_binder.finetuning.metrics import nested_flags
 
 HERE = Path(__file__).parent
 SEED = 20
-# Sentences of each split, and the share of each list of names that the split may use, as (first, last) fractions:
-# half of the names of the test set do not occur in training.
+# Number of sentences of each split, and the part of each list of names that the split uses, as (first, last) fractions.
+# About half of the names in the test set do not occur in the training set.
 SPLITS = {"train": (480, (0.0, 0.7)), "dev": (100, (0.4, 0.85)), "test": (120, (0.35, 1.0))}
 _SLOT = re.compile(r"\{(\w+)\}")
-_PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")  # "gastric", but not "p53" or "c-Fos"
+_PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")  # "gastric" is capitalised, "p53" and "c-Fos" are not
 _BRACKET = re.compile(r"\[(\w+) |\]")
 
 
 def load(name: str) -> dict[str, list[str]]:
-    """One of the JSON files beside this one."""
+    """Read one of the JSON files in this folder."""
     content: dict[str, list[str]] = json.loads((HERE / name).read_text(encoding="utf-8"))
     return content
 
 
 def parse(marked: str, identifier: str) -> Document:
-    """A document from a sentence with mentions in brackets.
+    """Return the document of a sentence with mentions in brackets.
 
     >>> parse("the [Gene [Protein IL-2] gene]", "x").entities
     (Mention(start=4, end=13, label='Gene'), Mention(start=4, end=8, label='Protein'))
@@ -55,17 +55,17 @@ def parse(marked: str, identifier: str) -> Document:
 
 
 def sentences(split: str, chance: random.Random) -> Iterator[Document]:
-    """The sentences of a split, without end; templates take turns."""
+    """Yield sentences of a split without end; each template is used once per turn."""
     templates, patterns = load("templates.json")[split], load("patterns.json")
     low, high = SPLITS[split][1]
     names = {
-        kind: values[int(low * len(values)) : max(int(high * len(values)), 1)]
-        for kind, values in load("names.json").items()
+        slot: values[int(low * len(values)) : max(int(high * len(values)), 1)]
+        for slot, values in load("names.json").items()
     }
 
     def fill(match: re.Match[str]) -> str:
-        kind = match[1]
-        return _SLOT.sub(fill, chance.choice(patterns[kind] if kind in patterns else names[kind]))
+        slot = match[1]
+        return _SLOT.sub(fill, chance.choice(patterns[slot] if slot in patterns else names[slot]))
 
     number = 0
     while True:
@@ -77,19 +77,19 @@ def sentences(split: str, chance: random.Random) -> Iterator[Document]:
 
 
 def generate(split: str, taken: set[str]) -> list[Document]:
-    """The documents of a split; sentences already taken by another split or drawn before are passed over."""
+    """Return the documents of a split, without sentences that were generated before; `taken` is updated."""
     count = SPLITS[split][0]
     documents: list[Document] = []
     stream = sentences(split, random.Random(f"{SEED} {split}"))
-    passed_over = 0
+    skipped = 0
     while len(documents) < count:
         document = next(stream)
         if document.text not in taken:
             taken.add(document.text)
             documents.append(document)
-            passed_over = 0
-        elif (passed_over := passed_over + 1) > 10_000:
-            raise ValueError(f"the templates of {split} do not yield {count} different sentences")
+            skipped = 0
+        elif (skipped := skipped + 1) > 10_000:
+            raise ValueError(f"the templates of {split} give fewer than {count} different sentences")
     return documents
 
 
@@ -99,7 +99,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="where to write (default: beside this file)")
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="output folder (default: training/sample)")
     folder = parser.parse_args().folder
     taken: set[str] = set()
     seen: set[str] = set()
