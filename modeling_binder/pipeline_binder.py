@@ -12,7 +12,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .decoding_binder import flat_spans, probability, required_margin
-from .processing_binder import BinderWindower, TextWindow
+from .processing_binder import BinderWindower, TextWindow, join_words
 from .streaming_binder import (
     CPU_BATCH_SIZE,
     DEVICE_BATCH_SIZE,
@@ -275,12 +275,8 @@ class BinderNerPipeline(ChunkPipeline):
         if is_split_into_words:
             if isinstance(text, str) or not all(isinstance(word, str) for word in text):
                 raise ValueError(f"with is_split_into_words=True each input must be a list of words, got {text!r:.80}.")
-            words, position = [], 0
-            for word in text:
-                if word.strip():
-                    words.append((position, position + len(word)))
-                position += len(word) + 1
-            text = " ".join(text)
+            text, spans = join_words(text)
+            words = [span for span in spans if span is not None]
         elif not isinstance(text, str):
             raise ValueError(
                 f"expected a text (str), got {type(text).__name__}: {text!r:.80}. For a list of words pass "

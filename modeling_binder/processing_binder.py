@@ -63,6 +63,30 @@ def split_words(text: str) -> list[tuple[int, int]]:
     return glued
 
 
+def join_words(words: Iterable[str], keep_blank: bool = True) -> tuple[str, list[tuple[int, int] | None]]:
+    """Join words by single spaces; return the text and the character span of each word, None for a blank word.
+
+    Args:
+        words: the words.
+        keep_blank: whether blank words are part of the text.
+
+    >>> join_words(["IL-2", "", "gene"])
+    ('IL-2  gene', [(0, 4), None, (6, 10)])
+    >>> join_words(["IL-2", "", "gene"], keep_blank=False)
+    ('IL-2 gene', [(0, 4), None, (5, 9)])
+    """
+    kept: list[str] = []
+    spans: list[tuple[int, int] | None] = []
+    position = 0
+    for word in words:
+        is_blank = not word.strip()
+        spans.append(None if is_blank else (position, position + len(word)))
+        if keep_blank or not is_blank:
+            kept.append(word)
+            position += len(word) + 1
+    return " ".join(kept), spans
+
+
 def replace_surrogates(text: str) -> str:
     """Replace each lone surrogate by U+FFFD, since a tokenizer accepts only whole characters; offsets stay the same."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

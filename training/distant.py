@@ -33,7 +33,7 @@ from modeling_binder.finetuning.files import (
 )
 from modeling_binder.finetuning.formats import detect_format
 from modeling_binder.finetuning.iob import is_tag
-from modeling_binder.processing_binder import split_words
+from modeling_binder.processing_binder import join_words, split_words
 from training.experiments.provenance import provenance
 
 # What a name means: its number of words, and each type with the exact words where case matters (or an empty tuple)
@@ -290,11 +290,8 @@ def _is_tagged(path: Path) -> bool:
 
 
 def _of_words(words: list[str], identifier: str) -> Document:
-    spans, position = [], 0
-    for word in words:
-        spans.append((position, position + len(word)))
-        position += len(word) + 1
-    return Document(identifier, " ".join(words), (), tuple(spans))
+    text, spans = join_words(words)
+    return Document(identifier, text, (), tuple(span for span in spans if span is not None))
 
 
 def _parser() -> argparse.ArgumentParser:

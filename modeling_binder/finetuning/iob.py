@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..processing_binder import join_words
 from .data import Document, Mention
 from .errors import DataError
 from .offsets import half_character
@@ -88,22 +89,13 @@ def document_of_tags(
     Raises:
         DataError: all tokens of a mention are blank, or a token holds half a character.
     """
-    words: list[tuple[int, int] | None] = []  # None: a blank token
-    parts: list[str] = []
-    position = 0
-    for token in tokens:
-        token = token.strip()
-        words.append((position, position + len(token)) if token else None)
-        if token:
-            parts.append(token)
-            position += len(token) + 1
+    text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     mentions = []
     for first, last, name in chunks(tags, label):
         covered = [word for word in words[first : last + 1] if word is not None]
         if not covered:
             raise DataError(f"{places[first]}: the tag {tags[first]!r} has a blank token; expected a token and a tag.")
         mentions.append(Mention(covered[0][0], covered[-1][1], name))
-    text = " ".join(parts)
     if problem := half_character(text):
         raise DataError(f"{places[0]}: {problem}.")
     return Document(identifier, text, tuple(mentions), tuple(word for word in words if word is not None))

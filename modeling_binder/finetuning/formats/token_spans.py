@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...processing_binder import join_words
 from ..data import Document, Mention
 from ..errors import DataError
 from ..files import stem_of
@@ -57,17 +58,10 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
         raise DataError(f"{where}: expected {_EXPECTED}, got {dict(row)!r:.80}.") from None
     if not {"entities", "ner"} & set(row):  # a misspelt field must not train a model that finds nothing
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, row)):.80}.")
-    words: list[tuple[int, int] | None] = []  # None: a blank token
-    parts: list[str] = []
-    position = 0
     for token in tokens:
         if not isinstance(token, str):
             raise DataError(f"{where}: the token {token!r} is no string.")
-        token = token.strip()
-        words.append((position, position + len(token)) if token else None)
-        parts += [token] if token else []
-        position += len(token) + 1 if token else 0
-    text = " ".join(parts)
+    text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     if problem := half_character(text):
         raise DataError(f"{where}: {problem}.")
     mentions = []
