@@ -8,23 +8,21 @@ again.
 
 import logging
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
-from modeling_binder.finetuning.data import write_json
 from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
+from training.runs import publish, run_training, save_results
 
 logger = logging.getLogger("training.finetune")
 
@@ -71,26 +69,11 @@ def finetune(
         if checkpoint:
             print(f"Resuming from {checkpoint}; --restart true starts from the beginning.", flush=True)
 
-    began = time.time()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    minutes = (time.time() - began) / 60
-    trainer.save_model()
-    results = {
-        **(origin or {}),
-        "metrics": _evaluate(trainer, splits),
-        "minutes": None if checkpoint else round(minutes, 1),  # a resumed run measures only its last part
-        "epochs": trainer.state.epoch,
-        "seed": training_arguments.seed,
-        "best_checkpoint_step": trainer.state.best_global_step,
-        "steps": trainer.state.global_step,
-        "windows": {name: len(dataset) for name, dataset in splits.items()},
-        "processes": training_arguments.world_size,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-    }
-    if trainer.is_world_process_zero():
-        write_json(output / "results.json", results)
-        print(f"\nSaved in {output} after {minutes:.1f} minutes of training.", flush=True)
-    _publish(trainer)
+    facts = run_training(trainer, checkpoint)
+    windows = {name: len(dataset) for name, dataset in splits.items()}
+    results = {**(origin or {}), "metrics": _evaluate(trainer, splits), **facts, "windows": windows}
+    save_results(trainer, results)
+    publish(trainer, "Fine-tuned BINDER model")
     return results
 
 
@@ -148,16 +131,6 @@ def _evaluate(trainer: BinderTrainer, splits: Mapping[str, Any]) -> dict[str, An
             if trainer.is_world_process_zero():
                 print(f"\n{name}\n{metrics.table()}", flush=True)
     return results
-
-
-def _publish(trainer: BinderTrainer) -> None:
-    """Push the model to the Hub if a repository is set; otherwise write its card."""
-    if not trainer.args.hub_model_id:
-        trainer.create_model_card()
-        return
-    commit = trainer.push_to_hub(commit_message="Fine-tuned BINDER model")
-    if commit is not None:
-        print(f"Pushed: {commit.pr_url or commit.commit_url}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

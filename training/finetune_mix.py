@@ -9,7 +9,6 @@ given again. With `--prepared FOLDER` the tokenised mix is kept there; a folder 
 
 import logging
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ from transformers import AutoTokenizer, HfArgumentParser, set_seed
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, DataError
-from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
 from modeling_binder.finetuning.packed import PackedMix
 from modeling_binder.hub import PushError
@@ -30,6 +28,7 @@ from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
 from training.mixes import Folders, load_prepared, read_dev, read_mix, report_table, save_prepared
+from training.runs import publish, run_training, save_results
 
 
 @dataclass
@@ -167,28 +166,11 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
     if trainer.is_world_process_zero():
         print(f"\n{report_table(mix)}\n", flush=True)
         save_settings(output, settings)
-    began = time.time()
-    trainer.train(resume_from_checkpoint=checkpoint)
-    minutes = (time.time() - began) / 60
-    trainer.save_model()
-    results: dict[str, Any] = {
-        **(origin or {}),
-        "metrics": trainer.evaluate() if dev else {},
-        "minutes": None if checkpoint else round(minutes, 1),
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "best_checkpoint_step": trainer.state.best_global_step,
-        "seed": arguments.seed,
-        "mix": mix.report(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-    }
-    if trainer.is_world_process_zero():
-        write_json(output / "results.json", results)
-        print(f"\nSaved in {output} after {minutes:.1f} minutes of training.", flush=True)
-    if arguments.hub_model_id:
-        trainer.push_to_hub(commit_message="BINDER model trained on a mix of corpora")
-    else:
-        trainer.create_model_card()
+    facts = run_training(trainer, checkpoint)
+    metrics = trainer.evaluate() if dev else {}
+    results: dict[str, Any] = {**(origin or {}), "metrics": metrics, **facts, "mix": mix.report()}
+    save_results(trainer, results)
+    publish(trainer, "BINDER model trained on a mix of corpora")
     return results
 
 

@@ -215,3 +215,5 @@ def test_a_token_classifier_on_the_same_recipe(recipe, tmp_path, capsys):
     assert results["model"] == "token classifier" and results["metrics"]["test"]["micro"]["f1"] > 0.3
     assert results["metrics"]["test"]["nested"]["predicted"] == 0, "a token has one tag"
     assert "micro" in capsys.readouterr().out and (output / "model.safetensors").exists()
+    with pytest.raises(SystemExit, match=r"num_train_epochs: 12.* before, 13.* now.*--restart true"):
+        token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "13"])

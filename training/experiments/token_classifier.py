@@ -8,7 +8,6 @@ Takes the recipes of `training.finetune`. Of the model settings it uses only `en
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,15 @@ from transformers import (
 
 from modeling_binder.finetuning import DataError, Document, SpanMetrics, WindowDataset, compute_span_metrics
 from modeling_binder.finetuning.corpus import Corpus
-from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.iob import chunks
 from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderWindower
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
-from training.checkpoints import last_whole_checkpoint
+from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import resolve_encoder
 from training.experiments.provenance import provenance
+from training.runs import run_training, save_results
 
 IGNORED = -100  # the cross entropy of torch ignores this label
 
@@ -111,10 +110,22 @@ def train(
     corpus: Corpus,
     model_arguments: ModelArguments,
     arguments: BinderTrainingArguments,
+    settings: dict[str, Any],
     origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune and evaluate a token classifier; return the results and write them to `output_dir/results.json`."""
+    """Fine-tune and evaluate a token classifier; return the results and write them to `output_dir/results.json`.
+
+    Args:
+        corpus: documents of the splits and their entity types.
+        model_arguments, arguments: see `training.arguments`.
+        settings: settings of this run. They are saved, and compared with those of an interrupted run.
+        origin: where the result comes from, see `training.experiments.provenance`.
+
+    Raises:
+        ValueError: `output_dir` holds an interrupted run with other settings.
+    """
     output = Path(str(arguments.output_dir))
+    checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     set_seed(arguments.seed)
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
@@ -148,23 +159,14 @@ def train(
         data_collator=DataCollatorForTokenClassification(tokenizer),
         compute_metrics=metrics,
     )
-    began = time.monotonic()
-    checkpoint = None if arguments.restart else last_whole_checkpoint(output)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    minutes = (time.monotonic() - began) / 60
-    trainer.save_model()
-    results: dict[str, Any] = {
-        **(origin or {}),
-        "metrics": {},
-        "minutes": None if checkpoint else round(minutes, 1),
-        "epochs": trainer.state.epoch,
-        "seed": arguments.seed,
-    }
+    if trainer.is_world_process_zero():
+        save_settings(output, settings)
+    results: dict[str, Any] = {**(origin or {}), "metrics": {}, **run_training(trainer, checkpoint)}
     for name in ("dev", "test"):
         measured = score(trainer, data[name])
         results["metrics"][name] = measured.to_dict()
         print(f"\n{name}\n{measured.table()}", flush=True)
-    write_json(output / "results.json", results)
+    save_results(trainer, results)
     return results
 
 
@@ -175,7 +177,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         recipe = parse_recipe(argv)
         module = "training.experiments.token_classifier"
         origin = provenance(module, argv, recipe.name, recipe.given, "token classifier")
-        return train(recipe.data.load(), recipe.model, recipe.training, origin)
+        return train(recipe.data.load(), recipe.model, recipe.training, recipe.settings(), origin)
     except (DataError, ValueError, FileNotFoundError, ModuleNotFoundError, json.JSONDecodeError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,0 +1,56 @@
+"""What the commands that train have in common: train, save results.json, publish the model."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import Trainer
+
+from modeling_binder.finetuning import BinderTrainer
+from modeling_binder.finetuning.data import write_json
+
+
+def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
+    """Train and save a model, and return the facts about the run for its results.
+
+    Args:
+        trainer: the trainer.
+        checkpoint: checkpoint to resume from; None to start from the beginning.
+
+    Returns:
+        `minutes` (None for a resumed run, of which only the last part was measured), `epochs`, `steps`,
+        `best_checkpoint_step`, `seed`, `processes` and `versions`.
+    """
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    minutes = (time.monotonic() - began) / 60
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"\nSaved in {trainer.args.output_dir} after {minutes:.1f} minutes of training.", flush=True)
+    return {
+        "minutes": None if checkpoint else round(minutes, 1),
+        "epochs": trainer.state.epoch,
+        "steps": trainer.state.global_step,
+        "best_checkpoint_step": trainer.state.best_global_step,
+        "seed": trainer.args.seed,
+        "processes": trainer.args.world_size,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+def save_results(trainer: Trainer, results: dict[str, Any]) -> None:
+    """Write the results of a run to `output_dir/results.json`."""
+    if trainer.is_world_process_zero():
+        write_json(Path(str(trainer.args.output_dir)) / "results.json", results)
+
+
+def publish(trainer: BinderTrainer, message: str) -> None:
+    """Push the model to the Hub if a repository is set; otherwise write its card."""
+    if not trainer.args.hub_model_id:
+        trainer.create_model_card()
+        return
+    commit = trainer.push_to_hub(commit_message=message)
+    if commit is not None:
+        print(f"Pushed: {commit.pr_url or commit.commit_url}", flush=True)
