@@ -40,27 +40,34 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     Raises:
         DataError: a name stands for two splits, or two files of one format stand for the same split.
     """
-    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and suffix_of(path) in SUFFIXES]
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and not is_hidden(path.name)]
+    # "eng.train" has its split in the place of a suffix
+    files = [path for path in files if suffix_of(path) in SUFFIXES or splits_in(suffix_of(path))]
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
-        candidates = [path for path in files if split in splits_in(stem_of(path)) and not is_hidden(path.name)]
+        candidates = [path for path in files if split in splits_in(path.name)]
         candidates = [path for path in candidates if stem_of(path).lower() in names] or candidates
         if not candidates:
             continue
-        first = min(SUFFIXES.index(suffix_of(path)) for path in candidates)
-        chosen = [path for path in candidates if suffix_of(path) == SUFFIXES[first]]
+        first = min(map(_rank, candidates))
+        chosen = [path for path in candidates if _rank(path) == first]
         if len(chosen) > 1:
             raise DataError(
                 f"{folder}: {' and '.join(path.name for path in chosen)} all stand for {split}; keep one of them, or "
                 "join them."
             )
-        if len(splits := splits_in(stem_of(chosen[0]))) > 1:
+        if len(splits := splits_in(chosen[0].name)) > 1:
             raise DataError(
                 f"{chosen[0]}: the name stands for {' and for '.join(splits)}; rename the file, for example to "
                 f"{splits[0]}{chosen[0].suffix}."
             )
         found[split] = chosen[0]
     return found
+
+
+def _rank(path: Path) -> int:
+    suffix = suffix_of(path)
+    return SUFFIXES.index(suffix) if suffix in SUFFIXES else len(SUFFIXES)
 
 
 def load_corpus(folder: str | Path) -> Corpus:

@@ -15,8 +15,8 @@ from .entity_types import parse_entity_types as parse_entity_types
 from .entity_types import read_entity_types as read_entity_types
 from .entity_types import read_types as read_types
 from .errors import DataError as DataError
+from .files import half_character, stem_of
 from .files import read_lines as read_lines
-from .files import stem_of
 from .files import write_json as write_json
 from .files import written_whole as written_whole
 
@@ -56,19 +56,25 @@ class Document:
     def from_dict(cls, data: Mapping[str, Any], default_id: str = "") -> "Document":
         """A document from an object of the data contract.
 
+        Where an entity states its "text" (or "word"), the text is compared, and offsets that count other units than
+        code points are converted.
+
         Raises:
             DataError: names each field that is missing, of the wrong type or out of range.
         """
+        from .offsets import recounted  # which builds on documents
+
         text, problems = data.get("text"), []
         if not isinstance(text, str):
             raise DataError.of([f"'text' must be a string, got {text!r:.60}"])
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:  # legal in JSON, but neither a tokenizer nor a UTF-8 file takes it
-            problems.append(f"'text' holds half a character at offset {error.start} ({text[error.start]!a})")
+        if problem := half_character(text):
+            raise DataError.of([f"'text' {problem}"])
         identifier = default_id if data.get("id") is None else data["id"]
         if isinstance(identifier, bool) or not isinstance(identifier, (str, int)):
             problems.append(f"'id' must be a string, got {identifier!r:.60}")
+        elif problem := half_character(str(identifier)):
+            problems.append(f"'id' {problem}")
+        data = recounted(data)
         entities = [] if data.get("entities") is None else data["entities"]
         if not isinstance(entities, (list, tuple)):
             problems.append(f"'entities' must be a list, got {entities!r:.60}")
@@ -112,6 +118,8 @@ def _mention(entity: Any, field: str, text: str, problems: list[str]) -> Mention
             problems.append(f"'{field}.{name}' must be an integer, got {value!r:.60}")
     if not isinstance(label, str) or not label.strip():
         problems.append(f"'{field}.label' must be the name of an entity type, got {label!r:.60}")
+    elif problem := half_character(label):
+        problems.append(f"'{field}.label' {problem}")
     if len(problems) == before and not 0 <= start < end <= len(text):
         problems.append(
             f"'{field}' spans {start}..{end} in a text of {len(text)} characters; expected "
@@ -195,14 +203,11 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
 def read_jsonl(path: str | Path) -> list[Document]:
     """Documents from a JSONL file, one object a line; blank lines are skipped, unknown fields ignored.
 
-    A missing id becomes "<file>-<line>". `entities` must be there, if only as []. Where an entity states its "text" (or
-    "word"), it is compared, and offsets that count other units than code points are converted.
+    A missing id becomes "<file>-<line>". `entities` must be there, if only as [].
 
     Raises:
         DataError: names file, line and field of the first problems and counts them all.
     """
-    from .offsets import recounted  # which builds on documents
-
     path = Path(path)
     documents: list[Document] = []
     problems: list[str] = []
@@ -225,7 +230,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
             keys = ", ".join(map(repr, data)) or "nothing"
             problems.append(f"{where}: 'entities' is missing (there is {keys:.80}); a text without mentions has [].")
         try:
-            document = Document.from_dict(recounted(data), default_id=f"{stem_of(path)}-{number}")
+            document = Document.from_dict(data, default_id=f"{stem_of(path)}-{number}")
         except DataError as error:
             problems += [f"{where}: {problem}." for problem in error.problems]
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import read_lines
+from .files import half_character, read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,9 @@ def _entity_type(name: Any, value: Any, source: str | Path, problems: list[str])
             problems.append(
                 f"{source}: {place}the type {name!r} needs a description, a sentence on what it is, got {phrasing!r}."
             )
+    for text in (name, *phrasings):
+        if isinstance(text, str) and (problem := half_character(text)):
+            problems.append(f"{source}: {text!a:.80}, of the type {name!a}, {problem}.")
     return EntityType(str(name), tuple(dict.fromkeys(str(text) for text in phrasings)), parent)
 
 

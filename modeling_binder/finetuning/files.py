@@ -144,6 +144,18 @@ def _decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
         position += len(line)
 
 
+def half_character(text: str) -> str | None:
+    """Return what is wrong with a text that holds half a character, a surrogate without its pair; None if nothing is.
+
+    JSON allows it, but neither a tokenizer nor a UTF-8 file does.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds half a character at offset {error.start} ({text[error.start]!a})"
+    return None
+
+
 def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
     """Return the lines of a UTF-8 file without their ends.
 

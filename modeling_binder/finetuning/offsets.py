@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..processing_binder import split_words
 from .data import Document, Mention
 from .errors import DataError
+from .files import half_character
 
 logger = logging.getLogger(__name__)
 
@@ -222,8 +223,10 @@ def locate(
     problems: list[str] = []
     for document in documents:
         located.append([])
-        if problem := half_character(document.text):
-            problems.append(f"{document.where or document.id}: {problem}.")
+        odd = [(name, half_character(value)) for name, value in (("text", document.text), ("id", document.id))]
+        odd += [(f"type {mention.label!a}", half_character(mention.label)) for mention in document.mentions]
+        if halves := [f"{document.where or document.id}: the {name} {problem}." for name, problem in odd if problem]:
+            problems += halves
             continue
         rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
@@ -303,18 +306,6 @@ def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
         raise DataError.of([problem.removesuffix(".") for problem in error.problems]) from None
     moved = [{**entity, "start": start, "end": end} for entity, (start, end, _) in zip(entities, spans, strict=True)]
     return {**data, "entities": moved}
-
-
-def half_character(text: str) -> str | None:
-    """Return what is wrong with a text that holds half a character, a surrogate without its pair; None if none.
-
-    JSON allows it, but neither a tokenizer nor a UTF-8 file does.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"the text holds half a character at offset {error.start} ({text[error.start]!a})"
-    return None
 
 
 def _refusal(document: RawDocument, mention: RawMention, rulers: list[_Ruler], units: list[Unit]) -> str:

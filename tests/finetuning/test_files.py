@@ -134,6 +134,22 @@ def test_a_corpus_is_loaded_with_any_name_of_a_split(tmp_path, dev):
     assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
+def test_a_split_in_the_place_of_a_suffix(tmp_path):
+    (tmp_path / "types.json").write_text('{"G": "a gene"}')
+    for name in ("esp.train", "esp.testa", "esp.testb"):
+        (tmp_path / name).write_text("IL-2 B-G\n")
+    corpus = load_corpus(tmp_path)
+    assert len(corpus.train) == len(corpus.dev) == len(corpus.test) == 1
+
+
+@pytest.mark.parametrize("content", ['{"G\\ud83d": "a gene"}', '{"G": "a \\ud83d"}', '{"G": ["a", "b\\ud83d"]}'])
+def test_half_a_character_in_a_type_is_refused(tmp_path, content):
+    (tmp_path / "types.json").write_text(content)
+    (tmp_path / "train.tsv").write_text("IL-2 B-G\n")
+    with pytest.raises(DataError, match=r"types\.json: .* holds half a character"):
+        load_corpus(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

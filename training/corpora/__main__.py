@@ -16,7 +16,7 @@ from typing import Any
 
 from modeling_binder.finetuning import DataError, write_jsonl
 from modeling_binder.finetuning.counts import aligned_table, count_documents
-from modeling_binder.finetuning.data import read_types
+from modeling_binder.finetuning.entity_types import EntityType, as_mapping, parse_entity_types, read_entity_types
 from modeling_binder.finetuning.files import write_json
 from modeling_binder.finetuning.formats import FORMATS, read_splits
 from modeling_binder.finetuning.formats.folders import Splits
@@ -59,7 +59,7 @@ def convert(
     name: str,
     source: str | Path,
     output: Path,
-    types: Mapping[str, str] | None = None,
+    types: Mapping[str, Any] | None = None,
     options: Options | None = None,
     splits: Mapping[str, Sequence[str]] | None = None,
     allow_no_mentions: bool = False,
@@ -74,7 +74,8 @@ def convert(
         name: the name of a benchmark, of a format, or "hub".
         source: folder or file; for "hub" the id of a dataset.
         output: folder; its files appear whole or not at all.
-        types: name -> description; a benchmark's types come with its recipe, other types are described by their names.
+        types: name -> description, or what else types.json may hold; a benchmark's types come with its recipe, other
+            types are described by their names.
         options: options of benchmarks.
         splits: split -> names of the files, folders or dataset splits that are it (see `read_splits`).
         allow_no_mentions: write a corpus without any mention too.
@@ -91,11 +92,11 @@ def convert(
         documents = {split: distinct_ids(items) for split, items in documents.items()}
     else:
         documents, described = read_splits(source, name, splits, **reader_options), name
-    types = _checked(source, documents, types, allow_no_mentions)
+    checked = _checked(source, documents, types, allow_no_mentions)
     _check_output(Path(source), output, documents)
     for split, items in documents.items():
         write_jsonl(output / f"{split}.jsonl", items)
-    write_json(output / "types.json", dict(types))
+    write_json(output / "types.json", as_mapping(checked))
     facts = {"corpus": name, "form": described, **report(documents, expected)}
     write_json(output / "report.json", facts)
     for split in set(SPLIT_NAMES) - set(documents):  # of an earlier conversion
@@ -104,8 +105,8 @@ def convert(
 
 
 def _checked(
-    source: str | Path, splits: Splits, types: Mapping[str, str] | None, allow_no_mentions: bool
-) -> Mapping[str, str]:
+    source: str | Path, splits: Splits, types: Mapping[str, Any] | None, allow_no_mentions: bool
+) -> list[EntityType]:
     """Return the types, once the splits are a corpus that can be loaded."""
     empty = [split for split, documents in splits.items() if not documents]
     if empty:
@@ -123,7 +124,7 @@ def _checked(
         raise DataError(f"{source}: there is no entity type; name a file with the types by --types.")
     if unknown := sorted(found - set(types)):
         raise DataError(f"{source}: no description for {', '.join(unknown)}: name a file with all types by --types.")
-    return types
+    return parse_entity_types(types, f"{source}: types")
 
 
 def _check_output(source: Path, output: Path, splits: Splits) -> None:
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
         given["context"] = arguments.context
     options = Options(arguments.context or "sentence", arguments.span, arguments.splits)
     try:
-        types = read_types(arguments.types) if arguments.types else None
+        types = as_mapping(read_entity_types(arguments.types)) if arguments.types else None
         facts = convert(
             arguments.name,
             arguments.source,

@@ -1,5 +1,6 @@
 """brat standoff: a .txt and a .ann file for each document. Offsets count code points, and "\\r\\n" as two."""
 
+import logging
 import re
 import tarfile
 import zlib
@@ -14,6 +15,10 @@ from ..files import decode, is_hidden, read_bytes, visible_files, written_whole
 from ..offsets import RawDocument, RawMention, align
 from .found import Found, found_documents
 
+logger = logging.getLogger(__name__)
+
+# text-bound, relation, event, attribute, modification, normalisation, note, equivalence
+_LINES = "TREAMN#*"
 _OFFSETS = re.compile(r"(.+?) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
 
@@ -49,6 +54,8 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
         )
         annotation = _text(files[f"{stem}.ann"], source, f"{stem}.ann")
         for number, line in enumerate(annotation.split("\n"), 1):
+            if line.strip() and line[0] not in _LINES:
+                raise DataError(f"{source}: {stem}.ann:{number}: expected a line of brat's standoff, got {line!r:.60}.")
             if line.startswith("T"):
                 mention = _mention(line.removesuffix("\r"), f"{source}: {stem}.ann:{number}")
                 label = mention.label if types is None else types.get(mention.label)
@@ -56,6 +63,9 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
         documents.append(document)
     if not documents:
         raise DataError(f"{source}: there is no .ann file in it.")
+    texts = [name for name in files if name.endswith(".txt") and f"{name.removesuffix('.txt')}.ann" not in files]
+    if texts:
+        logger.warning("%s: left out %d texts without .ann, for example %s.", source, len(texts), texts[0])
     return dict(zip(stems, align(documents), strict=True))
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from ..data import Document
 from ..errors import DataError
-from ..files import stem_of, visible_files
+from ..files import stem_of, suffix_of, visible_files
 from ..offsets import distinct_ids
-from ..splits import SPLIT_NAMES, split_of
+from ..splits import SPLIT_NAMES, split_of, splits_in
 from .brat import read_brat
 from .hub_dataset import read_hub_dataset
 from .registry import check_options, format_named, read_documents
@@ -68,17 +68,17 @@ def read_splits(
 def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
     suffixes = format_named(format)[1].suffixes
     if source.is_file():
-        return [_Part(source.name, (stem_of(source),), read_documents(source, format, **options))]
+        return [_Part(source.name, (source.name,), read_documents(source, format, **options))]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder.")
-    files = visible_files(source, suffixes)
+    # "eng.train" has its split in the place of a suffix
+    files = [path for path in visible_files(source) if suffix_of(path) in suffixes or splits_in(suffix_of(path))]
     if not files:
         raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
     parts = []
     for path in files:
         relative = path.relative_to(source)
-        names = (*relative.parts[:-1], stem_of(relative))
-        parts.append(_Part(relative.as_posix(), names, read_documents(path, format, **options)))
+        parts.append(_Part(relative.as_posix(), relative.parts, read_documents(path, format, **options)))
     return parts
 
 
@@ -136,12 +136,9 @@ def _is_named(part: _Part, name: str) -> bool:
     """Whether a name is that of a part, of its file without suffix, or of a folder that it is in."""
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
-    return wanted in (
-        path,
-        PurePosixPath(*part.names),
-        PurePosixPath(path.name),
-        PurePosixPath(stem_of(path.name)),
-    ) or (wanted in path.parents and wanted != PurePosixPath("."))
+    stem = stem_of(path.name)
+    own = (path, path.with_name(stem), PurePosixPath(path.name), PurePosixPath(stem))
+    return wanted in own or (wanted in path.parents and wanted != PurePosixPath("."))
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -156,7 +153,7 @@ def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
     documents = []
     for part in parts:
         folder = PurePosixPath(*part.names[:-1]).as_posix()
-        prefix = part.names[-1] if folder == "." and part.names else folder
+        prefix = stem_of(part.name) if folder == "." else folder
         documents += [
             replace(document, id=f"{prefix}/{document.id}") if counts[document.id] > 1 else document
             for document in part.documents

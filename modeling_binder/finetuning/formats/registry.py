@@ -11,7 +11,8 @@ from typing import Any
 
 from ..data import Document, read_jsonl, write_jsonl
 from ..errors import DataError
-from ..files import iter_lines, open_bytes, read_text, suffix_of, visible_files
+from ..files import iter_lines, open_bytes, read_text, stem_of, suffix_of, visible_files
+from ..offsets import distinct_ids
 from .bioc import read_bioc, write_bioc
 from .brat import read_brat, write_brat
 from .columns import read_iob, write_columns
@@ -23,6 +24,7 @@ from .label_studio import read_label_studio, write_label_studio
 from .prodigy import read_prodigy
 from .pubmed import read_pubmed
 from .pubtator import TEXT_LINE, read_pubtator, write_pubtator
+from .records import read_records
 from .token_spans import read_token_spans
 from .webanno import read_webanno
 
@@ -42,6 +44,26 @@ class Format:
     write: Callable[..., None] | None = None
 
 
+def _read_jsonl(path: str | Path) -> list[Document]:
+    """Read the data contract, one object a line, or a JSON list of objects."""
+    with open_bytes(path) as file:
+        is_list = file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    if not is_list:
+        return read_jsonl(path)
+    documents: list[Document] = []
+    problems: list[str] = []
+    for number, (where, data) in enumerate(read_records(path, "'text' and 'entities'"), 1):
+        try:
+            if "entities" not in data:
+                raise DataError.of([f"'entities' is missing (there is {', '.join(map(repr, data)):.80})"])
+            documents.append(Document.from_dict(data, f"{stem_of(path)}-{number}"))
+        except DataError as error:
+            problems += [f"{where}: {problem}." for problem in error.problems]
+    if problems:
+        raise DataError.of(problems)
+    return distinct_ids(documents)
+
+
 def _read_brat(path: str | Path, types: Mapping[str, str] | None = None) -> list[Document]:
     return list(read_brat(path, types).values())
 
@@ -51,7 +73,7 @@ def _write_jsonl(documents: Iterable[Document | Mapping[str, Any]], path: str | 
 
 
 FORMATS: dict[str, Format] = {
-    "jsonl": Format(read_jsonl, (".jsonl", ".json"), _write_jsonl),
+    "jsonl": Format(_read_jsonl, (".jsonl", ".json"), _write_jsonl),
     "conll": Format(read_iob, (".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio"), write_columns),
     "brat": Format(_read_brat, (".ann",), write_brat),
     "pubtator": Format(read_pubtator, (".txt", ".pubtator"), write_pubtator),

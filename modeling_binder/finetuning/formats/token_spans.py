@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from ...processing_binder import join_words
 from ..data import Document, Mention
 from ..errors import DataError
-from ..files import stem_of
-from ..offsets import distinct_ids, half_character, same_text
+from ..files import half_character, stem_of
+from ..offsets import distinct_ids, same_text
 from .records import Record, identifier_of, read_records
 
 _EXPECTED = "tokens and entities, sentence and ner, or tokenized_text and ner"
@@ -62,8 +62,10 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
         if not isinstance(token, str):
             raise DataError(f"{where}: the token {token!r} is no string.")
     text, words = join_words((token.strip() for token in tokens), keep_blank=False)
-    if problem := half_character(text):
-        raise DataError(f"{where}: {problem}.")
+    identifier = identifier_of(row, default_id)
+    for name, value in (("text", text), ("id", identifier), *(("type", span.label) for span in spans)):
+        if problem := half_character(value):
+            raise DataError(f"{where}: the {name} {problem}.")
     mentions = []
     for span in spans:
         covered = _words(span, tokens, words, where)
@@ -71,7 +73,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
         if label is not None:
             mentions.append(Mention(covered[0][0], covered[-1][1], label))
     return Document(
-        identifier_of(row, default_id),
+        identifier,
         text,
         tuple(dict.fromkeys(mentions)),
         tuple(word for word in words if word is not None),

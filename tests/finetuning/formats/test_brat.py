@@ -21,7 +21,7 @@ def pair(folder, name, text, annotation, encoding="utf-8"):
     return folder / f"{name}.ann"
 
 
-def test_a_folder_and_an_archive(tmp_path):
+def test_a_folder_and_an_archive(tmp_path, caplog):
     text = "The IL-2 gene\r\nof T cells."
     annotation = (
         "T1\tGene 4 13\tIL-2 gene\nT2\tProtein 4 8\tIL-2\nR1\tPart Arg1:T1 Arg2:T2\nT3\tCell 18 19;20 25\tT cells\n"
@@ -30,6 +30,7 @@ def test_a_folder_and_an_archive(tmp_path):
     pair(tmp_path / "corpus", "train/2-2", "Empty.", "")
     (tmp_path / "corpus" / "train" / "3.txt").write_text("Not annotated.")
     documents = read_brat(tmp_path / "corpus")
+    assert "left out 1 texts without .ann, for example train/3.txt" in caplog.text
     assert list(documents) == ["train/1", "train/2-2"]
     assert found(documents["train/1"]) == [("IL-2 gene", "Gene"), ("IL-2", "Protein"), ("T cells", "Cell")]
     with tarfile.open(tmp_path / "corpus.tar.gz", "w:gz") as archive:
@@ -69,6 +70,7 @@ def test_sound_annotations(tmp_path, text, annotation, mention):
         ("T1\tGene 4\tIL-2", r"1\.ann:1: expected 'T1<TAB>Type start end<TAB>text'"),
         ("T1\tGene 0 4;5\tIL-2", r"1\.ann:1: expected 'T1<TAB>Type"),
         ("T1", r"1\.ann:1: expected 'T1<TAB>Type"),
+        ("#1\tNote T1\tx\n T1\tGene 0 4\tIL-2", r"1\.ann:2: expected a line of brat's standoff, got ' T1"),
         ("\nT1\tGene 0 99\tIL-2", r"1\.ann:2: spans 0\.\.99 in a text of 5 characters"),
         ("T1\tGene 0 2\tIL-2", r"1\.ann:1: the text at 0\.\.2 is 'IL', not 'IL-2'"),
         ("T1\tGene 0 2;3 4\tIL-3", r"1\.ann:1: the text at 0\.\.4 is 'IL 2', not 'IL-3'"),

@@ -169,6 +169,47 @@ def test_files_of_no_format(tmp_path, name, content, message):
         read_documents(path.parent if "/" in name else path)
 
 
+def test_the_data_contract_as_a_list(tmp_path):
+    rows = [{"text": "Oslo", "entities": [{"start": 0, "end": 4, "label": "X"}]}, {"text": "x", "entities": []}]
+    path = write(tmp_path, "a.json", json.dumps(rows, indent=2))
+    assert read_documents(path) == [Document("a-1", "Oslo", (Mention(0, 4, "X"),)), Document("a-2", "x")]
+    del rows[1]["entities"]
+    rows[0]["entities"][0]["end"] = 9
+    with pytest.raises(
+        DataError, match=r"(?s)record 1: 'entities\[0\]' spans 0\.\.9 .*record 2: 'entities' is missing"
+    ):
+        read_documents(write(tmp_path, "a.json", json.dumps(rows)))
+
+
+@pytest.mark.parametrize("field", ["text", "id", "label"])
+@pytest.mark.parametrize("format", ["jsonl", "doccano", "prodigy", "label-studio", "gliner", "bioc"])
+def test_half_a_character_is_refused_wherever_it_stands(tmp_path, field, format):
+    """It cannot be written as UTF-8, so that a conversion would end in a UnicodeEncodeError."""
+    values = {"text": "Oslo", "id": "a", "label": "X", field: "Oslo\ud83d"}
+    text, label = values["text"], values["label"]
+    span = {"start": 0, "end": 4, "label": label}
+    rows = {
+        "jsonl": {"id": values["id"], "text": text, "entities": [span]},
+        "doccano": {"id": values["id"], "text": text, "label": [[0, 4, label]]},
+        "prodigy": {"id": values["id"], "text": text, "spans": [span]},
+        "label-studio": {"id": values["id"], "text": text, "x": [{"start": 0, "end": 4, "labels": [label]}]},
+        "gliner": {"id": values["id"], "tokenized_text": [text], "ner": [[0, 0, label]]},
+        "bioc": {
+            "id": values["id"],
+            "passages": [
+                {
+                    "offset": 0,
+                    "text": text,
+                    "annotations": [{"infons": {"type": label}, "locations": [{"offset": 0, "length": 4}]}],
+                }
+            ],
+        },
+    }
+    path = write(tmp_path, "a.jsonl", json.dumps(rows[format]))
+    with pytest.raises(DataError, match=r"a\.jsonl.*half a character at offset 4"):
+        read_documents(path, format)
+
+
 def test_a_corpus_in_any_format_is_loaded(tmp_path):
     (tmp_path / "types.json").write_text('{"X": "A thing."}')
     write(tmp_path, "train.txt", "1|t|In Oslo\n1|a|x\n1\t3\t7\tOslo\tX\n")
@@ -194,6 +235,7 @@ def sizes(splits):
         (["train.tsv", "val.tsv"], {"train": 1, "dev": 1}),
         (["train/a.tsv", "train/b.tsv", "EVAL/a.tsv"], {"train": 2, "dev": 1}),
         (["eng.train.tsv", "eng.testa.tsv", "eng.testb.tsv"], {"train": 1, "dev": 1, "test": 1}),
+        (["esp.train", "esp.testa", "esp.testb", "README"], {"train": 1, "dev": 1, "test": 1}),
         (["genes.tsv", "cells.tsv", ".hidden.tsv", ".ipynb_checkpoints/genes.tsv"], {"train": 2}),
     ],
 )

@@ -89,6 +89,22 @@ def test_every_format_gives_a_corpus_that_loads(tmp_path, name, file, content, o
     assert found(document) == [("Rome", "LOC")]
 
 
+def test_types_whose_names_are_alike_need_descriptions(tmp_path):
+    """`load_corpus` refuses two types with one description."""
+    write(tmp_path, "in/a.tsv", "Rome\tB-LOC\nOslo\tB-Loc\n")
+    with pytest.raises(SystemExit, match="types 'LOC' and 'Loc' have the same description"):
+        main(["iob", str(tmp_path / "in"), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_phrasings_and_parents_of_types_are_kept(tmp_path):
+    write(tmp_path, "in/a.tsv", "Rome\tB-City\n")
+    rows = {"Place": ["A place.", "Where something is."], "City": {"description": "A city.", "parent": "Place"}}
+    types = write(tmp_path, "types.json", json.dumps(rows))
+    main(["iob", str(tmp_path / "in"), str(tmp_path / "out"), "--types", str(types)])
+    assert json.loads((tmp_path / "out" / "types.json").read_text()) == rows
+
+
 def test_what_an_earlier_conversion_left_goes(tmp_path):
     for name in ("one/train.tsv", "one/dev.tsv", "one/test.tsv", "two/train.tsv"):
         write(tmp_path, name, "Rome\tB-LOC\n")
