@@ -20,7 +20,8 @@ from .found import Found, found_documents
 logger = logging.getLogger(__name__)
 
 _OPENERS = ("-DOCSTART-", "###MEDLINE:")
-_COMMENT = re.compile(r"#(?: |\s*[\w.:-]+\s*=)")
+_COMMENT = re.compile(r"#(?:[ \t]|\s*[\w.:-]+\s*=)")
+_TAGGED = re.compile(r"O|[BIESLUM]-.+")
 _INDEX = re.compile(r"(\d+)(?:-\d+|\.\d+)?")
 _CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
 _MISC = re.compile(r"(?:^|\|)(?:ner|name)=", re.IGNORECASE)
@@ -141,7 +142,7 @@ def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], lis
             cells = cells[:width]
         if len(cells) == width > 1:
             kept.append(row._replace(cells=cells))
-        elif not _COMMENT.match(row.text):
+        elif not _COMMENT.match(row.text) or _TAGGED.fullmatch(cells[-1]):
             expected = f"expected {width} columns as in most rows, got {len(cells)}: " if width > 1 else ""
             expected = expected if len(_trimmed(cells)) > 1 else "expected a token and a tag, got "
             problems.append(f"{path}:{row.line}: {expected}{row.text!r:.60}; every token needs a tag.")
@@ -184,12 +185,13 @@ def _layout(
         raise DataError(f"{path}: there is a tag but no token in the rows, such as {rows[0].text!r:.60}.")
     cells = [row.cells[tokens[0]] for row in rows]
     numbers = len(rows) > 1 and all(cell.isdecimal() for cell in cells)
-    same = len(rows) > 2 and len(set(cells)) == 1
+    values = [{row.cells[tokens[0]] for row in sentence} for sentence in sentences]
+    same = len(rows) > max(2, len(sentences)) and all(len(found) == 1 for found in values)
     if len(tokens) > 1 and (numbers or same):
         raise DataError(
             f"{path}: the column of the tokens cannot be told: column {tokens[0] + 1} holds "
-            f"{'numbers' if numbers else 'one value'} only, such as {cells[0]!r:.30}; say it with token_column=... "
-            "(--token-column), counted from 1."
+            f"{'numbers only' if numbers else 'one value in each sentence'}, such as {cells[0]!r:.30}; say it with "
+            "token_column=... (--token-column), counted from 1."
         )
     return _Layout(tokens[0], tuple(tags))
 

@@ -96,12 +96,15 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
         return []  # imported, not annotated
     if key is None:  # JSON-MIN: a row is an annotation
         return [_Annotation(where, task_id, str(task.get("annotation_id", number)), data, _minimal_regions(record))]
-    listed = [item for item in list_of(task[key], key, where) if isinstance(item, Mapping)]
+    listed = list_of(task[key], key, where)
+    for item in listed:
+        if not isinstance(item, Mapping):
+            raise DataError(f"{where}: expected a list of objects in {key!r}, got {item!r:.60}.")
     done = [item for item in listed if not (item.get("was_cancelled") or item.get("skipped"))]
     annotations = []
     for position, item in enumerate([item for item in done if item.get("ground_truth")] or done, 1):
         results = list_of(item.get("result"), "result", where)
-        labelled = {result.get("id") for result in results if isinstance(result, Mapping) and _labels(result)}
+        labelled = {repr(result.get("id")) for result in results if isinstance(result, Mapping) and _labels(result)}
         regions = [
             _region(result, result.get("value") if isinstance(result, Mapping) else None, labelled, where)
             for result in results
@@ -129,13 +132,13 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
     return value[key] if key and isinstance(value[key], list) else []
 
 
-def _region(result: Any, value: Any, labelled: set[Any], where: str) -> Mapping[str, Any] | None:
+def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
     """Return what a result marks in the text, or None: it marks nothing, or its region has labels in another result.
 
     Args:
         result: the result.
         value: its value; in JSON-MIN, the result itself.
-        labelled: ids of the regions that have labels.
+        labelled: ids of the regions that have labels, as `repr` gives them.
         where: file and task.
     """
     if isinstance(result, Mapping) and result.get("type") == "relation":
@@ -148,7 +151,7 @@ def _region(result: Any, value: Any, labelled: set[Any], where: str) -> Mapping[
     unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
     if unknown:
         raise DataError(f"{where}: {name} has {unknown[0]!r}, which is no label of a text; expected {_LABELS[0]!r}.")
-    if any(key in value for key in (*_PLACES, *_LABELS)) and result.get("id") not in labelled - {None}:
+    if any(key in value for key in (*_PLACES, *_LABELS)) and ("id" not in result or repr(result["id"]) not in labelled):
         raise DataError(f"{where}: {name} has no label, only {', '.join(map(repr, value)):.80}; label or remove it.")
     return None
 
@@ -201,8 +204,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
             for name, value in data.items()
             if isinstance(value, list)
             and value
-            and all(isinstance(turn, Mapping) and "text" in turn for turn in value)
-            and not any(_labels(turn) for turn in value)
+            and all(isinstance(turn, Mapping) and _strings(turn) and not _labels(turn) for turn in value)
         ]
         if len(turns) == 1:
             return turns[0]
@@ -216,13 +218,17 @@ def _turns(values: Sequence[Any], where: str) -> list[str]:
         if isinstance(value, str):
             turns.append(value)
             continue
-        strings = {k: v for k, v in value.items() if isinstance(v, str)} if isinstance(value, Mapping) else {}
-        others = [key for key in strings if key not in _SPEAKERS]
-        key = "text" if "text" in strings else others[0] if len(others) == 1 else None
-        if key is None:
+        strings = _strings(value) if isinstance(value, Mapping) else {}
+        text = strings.get("text", next(iter(strings.values())) if len(strings) == 1 else None)
+        if text is None:
             raise DataError(f"{where}: turn {number} has no 'text', got {value!r:.80}.")
-        turns.append(strings[key])
+        turns.append(text)
     return turns
+
+
+def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a turn that may be its text."""
+    return {key: value for key, value in turn.items() if isinstance(value, str) and key not in _SPEAKERS}
 
 
 def _places(

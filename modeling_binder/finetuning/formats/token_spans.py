@@ -109,7 +109,8 @@ def _span(entity: Any) -> _Span:
             return _Span(min(index), max(index), label, stated, True)
         return _Span(_integer(entity["start"]), _integer(entity["end"]), label, stated, False)
     first, last, label, *stated = entity
-    return _Span(_integer(first), _integer(last), _string(label), stated[0] if stated else None, True)
+    text = stated[0] if stated and isinstance(stated[0], str) else None  # others put a score there
+    return _Span(_integer(first), _integer(last), _string(label), text, True)
 
 
 def _integer(value: Any) -> int:

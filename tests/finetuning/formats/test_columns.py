@@ -43,7 +43,9 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
         "\ufeffAnna\tB-PER\t\r\nB.\tI-PER\r\n",
         "Anna\tB-PER\nB.\tE-PER\n",
         "-DOCSTART- -X- O\n\nAnna NNP B-PER\nB. NNP I-PER\n",
-        "#global\n".replace("#global", "# newdoc") + "Anna B-PER\nB. I-PER\n",
+        "# newdoc\nAnna B-PER\nB. I-PER\n",
+        "#\thttp://a.example [2005-02-26]\nAnna\tNE\tB-PER\nB.\tNE\tI-PER\n",
+        "Anna B-PER 0.98\nB. I-PER 0.7\n",
     ],
 )
 def test_the_columns_are_found(tmp_path, content):
@@ -84,10 +86,12 @@ def test_columns_can_be_named(tmp_path):
         ),
         ("Anna NNP I-NP PER\n", r"the only tags are those of chunks, such as NP, in column 3"),
         ("Anna NNP I-NP I-PER\nx NN I-NP X-PER\n", r"file\.tsv:2: unknown tag 'X-PER'"),
-        ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 holds one value only, such as 's1'"),
+        ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 holds one value in each sentence, such as 's1'"),
+        ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 holds one value in each sentence, such as 'd1'"),
         ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be told: column 1 holds numbers only"),
         ("word tag\nAnna B-PER\n", r"file\.tsv:1: unknown tag 'tag'"),
         ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # no comment inside a sentence
+        ("Anna NE B-PER\n# O\nb NN O\n", r"file\.tsv:2: expected 3 columns as in most rows, got 2: '# O'"),
         ("Anna\tB-PER\n#tag\nb\tO\n", r"file\.tsv:2: expected a token and a tag, got '#tag'"),
         (" \tB-PER\nx\tO\n", r"file\.tsv:1: the tag 'B-PER' has a blank token"),
         ("# only = comments\n", "there is no token in this file"),

@@ -111,7 +111,7 @@ def test_regions_of_dialogues(tmp_path):
     (minimal,) = read(tmp_path, {"id": 1, "dialogue": turns, "label": [result["value"] for result in results]})
     assert found(minimal) == found(document)
     named = {"id": 1, "data": {"chat": [{"name": "A", "line": "In Oslo"}]}, "annotations": [{"result": []}]}
-    assert read(tmp_path, named, text_field="chat")[0].text == "In Oslo"
+    assert read(tmp_path, named)[0].text == read(tmp_path, named, text_field="chat")[0].text == "In Oslo"
 
 
 def test_old_versions_and_predictions(tmp_path):
@@ -171,6 +171,7 @@ def test_a_text_field_of_another_name(tmp_path):
         ("{}", "expected a string in 'text'"),
         ("[3]", "task 1: expected an object"),
         ('[{"data": {"image": "x.png"}, "annotations": [{"result": []}]}]', r"task 1: .*the fields are 'image'"),
+        ('[{"data": {"text": "a"}, "annotations": [3]}]', "expected a list of objects in 'annotations', got 3"),
         ('[{"data": 3}]', "task 1: 'data' must be an object, got 3"),
         ('[{"data": {"text": "a"}, "annotations": []}]', "none of the 1 tasks is annotated"),
         ('[{"data": {"text": "a"}, "annotations": {"a": 1}}]', "task 1: 'annotations' must be a list"),

@@ -1,0 +1,30 @@
+"""Real files in the formats of their authors, where they are at hand: the counts of the literature."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from modeling_binder.finetuning import read_documents
+from modeling_binder.finetuning.formats import detect_format
+
+DATA = Path(os.environ.get("BINDER_DATA", "nowhere"))
+FILES = [
+    ("litbank/brat.tar.gz", "brat", 100, 13912),
+    ("bc5cdr/pubtator/CDR_DevelopmentSet.PubTator.txt", "pubtator", 500, 5347 + 4244),
+    ("bc5cdr/pubtator/CDR_TestSet.PubTator.txt", "pubtator", 500, 5385 + 4424),
+    ("ncbi-disease/pubtator/NCBItestset_corpus.txt", "pubtator", 100, 960),
+    ("bc5cdr-distant/train.ALL.txt", "conll", 4560, 5203 + 4182),
+    ("genia/dev.jsonl", "gliner", 1669, 5365),
+    ("genia/gold_json/test.json", "gliner", 1854, 5506),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
+@pytest.mark.parametrize(("name", "format", "documents", "mentions"), FILES)
+def test_counts(name, format, documents, mentions):
+    assert detect_format(DATA / name) == format
+    read = read_documents(DATA / name)
+    assert len(read) == documents
+    assert sum(Counter(m.label for document in read for m in document.entities).values()) == mentions
