@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_binder import BinderConfig
 from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_documents
-from modeling_binder.finetuning.data import check_labels, read_types
+from modeling_binder.finetuning.data import EntityType, check_labels, parse_entity_types, read_entity_types
 from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.machine import cpu_multiplies_bf16
 
@@ -26,10 +27,10 @@ class DataArguments:
     """The corpus: a folder or single files."""
 
     corpus: str | None = field(default=None, metadata={"help": "folder with train/dev/test files and types.json"})
-    train_file: str | None = field(default=None, metadata={"help": "training set: JSONL, or columns with IOB tags"})
-    dev_file: str | None = field(
-        default=None, metadata={"help": "development set, on which the best checkpoint is chosen"}
+    train_file: str | None = field(
+        default=None, metadata={"help": "training set: JSONL or another format that read_documents reads"}
     )
+    dev_file: str | None = field(default=None, metadata={"help": "development set, used to choose the best checkpoint"})
     test_file: str | None = field(default=None, metadata={"help": "test set, evaluated once at the end"})
     types: str | None = field(
         default=None,
@@ -50,19 +51,24 @@ class DataArguments:
             corpus = load_corpus(expand(self.corpus))
             if self.types is None:
                 return corpus
-            types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
+            types = self._types(self.types)
             for split in SPLIT_NAMES:
-                check_labels(getattr(corpus, split), types, f"{self.corpus}/{split}")
-            return replace(corpus, entity_types=types)
+                check_labels(getattr(corpus, split), (each.name for each in types), f"{self.corpus}/{split}")
+            return replace(corpus, entity_types={each.name: each.description for each in types}, types=tuple(types))
         if self.train_file is None or self.types is None:
             raise ValueError("no data: pass --corpus FOLDER, or --train_file FILE and --types FILE.")
-        types = dict(self.types) if isinstance(self.types, dict) else read_types(expand(self.types))
+        types = self._types(self.types)
         splits: dict[str, Any] = {}
         for split in SPLIT_NAMES:
             file = getattr(self, f"{split}_file")
             splits[split] = read_documents(expand(file)) if file else []
-            check_labels(splits[split], types, file or split)
-        return Corpus(entity_types=types, **splits)
+            check_labels(splits[split], (each.name for each in types), file or split)
+        return Corpus(entity_types={each.name: each.description for each in types}, types=tuple(types), **splits)
+
+    @staticmethod
+    def _types(types: str | Mapping[str, Any]) -> list[EntityType]:
+        """The types of a recipe, or of a file."""
+        return parse_entity_types(types, "types") if isinstance(types, Mapping) else read_entity_types(expand(types))
 
 
 @dataclass
@@ -77,21 +83,38 @@ class ModelArguments:
         default=None, metadata={"help": "encoder of the type descriptions; defaults to --encoder"}
     )
     share_encoders: bool = field(default=False, metadata={"help": "use one encoder for texts and descriptions"})
-    projection_size: int = 128
-    projection_dropout: float = 0.1
-    use_span_width_embedding: bool = True
-    max_span_width: int = field(default=64, metadata={"help": "longest span that can be found, in tokens"})
-    init_temperature: float = 0.07
-    start_loss_weight: float = 0.2
-    end_loss_weight: float = 0.2
-    span_loss_weight: float = 0.6
-    mention_loss_weight: float = 0.5
-    threshold_loss_weight: float = 0.5
-    type_pooling: str = field(
-        default="cls", metadata={"help": "state of a type: of its [CLS], or the mean", "choices": ["cls", "mean"]}
+    projection_size: int = field(
+        default=128, metadata={"help": "dimensions of the space in which spans and types are compared"}
     )
-    decoding: str = field(default="nested", metadata={"help": "'nested' or 'flat'", "choices": ["nested", "flat"]})
-    inference: str = field(default="span", metadata={"help": "'span' or 'joint'", "choices": ["span", "joint"]})
+    projection_dropout: float = field(default=0.1, metadata={"help": "dropout on the projected vectors"})
+    use_span_width_embedding: bool = field(
+        default=True, metadata={"help": "add a learned vector for the width of a span"}
+    )
+    max_span_width: int = field(default=64, metadata={"help": "longest span that can be found, in tokens"})
+    init_temperature: float = field(default=0.07, metadata={"help": "scores start as cosine / temperature"})
+    start_loss_weight: float = field(default=0.2, metadata={"help": "weight of the start head in the loss"})
+    end_loss_weight: float = field(default=0.2, metadata={"help": "weight of the end head in the loss"})
+    span_loss_weight: float = field(default=0.6, metadata={"help": "weight of the span head in the loss"})
+    mention_loss_weight: float = field(default=0.5, metadata={"help": "weight of the mention loss"})
+    threshold_loss_weight: float = field(default=0.5, metadata={"help": "weight of the threshold loss"})
+    type_pooling: str = field(
+        default="cls",
+        metadata={"help": "state of a type: that of [CLS], or the mean over its tokens", "choices": ["cls", "mean"]},
+    )
+    decoding: str = field(
+        default="nested",
+        metadata={
+            "help": "'nested' returns all entities, 'flat' those that do not overlap",
+            "choices": ["nested", "flat"],
+        },
+    )
+    inference: str = field(
+        default="span",
+        metadata={
+            "help": "'span' uses the span scores, 'joint' also those of start and end",
+            "choices": ["span", "joint"],
+        },
+    )
     max_length: int = field(default=256, metadata={"help": "tokens in a window"})
     stride: int = field(default=32, metadata={"help": "tokens that neighbouring windows share"})
 

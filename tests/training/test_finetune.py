@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_binder.finetuning import write_jsonl
+from modeling_binder.finetuning import DataError, write_jsonl
 from tests.tiny import TYPES, corpus
-from training.arguments import expand, parse_recipe
+from training.arguments import DataArguments, expand, parse_recipe
 from training.evaluate import main as evaluate
 from training.finetune import main as finetune
 
@@ -180,6 +180,15 @@ def test_bf16_is_ignored_on_a_cpu_without_bfloat16_instructions(recipe, monkeypa
     training = parse_recipe([str(recipe), "--bf16", "true"]).training
     assert training.use_cpu and training.bf16 == multiplies
     assert ("this CPU has no bfloat16 instructions" in caplog.text) == (not multiplies)
+
+
+def test_types_of_a_recipe_replace_those_of_the_corpus(recipe):
+    types = {"Gene": ["A gene.", "Genes"], "Cell": "A cell.", "Place": {"description": "A place."}}
+    loaded = DataArguments(corpus=str(recipe.parent / "corpus"), types=types).load()
+    assert loaded.entity_types == {"Gene": "A gene.", "Cell": "A cell.", "Place": "A place."}
+    assert [each.phrasings for each in loaded.types] == [("A gene.", "Genes"), ("A cell.",), ("A place.",)]
+    with pytest.raises(DataError, match="the type 'Cell' needs a description"):
+        DataArguments(corpus=str(recipe.parent / "corpus"), types={"Gene": "A gene.", "Cell": ""}).load()
 
 
 def test_recipes_in_the_repository_parse():
