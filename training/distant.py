@@ -91,7 +91,7 @@ def _table_entries(path: Path) -> Iterator[Entry]:
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the numbers of their lines: by commas in .csv, where cells may be quoted, otherwise by tabs."""
+    """Yield rows with the numbers of their lines: by commas in .csv, where cells may be quoted, otherwise by tabs."""
     if suffix_of(path) != ".csv":
         yield from ((number, line.split("\t")) for number, line in enumerate(iter_lines(path), 1))
         return
@@ -283,7 +283,7 @@ def read_texts(path: str | Path) -> Iterator[Document]:
 
 
 def _is_tagged(path: Path) -> bool:
-    """Whether the first lines of a file all end in a tag."""
+    """Return whether the first lines of a file all end in a tag."""
     lines = [line.split() for line in islice(iter_lines(path), _BEGINNING) if line.strip()]
     rows = [cells for cells in lines if not cells[0].startswith(("#", "-DOCSTART-"))]
     return bool(rows) and all(len(cells) > 1 and is_tag(cells[-1], None) for cells in rows)

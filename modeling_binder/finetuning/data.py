@@ -15,8 +15,8 @@ from .entity_types import parse_entity_types as parse_entity_types
 from .entity_types import read_entity_types as read_entity_types
 from .entity_types import read_types as read_types
 from .errors import DataError as DataError
-from .files import half_character, stem_of
 from .files import read_lines as read_lines
+from .files import stem_of, surrogate_problem
 from .files import write_json as write_json
 from .files import written_whole as written_whole
 
@@ -67,12 +67,12 @@ class Document:
         text, problems = data.get("text"), []
         if not isinstance(text, str):
             raise DataError.of([f"'text' must be a string, got {text!r:.60}"])
-        if problem := half_character(text):
+        if problem := surrogate_problem(text):
             raise DataError.of([f"'text' {problem}"])
         identifier = default_id if data.get("id") is None else data["id"]
         if isinstance(identifier, bool) or not isinstance(identifier, (str, int)):
             problems.append(f"'id' must be a string, got {identifier!r:.60}")
-        elif problem := half_character(str(identifier)):
+        elif problem := surrogate_problem(str(identifier)):
             problems.append(f"'id' {problem}")
         data = recounted(data)
         entities = [] if data.get("entities") is None else data["entities"]
@@ -118,7 +118,7 @@ def _mention(entity: Any, field: str, text: str, problems: list[str]) -> Mention
             problems.append(f"'{field}.{name}' must be an integer, got {value!r:.60}")
     if not isinstance(label, str) or not label.strip():
         problems.append(f"'{field}.label' must be the name of an entity type, got {label!r:.60}")
-    elif problem := half_character(label):
+    elif problem := surrogate_problem(label):
         problems.append(f"'{field}.label' {problem}")
     if len(problems) == before and not 0 <= start < end <= len(text):
         problems.append(

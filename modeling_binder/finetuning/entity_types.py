@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import half_character, read_lines
+from .files import read_lines, surrogate_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _entity_type(name: Any, value: Any, source: str | Path, problems: list[str])
                 f"{source}: {place}the type {name!r} needs a description, a sentence on what it is, got {phrasing!r}."
             )
     for text in (name, *phrasings):
-        if isinstance(text, str) and (problem := half_character(text)):
+        if isinstance(text, str) and (problem := surrogate_problem(text)):
             problems.append(f"{source}: {text!a:.80}, of the type {name!a}, {problem}.")
     return EntityType(str(name), tuple(dict.fromkeys(str(text) for text in phrasings)), parent)
 

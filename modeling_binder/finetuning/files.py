@@ -144,10 +144,10 @@ def _decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
         position += len(line)
 
 
-def half_character(text: str) -> str | None:
-    """Return what is wrong with a text that holds half a character, a surrogate without its pair; None if nothing is.
+def surrogate_problem(text: str) -> str | None:
+    """Return what is wrong with a text that holds a lone surrogate (half of a UTF-16 pair), or None.
 
-    JSON allows it, but neither a tokenizer nor a UTF-8 file does.
+    JSON allows lone surrogates, but neither a tokenizer nor a UTF-8 file does.
     """
     try:
         text.encode()

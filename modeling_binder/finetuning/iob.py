@@ -8,7 +8,7 @@ from pathlib import Path
 from ..processing_binder import join_words
 from .data import Document, Mention
 from .errors import DataError
-from .files import half_character
+from .files import surrogate_problem
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def document_of_tags(
         if not covered:
             raise DataError(f"{places[first]}: the tag {tags[first]!r} has a blank token; expected a token and a tag.")
         mentions.append(Mention(covered[0][0], covered[-1][1], name))
-    if problem := half_character(text):
+    if problem := surrogate_problem(text):
         raise DataError(f"{places[0]}: the text {problem}.")
     return Document(identifier, text, tuple(mentions), tuple(word for word in words if word is not None))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..processing_binder import split_words
 from .data import Document, Mention
 from .errors import DataError
-from .files import half_character
+from .files import surrogate_problem
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _spans(mention: RawMention, ruler: _Ruler) -> list[tuple[int, int]] | None:
 
 
 def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int, int] | None:
-    """The extent of a mention in code points, if its offsets are within the text and its stated text fits."""
+    """Return the extent of a mention in code points, or None if it is not within the text or states another text."""
     spans = _spans(mention, ruler)
     if not spans:
         return None
@@ -183,7 +183,7 @@ def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> b
 
 
 def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
-    """How many mentions of a document do not fit in a unit, and how many of unknown text cut words in it."""
+    """Return the number of mentions that do not fit in a unit, and of those without stated text that cut words."""
     ruler = _Ruler(document.text, unit)
     misfits = cuts = 0
     for mention in document.mentions:
@@ -223,8 +223,8 @@ def locate(
     problems: list[str] = []
     for document in documents:
         located.append([])
-        odd = [(name, half_character(value)) for name, value in (("text", document.text), ("id", document.id))]
-        odd += [(f"type {mention.label!a}", half_character(mention.label)) for mention in document.mentions]
+        odd = [(name, surrogate_problem(value)) for name, value in (("text", document.text), ("id", document.id))]
+        odd += [(f"type {mention.label!a}", surrogate_problem(mention.label)) for mention in document.mentions]
         if halves := [f"{document.where or document.id}: the {name} {problem}." for name, problem in odd if problem]:
             problems += halves
             continue

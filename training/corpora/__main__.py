@@ -143,7 +143,7 @@ def _split_argument(value: str) -> tuple[str, list[str]]:
 
 
 def _column_argument(value: str) -> Any:
-    """Columns counted from 1, "3" or "3,4", or the name of a column of a dataset."""
+    """Return columns counted from 1, "3" or "3,4", or the name of a column of a dataset."""
     numbers = value.split(",")
     if all(number.isdecimal() for number in numbers):
         return int(value) if len(numbers) == 1 else [int(number) for number in numbers]

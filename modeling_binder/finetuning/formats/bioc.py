@@ -57,7 +57,7 @@ def _from_json(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _from_xml(path: Path) -> list[Mapping[str, Any]]:
-    """The documents of BioC XML in the form of BioC JSON."""
+    """Return the documents of BioC XML in the form of BioC JSON."""
     try:
         with open_bytes(path) as file:
             root = ElementTree.parse(file).getroot()
@@ -97,7 +97,7 @@ def _number(value: str | None) -> Any:
 
 
 class _Piece(NamedTuple):
-    """The text of a passage or of a sentence: its offset in the file, and where it stands in our text."""
+    """The text of a passage or of a sentence: its offset in the file, and its place in the text of the document."""
 
     offset: int
     base: int
@@ -144,7 +144,7 @@ def _annotations(sentence: Any, where: str) -> list[Any]:
 
 
 def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
-    """A mention whose offsets are counted from the piece in which it starts; None if it has no location."""
+    """Return a mention whose offsets are counted from the piece in which it starts; None if it has no location."""
     if not isinstance(annotation, Mapping):
         raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")
     place = f"{where}, annotation {annotation.get('id')!r}"

@@ -84,7 +84,7 @@ def _text(content: bytes, source: Path, name: str) -> str:
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Relative paths and contents of the .txt and .ann files."""
+    """Yield the relative paths and contents of the .txt and .ann files."""
     if source.is_dir():
         for path in visible_files(source, {".txt", ".ann"}):
             yield path.relative_to(source).as_posix(), read_bytes(path)

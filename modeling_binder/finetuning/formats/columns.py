@@ -104,7 +104,7 @@ def read_iob(
 
 
 def _rows(lines: Sequence[str]) -> list[_Row]:
-    """The lines that are neither blank nor open a document, in cells: by tabs if most of them have one."""
+    """Split the lines into cells, by tabs if most lines have one; skip blank lines and openers of documents."""
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith(_OPENERS)]
     by_tabs = 2 * sum("\t" in line.rstrip("\t ") for _, line in numbered) >= len(numbered)
     return [_Row(number, line, _cells(line, by_tabs)) for number, line in numbered]
@@ -119,14 +119,14 @@ def _cells(line: str, by_tabs: bool) -> list[str]:
 
 
 def _width(rows: Sequence[_Row]) -> int:
-    """How many columns most rows have."""
+    """Return how many columns most rows have."""
     counts = Counter(len(_trimmed(row.cells)) for row in rows if not row.text.startswith("#"))
     counts = counts or Counter(len(_trimmed(row.cells)) for row in rows)
     return max(counts, key=lambda width: (counts[width], width))
 
 
 def _trimmed(cells: list[str]) -> list[str]:
-    """Cells without blank ones at the end."""
+    """Return cells without blank ones at the end."""
     end = len(cells)
     while end > 1 and not cells[end - 1]:
         end -= 1
@@ -134,7 +134,7 @@ def _trimmed(cells: list[str]) -> list[str]:
 
 
 def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], list[str]]:
-    """The rows with the number of columns that a file has, without comments, and what is wrong with the others."""
+    """Return the rows with the number of columns of the file, without comments, and problems with the other rows."""
     kept, problems = [], []
     for row in rows:
         cells = row.cells
@@ -152,7 +152,7 @@ def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], lis
 
 
 def _is_conllu(rows: Sequence[_Row], width: int) -> bool:
-    """Whether rows are those of CoNLL-U, with the tags in MISC."""
+    """Return whether rows are those of CoNLL-U, with the tags in MISC."""
     return (
         width == 10
         and all(_INDEX.fullmatch(row.cells[0]) for row in rows)
@@ -197,7 +197,7 @@ def _layout(
 
 
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
-    """The column that holds tags in most rows, not counting those of chunks and those that hold O alone."""
+    """Return the column with tags in most rows; columns with tags of chunks, or with O alone, do not count."""
     shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
     candidates = [column for column in range(width) if shares[column] >= 0.5]
     if not candidates:
@@ -237,7 +237,7 @@ def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]
 
 
 def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
-    """Whether a column numbers the tokens: its numbers grow within each sentence."""
+    """Return whether a column numbers the tokens: its numbers grow within each sentence."""
     for sentence in sentences:
         numbers = [_INDEX.fullmatch(row.cells[column]) for row in sentence]
         values = [int(match[1]) for match in numbers if match]
@@ -251,7 +251,7 @@ def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
 def _sentences(
     path: Path, lines: Sequence[str], rows: Sequence[_Row], layout: _Layout, label: str | None
 ) -> tuple[list[list[_Row]], set[int]]:
-    """The rows of each sentence, and the sentences that open a document."""
+    """Return the rows of each sentence, and the sentences that open a document."""
     by_line = {row.line: row for row in rows}
     sentences: list[list[_Row]] = [[]]
     openers: set[int] = set()
@@ -332,7 +332,7 @@ def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str |
 
 
 def _flat(found: Found) -> list[Mention]:
-    """The longest mentions that do not overlap, in the order of the text."""
+    """Return the longest mentions that do not overlap, in the order of the text."""
     pairs = zip(found.document.entities, found.scores, strict=True)
     ranked = sorted(pairs, key=lambda pair: (pair[0].start - pair[0].end, -(pair[1] or 0.0), pair[0]))
     chosen: list[Mention] = []
@@ -343,7 +343,7 @@ def _flat(found: Found) -> list[Mention]:
 
 
 def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, str]]:
-    """Tokens and tags of a document."""
+    """Return the tokens and tags of a document."""
     words = document.words if document.words is not None else split_words(document.text)
     rows = _tokens(document.text, words, mentions)
     if sum(tag.startswith("B-") for _, tag in rows) < len(mentions):

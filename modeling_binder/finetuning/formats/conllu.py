@@ -97,7 +97,7 @@ def _tag(values: dict[str, str]) -> str | None:
 
 
 def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
-    """The words as they stand in the text: a multi-word token in the place of its words."""
+    """Return the words as they stand in the text: a multi-word token in the place of its words."""
     words = [row for row in sentence if row.first == row.last]
     tokens = [row for row in sentence if row.first != row.last]
     position = 0
@@ -114,7 +114,7 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _common(parts: Sequence[_Row]) -> str | None:
-    """The tag of a multi-word token by those of its words; None if a mention begins or ends inside it."""
+    """Return the tag of a multi-word token by those of its words; None if a mention begins or ends inside it."""
     tags = [part.tag or "O" for part in parts]
     if all(tag == "O" for tag in tags):
         return "O"

@@ -83,7 +83,7 @@ def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
 
 
 def _brat_parts(source: Path, **options: Any) -> list[_Part]:
-    """Documents by folder; by file where the folders name no split, but each file does."""
+    """Group documents by folder, or by file if each file name tells its split and no folder does."""
     documents = read_brat(source, **options)
     paths = {stem: PurePosixPath(stem) for stem in documents}
     by_folder = {stem: (path.parent.as_posix(), path.parent.parts) for stem, path in paths.items()}
@@ -133,7 +133,7 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
 
 
 def _is_named(part: _Part, name: str) -> bool:
-    """Whether a name is that of a part, of its file without suffix, or of a folder that it is in."""
+    """Return whether a name is that of a part, of its file without suffix, or of a folder that it is in."""
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
     stem = stem_of(path.name)
@@ -148,7 +148,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
-    """The documents of some parts; an id that is in several of them gets the path of its part."""
+    """Return the documents of some parts; an id that is in several of them gets the path of its part."""
     counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
     documents = []
     for part in parts:

@@ -51,7 +51,7 @@ def read_hub_dataset(
 
 
 def _names(tags: Sequence[Any] | None, names: Sequence[str] | None, where: str) -> list[Any]:
-    """Tags by name instead of by number."""
+    """Return tags by name instead of by number."""
     if names is None:
         return list(tags or [])
     for tag in tags or []:

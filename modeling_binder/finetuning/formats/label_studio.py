@@ -116,7 +116,7 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """The regions of a row of JSON-MIN, where the name of the field that holds them is the user's own."""
+    """Return the regions of a row of JSON-MIN; the project gives the field that holds them its name."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
@@ -212,7 +212,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
 
 
 def _turns(values: Sequence[Any], where: str) -> list[str]:
-    """The texts of the turns of a dialogue."""
+    """Return the texts of the turns of a dialogue."""
     turns = []
     for number, value in enumerate(values, 1):
         if isinstance(value, str):
@@ -227,14 +227,14 @@ def _turns(values: Sequence[Any], where: str) -> list[str]:
 
 
 def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of a turn that may be its text."""
+    """Return the fields of a turn that may be its text."""
     return {key: value for key, value in turn.items() if isinstance(value, str) and key not in _SPEAKERS}
 
 
 def _places(
     region: Mapping[str, Any], page: HtmlText | None, bases: list[int] | None, where: str
 ) -> list[tuple[Offset, Offset]]:
-    """Where a region may be: one place, or two where global offsets and paths of nodes are given."""
+    """Return the possible places of a region: two if it has both global offsets and paths of nodes."""
     if bases is not None:
         edges = []
         for name in ("start", "end"):
@@ -262,7 +262,7 @@ def _places(
 
 
 def _on_lines(document: Document, page: HtmlText) -> Document:
-    """The document with a line end between the blocks of its page."""
+    """Return the document with a line end between the blocks of its page."""
     text, line_ends = page.with_line_ends()
     moved = (Mention(line_ends.start(m.start), line_ends.end(m.end), m.label) for m in document.entities)
     return replace(document, text=text, entities=tuple(moved))

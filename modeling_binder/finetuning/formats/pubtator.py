@@ -54,7 +54,7 @@ def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repa
 
 
 def _records(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Records with the number of their first line."""
+    """Yield records with the number of their first line."""
     record: list[str] = []
     for number, line in enumerate([*lines, ""], 1):
         match = TEXT_LINE.fullmatch(line)
@@ -68,7 +68,7 @@ def _records(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _mention(line: str, identifier: str, where: str) -> RawMention | None:
-    """The mention of a row; None if the row is a relation."""
+    """Return the mention of a row; None if the row is a relation."""
     fields = line.split("\t")
     if fields[0].strip() != identifier:
         raise DataError(f"{where}: expected a row of the record {identifier!r}, got {line!r:.60}.")

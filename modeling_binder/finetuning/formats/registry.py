@@ -263,7 +263,7 @@ def _first_has(value: Any, key: str) -> bool:
 
 
 def _first_records(path: Path) -> list[Mapping[str, Any]]:
-    """The first objects of a JSON file; none if it is not JSON, which its reader will say."""
+    """Return the first objects of a JSON file; none if it is not JSON, which its reader will say."""
     records: list[Any] = []
     for line in islice(iter_lines(path), _HEAD):
         try:

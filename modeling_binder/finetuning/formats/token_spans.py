@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ...processing_binder import join_words
 from ..data import Document, Mention
 from ..errors import DataError
-from ..files import half_character, stem_of
+from ..files import stem_of, surrogate_problem
 from ..offsets import distinct_ids, same_text
 from .records import Record, identifier_of, read_records
 
@@ -64,7 +64,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
     text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     identifier = identifier_of(row, default_id)
     for name, value in (("text", text), ("id", identifier), *(("type", span.label) for span in spans)):
-        if problem := half_character(value):
+        if problem := surrogate_problem(value):
             raise DataError(f"{where}: the {name} {problem}.")
     mentions = []
     for span in spans:
@@ -81,7 +81,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
 
 
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
-    """The words that a span covers, its last token counted as the form counts it, or as the stated text shows."""
+    """Return the words of a span; its last token is counted as the form counts it, or as the stated text shows."""
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
     read = span.last if span.inclusive else span.last - 1

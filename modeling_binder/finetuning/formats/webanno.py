@@ -127,7 +127,7 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
 
 
 def _values(cell: str) -> list[str]:
-    """The stacked annotations of a cell, still escaped."""
+    """Return the stacked annotations of a cell, still escaped."""
     return [] if cell in ("_", "") else re.split(r"(?<!\\)\|", cell)
 
 
@@ -159,7 +159,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
 def _placed(
     path: Path, lines: Sequence[str], document: RawDocument
 ) -> Iterator[tuple[_Sentence, list[tuple[int, int]]]]:
-    """The sentences, added to the text of a document, with the code points of their tokens."""
+    """Yield the sentences, added to the text of a document, with the code points of their tokens."""
     end_before: int | None = None
     for sentence in _sentences(path, lines):
         tokens = [
