@@ -7,6 +7,7 @@ be overridden; `--help` lists them all. An interrupted run continues from its la
 given again. With `--prepared FOLDER` the tokenised mix is kept there; a folder that holds one needs no corpora.
 """
 
+import json
 import logging
 import sys
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ from training.arguments import BinderTrainingArguments, CardArguments, ModelArgu
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
-from training.mixes import Folders, load_prepared, read_dev, read_mix, report_table, save_prepared
+from training.mixes import Folders, load_prepared, rates, read_dev, read_mix, report_table, save_prepared
 from training.runs import publish, run_training, save_results
 
 
@@ -50,7 +51,9 @@ class MixArguments:
     )
     augment: str | None = field(default=None, metadata={"help": "(in a recipe) shares of lower, upper and breaks"})
     freeze: list[str] = field(default_factory=list, metadata={"help": "parts that are not trained: type_encoder, ..."})
-    learning_rates: str | None = field(default=None, metadata={"help": "(in a recipe) part -> learning rate"})
+    learning_rates: str | None = field(
+        default=None, metadata={"help": "part -> learning rate, on the command line as JSON: '{\"heads\": 4e-4}'"}
+    )
     max_minutes: float | None = field(default=None, metadata={"help": "evaluate, save and stop after so many minutes"})
     init_from: str | None = field(default=None, metadata={"help": "checkpoint whose weights the training begins with"})
     default_types: str | None = field(default=None, metadata={"help": "(in a recipe) types of the checkpoint"})
@@ -90,6 +93,8 @@ def parse(argv: list[str]) -> Run:
     parser.set_defaults(**settings)
     untouched, chosen = vars(parser.parse_args([])), vars(parser.parse_args(argv[1:]))
     given = {key: value for key, value in chosen.items() if value != untouched[key]}
+    if isinstance(chosen["learning_rates"], str):
+        chosen["learning_rates"] = json.loads(chosen["learning_rates"])
     mix, model, card, training = parser.parse_dict(chosen)
     return Run(mix, model, card, training, path.stem, given)
 
@@ -114,10 +119,11 @@ def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, di
     folder = Path(run.mix.prepared) if run.mix.prepared else None
     if folder is not None and (folder / "dev.json").exists():
         mix, dev = load_prepared(folder)
-        mix.settings = run.mix.settings()
+        entries: Any = run.mix.mix or []
+        defaults: Any = run.mix.mix_defaults or {}
+        mix.configure(run.mix.settings(), rates(entries, defaults))
         return mix, dev
-    folders = Folders(run.mix.data)
-    defaults: Any = run.mix.mix_defaults or {}
+    folders, defaults = Folders(run.mix.data), run.mix.mix_defaults or {}
     source = f"{run.name}.yaml"
     read = read_mix(run.mix.mix, defaults, run.mix.settings(), folders, source)
     dev = read_dev(run.mix.dev or [], defaults, folders, source)

@@ -77,6 +77,17 @@ def read_mix(
     return Mix(parts, settings)
 
 
+def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The keys of each corpus of a recipe by its name, for `PackedMix.configure`."""
+    keys: dict[str, dict[str, Any]] = {}
+    for index, raw in enumerate(entries):
+        entry = _entry(raw, defaults, _PART, f"mix[{index}]")
+        if entry.get("partial"):
+            entry.setdefault("negative_rate", 0.1)
+        keys[entry.get("name", Path(entry["corpus"]).name)] = {"weight": 1.0, "share": None, **entry}
+    return keys
+
+
 def _entry(entry: Any, defaults: Mapping[str, Any], known: set[str], where: str) -> dict[str, Any]:
     entry = {"corpus": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("corpus"), str):
@@ -156,7 +167,11 @@ def read_dev(
             raise DataError(f"{name}: ask must be {' or '.join(ASK)}, got {ask!r}.")
         if name in sets:
             raise DataError(f"dev names two sets {name!r}; give one of them another 'name'.")
-        sets[name] = TypedDocuments(restrict(documents, types), as_asked(types, named, ask))
+        documents = restrict(documents, types)
+        if all(document.types is not None for document in documents):
+            asked = {label for document in documents for label in document.types or ()}
+            types = tuple(replace(kind, parent=None) for kind in types if kind.name in asked)
+        sets[name] = TypedDocuments(documents, as_asked(types, named, ask))
     return sets
 
 

@@ -48,14 +48,7 @@ class MixPart:
             problems.append(f"{self.name}: there are no training documents in this corpus of the mix.")
         if not self.types:
             problems.append(f"{self.name}: this corpus of the mix has no entity types; describe them in types.json.")
-        if not _is_number(self.weight) or not self.weight > 0:
-            problems.append(
-                f"{self.name}: weight must be above 0, got {self.weight!r}; remove a corpus that is unwanted."
-            )
-        if self.share is not None and not (_is_number(self.share) and 0 < self.share <= 1):
-            problems.append(f"{self.name}: share must be above 0 and at most 1, got {self.share!r}.")
-        if not _is_number(self.negative_rate) or not 0 <= self.negative_rate <= 1:
-            problems.append(f"{self.name}: negative_rate must lie between 0 and 1, got {self.negative_rate!r}.")
+        problems += rate_problems(self.name, self.weight, self.share, self.negative_rate)
         if problems:
             raise DataError.of(problems)
 
@@ -101,8 +94,8 @@ class MixSettings:
         foreign_types: further types for a window whose document names its types: types of the batch's other windows
             that share no word with any of its own.
         name, named_description, description: shares of the phrasings "film", "film: a movie" and "a movie".
-        augment: shares of the texts that are read in lower case, in capitals ("upper") and with line breaks in place
-            of blanks ("breaks"). Needs to be known when texts are tokenised.
+        augment: shares of the texts that are read in lower case ("lower"), in capitals ("upper") and with line breaks
+            in place of some blanks ("breaks"). Drawn when texts are tokenised.
 
     Raises:
         ValueError: a value is out of range.
@@ -181,6 +174,18 @@ class TypedDocuments:
 
     documents: Sequence[Document]
     types: tuple[EntityType, ...]
+
+
+def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> list[str]:
+    """What is wrong with the rates of a corpus of a mix."""
+    problems = []
+    if not _is_number(weight) or not weight > 0:
+        problems.append(f"{name}: weight must be above 0, got {weight!r}; remove a corpus that is unwanted.")
+    if share is not None and not (_is_number(share) and 0 < share <= 1):
+        problems.append(f"{name}: share must be above 0 and at most 1, got {share!r}.")
+    if not _is_number(negative_rate) or not 0 <= negative_rate <= 1:
+        problems.append(f"{name}: negative_rate must lie between 0 and 1, got {negative_rate!r}.")
+    return problems
 
 
 def check_shares(shares: Sequence[float | None]) -> None:

@@ -3,7 +3,7 @@
 import json
 import lzma
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..processing_binder import BinderWindower
+from .augment import augmented
 from .data import DataError, Document, EntityType, write_json
-from .mix import Mix, MixPart, MixSettings
+from .mix import Mix, MixPart, MixSettings, check_shares, rate_problems
 from .windows import WindowDataset
 
 Array = NDArray[Any]
@@ -81,8 +82,13 @@ def _concatenated(arrays: list[Array], dtype: Any) -> Array:
 
 
 def _pack(
-    documents: Sequence[Document], processor: BinderWindower, types: Sequence[EntityType], max_span_width: int
+    documents: Sequence[Document],
+    processor: BinderWindower,
+    types: Sequence[EntityType],
+    max_span_width: int,
+    augment: Mapping[str, float],
 ) -> tuple[PackedWindows, dict[str, int]]:
+    documents = [augmented(document, augment, "augment") for document in documents] if augment else documents
     dataset = WindowDataset(documents, processor, types, max_span_width, "")
     lost: dict[str, int] = {}
     for item in dataset.lost:
@@ -204,7 +210,7 @@ class PackedMix:
         total = sum(len(part.documents) for part in mix.parts)
         with tqdm(total=total, desc="Tokenising the mix", unit="document", disable=not progress) as bar:
             for (index, documents, _), (pack, missing) in zip(
-                jobs, _each(jobs, processor, max_span_width, processes), strict=True
+                jobs, _each(jobs, processor, max_span_width, mix.settings.augment, processes), strict=True
             ):
                 packs[index].append(pack)
                 for reason, count in missing.items():
@@ -215,7 +221,7 @@ class PackedMix:
             [_facts(part, missing) for part, missing in zip(mix.parts, lost, strict=True)],
             [part.types for part in mix.parts],
             mix.settings,
-            fingerprint(processor, max_span_width),
+            {**fingerprint(processor, max_span_width), "augment": mix.settings.augment},
         )
 
     def __len__(self) -> int:
@@ -231,6 +237,30 @@ class PackedMix:
         ]
         weights = np.array(free)
         return fixed + (1 - fixed.sum()) * weights / weights.sum() if weights.any() else fixed / fixed.sum()
+
+    def configure(self, settings: MixSettings, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change how batches are drawn from a prepared mix.
+
+        Args:
+            settings: replace those that it was prepared with; `augment` cannot change.
+            parts: name of a corpus -> new `weight`, `share` or `negative_rate`; other keys are ignored.
+
+        Raises:
+            DataError: the texts would have to be tokenised again, or a value is out of range.
+        """
+        if settings.augment != self.origin["augment"]:
+            raise DataError(
+                f"the mix was prepared with augment {self.origin['augment']}, not {settings.augment}: prepare it again."
+            )
+        self.settings = settings
+        for part in self.parts:
+            changes = parts.get(part["name"], {})
+            part |= {key: changes[key] for key in ("weight", "share", "negative_rate") if key in changes}
+        problems = [problem for part in self.parts for problem in rate_problems(**_rates(part))]
+        if problems:
+            raise DataError.of(problems)
+        check_shares([part["share"] for part in self.parts])
+        self.__dict__.pop("shares", None)
 
     def report(self) -> list[dict[str, Any]]:
         """What the data report and the model card tell of each corpus."""
@@ -295,8 +325,10 @@ class PackedMix:
                 )
 
 
-def _each(jobs: list[Any], processor: BinderWindower, max_span_width: int, processes: int) -> Iterable[Any]:
-    work = partial(_pack, processor=processor, max_span_width=max_span_width)
+def _each(
+    jobs: list[Any], processor: BinderWindower, max_span_width: int, augment: dict[str, float], processes: int
+) -> Iterable[Any]:
+    work = partial(_pack, processor=processor, max_span_width=max_span_width, augment=augment)
     if processes <= 1:
         yield from (work(documents, types=types) for _, documents, types in jobs)
         return
@@ -327,6 +359,10 @@ def fingerprint(processor: BinderWindower, max_span_width: int) -> dict[str, Any
         "stride": processor.stride,
         "max_span_width": max_span_width,
     }
+
+
+def _rates(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: part[key] for key in ("name", "weight", "share", "negative_rate")}
 
 
 def _offsets(counts: Array) -> Array:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from accelerate.utils import gather_object
@@ -100,7 +101,10 @@ class BinderTrainer(SharingTrainer):
         self.learning_rates = dict(learning_rates or {})
         check_parts(self.learning_rates, "learning_rates")
         self._clock = _Clock(max_minutes)
-        self._type_states: Tensor | None = None
+        self._type_states: Tensor | None = None  # of all phrasings of a mix
+        self._kept_states: WeakKeyDictionary[WindowDataset, Tensor] = (
+            WeakKeyDictionary()
+        )  # of the types of data sets to evaluate on
         if args.n_gpu > 1:
             logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
             args._n_gpu = 1
@@ -408,7 +412,13 @@ class BinderTrainer(SharingTrainer):
             vectors: Tensor = model.frozen_type_vectors
             return vectors
         texts = [entity_type.description for entity_type in dataset.types]
-        vectors = model.project_types(encode_phrasings(model, self.processor, texts))
+        frozen = types_are_frozen(model)
+        states = self._kept_states.get(dataset) if frozen else None
+        if states is None:
+            states = encode_phrasings(model, self.processor, texts)
+            if frozen:
+                self._kept_states[dataset] = states
+        vectors = model.project_types(states)
         return vectors
 
     def evaluate(
