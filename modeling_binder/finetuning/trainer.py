@@ -10,10 +10,10 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import TrainerCallback, TrainerControl, TrainingArguments
+from transformers import TrainerControl, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..decoding_binder import flat_spans, probability, propose_spans, required_margin
+from ..decoding_binder import propose_spans, required_margin
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
 from .batches import MixBatches, MixSampler, as_it_is
@@ -23,8 +23,10 @@ from .metrics import SpanMetrics, compute_span_metrics
 from .mix import Mix, TypedDocuments
 from .packed import PackedMix
 from .parts import check_parts, encode_phrasings, freeze_parts, parameter_groups, types_are_frozen
+from .predictions import entities_of
 from .sharing import SharingTrainer
-from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
+from .time_limit import Clock, StopInTime
+from .windows import FixedOrder, LengthGroupedSampler, WindowCollator, WindowDataset
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class BinderTrainer(SharingTrainer):
         freeze_parts(model, freeze)
         self.learning_rates = dict(learning_rates or {})
         check_parts(self.learning_rates, "learning_rates")
-        self._clock = _Clock(max_minutes)
+        self._clock = Clock(max_minutes)
         self._type_states: Tensor | None = None  # of all phrasings of a mix
         self._kept_states: WeakKeyDictionary[WindowDataset, Tensor] = (
             WeakKeyDictionary()
@@ -131,7 +133,7 @@ class BinderTrainer(SharingTrainer):
             **kwargs,
         )
         if max_minutes is not None:
-            self.add_callback(_StopInTime(self._clock))
+            self.add_callback(StopInTime(self._clock))
         # compute_loss divides by the counts of the whole optimizer step; Trainer must not divide again.
         self.loss_is_scaled_for_ga = True
 
@@ -240,7 +242,7 @@ class BinderTrainer(SharingTrainer):
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler[int] | None:
         # Longest first: little padding, and memory runs out at once or never.
         lengths = eval_dataset.lengths
-        return _FixedOrder(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
+        return FixedOrder(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         if eval_dataset is not None and not isinstance(eval_dataset, str):
@@ -384,7 +386,9 @@ class BinderTrainer(SharingTrainer):
             found = dict(gather_object(list(found.items())))
             total_loss, seen = (sum(values) for values in zip(*gather_object([(total_loss, seen)]), strict=True))
 
-        predictions = self._entities(found, dataset, required, model.config.decoding == "flat")
+        predictions = entities_of(
+            found, dataset, required, self.flat_algorithm if model.config.decoding == "flat" else None
+        )
         self.last_metrics = compute_span_metrics(
             [document.entities for document in dataset.documents],
             [[(entity["start"], entity["end"], entity["label"]) for entity in entities] for entities in predictions],
@@ -436,86 +440,3 @@ class BinderTrainer(SharingTrainer):
             self.log(means)
             metrics |= means
         return metrics
-
-    def _entities(
-        self, found: dict[tuple[int, int, int, int], float], dataset: WindowDataset, required: Tensor, flat: bool
-    ) -> list[list[dict[str, Any]]]:
-        """Entity dictionaries of each document, in order of position."""
-        names = dataset.entity_types
-        per_document: list[list[tuple[int, int, int, float]]] = [[] for _ in dataset.documents]
-        for (document, start, end, kind), margin in sorted(found.items()):
-            per_document[document].append((start, end, kind, margin))
-        predictions = []
-        for spans in per_document:
-            if flat and len(spans) > 1:
-                starts, ends, kinds, margins = (torch.tensor(column) for column in zip(*spans, strict=True))
-                kept = flat_spans(starts, ends, kinds, margins, required, self.flat_algorithm).tolist()
-                spans = [spans[index] for index in kept]
-            scores = probability(torch.tensor([span[3] for span in spans])).tolist()
-            predictions.append(
-                [
-                    {"start": start, "end": end, "label": names[kind], "score": score}
-                    for (start, end, kind, _), score in zip(spans, scores, strict=True)
-                ]
-            )
-        return predictions
-
-
-class _Clock:
-    """The time that a training run may take.
-
-    Args:
-        minutes: from its beginning to its last evaluation; None without a limit.
-    """
-
-    def __init__(self, minutes: float | None) -> None:
-        self.minutes = minutes
-        self.began = time.monotonic()
-        self._last_evaluation = self._sum = 0.0
-        self._since = -1.0
-
-    def evaluated(self, seconds: float) -> None:
-        """Note what the evaluation of a data set took, so that the last one ends in time."""
-        now = time.monotonic()
-        self._sum = seconds if now - self._since > seconds + 5 else self._sum + seconds
-        self._since = now
-        self._last_evaluation = max(self._last_evaluation, self._sum)
-
-    def progress(self) -> float:
-        """Share of the time for training that has passed."""
-        if self.minutes is None:
-            return 0.0
-        reserve = max(1.2 * self._last_evaluation, 0.03 * 60 * self.minutes)
-        return (time.monotonic() - self.began) / max(60 * self.minutes - reserve, 1e-9)
-
-    def scaled(self, factor: Any, steps: int) -> Any:
-        """A schedule over the steps as one over the time, where that is further on."""
-        return lambda step: factor(max(step, min(steps, int(steps * self.progress()))))
-
-
-class _StopInTime(TrainerCallback):
-    """Evaluates, saves and stops the training when the time is over."""
-
-    def __init__(self, clock: _Clock) -> None:
-        self.clock = clock
-
-    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        if self.clock.progress() >= 1:
-            control.should_training_stop = True
-            control.should_log = True
-            control.should_evaluate = args.eval_strategy != "no"
-            control.should_save = args.save_strategy != "no"
-        return control
-
-
-class _FixedOrder(torch.utils.data.Sampler[int]):
-    """Yields the given indices."""
-
-    def __init__(self, order: list[int]) -> None:
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self) -> Any:
-        return iter(self.order)

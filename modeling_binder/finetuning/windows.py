@@ -251,3 +251,16 @@ class LengthGroupedSampler(Sampler[int]):
         for position in torch.randperm(len(batches), generator=generator).tolist():
             yield from batches[position]
         yield from tail
+
+
+class FixedOrder(Sampler[int]):
+    """Yields the given indices."""
+
+    def __init__(self, order: list[int]) -> None:
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Any:
+        return iter(self.order)

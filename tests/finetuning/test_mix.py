@@ -20,7 +20,7 @@ def part(name="one", documents=None, types=DESCRIBED, **options):
 
 def packed(tokenizer, *parts, **settings):
     mix = Mix(parts or (part(),), MixSettings(**{"tokens_per_batch": 60, **settings}))
-    return PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
+    return PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 16), 12, progress=False)
 
 
 def arguments(folder, **options):
@@ -146,7 +146,7 @@ def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert loaded.report() == mix.report()
     with pytest.raises(DataError, match="max_span_width 12, this model has 3"):
-        loaded.check(BinderWindower(tokenizer, 64, 8), 3)
+        loaded.check(BinderWindower(tokenizer, 64, 16), 3)
 
 
 def test_a_frozen_type_encoder_reads_each_phrasing_once(tokenizer, tmp_path):
