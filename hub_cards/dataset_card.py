@@ -1,16 +1,52 @@
-"""The dataset card: a corpus in our JSONL format, with its types, as the Hub and `load_dataset` read it."""
+"""The dataset card: metadata with which the Hub and `load_dataset` read a corpus or several, and a page for readers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from .counts import HUB_SPLITS, count_rows, shown_types
+from .licenses import license_ids
 from .markdown import environment
 
-# The Hub's names of our splits
-SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-MAX_TYPES_SHOWN = 100
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class CorpusEntry:
+    """A corpus on a dataset card.
+
+    Args:
+        entity_types: name -> description.
+        counts: split ("train", "dev", "test") -> {"documents", "nested", "mentions": {label: number}}, in order.
+        own_types: whether documents name the types that were looked for in them.
+        license: as the source states it; None if it is unknown.
+        source: where the corpus comes from.
+        changes: what was changed in comparison with the source.
+    """
+
+    entity_types: Mapping[str, str]
+    counts: Mapping[str, Mapping[str, Any]]
+    own_types: bool = False
+    license: str | None = None
+    source: str | None = None
+    changes: str | None = None
+
+    @property
+    def documents(self) -> int:
+        """Number of documents in all splits."""
+        return sum(split["documents"] for split in self.counts.values())
+
+    @property
+    def mentions(self) -> int:
+        """Number of mentions in all splits."""
+        return sum(sum(split["mentions"].values()) for split in self.counts.values())
+
+    def data_files(self, folder: str = "", suffix: str = ".jsonl") -> list[dict[str, str]]:
+        """Return the files of the splits as the metadata of a dataset card lists them."""
+        prefix = f"{folder}/" if folder else ""
+        return [{"split": HUB_SPLITS[split], "path": f"{prefix}{split}{suffix}"} for split in self.counts]
 
 
 def dataset_card(
@@ -22,19 +58,73 @@ def dataset_card(
     description: str = "",
     own_types: bool = False,
 ) -> DatasetCard:
-    """The README.md of a dataset repository.
+    """Return the README.md of a dataset repository that holds one corpus.
 
     Args:
         repo_id: "user/name".
-        entity_types: name -> description.
-        counts: split ("train", "dev", "test") -> {"documents", "nested", "mentions": {type: count}}; splits that the
-            repository holds, in order.
-        language, license: what the author says of the corpus; left out where nothing was said.
-        description: a paragraph on where the corpus is from.
-        own_types: whether documents name the types that were looked for in them.
+        entity_types, counts, own_types: see `CorpusEntry`.
+        language, license: stated by the author; left out of the card if missing.
+        description: a paragraph about the origin of the corpus.
     """
-    documents = sum(split["documents"] for split in counts.values())
-    data = DatasetCardData(
+    corpus = CorpusEntry(entity_types, counts, own_types)
+    configs = [{"config_name": "default", "data_files": corpus.data_files()}]
+    shown = shown_types(list(entity_types), counts)
+    return _card(
+        "dataset_card.md",
+        _metadata(repo_id, corpus.documents, configs, language, license),
+        repo_id=repo_id,
+        types=[(label, entity_types[label]) for label in shown],
+        hidden=len(entity_types) - len(shown),
+        own_types=own_types,
+        splits=[HUB_SPLITS[split] for split in counts],
+        rows=count_rows(counts, shown),
+        license=license,
+        description=description,
+    )
+
+
+def collection_card(
+    repo_id: str,
+    corpora: Mapping[str, CorpusEntry],
+    left_out: Sequence[Sequence[str]] = (),
+    language: str | Sequence[str] | None = None,
+    description: str = "",
+) -> DatasetCard:
+    """Return the README.md of a dataset repository that holds several corpora, each in a configuration of its own.
+
+    Args:
+        repo_id: "user/name".
+        corpora: name -> corpus; its files are in the folder of this name.
+        left_out: name, licence and source of the corpora that may not be published.
+        language: stated by the author; left out of the card if missing.
+        description: a paragraph about the collection.
+    """
+    configs = [
+        {"config_name": name, "data_files": corpus.data_files(name, ".jsonl.gz")} for name, corpus in corpora.items()
+    ]
+    licenses = list(dict.fromkeys(id for corpus in corpora.values() for id in license_ids(corpus.license)))
+    documents = sum(corpus.documents for corpus in corpora.values())
+    rows = [
+        [name, f"{corpus.documents:,}", f"{corpus.mentions:,}", f"{len(corpus.entity_types):,}", corpus.license or ""]
+        for name, corpus in corpora.items()
+    ]
+    return _card(
+        "collection_card.md",
+        _metadata(repo_id, documents, configs, language, licenses),
+        repo_id=repo_id,
+        first=next(iter(corpora)),
+        corpora=list(corpora.items()),
+        rows=rows,
+        left_out=list(left_out),
+        own_types=any(corpus.own_types for corpus in corpora.values()),
+        description=description,
+    )
+
+
+def _metadata(
+    repo_id: str, documents: int, configs: list[dict[str, Any]], language: str | Sequence[str] | None, license: Any
+) -> DatasetCardData:
+    return DatasetCardData(
         language=[language] if isinstance(language, str) else list(language) if language else None,
         license=license or None,
         task_categories=["token-classification"],
@@ -42,39 +132,10 @@ def dataset_card(
         pretty_name=repo_id.split("/")[-1],
         size_categories=[next((name for size, name in _SIZES if documents < size), "n>1M")],
         tags=["binder-ner"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": SPLITS[split], "path": f"{split}.jsonl"} for split in counts],
-            }
-        ],
+        configs=configs,
     )
-    rows = [["documents", *(f"{split['documents']:,}" for split in counts.values())]]
-    rows.append(["mentions", *(f"{sum(split['mentions'].values()):,}" for split in counts.values())])
-    shown = _most_frequent(entity_types, counts)
-    rows += [[f"– {label}", *(f"{split['mentions'][label]:,}" for split in counts.values())] for label in shown]
-    rows.append(["nested mentions", *(f"{split['nested']:,}" for split in counts.values())])
-    page = (
-        environment()
-        .get_template("dataset_card.md")
-        .render(
-            metadata=data.to_yaml().strip(),
-            repo_id=repo_id,
-            types=[(label, entity_types[label]) for label in shown],
-            hidden=len(entity_types) - len(shown),
-            own_types=own_types,
-            splits=[SPLITS[split] for split in counts],
-            rows=rows,
-            license=license,
-            description=description,
-        )
-    )
+
+
+def _card(template: str, metadata: DatasetCardData, **values: Any) -> DatasetCard:
+    page = environment().get_template(template).render(metadata=metadata.to_yaml().strip(), **values)
     return DatasetCard(page)
-
-
-def _most_frequent(entity_types: Mapping[str, str], counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The types that the card shows: all, or those with most mentions if they are too many for a page."""
-    if len(entity_types) <= MAX_TYPES_SHOWN:
-        return list(entity_types)
-    totals = {label: sum(split["mentions"][label] for split in counts.values()) for label in entity_types}
-    return sorted(totals, key=lambda label: (-totals[label], label))[:MAX_TYPES_SHOWN]

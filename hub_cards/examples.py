@@ -1,9 +1,9 @@
-"""Sentences of our own that a card shows a checkpoint on when its author gave none.
+"""Sentences of this project for model cards whose author gave no examples.
 
-A card never quotes the corpus a model was trained on: that may be private. Each sentence stands for a field; the card
-takes those in which the checkpoint finds most.
+A card never quotes the training corpus, because it may be private.
 """
 
+# For models with types of their own: the card shows the sentences in which the model finds most.
 EXAMPLES: tuple[str, ...] = (
     "Deletion of the NF-kB binding site in the IL-6 gene promoter abolished its induction by dexamethasone in CD14+ "
     "monocytes.",
@@ -18,4 +18,36 @@ EXAMPLES: tuple[str, ...] = (
     "euros.",
     "Please send the invoice for order 7741 to Maria Jensen, 12 Harbour Street, Aarhus, or call +45 5550 1234.",
     "The new Falcon X2 laptop with a 14-inch screen costs less than the Orion tablet at Bright & Sons.",
+)
+
+# For models without types of their own: each sentence with the types to look for.
+OPEN_EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Please send the invoice for order 7741 to Maria Jensen, 12 Harbour Street, Aarhus, or call +45 5550 1234.",
+        {
+            "person": "A human being, by name.",
+            "street address": "A street with the number of a house.",
+            "city": "A town or a city.",
+            "phone number": "A number to dial.",
+            "order number": "The number that identifies an order.",
+        },
+    ),
+    (
+        "The 2019 Riesling from the Mosel went well with the smoked trout, but the tannins of the Nebbiolo were too "
+        "much for it.",
+        {
+            "grape variety": "A kind of grape from which wine is made.",
+            "wine region": "An area where wine is grown.",
+            "dish": "Something that was cooked to be eaten.",
+            "vintage": "The year in which the grapes of a wine were harvested.",
+        },
+    ),
+    (
+        "After the update to version 4.2 the Orion router dropped its connection whenever the firewall was on.",
+        {
+            "device": "A piece of electronic equipment, by name or kind.",
+            "software version": "The number of a release of a program.",
+            "problem": "What does not work as it should.",
+        },
+    ),
 )

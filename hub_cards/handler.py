@@ -1,8 +1,8 @@
-"""Inference Endpoints: the Hub imports this file from the repository and calls `EndpointHandler`.
+"""Handler for Inference Endpoints: the Hub imports this file from the repository and calls `EndpointHandler`.
 
     {"inputs": "IL-2 gene expression", "parameters": {"threshold": 0.7, "entity_types": {"Gene": "A gene."}}}
 
-It stands beside the checkpoint and needs nothing but transformers and torch.
+It needs only transformers and torch.
 """
 
 from typing import Any
@@ -23,30 +23,30 @@ PARAMETERS = (
 
 
 class EndpointHandler:
-    """Answers requests with the "binder-ner" pipeline of the repository it stands in.
+    """Answers requests with the "binder-ner" pipeline of its repository.
 
     Args:
-        path: folder of the repository's snapshot.
+        path: folder that holds the files of the repository.
     """
 
     def __init__(self, path: str = "") -> None:
-        # The folder is the repository whose owner deployed this endpoint: its code is trusted.
+        # The owner of the endpoint chose this repository, so its code is trusted.
         self.pipeline = pipeline(
             "binder-ner", model=path or ".", trust_remote_code=True, device=0 if torch.cuda.is_available() else -1
         )
 
     def __call__(self, data: dict[str, Any]) -> Any:
-        """Entities of a text, or of each text of a list.
+        """Find the entities of a text, or of each text of a list.
 
         Args:
-            data: `{"inputs": text or list of texts, "parameters": {...}}`; the parameters are the pipeline's. With
-                `is_split_into_words` the inputs are a list of words, or a list of such lists.
+            data: `{"inputs": text or list of texts, "parameters": {...}}` with parameters of the pipeline. With
+                `is_split_into_words`, the inputs are a list of words or a list of such lists.
 
         Returns:
-            A list of `{"entity_group", "score", "word", "start", "end"}`; a list of such lists for a list of texts.
+            A list of `{"entity_group", "score", "word", "start", "end"}`, or a list of such lists for a list of texts.
 
         Raises:
-            ValueError: the request is malformed; the message says what was expected.
+            ValueError: the request is malformed; the message says what is expected.
         """
         if not isinstance(data, dict) or "inputs" not in data:
             given = f"the keys {sorted(map(str, data))}" if isinstance(data, dict) else type(data).__name__

@@ -1,7 +1,8 @@
-"""Text of others inside our Markdown: escaped, so that it is shown and never interpreted."""
+"""Build Markdown from untrusted text: it is escaped, so that it is shown and never interpreted."""
 
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def escape(text: Any) -> str:
-    """A text as one line of Markdown that reads as it is written, also inside a table.
+    """Return a text as one line of Markdown that shows exactly this text, also inside a table.
 
     >>> escape("<b>a|b</b>")
     '&lt;b&gt;a\\\\|b&lt;/b&gt;'
@@ -20,7 +21,7 @@ def escape(text: Any) -> str:
 
 
 def fence(code: str, language: str = "") -> str:
-    """A block of code, whatever the code holds: the fence is longer than any run of backticks in it.
+    """Return a code block for any code: its fence is longer than every run of backticks in the code.
 
     >>> fence("x", "python")
     '```python\\nx\\n```'
@@ -30,8 +31,8 @@ def fence(code: str, language: str = "") -> str:
     return f"{ticks}{language}\n{code}\n{ticks}"
 
 
-def table(header: list[str], rows: list[list[Any]], numbers: int = 0) -> str:
-    """A Markdown table; cells are escaped, the last `numbers` columns stand to the right.
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], numbers: int = 0) -> str:
+    """Return a Markdown table; cells are escaped, and the last `numbers` columns are aligned to the right.
 
     >>> print(table(["type", "F1"], [["Gene", "90.00"]], numbers=1))
     | type | F1 |
@@ -45,14 +46,14 @@ def table(header: list[str], rows: list[list[Any]], numbers: int = 0) -> str:
 
 
 def environment() -> Environment:
-    """The templates of this folder, with `escape`, `fence` and `table`; a name that is not there is an error."""
+    """Return the templates of this folder, with `escape`, `fence` and `table`; an undefined name raises an error."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML: `escape` and `table` do it
+        autoescape=False,  # the output is Markdown; `escape` and `table` escape it
     )
     templates.filters.update(escape=escape, fence=fence)
     templates.globals.update(table=table)

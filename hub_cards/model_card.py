@@ -1,4 +1,4 @@
-"""The model card: metadata that the Hub indexes, and a page for readers. What was not measured has no row."""
+"""The model card: metadata that the Hub indexes, and a page for readers. Values that were not measured have no row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .counts import HUB_SPLITS, MAX_TYPES_SHOWN, count_rows, shown_types
 from .markdown import environment
+from .mix_tables import mix_licenses, mix_rows, zero_shot_rows
 
+REPOSITORY = "https://github.com/binder-ner/binder-ner"
 CITATION = """@inproceedings{zhang2023binder,
   title     = {Optimizing Bi-Encoder for Named Entity Recognition via Contrastive Learning},
   author    = {Sheng Zhang and Hao Cheng and Jianfeng Gao and Hoifung Poon},
@@ -16,25 +19,30 @@ CITATION = """@inproceedings{zhang2023binder,
   year      = {2023},
   url       = {https://arxiv.org/abs/2208.14565}
 }"""
-
-_LINES = 20
-# What the Hub's own split names are called in a card
-_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+_LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "zh": "Chinese", "ja": "Japanese"}
+_MAX_LINES = 20
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text and what the checkpoint found in it: dictionaries as the pipeline returns them."""
+    """A text and the entities that the model found in it.
+
+    Args:
+        text: a text.
+        entities: dictionaries as the pipeline returns them.
+        entity_types: name -> description of the types that were passed; None for the model's own.
+    """
 
     text: str
     entities: Sequence[Mapping[str, Any]]
+    entity_types: Mapping[str, str] | None = None
 
     @property
     def output(self) -> str:
-        """What the card's code prints for this example; of very much the beginning."""
+        """The output of the card's code for this example; if there are many entities, the first ones."""
         lines = [f"{e['entity_group']} {e['word']!r} {e['score']:.3f} {e['start']} {e['end']}" for e in self.entities]
-        if len(lines) > _LINES:
-            lines = [*lines[:_LINES], f"... and {len(lines) - _LINES} more"]
+        if len(lines) > _MAX_LINES:
+            lines = [*lines[:_MAX_LINES], f"... and {len(lines) - _MAX_LINES} more"]
         return "\n".join(lines) or "(nothing: the model finds no entity in this sentence)"
 
 
@@ -44,23 +52,80 @@ def model_card(
     facts: Mapping[str, Any] | None = None,
     examples: Sequence[Example] = (),
     tags: Sequence[str] = (),
+    uncased: bool = False,
 ) -> ModelCard:
-    """The README.md of a model repository.
+    """Return the README.md of a model repository.
 
     Args:
-        repo_id: "user/name", as the code on the card names the model.
+        repo_id: "user/name", used in the example code.
         config: the model's `BinderConfig`.
-        facts: what is known of this checkpoint, every key optional: `language` (a code or a list), `license`,
-            `base_model` (ids on the Hub), `dataset` ({"name", "id"}), `data` (split -> counts, see
-            `SplitReport.to_dict`), `results` (split -> `SpanMetrics.to_dict`), `hyper_parameters`, `training`
-            (`hardware`, `minutes`, `epochs`, ...), `versions`.
-        examples: shown in the order given: the first as the output of the card's code, all as widget examples.
+        facts: facts about this checkpoint, all optional: `language` (a code or a list), `license`, `base_model` (ids
+            on the Hub), `limits` (sentences), `dataset` ({"name", "id"}), `data` (split -> counts, see
+            `SplitReport.to_dict`), `mix` (a list with the counts of each corpus, see `PackedMix.report`), `results`
+            (split -> `SpanMetrics.to_dict`), `zero_shot` (corpus -> results of `training.experiments.zero_shot`),
+            `hyper_parameters`, `training` (`hardware`, `minutes`, `epochs`, ...), `versions`.
+        examples: texts with entities. The first one is the output of the card's code, all are examples of the widget.
         tags: further tags.
+        uncased: whether the tokenizer ignores the case of letters.
     """
     facts = facts or {}
-    results: Mapping[str, Any] = facts.get("results") or {}
     dataset = facts.get("dataset") or {}
     dataset_name = dataset.get("name") or dataset.get("id") or "the author's own corpus"
+    metadata = _metadata(repo_id, config, facts, dataset_name, examples, tags)
+    types = {entity_type["name"]: entity_type["description"] for entity_type in config.entity_types or []}
+    splits, mix = facts.get("data") or {}, facts.get("mix") or []
+    counted = list(next(iter(splits.values()))["mentions"]) if splits else []
+    page = (
+        environment()
+        .get_template("model_card.md")
+        .render(
+            metadata=metadata.to_yaml().strip(),
+            repo_id=repo_id,
+            repository=REPOSITORY,
+            config=config,
+            types=[[name, types[name]] for name in shown_types(list(types), splits)],
+            hidden=max(len(types) - MAX_TYPES_SHOWN, 0),
+            dataset=dataset,
+            dataset_name=dataset_name,
+            dataset_id=dataset.get("id"),
+            results={
+                HUB_SPLITS.get(split, split): _result_rows(metrics)
+                for split, metrics in (facts.get("results") or {}).items()
+            },
+            zero_shot=zero_shot_rows(facts.get("zero_shot") or {}, config.decoding),
+            example=examples[0] if examples else None,
+            code=_code(repo_id, examples[0] if examples else Example("...", [])),
+            languages=_language_names(facts.get("language")),
+            uncased=uncased,
+            split_names=list(splits),
+            counts=count_rows(splits, shown_types(counted, splits)) if splits else [],
+            lost=_lost(splits),
+            mix=mix_rows(mix),
+            mix_size=len(mix),
+            mix_licenses=mix_licenses(mix),
+            partial=[part["name"] for part in mix if part.get("negative_rate", 1) < 1],
+            training=list((facts.get("training") or {}).items()),
+            hyper_parameters=list((facts.get("hyper_parameters") or {}).items()),
+            versions=list((facts.get("versions") or {}).items()),
+            limits=list(facts.get("limits") or []),
+            license=facts.get("license"),
+            citation=CITATION,
+        )
+    )
+    return ModelCard(page)
+
+
+def _metadata(
+    repo_id: str,
+    config: Any,
+    facts: Mapping[str, Any],
+    dataset_name: str,
+    examples: Sequence[Example],
+    tags: Sequence[str],
+) -> ModelCardData:
+    """Return the metadata block; only one split, test if there is one, becomes a result of the model index."""
+    results: Mapping[str, Any] = facts.get("results") or {}
+    dataset_id = (facts.get("dataset") or {}).get("id")
     evaluated = "test" if "test" in results else next(iter(results), None)
     evaluations = []
     if evaluated is not None:
@@ -68,76 +133,61 @@ def model_card(
             EvalResult(
                 task_type="token-classification",
                 task_name="Named Entity Recognition",
-                dataset_type=dataset.get("id") or _slug(dataset_name),
+                dataset_type=dataset_id or _slug(dataset_name),
                 dataset_name=dataset_name,
-                dataset_split=_SPLITS.get(evaluated, evaluated),
+                dataset_split=HUB_SPLITS.get(evaluated, evaluated),
                 metric_type=metric,
                 metric_name=name,
                 metric_value=round(results[evaluated]["micro"][metric], 4),
             )
             for metric, name in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
         ]
-    data = ModelCardData(
+    own_tags = ["binder", "named-entity-recognition", f"{config.decoding}-ner", "transformers", "custom_code"]
+    return ModelCardData(
         language=facts.get("language") or None,
         license=facts.get("license") or None,
         library_name="binder-ner",
         pipeline_tag="token-classification",
         base_model=facts.get("base_model") or None,
-        datasets=[dataset["id"]] if dataset.get("id") else None,
+        datasets=[dataset_id] if dataset_id else None,
         metrics=["precision", "recall", "f1"] if evaluations else None,
-        tags=list(
-            dict.fromkeys(
-                ["binder", "named-entity-recognition", f"{config.decoding}-ner", "transformers", "custom_code", *tags]
-            )
-        ),
+        tags=list(dict.fromkeys([*own_tags, *(["zero-shot-ner"] if facts.get("mix") else []), *tags])),
         widget=[{"text": example.text} for example in examples] or None,
         eval_results=evaluations or None,
         model_name=repo_id if evaluations else None,
     )
-    page = (
-        environment()
-        .get_template("model_card.md")
-        .render(
-            metadata=data.to_yaml().strip(),
-            repo_id=repo_id,
-            config=config,
-            types=[[entity_type["name"], entity_type["description"]] for entity_type in config.entity_types or []],
-            dataset=dataset,
-            dataset_name=dataset_name,
-            dataset_id=dataset.get("id"),
-            results={_SPLITS.get(split, split): _result_rows(metrics) for split, metrics in results.items()},
-            example=examples[0] if examples else None,
-            code=_code(repo_id, examples[0].text if examples else "..."),
-            remote_code=f'ner = pipeline("binder-ner", model={json.dumps(repo_id)}, trust_remote_code=True)',
-            languages=[facts["language"]] if isinstance(facts.get("language"), str) else facts.get("language"),
-            split_names=list(facts.get("data") or {}),
-            counts=_counts(facts.get("data") or {}),
-            lost=_lost(facts.get("data") or {}),
-            training=list((facts.get("training") or {}).items()),
-            hyper_parameters=list((facts.get("hyper_parameters") or {}).items()),
-            versions=list((facts.get("versions") or {}).items()),
-            citation=CITATION,
-        )
-    )
-    return ModelCard(page)
 
 
-def _code(repo_id: str, text: str) -> str:
+def _code(repo_id: str, example: Example) -> str:
+    call = f"ner({json.dumps(example.text, ensure_ascii=False)})"
+    types = ""
+    if example.entity_types is not None:
+        types = f"types = {json.dumps(example.entity_types, ensure_ascii=False, indent=4)}\n"
+        call = f"{call[:-1]}, entity_types=types)"
     return f"""import modeling_binder
 from transformers import pipeline
 
 ner = pipeline("binder-ner", model={json.dumps(repo_id)})
-for entity in ner({json.dumps(text, ensure_ascii=False)}):
+{types}for entity in {call}:
     print(entity["entity_group"], repr(entity["word"]), f"{{entity['score']:.3f}}", entity["start"], entity["end"])"""
 
 
+def _language_names(language: Any) -> list[str]:
+    codes = [language] if isinstance(language, str) else language or []
+    return [_LANGUAGES.get(code, code) for code in codes]
+
+
 def _result_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table of results: all types together, those of nested mentions alone, each type."""
+    """Return the rows of a table of results: all types together, nested mentions, each type."""
     rows = [("all types", metrics["micro"])]
     nested = metrics.get("nested")
     if nested and (nested["gold"] or nested["predicted"]):
         rows.append(("nested mentions", nested))
-    rows += [(label, score) for label, score in metrics["per_type"].items() if score["gold"] or score["predicted"]]
+    per_type = {label: score for label, score in metrics["per_type"].items() if score["gold"] or score["predicted"]}
+    if len(per_type) > MAX_TYPES_SHOWN:
+        frequent = sorted(per_type, key=lambda label: -per_type[label]["gold"])[:MAX_TYPES_SHOWN]
+        per_type = {label: per_type[label] for label in frequent}
+    rows += per_type.items()
     return [
         [
             name,
@@ -152,23 +202,10 @@ def _slug(name: str) -> str:
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split()) or "corpus"
 
 
-def _counts(data: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of the table of the data: one a count, one column a split."""
-    if not data:
-        return []
-    labels = list(next(iter(data.values()))["mentions"])
-    rows = [["documents", "documents"], ["windows", "windows"], ["windows without a mention", "empty_windows"]]
-    cells = [[title, *(f"{split[key]:,}" for split in data.values())] for title, key in rows]
-    cells.append(["mentions", *(f"{sum(split['mentions'].values()):,}" for split in data.values())])
-    cells += [[f"– {label}", *(f"{split['mentions'][label]:,}" for split in data.values())] for label in labels]
-    cells.append(["nested mentions", *(f"{split['nested']:,}" for split in data.values())])
-    return cells
-
-
-def _lost(data: Mapping[str, Any]) -> list[str]:
-    """Sentences on mentions that no window can give back."""
+def _lost(splits: Mapping[str, Any]) -> list[str]:
+    """Return sentences about mentions that cannot be found."""
     return [
         f"{count:,} of the {sum(split['mentions'].values()):,} mentions of {name} are {reason}"
-        for name, split in data.items()
+        for name, split in splits.items()
         for reason, count in split["lost"].items()
     ]

@@ -1,4 +1,6 @@
-"""The README.md of a Gradio Space: the front matter from which the Hub builds it."""
+"""The README.md of a Gradio Space, with the metadata from which the Hub builds it."""
+
+from collections.abc import Sequence
 
 from huggingface_hub import SpaceCard, SpaceCardData
 
@@ -6,16 +8,22 @@ from .markdown import environment
 
 
 def space_card(
-    repo_id: str, model_id: str, gradio_version: str, license: str | None = None, python_version: str = "3.12"
+    repo_id: str,
+    model_id: str,
+    gradio_version: str,
+    license: str | None = None,
+    python_version: str = "3.12",
+    datasets: Sequence[str] = (),
 ) -> SpaceCard:
-    """The card of a Space that shows a model.
+    """Return the card of a Space that shows a model.
 
     Args:
         repo_id: "user/name" of the Space.
-        model_id: "user/name" of the model that it shows.
-        gradio_version: the version that the Hub installs.
-        license: of the Space; left out where nothing was said.
-        python_version: that the Hub runs it with.
+        model_id: "user/name" of the model.
+        gradio_version: version of Gradio that the Hub installs.
+        license: licence of the Space; left out of the card if missing.
+        python_version: version of Python that the Hub installs.
+        datasets: ids of the datasets that trained the model.
     """
     data = SpaceCardData(
         title=f"{model_id.split('/')[-1]}: find entities",
@@ -25,7 +33,8 @@ def space_card(
         app_file="app.py",
         license=license or None,
         models=[model_id],
-        tags=["binder", "named-entity-recognition", "nested-ner"],
+        datasets=list(datasets) or None,
+        tags=["binder", "named-entity-recognition", "nested-ner", "zero-shot-ner"],
         emoji="\U0001f50e",
         colorFrom="blue",
         colorTo="green",

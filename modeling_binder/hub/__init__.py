@@ -17,6 +17,7 @@ from .checkpoint import (
     prepare_model,
     push_model,
     push_model_folder,
+    rewrite_card,
     write_card,
 )
 from .repository import PushError, check_access, explained, push_files
@@ -35,6 +36,7 @@ __all__ = [
     "push_files",
     "push_model",
     "push_model_folder",
+    "rewrite_card",
     "write_card",
 ]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub import CommitInfo
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file
 
 import hub_cards
@@ -28,7 +28,7 @@ FACTS_FILE = "model_card.json"
 # Weights of an earlier push, which `from_pretrained` would load instead of the new ones or mix with them
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 # Facts that the author states; they stay true when the weights change
-_AUTHOR_FACTS = ("language", "license", "base_model", "examples")
+_AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits")
 
 
 def push_model(
@@ -126,24 +126,53 @@ def write_card(
 ) -> None:
     """Write README.md and model_card.json; the card shows the entities that this model finds in the examples."""
     facts = dict(facts)
-    card = hub_cards.model_card(repo_id, model.config, facts, find_examples(model, tokenizer, facts), tags)
+    examples = find_examples(model, tokenizer, facts)
+    card = hub_cards.model_card(repo_id, model.config, facts, examples, tags, uncased=_is_uncased(tokenizer))
     Path(folder, FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     Path(folder, "README.md").write_text(str(card), encoding="utf-8")
 
 
-def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: int = 3) -> list[hub_cards.Example]:
-    """Return the entities in the texts of `facts["examples"]`, or else in the sentences of `hub_cards.EXAMPLES`.
+def rewrite_card(folder: str | os.PathLike[str], repo_id: str, tags: Sequence[str] = (), **facts: Any) -> None:
+    """Write the card of a saved checkpoint again, with further or corrected facts.
 
-    Of the latter, the `shown` sentences with the most entities are returned.
+    Args:
+        folder: a folder with a checkpoint and its tokenizer.
+        repo_id: "user/name", used in the example code of the card.
+        tags: further tags for the card.
+        facts: facts that replace those in the checkpoint's model_card.json, see `hub_cards.model_card`. Facts of other
+            weights are dropped, unless `weights=fingerprint(model)` states that they hold for these weights as well.
     """
-    if not model.config.entity_types:
-        return []
+    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    _, saved = _read_facts(model)
+    model.card_facts = {**saved, **facts}
+    write_card(model, tokenizer, folder, repo_id, facts_of(model), tags)
+
+
+def _is_uncased(tokenizer: Any) -> bool:
+    """Return whether the tokenizer ignores the case of letters."""
+    cased, uncased = (tokenizer(text, add_special_tokens=False).input_ids for text in ("Oslo DNA", "oslo dna"))
+    return bool(cased == uncased)
+
+
+def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: int = 3) -> list[hub_cards.Example]:
+    """Return texts with the entities that a model finds in them.
+
+    Args:
+        model, tokenizer: the model.
+        facts: `examples` are the texts: a text, or `{"text": ..., "entity_types": {name: description}}`. Without them,
+            the examples of `hub_cards` are used, and the `shown` texts with the most entities are returned.
+        shown: maximum number of examples of `hub_cards`.
+    """
     given = facts.get("examples")
+    own: Sequence[Any] = hub_cards.EXAMPLES if model.config.entity_types else hub_cards.OPEN_EXAMPLES
+    inputs = [_example_input(item) for item in given or own]
+    if not model.config.entity_types:
+        inputs = [(text, types) for text, types in inputs if types]
     training, tokenizer_side = model.training, tokenizer.padding_side
     model.eval()
     try:
         pipe = BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=model.device)
-        found = [hub_cards.Example(text, pipe(text)) for text in given or hub_cards.EXAMPLES]
+        found = [hub_cards.Example(text, pipe(text, entity_types=types), types) for text, types in inputs]
     finally:
         model.train(training)
         tokenizer.padding_side = tokenizer_side
@@ -155,6 +184,16 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
 
     # Sorting is stable: if nothing is found in any sentence, the first ones are shown.
     return sorted(found, key=worth, reverse=True)[:shown]
+
+
+def _example_input(example: Any) -> tuple[str, dict[str, str] | None]:
+    """Return the text and the entity types of an example."""
+    if isinstance(example, str):
+        return example, None
+    if isinstance(example, Mapping):
+        return example["text"], example.get("entity_types")
+    text, types = example
+    return text, types
 
 
 def fingerprint(model: Any) -> str:
@@ -181,7 +220,7 @@ def facts_of(model: Any) -> dict[str, Any]:
         source, facts = _read_facts(model)
     if not facts:
         return {"base_model": base_models(model)}
-    stated = {key: facts[key] for key in _AUTHOR_FACTS if _is_text(facts.get(key))}
+    stated = {key: facts[key] for key in _AUTHOR_FACTS if _is_author_fact(facts.get(key))}
     if facts.get("weights") != fingerprint(model):
         logger.warning("The facts from %s belong to other weights: the card has no results and no training.", source)
         return stated
@@ -211,8 +250,17 @@ def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:
         return "", {}
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+def _is_author_fact(value: Any) -> bool:
+    """Return whether a value is a text, or a list of texts or of examples with entity types."""
+    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_or_example, value)))
+
+
+def _is_text_or_example(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return isinstance(value, str)
+    types = value.get("entity_types", {})
+    texts = [value.get("text"), *types, *types.values()] if isinstance(types, Mapping) else [None]
+    return all(isinstance(text, str) for text in texts)
 
 
 def base_models(model: Any) -> list[str]:

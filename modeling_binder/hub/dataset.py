@@ -1,26 +1,39 @@
 """Corpora on the Hub: the files and the card of a dataset repository."""
 
+import json
+import logging
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
 
-import hub_cards
+from hub_cards.dataset_card import CorpusEntry, collection_card, dataset_card
+from hub_cards.licenses import license_ids
 
+from ..finetuning.corpus import Corpus
 from ..finetuning.counts import count_documents
-from ..finetuning.data import as_mapping, write_json, write_jsonl
+from ..finetuning.data import Document, as_mapping, write_json, written_whole
+from ..finetuning.mix import Mix
 from .repository import check_access, hub_api, push_files
+
+logger = logging.getLogger(__name__)
+
+CHANGES = (
+    "converted to JSON lines with character offsets; the descriptions of the entity types were written for this copy."
+)
 
 
 def push_dataset(
-    corpus: Any,
+    corpus: Corpus | Mix | Mapping[str, Corpus],
     repo_id: str,
     *,
     language: str | Sequence[str] | None = None,
     license: str | None = None,
     description: str = "",
+    origins: Mapping[str, Mapping[str, str]] | None = None,
     private: bool | None = None,
     token: str | bool | None = None,
     revision: str | None = None,
@@ -28,32 +41,45 @@ def push_dataset(
     commit_message: str | None = None,
     commit_description: str | None = None,
 ) -> CommitInfo:
-    """Push a corpus with its types and a card in one commit; `datasets.load_dataset(repo_id)` reads it.
+    """Push a corpus, or several, with types and a card in one commit; `datasets.load_dataset(repo_id)` reads it.
+
+    A single corpus is the default configuration of the repository. Several corpora (a mix, or a dictionary of corpora)
+    become one configuration each, `load_dataset(repo_id, name)`. Those whose licence does not clearly allow the
+    publication of a converted copy are left out; the card names them.
 
     Args:
-        corpus: a `finetuning.Corpus`; splits without documents are left out.
+        corpus: a corpus, a mix (its training documents are pushed) or a dictionary name -> corpus. Splits without
+            documents are left out.
         repo_id: "user/name" of the dataset, created if it does not exist.
-        language, license, description: shown on the card.
+        language, license, description: shown on the card; `license` is that of a single corpus.
+        origins: name -> {"license", "source", "changes"} of each of several corpora, for the card; licence and source
+            of a mix default to those of its parts.
         private, token, revision, create_pr, commit_message, commit_description: as in `push_model`.
 
     Raises:
         PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
-        ValueError: the corpus has no documents.
+        ValueError: there are no documents, no licence allows the publication, or a name cannot be a folder.
     """
-    splits = {name: getattr(corpus, name) for name in ("train", "dev", "test") if getattr(corpus, name)}
-    if not splits:
-        raise ValueError("the corpus has no documents: there is nothing to push.")
-    counts = {name: count_documents(documents, corpus.entity_types) for name, documents in splits.items()}
-    repo_id = check_access(repo_id, token, write=not create_pr)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, documents in splits.items():
-            write_jsonl(Path(folder, f"{name}.jsonl"), documents)
-        write_json(Path(folder, "types.json"), as_mapping(corpus.types))
-        own_types = any(document.types is not None for documents in splits.values() for document in documents)
-        card = hub_cards.dataset_card(
-            repo_id, corpus.entity_types, counts, language, license, description, own_types=own_types
-        )
-        Path(folder, "README.md").write_text(str(card), encoding="utf-8")
+    if isinstance(corpus, Mix):
+        stated = {part.name: {"license": part.license or "", "source": part.source or ""} for part in corpus.parts}
+        origins = {name: {**origin, **(origins or {}).get(name, {})} for name, origin in stated.items()}
+        corpus = {part.name: _corpus_of(part) for part in corpus.parts}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if isinstance(corpus, Mapping):
+            entries, left_out = _split_by_license(corpus, origins or {})
+            repo_id = check_access(repo_id, token, write=not create_pr)
+            for name in entries:
+                _write(corpus[name], folder / name, ".jsonl.gz")
+            card = collection_card(repo_id, entries, left_out, language, description)
+        else:
+            entry = _entry(corpus, {})
+            repo_id = check_access(repo_id, token, write=not create_pr)
+            _write(corpus, folder, ".jsonl")
+            card = dataset_card(
+                repo_id, entry.entity_types, entry.counts, language, license, description, entry.own_types
+            )
+        (folder / "README.md").write_text(str(card), encoding="utf-8")
         return push_files(
             folder,
             repo_id,
@@ -65,3 +91,69 @@ def push_dataset(
             commit_message=commit_message or "Upload corpus",
             commit_description=commit_description,
         )
+
+
+def _corpus_of(part: Any) -> Corpus:
+    types = {entity_type.name: entity_type.description for entity_type in part.types}
+    return Corpus(entity_types=types, train=list(part.documents), dev=[], test=[], types=part.types)
+
+
+def _split_by_license(
+    corpora: Mapping[str, Corpus], origins: Mapping[str, Mapping[str, str]]
+) -> tuple[dict[str, CorpusEntry], list[list[str]]]:
+    """Return the corpora that may be published, and name, licence and source of the others."""
+    entries: dict[str, CorpusEntry] = {}
+    left_out: list[list[str]] = []
+    for name, corpus in corpora.items():
+        origin = origins.get(name, {})
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"the corpus {name!r} needs another name: letters, digits, '_', '-' and '.' only.")
+        if license_ids(origin.get("license")):
+            entries[name] = _entry(corpus, origin)
+        else:
+            left_out.append([name, origin.get("license") or "not stated", origin.get("source") or "not stated"])
+    if left_out:
+        logger.warning(
+            "Left out, because their licence does not clearly allow a published copy: %s. If it does, state it as in "
+            "origins={%r: {'license': 'CC BY 4.0'}}.",
+            ", ".join(name for name, *_ in left_out),
+            left_out[0][0],
+        )
+    if not entries:
+        raise ValueError(
+            "there is no corpus whose licence allows a published copy: state the licences, as in "
+            "origins={'news': {'license': 'CC BY 4.0', 'source': 'https://...'}}."
+        )
+    return entries, left_out
+
+
+def _entry(corpus: Corpus, origin: Mapping[str, str]) -> CorpusEntry:
+    splits = _splits(corpus)
+    if not splits:
+        raise ValueError("the corpus has no documents: there is nothing to push.")
+    return CorpusEntry(
+        entity_types=corpus.entity_types,
+        counts={name: count_documents(documents, corpus.entity_types) for name, documents in splits.items()},
+        own_types=any(document.types is not None for documents in splits.values() for document in documents),
+        license=origin.get("license"),
+        source=origin.get("source"),
+        changes=origin.get("changes", CHANGES),
+    )
+
+
+def _splits(corpus: Corpus) -> dict[str, list[Document]]:
+    return {name: getattr(corpus, name) for name in ("train", "dev", "test") if getattr(corpus, name)}
+
+
+def _write(corpus: Corpus, folder: Path, suffix: str) -> None:
+    """Write the splits and the types of a corpus.
+
+    `load_dataset` expects the same keys in all lines, so an optional key of one document becomes a key of all of them.
+    """
+    splits = {name: [document.to_dict() for document in documents] for name, documents in _splits(corpus).items()}
+    keys = list(dict.fromkeys(key for lines in splits.values() for line in lines for key in line))
+    for name, lines in splits.items():
+        with written_whole(folder / f"{name}{suffix}") as file:
+            for line in lines:
+                file.write(json.dumps({key: line.get(key) for key in keys}, ensure_ascii=False) + "\n")
+    write_json(folder / "types.json", as_mapping(corpus.types))

@@ -1,16 +1,16 @@
-"""Cards of models and datasets: the whole page, its metadata, and hostile text in them."""
+"""Model cards: the whole page, the metadata, mixes, and hostile text."""
 
 import re
 
 import pytest
 import yaml
-from huggingface_hub import DatasetCard, EvalResult, ModelCard, metadata_load, metadata_update
+from huggingface_hub import EvalResult, ModelCard, metadata_load, metadata_update
 from transformers import AutoModel, TrainingArguments
 
 import hub_cards
 from hub_cards.markdown import escape, fence, table
-from modeling_binder.finetuning import BinderTrainer, Corpus, load_corpus
-from modeling_binder.hub import prepare_model, push_dataset
+from modeling_binder.finetuning import BinderTrainer
+from modeling_binder.hub import find_examples, fingerprint, prepare_model, rewrite_card
 from tests.tiny import TYPES, build_model, corpus, small_model
 
 HOSTILE = (
@@ -74,19 +74,14 @@ model-index:
 
 # tiny
 
-A named-entity recogniser: it finds entities, also inside one another, in running text and gives each
-a type, its character offsets and a score\. (?:.+\n)+
-## What it finds
+This model finds named entities in text\. Entity types are sentences: (?:.+\n)+Entities may lie inside other .+
 
-\| type \| description \|
-\|---\|---\|
-\| Gene \| A region of DNA that codes for a protein\. \|
-\| Cell \| A cell type or a cell line\. \|
-\| Place \| A city or a country\. \|
-
+It is a BINDER model (?:.+\n)+
 ## How to use it
 
-With the package `binder-ner` installed:
+```sh
+pip install .+
+```
 
 ```python
 import modeling_binder
@@ -102,7 +97,22 @@ prints
 ```text
 (?:(?:Gene|Cell|Place) '.+' [01]\.\d{3} \d+ \d+\n)+```
 
-Without it, transformers runs the code that this repository brings:
+### Your own types
+
+Pass names, or better a description for each name:
+
+```python
+ner\(
+(?:.+\n)+```
+
+.+
+
+### Arguments and output
+
+(?:.+\n)+
+### Without the package
+
+transformers can run the code in this repository instead:
 
 ```python
 from transformers import pipeline
@@ -110,12 +120,19 @@ from transformers import pipeline
 ner = pipeline\("binder-ner", model="alice/tiny", trust_remote_code=True\)
 ```
 
-(?:.+\n)+
+## Entity types
+
+\| type \| description \|
+\|---\|---\|
+\| Gene \| A region of DNA that codes for a protein\. \|
+\| Cell \| A cell type or a cell line\. \|
+\| Place \| A city or a country\. \|
+
 ## Results
 
-Exact match of span and type on Our tiny corpus; nested decoding, span inference\.
+A prediction is correct if its span and its type are exactly those of a gold mention\.
 
-On the test set:
+Test set of Our tiny corpus, nested decoding, span inference:
 
 \|  \| precision \| recall \| F1 \| mentions \| found \|
 \|---\|---:\|---:\|---:\|---:\|---:\|
@@ -123,11 +140,11 @@ On the test set:
     + scores("all types")
     + scores("nested mentions")
     + scores("Gene")
-    + scores("Cell")  # there is no Place in it, so none was measured
+    + scores("Cell")  # Place has neither a mention nor a prediction, so it has no row
     + r"""
 ## Training data
 
-Our tiny corpus \(dataset `alice/corpus` on the Hub\)\.
+Our tiny corpus \(alice/corpus on the Hub\)\.
 
 \|  \| train \| dev \| test \|
 \|---\|---:\|---:\|---:\|
@@ -151,9 +168,14 @@ Our tiny corpus \(dataset `alice/corpus` on the Hub\)\.
 (?:\| .+ \| .+ \|\n)+
 ## Limits
 
-- It was trained on text in this language: en\. Nothing was measured on others\.
-- An entity is at most 12 tokens wide; wider ones are not found\.
-(?:.+\n)+
+- \*\*Language\.\*\* The model was trained on English text and not evaluated on other languages\.
+- \*\*Case\.\*\* The model does not see the case of letters: .+
+(?:.+\n)+- \*\*Length of entities\.\*\* An entity has at most 12 tokens; longer ones are not found\.
+- \*\*Length of texts\.\*\* Texts are read in windows of 64 tokens that share 16 with the next one\. (?:.+\n)+
+## Licence
+
+The model: apache-2\.0\.
+
 ## Citation
 
 ```bibtex
@@ -165,7 +187,7 @@ Our tiny corpus \(dataset `alice/corpus` on the Hub\)\.
 
 @pytest.fixture
 def pushed(hub, tokenizer, tmp_path):
-    """A trained, evaluated and pushed model."""
+    """Train, evaluate and push a model; returns the trainer."""
     trainer = BinderTrainer(
         small_model(),
         TrainingArguments(
@@ -204,7 +226,7 @@ def test_the_whole_card(hub, pushed):
     assert f"| learning\\_rate | {pushed.args.learning_rate} |" in card
 
 
-def test_its_numbers_are_those_of_the_evaluation(hub, pushed):
+def test_the_card_shows_the_numbers_of_the_evaluation(hub, pushed):
     metrics = pushed.score(corpus(2), "test")
     card = ModelCard(hub.files("alice/tiny")["README.md"].decode())
     values = {result.metric_type: result.metric_value for result in card.data.eval_results}
@@ -214,7 +236,7 @@ def test_its_numbers_are_those_of_the_evaluation(hub, pushed):
     assert f"| all types | {' | '.join(cells)} | {micro.gold} | {micro.predicted} |" in str(card)
 
 
-def test_its_example_is_what_the_checkpoint_prints(hub, pushed, tokenizer, capsys):
+def test_the_example_is_the_output_of_the_checkpoint(hub, pushed, tokenizer, capsys):
     from transformers import pipeline
 
     card = hub.files("alice/tiny")["README.md"].decode()
@@ -223,7 +245,7 @@ def test_its_example_is_what_the_checkpoint_prints(hub, pushed, tokenizer, capsy
     assert capsys.readouterr().out == printed
 
 
-def test_the_hubs_own_tools_read_and_write_it(hub, pushed, tmp_path):
+def test_huggingface_hub_reads_and_writes_the_card(hub, pushed, tmp_path):
     card = ModelCard.load("alice/tiny")
     card.validate()
     assert card.data.base_model == "google/bert_uncased_L-2_H-128_A-2"
@@ -239,25 +261,26 @@ def test_the_hubs_own_tools_read_and_write_it(hub, pushed, tmp_path):
     assert metadata_load(tmp_path / "README.md")["pipeline_tag"] == "token-classification"
 
 
-def test_what_is_not_known_has_no_row(model, tokenizer, tmp_path):
+def test_unknown_facts_have_no_row(model, tokenizer, tmp_path):
     prepare_model(model, tmp_path, "alice/tiny", tokenizer=tokenizer)
     card = (tmp_path / "README.md").read_text()
     data = yaml.safe_load(card.split("---")[1])
     assert set(data) == {"library_name", "tags", "pipeline_tag", "widget"}
-    for heading in ("Results", "Training data", "Training", "Language"):
-        assert f"## {heading}" not in card
+    for heading in ("Results", "Training data", "Training", "Licence"):
+        assert f"## {heading}\n" not in card
     assert "None" not in card and "language" not in card.lower()
     assert len(data["widget"]) == 3 and all(example["text"] in hub_cards.EXAMPLES for example in data["widget"])
 
 
-def test_a_model_without_types_and_a_flat_one(tokenizer, tmp_path):
+def test_a_flat_model_without_types(tokenizer, tmp_path):
     prepare_model(build_model(entity_types=None, decoding="flat"), tmp_path, "alice/tiny", tokenizer=tokenizer)
     card = (tmp_path / "README.md").read_text()
-    assert "pass `entity_types`" in card and "prints" not in card and "flat-ner" in card
-    assert 'unless you ask for `decoding="nested"`' in card
+    assert "entities of any type" in card and "## Entity types" not in card and "flat-ner" in card
+    assert "Entities do not overlap." in card and 'Pass `decoding="nested"` for all of them' in card
+    assert "types = {" in card and "entity_types=types):" in card, "the example passes types of its own"
 
 
-def test_hostile_text_is_shown_and_never_interpreted(hub, model, tokenizer):
+def test_hostile_text_is_escaped(hub, model, tokenizer):
     model.config.entity_types = [{"name": HOSTILE, "description": HOSTILE}]
     facts = {
         "language": HOSTILE,
@@ -289,7 +312,7 @@ def test_hostile_text_is_shown_and_never_interpreted(hub, model, tokenizer):
     prose = code.sub("", body)
     assert "<script" not in prose and "**bold**" not in prose and "[x](" not in prose and "`code`" not in prose
     assert "\n# Heading" not in prose and "&lt;script&gt;" in prose
-    assert len(code.findall(body)) == 4, "two of code, one of output, one of the citation"
+    assert len(code.findall(body)) == 6, "installation, three code blocks, output, citation"
     ModelCard(card).validate()
 
 
@@ -313,44 +336,76 @@ def test_fence_and_table():
     assert table(["a", "b"], [["|", 1]], numbers=1) == "| a | b |\n|---|---:|\n| \\| | 1 |"
 
 
-# ---- datasets ----
+# ---- mixes ----
 
 
-def test_a_corpus_is_shared_with_its_types(hub, tmp_path):
-    from datasets import load_dataset
-    from huggingface_hub import snapshot_download
+def a_part(name, license, source, drawn, **options):
+    counts = {"documents": 1200, "windows": 1300, "mentions": 3000, "types": 20}
+    return {"name": name, "license": license, "source": source, "drawn": drawn, **counts, **options}
 
-    documents = Corpus(entity_types=TYPES, train=corpus(3), dev=[], test=corpus(1))
-    push_dataset(documents, "alice/corpus", language=["en"], license="cc-by-4.0", description="Ours. <b>", private=True)
-    files = hub.files("alice/corpus", repo_type="dataset")
-    assert set(files) == {".gitattributes", "README.md", "train.jsonl", "test.jsonl", "types.json"}
-    assert hub.repos["dataset", "alice/corpus"].private
-    card = DatasetCard(files["README.md"].decode())
-    card.validate()
-    assert card.data.configs[0]["data_files"] == [
-        {"split": "train", "path": "train.jsonl"},
-        {"split": "test", "path": "test.jsonl"},
+
+MIX = [
+    a_part("queries", "CC BY-SA 4.0", "https://example.org/queries", 0.25, negative_rate=0.1),
+    a_part("news", "CC BY 4.0", "https://example.org/news", 0.5),
+    a_part("open_types", None, None, 0.25),
+]
+ZERO_SHOT = {
+    name: {
+        "texts": 500,
+        "types": 6,
+        "ways": {"name": {"nested": {"f1": f1}}, "description": {"nested": {"f1": f1 / 2}}},
+    }
+    for name, f1 in (("chemistry", 0.4), ("archaeology", 0.2))
+}
+
+
+def test_the_card_describes_a_mix(tokenizer, tmp_path):
+    facts = {"mix": MIX, "zero_shot": ZERO_SHOT, "license": "apache-2.0", "limits": ["Relative dates are missed."]}
+    prepare_model(build_model(entity_types=None), tmp_path, "alice/open", tokenizer=tokenizer, facts=facts)
+    card = (tmp_path / "README.md").read_text()
+    assert "trained on 3 corpora" in card
+    rows = [line for line in card.splitlines() if line.startswith(("| queries", "| news", "| open", "| all |"))]
+    assert rows == [
+        "| news | CC BY 4.0 | https://example.org/news | 1,200 | 3,000 | 20 | 50.0 % |",
+        "| queries | CC BY-SA 4.0 | https://example.org/queries | 1,200 | 3,000 | 20 | 25.0 % |",
+        "| open\\_types | not stated | not stated | 1,200 | 3,000 | 20 | 25.0 % |",
+        "| all |  |  | 3,600 | 9,000 | 60 |  |",
     ]
-    assert card.data.task_ids == ["named-entity-recognition"] and card.data.size_categories == ["n<1K"]
-    assert (
-        "Ours. &lt;b&gt;" in card.text
-        and f"| documents | {len(documents.train)} | {len(documents.test)} |" in card.text
-    )
-
-    folder = snapshot_download("alice/corpus", repo_type="dataset")
-    (tmp_path / "x").mkdir()
-    assert load_corpus(folder) == documents
-    loaded = load_dataset("json", data_files={"train": f"{folder}/train.jsonl"}, cache_dir=str(tmp_path / "x"))
-    assert loaded["train"][0]["text"] == documents.train[0].text
+    assert "| CC BY-SA 4.0 | queries |" in card and "| not stated | open\\_types |" in card
+    assert "Only some of the mentions are annotated in queries" in card
+    assert "| chemistry | 500 | 6 | 40.0 | 20.0 |" in card and "| mean |  |  | 30.0 | 15.0 |" in card
+    assert "- Relative dates are missed." in card and "zero-shot-ner" in card
+    assert "finds types that it was not trained on" in card
 
 
-def test_an_empty_corpus_is_not_pushed(hub):
-    with pytest.raises(ValueError, match="nothing to push"):
-        push_dataset(Corpus(entity_types=TYPES, train=[], dev=[], test=[]), "alice/corpus")
-    assert not hub.repos
+def test_a_card_is_written_again_with_further_facts(checkpoint, model, caplog):
+    rewrite_card(checkpoint, "alice/tiny", license="mit", limits=["No dates."])
+    card = (checkpoint / "README.md").read_text()
+    assert "license: mit" in card and "- No dates." in card and 'model="alice/tiny"' in card
+    rewrite_card(checkpoint, "alice/tiny", mix=MIX, weights="of another model")
+    card = (checkpoint / "README.md").read_text()
+    assert "license: mit" in card and "3 corpora" not in card and "belong to other weights" in caplog.text
+    rewrite_card(checkpoint, "alice/tiny", mix=MIX, weights=fingerprint(model))
+    assert "3 corpora" in (checkpoint / "README.md").read_text()
+    rewrite_card(checkpoint, "alice/other")
+    card = (checkpoint / "README.md").read_text()
+    assert "3 corpora" in card and "license: mit" in card and 'model="alice/other"' in card
 
 
-def test_a_card_is_written_with_every_save(tokenizer, tmp_path):
+def test_examples_with_their_own_types(model, tokenizer):
+    facts = {"examples": ["the gene", {"text": "cells in oslo", "entity_types": {"City": "A city."}}]}
+    plain, typed = find_examples(model, tokenizer, facts)
+    assert {entity["entity_group"] for entity in plain.entities} <= set(TYPES) and plain.entity_types is None
+    assert {entity["entity_group"] for entity in typed.entities} == {"City"}
+
+
+def test_a_cased_tokenizer_has_no_limit_of_case(tokenizer, model, tmp_path):
+    tokenizer.backend_tokenizer.normalizer = None
+    prepare_model(model, tmp_path, "alice/tiny", tokenizer=tokenizer)
+    assert "**Case.**" not in (tmp_path / "README.md").read_text()
+
+
+def test_every_save_writes_a_card(tokenizer, tmp_path):
     trainer = BinderTrainer(
         small_model(),
         TrainingArguments(str(tmp_path / "run"), report_to="none", use_cpu=True),
