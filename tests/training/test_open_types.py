@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
-from hub_cards.dataset_card import MAX_TYPES_SHOWN
+from hub_cards.counts import MAX_TYPES_SHOWN
 from modeling_binder.finetuning import Corpus, DataError, Document, EntityType, Mention, load_corpus
 from modeling_binder.hub.dataset import push_dataset
 from training.open_types.__main__ import main as check
