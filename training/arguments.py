@@ -18,6 +18,7 @@ from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_document
 from modeling_binder.finetuning.data import EntityType, check_labels, parse_entity_types, read_entity_types
 from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.machine import cpu_multiplies_bf16
+from training.start import CHANGEABLE, StartArguments
 
 logger = logging.getLogger("training.arguments")
 
@@ -208,7 +209,7 @@ class Recipe(NamedTuple):
     """A parsed recipe.
 
     Args:
-        data, model, card, training: the groups of arguments.
+        data, model, card, training, start: the groups of arguments.
         changed: every setting of the recipe and of the command line, by name.
         name: name of the recipe's file without folder and suffix; None without a recipe.
         given: the settings that the command line changed.
@@ -221,11 +222,13 @@ class Recipe(NamedTuple):
     changed: dict[str, Any]
     name: str | None
     given: dict[str, Any]
+    start: StartArguments
 
     def settings(self) -> dict[str, Any]:
         """Return all settings that affect the trained model: those of sharing, such as a token, are left out."""
         sharing = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
-        settings = {**asdict(self.data), **asdict(self.model), **self.changed}
+        start = asdict(self.start) if self.start.init_from else {}
+        settings = {**asdict(self.data), **asdict(self.model), **start, **self.changed}
         return {name: value for name, value in settings.items() if name not in sharing and not name.startswith("hub_")}
 
 
@@ -237,7 +240,7 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(
-        (DataArguments, ModelArguments, CardArguments, BinderTrainingArguments),
+        (DataArguments, ModelArguments, StartArguments, CardArguments, BinderTrainingArguments),
         prog="python -m training.finetune",
         description="Fine-tune BINDER from a recipe (YAML) and evaluate it.",
         usage="%(prog)s [RECIPE.yaml] [--key value ...]",
@@ -253,8 +256,9 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     untouched, overrides = vars(parser.parse_args([])), vars(parser.parse_args(argv))
     given = {key: value for key, value in overrides.items() if value != untouched[key]}
     changed = {key: value for key, value in overrides.items() if key in settings or key in given}
-    data, model, card, training = parser.parse_dict(overrides)
-    return Recipe(data, model, card, training, changed, name, given)
+    data, model, start, card, training = parser.parse_dict(overrides)
+    start.config = {key: value for key, value in changed.items() if key in CHANGEABLE}
+    return Recipe(data, model, card, training, changed, name, given, start)
 
 
 def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:

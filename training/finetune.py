@@ -3,7 +3,9 @@
     python -m training.finetune training/recipes/quickstart.yaml --output_dir checkpoints/mine
 
 Every key of the recipe can be overridden; `--help` lists all keys. To continue an interrupted run, run the same command
-again.
+again. To start from a checkpoint that finds types it was not trained on, and to keep this ability:
+
+    python -m training.finetune --corpus my_corpus --init_from demo/model --replay 0.3
 """
 
 import logging
@@ -16,13 +18,14 @@ import transformers
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from modeling_binder import BinderModel
-from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, data_report
+from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, WindowDataset, data_report
 from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
 from training.runs import publish, run_training, save_results
+from training.start import StartArguments
 
 logger = logging.getLogger("training.finetune")
 
@@ -35,6 +38,7 @@ def finetune(
     card: CardArguments | None = None,
     origin: dict[str, Any] | None = None,
     model_class: type[BinderModel] = BinderModel,
+    start: StartArguments | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model, save the best checkpoint in `output_dir` and evaluate it.
 
@@ -45,6 +49,7 @@ def finetune(
         card: facts for the model card. If `training_arguments.hub_model_id` is set, the result is pushed to it.
         origin: where the result comes from, see `training.experiments.provenance`; saved with the result.
         model_class: the class of the model, for ablations.
+        start: a checkpoint to start from, instead of bare encoders.
 
     Returns:
         The results: metrics of dev and test, minutes of training (None for a resumed run) and counts. They are also
@@ -61,7 +66,8 @@ def finetune(
     checkpoint = None if training_arguments.restart else checkpoint_to_resume(output, settings)
     if training_arguments.hub_model_id:
         check_access(training_arguments.hub_model_id, training_arguments.hub_token)
-    trainer = _build_trainer(corpus, model_arguments, training_arguments, card or CardArguments(), model_class)
+    start = start or StartArguments()
+    trainer = _build_trainer(corpus, model_arguments, training_arguments, card or CardArguments(), model_class, start)
     splits = _windows(trainer, corpus)
     if trainer.is_world_process_zero():
         print(f"\n{data_report(splits)}\n", flush=True)
@@ -83,29 +89,36 @@ def _build_trainer(
     training_arguments: BinderTrainingArguments,
     card: CardArguments,
     model_class: type[BinderModel],
+    start: StartArguments,
 ) -> BinderTrainer:
-    """Build a model from pretrained encoders, and its trainer."""
+    """Build a model from pretrained encoders or from a checkpoint, and its trainer."""
     set_seed(training_arguments.seed)  # Trainer sets the seed only after the heads are initialised
-    encoder = resolve_encoder(model_arguments.encoder)
-    model = model_class.from_encoders(
-        encoder,
-        model_arguments.type_encoder and resolve_encoder(model_arguments.type_encoder),
-        entity_types=corpus.entity_types,
-        **model_arguments.config(),
-    )
+    if start.init_from:
+        model, tokenizer = start.load(corpus.types)
+        base_model = None if Path(start.init_from).exists() else [start.init_from]
+    else:
+        encoder = resolve_encoder(model_arguments.encoder)
+        model = model_class.from_encoders(
+            encoder,
+            model_arguments.type_encoder and resolve_encoder(model_arguments.type_encoder),
+            entity_types=corpus.entity_types,
+            **model_arguments.config(),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(encoder)
+        base_model = hub_ids(model_arguments.encoder, model_arguments.type_encoder)
     if not corpus.dev:
         logger.warning("no development set: the last checkpoint is kept instead of the best one.")
         training_arguments.eval_strategy = transformers.IntervalStrategy.NO
         training_arguments.load_best_model_at_end = False
         training_arguments.early_stopping_patience = None
     patience = training_arguments.early_stopping_patience
-    base_model = hub_ids(model_arguments.encoder, model_arguments.type_encoder)
     return BinderTrainer(
         model,
         training_arguments,
-        train_dataset=corpus.train,
+        train_dataset=start.training_data(corpus),
         eval_dataset=corpus.dev or None,
-        processing_class=AutoTokenizer.from_pretrained(encoder),
+        processing_class=tokenizer,
+        freeze=start.frozen_parts(model),
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
         card={**card.card(), "base_model": base_model},
     )
@@ -113,7 +126,8 @@ def _build_trainer(
 
 def _windows(trainer: BinderTrainer, corpus: Corpus) -> dict[str, Any]:
     """Return the windows of each split that has documents."""
-    splits = {"train": trainer.train_dataset}
+    of_corpus = isinstance(trainer.train_dataset, WindowDataset)
+    splits = {"train": trainer.train_dataset if of_corpus else trainer.make_windows(corpus.train, "train")}
     if corpus.dev:
         splits["dev"] = trainer.eval_dataset
     if corpus.test:
@@ -139,7 +153,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     try:
         recipe = parse_recipe(argv)
         origin = provenance("training.finetune", argv, recipe.name, recipe.given, "binder")
-        return finetune(recipe.data.load(), recipe.model, recipe.training, recipe.settings(), recipe.card, origin)
+        return finetune(
+            recipe.data.load(),
+            recipe.model,
+            recipe.training,
+            recipe.settings(),
+            recipe.card,
+            origin,
+            start=recipe.start,
+        )
     except (DataError, PushError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
 

@@ -15,6 +15,7 @@ from .iob import documents_from_words
 from .metrics import SpanMetrics, compute_span_metrics
 from .mix import Mix, MixPart, MixSettings, TypedDocuments
 from .packed import PackedMix
+from .replay import replay_mix
 from .report import data_report
 from .trainer import BinderTrainer
 from .windows import WindowDataset
@@ -42,6 +43,7 @@ __all__ = [
     "read_iob",
     "read_jsonl",
     "read_types",
+    "replay_mix",
     "write_format",
     "write_jsonl",
 ]

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 class MixSampler(Sampler[list[int]]):
     """Draws batches of windows of like length, as many as a budget of tokens holds.
 
-    An epoch draws as many windows as the mix has, from each corpus its share; a corpus begins again only when all of
+    An epoch draws `PackedMix.epoch_size` windows, from each corpus its share; a corpus begins again only when all of
     its windows were drawn. The windows of an epoch are shuffled, cut into pools, sorted by length within a pool and cut
     into batches, which are shuffled again.
 
@@ -49,7 +49,7 @@ class MixSampler(Sampler[list[int]]):
     ) -> None:
         self.mix, self.budget, self.seed, self.epoch = mix, tokens_per_batch, seed, epoch
         self.rank, self.processes = rank, processes
-        quotas = mix.shares * len(mix)
+        quotas = mix.shares * mix.epoch_size
         self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
         self.batches = max(1, len(self.plan(0)) // processes) * processes  # of an epoch, all processes together
 

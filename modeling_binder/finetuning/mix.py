@@ -96,6 +96,8 @@ class MixSettings:
         name, named_description, description: shares of the phrasings "film", "film: a movie" and "a movie".
         augment: shares of the texts that are read in lower case ("lower"), in capitals ("upper") and with line breaks
             in place of some blanks ("breaks"). Drawn when texts are tokenised.
+        epoch_of: name of a corpus; an epoch draws each of its windows once, and of the others what their shares make of
+            that. Without it, an epoch draws as many windows as the mix has.
 
     Raises:
         ValueError: a value is out of range.
@@ -108,6 +110,7 @@ class MixSettings:
     named_description: float = 0.25
     description: float = 0.25
     augment: dict[str, float] = field(default_factory=dict)
+    epoch_of: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("tokens_per_batch", 1), ("max_types", 1), ("foreign_types", 0)):
@@ -152,6 +155,10 @@ class Mix:
         if twice is not None:
             raise DataError(f"the mix has two corpora named {twice!r}; names must differ.")
         check_shares([part.share for part in self.parts])
+        if self.settings.epoch_of not in (None, *names):
+            raise DataError(
+                f"epoch_of is {self.settings.epoch_of!r}, but the corpora of the mix are {', '.join(names)}."
+            )
 
     @property
     def entity_types(self) -> dict[str, str]:

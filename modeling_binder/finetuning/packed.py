@@ -238,6 +238,14 @@ class PackedMix:
         weights = np.array(free)
         return fixed + (1 - fixed.sum()) * weights / weights.sum() if weights.any() else fixed / fixed.sum()
 
+    @property
+    def epoch_size(self) -> float:
+        """Number of windows that an epoch draws, see `MixSettings.epoch_of`."""
+        if self.settings.epoch_of is None:
+            return len(self)
+        index = [part["name"] for part in self.parts].index(self.settings.epoch_of)
+        return self.sizes[index] / float(self.shares[index])
+
     def configure(self, settings: MixSettings, parts: Mapping[str, Mapping[str, Any]]) -> None:
         """Change how batches are drawn from a prepared mix.
 

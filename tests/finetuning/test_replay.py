@@ -1,0 +1,100 @@
+"""Fine-tuning that repeats texts of other corpora."""
+
+import numpy as np
+import pytest
+from transformers import TrainingArguments
+
+from modeling_binder import BinderWindower
+from modeling_binder.finetuning import (
+    BinderTrainer,
+    DataError,
+    Document,
+    EntityType,
+    Mention,
+    Mix,
+    MixPart,
+    MixSettings,
+    PackedMix,
+    replay_mix,
+)
+from modeling_binder.finetuning.batches import MixSampler
+from tests.tiny import TYPES, corpus, small_model
+
+DESCRIBED = tuple(EntityType(name, (text,)) for name, text in TYPES.items())
+
+
+def old(name="old", count=40, weight=1.0):
+    documents = [Document(f"{name}{i}", f"p{i} in cells", (Mention(0, len(f"p{i}"), "Protein"),)) for i in range(count)]
+    return MixPart(name, documents, (EntityType("Protein", ("A protein.",)),), weight=weight)
+
+
+def drawn(tokenizer, mix, epoch=0):
+    """How many windows of each part an epoch draws, and which."""
+    packed = PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
+    windows = np.concatenate(MixSampler(packed, 60, 3, lambda: epoch).plan(epoch))
+    return [windows[packed.part[windows] == index] for index in range(len(mix.parts))]
+
+
+def test_an_epoch_reads_each_new_text_once_and_the_share_of_old_ones(tokenizer):
+    new = MixPart("new", corpus(3), DESCRIBED)  # 12 windows
+    first, second = (drawn(tokenizer, replay_mix(new, [old()], 0.25), epoch) for epoch in (0, 1))
+    for windows in (first, second):
+        assert sorted(windows[0]) == list(range(12)) and len(windows[1]) == 4
+    assert not set(first[1]) & set(second[1])  # the next epoch goes on where this one ended
+
+
+def test_several_old_corpora_share_by_their_weights(tokenizer):
+    new = MixPart("new", corpus(3), DESCRIBED, weight=7.0)
+    counts = [len(windows) for windows in drawn(tokenizer, replay_mix(new, [old("a"), old("b", weight=3.0)], 0.4))]
+    assert counts == [12, 2, 6]
+
+
+def test_without_replay_only_descriptions_are_trained(tokenizer):
+    mix = replay_mix(MixPart("new", corpus(3), DESCRIBED), share=0)
+    assert [part.name for part in mix.parts] == ["new"] and mix.settings.description == 1.0
+    assert [len(windows) for windows in drawn(tokenizer, mix)] == [12]
+
+
+@pytest.mark.parametrize(
+    ("share", "parts", "message"),
+    [
+        (1.0, [old()], "at least 0 and less than 1, got 1.0"),
+        (-0.1, [old()], "at least 0 and less than 1"),
+        (0.3, [], "needs a corpus that they come from"),
+    ],
+)
+def test_wrong_shares_are_refused(share, parts, message):
+    with pytest.raises(DataError, match=message):
+        replay_mix(MixPart("new", corpus(1), DESCRIBED), parts, share)
+
+
+def test_an_epoch_of_no_corpus_is_refused():
+    with pytest.raises(DataError, match="epoch_of is 'other', but the corpora of the mix are new"):
+        Mix([MixPart("new", corpus(1), DESCRIBED)], MixSettings(epoch_of="other"))
+
+
+def test_training_with_replay_remembers_more(tokenizer, tmp_path):
+    """A model that knows one type is fine-tuned on others; with replay it still finds the first one."""
+    arguments = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "seed": 1}
+    new = MixPart("new", corpus(2), DESCRIBED)
+
+    def train(model, mix, epochs):
+        options = TrainingArguments(str(tmp_path), num_train_epochs=epochs, learning_rate=5e-3, **arguments)
+        BinderTrainer(model, options, mix, processing_class=tokenizer).train()
+        return model
+
+    def loss(model):
+        model.config.entity_types = [{"name": "Protein", "description": "A protein."}]
+        trainer = BinderTrainer(
+            model, TrainingArguments(str(tmp_path), **arguments), None, old().documents, processing_class=tokenizer
+        )
+        return trainer.evaluate()["eval_loss"]
+
+    trained = train(small_model(), replay_mix(old(), share=0, tokens_per_batch=100), 10)
+    state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    losses = {}
+    for share in (0.0, 0.5):
+        model = small_model()
+        model.load_state_dict(state)
+        losses[share] = loss(train(model, replay_mix(new, [old()], share, tokens_per_batch=100), 10))
+    assert losses[0.5] < losses[0.0] / 2

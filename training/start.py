@@ -1,0 +1,99 @@
+"""Start fine-tuning from a checkpoint, and repeat texts of other corpora so that it does not forget their types."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from modeling_binder import BinderModel
+from modeling_binder.finetuning import Corpus, EntityType, Mix, MixPart, load_corpus, replay_mix
+from modeling_binder.finetuning.replay import TOKENS_PER_BATCH
+
+# Fields of the configuration that a recipe may change in a checkpoint; the others belong to its weights.
+CHANGEABLE = ("decoding", "inference", "max_length", "stride")
+
+
+@dataclass
+class StartArguments:
+    """The checkpoint to start from, and what keeps its other types findable."""
+
+    init_from: str | None = field(
+        default=None, metadata={"help": "checkpoint to start from (folder or id on the Hub), instead of bare encoders"}
+    )
+    replay: float = field(
+        default=0.0,
+        metadata={"help": "with --init_from: share of the texts of an epoch that come from --replay_corpora"},
+    )
+    replay_corpora: list[str] = field(
+        default_factory=lambda: ["training/open_types"],
+        metadata={"help": "folders of corpora whose types must not be forgotten"},
+    )
+    tokens_per_batch: int = field(
+        default=TOKENS_PER_BATCH, metadata={"help": "with --replay: tokens in a batch, padding included"}
+    )
+    freeze: list[str] | None = field(
+        default=None,
+        metadata={"help": "parts that are not trained; with --init_from the type encoder, unless it reads texts too"},
+    )
+    config: dict[str, Any] = field(init=False, default_factory=dict)  # fields of the configuration that were set
+
+    def __post_init__(self) -> None:
+        if self.replay and not self.init_from:
+            raise ValueError("--replay needs --init_from CHECKPOINT, whose types must not be forgotten.")
+
+    def frozen_parts(self, model: BinderModel) -> list[str]:
+        """Return the parts of a model that are not trained."""
+        if self.freeze is not None:
+            return self.freeze
+        return ["type_encoder"] if self.init_from and not model.config.share_encoders else []
+
+    def load(self, entity_types: Sequence[EntityType]) -> tuple[BinderModel, Any]:
+        """Return the checkpoint, with the types of a corpus as its own, and its tokenizer."""
+        if self.init_from is None:
+            raise ValueError("there is no checkpoint to start from.")
+        return load_checkpoint(self.init_from, entity_types, self.config)
+
+    def training_data(self, corpus: Corpus) -> Any:
+        """Return the training documents, or a mix of them and of repeated texts.
+
+        Raises:
+            DataError: a corpus cannot be read, or the share of repeated texts is out of range.
+        """
+        if not self.replay:
+            return corpus.train
+        folders = [Path(os.path.expanduser(os.path.expandvars(folder))) for folder in self.replay_corpora]
+        names = [f"replay of {folder.resolve().name}" for folder in folders]
+        old = [MixPart.of(name, load_corpus(folder)) for name, folder in zip(names, folders, strict=True)]
+        mix: Mix = replay_mix(MixPart.of("corpus", corpus), old, self.replay, self.tokens_per_batch)
+        return mix
+
+
+def load_checkpoint(
+    source: str, entity_types: Sequence[EntityType], config: Mapping[str, Any] | None = None
+) -> tuple[BinderModel, Any]:
+    """Load a checkpoint to fine-tune it.
+
+    Args:
+        source: folder or id on the Hub.
+        entity_types: become the model's own types. What belonged to its former types is removed: tuned thresholds, and
+            the preference for fine types in flat decoding, which a corpus of exclusive types does not want.
+        config: further fields of the configuration to change.
+
+    Returns:
+        The model in float32, and its tokenizer.
+    """
+    model = BinderModel.from_pretrained(source, dtype=torch.float32)
+    model.config.entity_types = [
+        {"name": entity_type.name, "description": entity_type.description} for entity_type in entity_types
+    ]
+    removed = {"thresholds": None, "use_breadth": False}
+    changes = {name: value for name, value in removed.items() if hasattr(model.config, name)}
+    for name, value in {**changes, **(config or {})}.items():
+        setattr(model.config, name, value)
+    model.config.validate_ranges()
+    model.config.validate_entity_types()
+    return model, AutoTokenizer.from_pretrained(source)
