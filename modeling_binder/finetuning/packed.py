@@ -256,10 +256,9 @@ class PackedMix:
         Raises:
             DataError: the texts would have to be tokenised again, or a value is out of range.
         """
-        if settings.augment != self.origin["augment"]:
-            raise DataError(
-                f"the mix was prepared with augment {self.origin['augment']}, not {settings.augment}: prepare it again."
-            )
+        prepared = self.origin.get("augment", {})
+        if settings.augment != prepared:
+            raise DataError(f"the mix was prepared with augment {prepared}, not {settings.augment}: prepare it again.")
         self.settings = settings
         for part in self.parts:
             changes = parts.get(part["name"], {})
