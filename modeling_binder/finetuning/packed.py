@@ -256,7 +256,7 @@ class PackedMix:
         Raises:
             DataError: the texts would have to be tokenised again, or a value is out of range.
         """
-        prepared = self.origin.get("augment", {})
+        prepared = self.origin.get("augment", settings.augment)
         if settings.augment != prepared:
             raise DataError(f"the mix was prepared with augment {prepared}, not {settings.augment}: prepare it again.")
         self.settings = settings
