@@ -202,11 +202,21 @@ def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit
     The first of several that fit alike is taken.
     """
     unclear = [document for document in documents if any(unit.differs(document.text) for unit in units)]
+    if len(units) == 1 or not unclear:
+        return units[0]
     costs = {
         unit: [sum(counts) for counts in zip(*(_misfits(document, unit) for document in unclear), strict=True)]
-        for unit in (units if unclear else ())
+        for unit in units
     }
-    return min(units, key=lambda unit: costs.get(unit, []))
+    best = min(units, key=costs.__getitem__)
+    if cuts := costs[best][1]:
+        logger.warning(
+            "%s: %d mentions start or end inside a word, counted in %s; their texts are not stated, so check them.",
+            unclear[0].where,
+            cuts,
+            best.name,
+        )
+    return best
 
 
 def locate(

@@ -84,6 +84,14 @@ def test_what_fits_in_no_unit_is_refused(spans, message):
         read(OSLO, *spans)
 
 
+def test_mentions_that_cut_words_are_named(caplog):
+    assert read("🎉 Oslo", (3, 5, None)) == ["sl"]
+    assert "1 mentions start or end inside a word, counted in code points; their texts are not stated" in caplog.text
+    caplog.clear()
+    read("in Oslo", (4, 6, None))
+    assert not caplog.text, "every unit counts this text alike"
+
+
 def test_half_of_an_emoji_is_no_mention():
     with pytest.raises(DataError, match=r"spans 12\.\.13"):
         read(OSLO, (12, 13, None), units=(UTF16,))

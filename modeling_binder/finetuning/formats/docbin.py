@@ -18,8 +18,8 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         groups: the names of the groups to read; defaults to all.
 
     Raises:
-        DataError: the file is no DocBin; or a span has no label, as in groups that are no entities (clusters of
-            coreference, candidates).
+        DataError: the file is no DocBin; no document has one of the groups; or a span has no label, as in groups that
+            are no entities (clusters of coreference, candidates).
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
@@ -32,6 +32,11 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         docs = list(DocBin().from_bytes(content).get_docs(spacy.blank("xx").vocab))
     except Exception as error:  # spaCy raises what zlib, msgpack and numpy raise
         raise DataError(f"{path}: this is no DocBin that spaCy {spacy.__version__} reads ({error!r:.100}).") from None
+    named = {name for doc in docs for name in doc.spans}
+    if groups is not None and (missing := [name for name in groups if name not in named]):
+        raise DataError(
+            f"{path}: no document has spans named {missing[0]!r}, only {', '.join(sorted(named)) or 'none'}."
+        )
     documents = []
     for number, doc in enumerate(docs, 1):
         where = f"{path}: document {number}"

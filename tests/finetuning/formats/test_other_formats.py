@@ -119,6 +119,8 @@ def test_spans_without_labels_are_refused(docbin):
     with pytest.raises(DataError, match=r"document 1: the span 'In' of 'clusters' has no label.*groups="):
         read_docbin(path)
     assert found(read_docbin(path, groups=["sc"])[0]) == [("Oslo", "Place")]
+    with pytest.raises(DataError, match="no document has spans named 'sd', only clusters, sc"):
+        read_docbin(path, groups=["sd"])
 
 
 @pytest.mark.parametrize("content", [b"nothing", b"", gzip.compress(b"nothing")])
