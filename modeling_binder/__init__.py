@@ -10,10 +10,19 @@ from .configuration_binder import BinderConfig
 from .modeling_binder import BinderModel, BinderOutput
 from .pipeline_binder import BinderNerPipeline
 from .processing_binder import BinderWindower, split_words
+from .tokenizers_binder import load_tokenizers
 
 __version__ = "0.1.0"
 
-__all__ = ["BinderConfig", "BinderModel", "BinderNerPipeline", "BinderOutput", "BinderWindower", "split_words"]
+__all__ = [
+    "BinderConfig",
+    "BinderModel",
+    "BinderNerPipeline",
+    "BinderOutput",
+    "BinderWindower",
+    "load_tokenizers",
+    "split_words",
+]
 
 AutoConfig.register("binder", BinderConfig, exist_ok=True)
 AutoModel.register(BinderConfig, BinderModel, exist_ok=True)

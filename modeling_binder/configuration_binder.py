@@ -59,6 +59,8 @@ class BinderConfig(PreTrainedConfig):
         initializer_range: standard deviation of newly initialised weights.
         frozen_types: the checkpoint holds the vectors of its entity types instead of a type encoder, so it supports no
             other types. See `BinderModel.freeze_types`.
+        type_tokenizer: the checkpoint has a separate tokenizer for descriptions, in its folder `type_tokenizer/`. See
+            `BinderModel.type_tokenizer`.
         onnx: maps each encoder that is an ONNX file ("text_encoder", "type_encoder") to the number of tokens that it
             accepts. See `modeling_binder.backends`.
 
@@ -93,6 +95,7 @@ class BinderConfig(PreTrainedConfig):
     stride: int = 32
     initializer_range: float = 0.02
     frozen_types: bool = False
+    type_tokenizer: bool = False
     onnx: dict[str, int] | None = None
 
     def __post_init__(self, custom_pipelines: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -21,6 +21,7 @@ from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
 from .processing_binder import BinderWindower
 from .scoring_binder import SpanParts
+from .tokenizers_binder import find_type_tokenizer
 
 # Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
 MAX_TYPES_PER_BLOCK = 1024
@@ -98,7 +99,7 @@ class BinderModel(BinderPreTrainedModel):
         Args:
             text_encoder: id on the Hub or local folder of the text encoder.
             type_encoder: the same for the type encoder; defaults to `text_encoder`, loaded a second time, so that the
-                two have separate weights.
+                two have separate weights. If its tokenizer is another one, it becomes `type_tokenizer` of the model.
             encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
             config: fields of `BinderConfig`; `entity_types` may be a name -> description dictionary.
 
@@ -126,7 +127,11 @@ class BinderModel(BinderPreTrainedModel):
             type_config=None if for_types is None else for_types.config.to_dict(),
             **config,
         )
-        return cls(binder_config, text_encoder=for_text, type_encoder=for_types)
+        model = cls(binder_config, text_encoder=for_text, type_encoder=for_types)
+        if for_types is not None and type_encoder not in (None, text_encoder):
+            location = {name: options[name] for name in ("revision", "token", "cache_dir") if name in options}
+            model.type_tokenizer = find_type_tokenizer(text_encoder, type_encoder, **location)
+        return model
 
     def get_input_embeddings(self) -> Any:
         return self.text_encoder.get_input_embeddings()
@@ -222,6 +227,7 @@ class BinderModel(BinderPreTrainedModel):
                 raise ValueError("the model has no entity types to freeze.")
             self.register_buffer("frozen_type_vectors", torch.stack(vectors))
             self.type_encoder = None
+            self.type_tokenizer = None
             self.config.frozen_types = True
             if self.config.onnx:
                 self.config.onnx.pop("type_encoder", None)
@@ -230,7 +236,8 @@ class BinderModel(BinderPreTrainedModel):
     @torch.no_grad()
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
         """Encode one description; returns the vectors [3, D] of the type, which depend on no other type."""
-        inputs = BinderWindower(tokenizer).encode_types([description], self.max_type_positions)
+        windower = BinderWindower(tokenizer, type_tokenizer=self.type_tokenizer)
+        inputs = windower.encode_types([description], self.max_type_positions)
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
         device = execution_device(encoder, self.start_head)
         return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]

@@ -14,6 +14,7 @@ from transformers.utils import cached_file, logging
 from .configuration_binder import BinderConfig
 from .heads_binder import Head
 from .onnx_binder import OnnxEncoder
+from .tokenizers_binder import TYPE_TOKENIZER_FOLDER, check_type_tokenizer, load_type_tokenizer
 
 logger = logging.get_logger(__name__)
 
@@ -42,6 +43,7 @@ class BinderPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    _type_tokenizer: Any = None
     _no_split_modules: list[str] = ["PositionHead", "SpanHead"]
     _keep_in_fp32_modules_strict: list[str] = ["start_head", "end_head", "span_head"]  # norms and softmax need float32
 
@@ -67,19 +69,52 @@ class BinderPreTrainedModel(PreTrainedModel):
         kwargs["use_safetensors"] = True
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        location = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
+        commit = getattr(model.config, "_commit_hash", None)
+        if commit is not None:
+            location["revision"] = commit  # all files of one commit, even if a branch moves meanwhile
         for encoder in model.onnx_encoders():
-            where = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
-            where.setdefault("revision", getattr(model.config, "_commit_hash", None))
-            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **where))
+            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **location))
+        if model.config.type_tokenizer and pretrained_model_name_or_path is not None:
+            model.type_tokenizer = load_type_tokenizer(pretrained_model_name_or_path, **location)
         return loaded
 
+    @property
+    def type_tokenizer(self) -> Any:
+        """The tokenizer of descriptions, if it is not that of the texts; None otherwise.
+
+        It is loaded and saved with the model, in the folder `type_tokenizer/` of the checkpoint.
+
+        Raises:
+            ValueError: the checkpoint has such a tokenizer, but it was not loaded; or one is set that cannot be used.
+        """
+        if self._type_tokenizer is None and self.config.type_tokenizer:
+            raise ValueError(
+                "config.type_tokenizer is true, but the tokenizer of the entity types is not loaded. Load the "
+                "checkpoint with from_pretrained, or set it: model.type_tokenizer = AutoTokenizer.from_pretrained(...)."
+            )
+        return self._type_tokenizer
+
+    @type_tokenizer.setter
+    def type_tokenizer(self, tokenizer: Any) -> None:
+        if tokenizer is not None:
+            if self.config.share_encoders:
+                raise ValueError(
+                    "share_encoders=True has one encoder, and so one tokenizer: type_tokenizer must be None."
+                )
+            check_type_tokenizer(tokenizer, self.config.type_pooling)
+        self._type_tokenizer = tokenizer
+        self.config.type_tokenizer = tokenizer is not None
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, and copy encoders that are ONNX files."""
+        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer."""
         super().save_pretrained(save_directory, *args, **kwargs)
         for encoder in self.onnx_encoders():
             target = os.path.join(save_directory, f"{encoder.name}.onnx")
             if encoder.path and not (os.path.exists(target) and os.path.samefile(encoder.path, target)):
                 shutil.copyfile(encoder.path, target)
+        if self.type_tokenizer is not None and kwargs.get("is_main_process", True):
+            self.type_tokenizer.save_pretrained(os.path.join(save_directory, TYPE_TOKENIZER_FOLDER))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Push the checkpoint with its tokenizer, its code, its card and its handler in one commit.

@@ -222,12 +222,13 @@ class BinderWindower:
             stride below the model's max_span_width - 1, as by default, some spans that the model could score are out of
             reach. Mentions of more than 32 tokens are rare; if yours are not, a larger stride finds them, and the
             overlap costs time (each window adds only max_length - stride tokens).
+        type_tokenizer: the tokenizer of descriptions, if it is not `tokenizer`.
 
     Raises:
         ValueError: the tokenizer is not fast or adds no [CLS], or stride and max_length do not fit together.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int = 256, stride: int = 32) -> None:
+    def __init__(self, tokenizer: Any, max_length: int = 256, stride: int = 32, type_tokenizer: Any = None) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
                 f"{type(tokenizer).__name__} is not a fast tokenizer, and only fast tokenizers return the offsets of "
@@ -240,6 +241,7 @@ class BinderWindower:
                 "[CLS]. Use an encoder such as BERT, RoBERTa, DeBERTa, ELECTRA or ModernBERT."
             )
         self.tokenizer = tokenizer
+        self.type_tokenizer = tokenizer if type_tokenizer is None else type_tokenizer
         self.prefix, self.suffix = frame[:1], frame[1:]
         self.max_length, self.stride = max_length, stride
         self.capacity = max_length - len(frame)  # tokens of text in a window
@@ -274,7 +276,9 @@ class BinderWindower:
             stride = config.stride
             if max_length is not None and max_length < config.max_length:
                 stride = stride * max_length // config.max_length
-        return cls(tokenizer, min(config.max_length, longest) if max_length is None else max_length, stride)
+        if max_length is None:
+            max_length = min(config.max_length, longest)
+        return cls(tokenizer, max_length, stride, model.type_tokenizer)
 
     def encode(self, text: str, words: WordSpans | None = None) -> EncodedText:
         """Tokenise a text and find the tokens at word edges.
@@ -399,7 +403,7 @@ class BinderWindower:
             ValueError: a description is longer than the type encoder accepts. Descriptions are never truncated.
         """
         texts = [replace_surrogates(text) for text in descriptions]
-        encoding = self.tokenizer(
+        encoding = self.type_tokenizer(
             texts, padding=True, padding_side="right", return_token_type_ids=False, return_tensors="pt", verbose=False
         )
         length = encoding["input_ids"].shape[1]

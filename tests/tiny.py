@@ -4,8 +4,8 @@ import string
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, PreTrainedTokenizerFast, pipeline
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, PreTrainedTokenizerFast, RobertaConfig, pipeline
 
 from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
 from modeling_binder.finetuning import Document, Mention
@@ -39,6 +39,25 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=128,
+    )
+
+
+def build_byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer as RoBERTa's, with `<s>` and `</s>`: each byte is a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="<s>",
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        model_max_length=96,
     )
 
 
@@ -118,6 +137,21 @@ def small_model(**overrides):
     encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
     return build_model(**{**options, **overrides})
+
+
+def build_two_tokenizer_model(**overrides) -> BinderModel:
+    """A tiny model whose type encoder is of another family than its text encoder, with a tokenizer of its own."""
+    type_config = RobertaConfig(
+        vocab_size=300,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=98,
+    )
+    model = build_model(type_config=type_config.to_dict(), **overrides)
+    model.type_tokenizer = build_byte_tokenizer()
+    return model
 
 
 def build_pipeline(options=None, **overrides) -> BinderNerPipeline:

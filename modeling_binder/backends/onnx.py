@@ -47,7 +47,8 @@ def export_onnx(
     encoders = {name: getattr(model, name) for name in limits if getattr(model, name) is not None}
     for name, encoder in encoders.items():
         _write_onnx(encoder, folder / f"{name}.onnx", int8 and name == "text_encoder")
-        shell = OnnxEncoder(encoder.config, name, limits[name] or tokenizer.model_max_length)
+        tokenizer_of_encoder = model.type_tokenizer or tokenizer if name == "type_encoder" else tokenizer
+        shell = OnnxEncoder(encoder.config, name, limits[name] or tokenizer_of_encoder.model_max_length)
         shell.path = str(folder / f"{name}.onnx")
         setattr(model, name, shell)
     model.config.onnx = {name: getattr(model, name).max_positions for name in encoders}

@@ -53,6 +53,8 @@ class BinderTrainer(SharingTrainer):
         eval_dataset: the same, or `TypedDocuments` with other types than the model's, or a dictionary of several;
             then `eval_f1` is the mean over them.
         processing_class: the tokenizer; fast.
+        type_tokenizer: the tokenizer of the descriptions, if the type encoder has another one than the text encoder.
+            `BinderModel.from_encoders` sets it by itself.
         flat_algorithm: "exact" or "greedy", see `decoding_binder.flat_spans`.
         card: what only you can tell of the model, for its card: `language`, `license`, `base_model`, `dataset`
             ({"name": ..., "id": of a dataset on the Hub}), `examples` (texts that the card shows the model on), `tags`.
@@ -82,8 +84,11 @@ class BinderTrainer(SharingTrainer):
         freeze: Sequence[str] = (),
         learning_rates: Mapping[str, float] | None = None,
         max_minutes: float | None = None,
+        type_tokenizer: Any = None,
         **kwargs: Any,
     ) -> None:
+        if type_tokenizer is not None:
+            model.type_tokenizer = type_tokenizer
         is_mix = isinstance(train_dataset, (Mix, PackedMix))
         if not model.config.entity_types and not is_mix:
             raise ValueError(

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 import hub_cards
 
 from ..pipeline_binder import BinderNerPipeline
+from ..tokenizers_binder import TYPE_TOKENIZER_FOLDER
 from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 FACTS_FILE = "model_card.json"
 # Weights of an earlier push, which `from_pretrained` would load instead of the new ones or mix with them
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+_STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # of an earlier push whose type encoder had a tokenizer of its own
 # Facts that the author states; they stay true when the weights change
 _AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits")
 
@@ -92,7 +94,7 @@ def push_model(
 
 def push_model_folder(folder: str | os.PathLike[str], repo_id: str, **options: Any) -> CommitInfo:
     """Push a folder written by `prepare_model`; the options are those of `push_files`."""
-    return push_files(folder, repo_id, stale=_STALE_WEIGHTS, **options)
+    return push_files(folder, repo_id, stale=(*_STALE_WEIGHTS, _STALE_TOKENIZER), **options)
 
 
 def prepare_model(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_binder import BinderWindower, split_words
 from modeling_binder.processing_binder import _pieces
-from tests.tiny import build_model, build_tokenizer
+from tests.tiny import build_byte_tokenizer, build_model, build_tokenizer
 
 TOKENIZER = build_tokenizer()
 
@@ -186,24 +186,7 @@ def test_long_descriptions_are_rejected_and_not_truncated():
 
 def test_byte_level_tokens_that_share_a_character():
     """An emoji in a byte-level vocabulary is several tokens with the same offsets."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}
-    backend = Tokenizer(models.BPE(vocabulary, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        cls_token="<s>",
-        bos_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-    )
-    windower = BinderWindower(tokenizer)
+    windower = BinderWindower(build_byte_tokenizer())
     text = "a 👩‍🔬 é."
     encoded = windower.encode(text)
     starts = [offset for offset in encoded.starts if offset >= 0]

@@ -1,0 +1,107 @@
+"""A pushed checkpoint with two tokenizers: every way to load it, in processes that start with an empty cache."""
+
+import json
+
+import pytest
+from huggingface_hub import HfApi
+from transformers import pipeline
+
+from modeling_binder import BinderModel
+from tests.fresh_process import run
+from tests.tiny import assert_same_entities, build_multilingual_tokenizer, build_tokenizer, build_two_tokenizer_model
+
+TEXT = "the il-2 gene promoter of cells in oslo"
+LOAD = """
+    import json
+    {package}
+    from transformers import pipeline
+    pipe = pipeline("binder-ner", model={model!r}, {trust} {options})
+    print(json.dumps([pipe({text!r}), pipe.model.type_tokenizer("gene")["input_ids"]]))
+"""
+
+
+@pytest.fixture
+def cache(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+def load(cache, model="alice/two", package=False, options="", **where):
+    """What a fresh process finds, and how it tokenises a description."""
+    code = LOAD.format(
+        package="import modeling_binder" if package else "",
+        model=model,
+        trust="" if package else "trust_remote_code=True,",
+        options=options,
+        text=TEXT,
+    )
+    return run(code, package=package, cache=cache, **where)
+
+
+def push(model, repo_id="alice/two", **options):
+    commit = model.push_to_hub(repo_id, tokenizer=build_tokenizer(), **options)
+    found = pipeline("binder-ner", model=model, tokenizer=build_tokenizer())(TEXT)
+    return commit, [found, model.type_tokenizer("gene")["input_ids"]]
+
+
+def assert_same(one, two):
+    assert_same_entities(one[0], two[0], 1e-6)
+    assert one[1] == two[1]
+
+
+def test_every_way_to_load_it(hub, cache):
+    _, expected = push(build_two_tokenizer_model())
+    assert {"type_tokenizer/tokenizer.json", "type_tokenizer/tokenizer_config.json", "tokenizers_binder.py"} <= set(
+        hub.files("alice/two")
+    )
+    assert_same(load(cache, HF_TOKEN=None), expected)
+    requests = len(hub.log)
+    assert_same(load(cache, offline=True, HF_TOKEN=None), expected)
+    assert_same(load(cache, package=True, offline=True, HF_TOKEN=None), expected)
+    assert len(hub.log) == requests, "offline, the cache is enough"
+    assert_same(load(cache, package=True, options="revision='main'", HF_TOKEN=None), expected)
+
+
+def test_a_revision_has_its_own_tokenizer(hub, cache):
+    first, expected = push(build_two_tokenizer_model())
+    other = build_two_tokenizer_model()
+    other.type_tokenizer = build_multilingual_tokenizer(["gene cell city of a region"])
+    _, changed = push(other)
+    assert expected[1] != changed[1]
+    assert_same(load(cache, options=f"revision={first.oid!r}"), expected)
+    assert_same(load(cache), changed)
+    assert_same(load(cache, package=True, offline=True, options=f"revision={first.oid!r}"), expected)
+
+
+def test_a_private_repository_needs_the_token_for_it_too(hub, cache):
+    _, expected = push(build_two_tokenizer_model())
+    hub.repos["model", "alice/two"].private = True
+    assert_same(load(cache, options="token='hf_alice'", HF_TOKEN=None), expected)
+
+
+def test_a_later_checkpoint_with_one_tokenizer_removes_it(hub, model, cache):
+    push(build_two_tokenizer_model())
+    model.push_to_hub("alice/two", tokenizer=build_tokenizer())
+    assert not [name for name in hub.files("alice/two") if name.startswith("type_tokenizer/")]
+    assert json.loads(hub.files("alice/two")["config.json"])["type_tokenizer"] is False
+
+
+def test_a_repository_that_lacks_it(hub, tmp_path):
+    push(build_two_tokenizer_model())
+    HfApi().delete_file("type_tokenizer/tokenizer.json", "alice/two")
+    with pytest.raises(OSError, match=r"alice/two: type_tokenizer/tokenizer\.json cannot be loaded"):
+        BinderModel.from_pretrained("alice/two", cache_dir=tmp_path)
+
+
+def test_a_copy_pushed_without_the_package_keeps_it(hub, cache):
+    _, expected = push(build_two_tokenizer_model())
+    code = """
+        import json
+        from transformers import pipeline
+        pipe = pipeline("binder-ner", model="alice/two", trust_remote_code=True)
+        print(json.dumps(pipe.push_to_hub("alice/copy").oid))
+    """
+    assert run(code, package=False, cache=cache)
+    assert "type_tokenizer/tokenizer.json" in hub.files("alice/copy")
+    assert_same(load(cache, model="alice/copy"), expected)
