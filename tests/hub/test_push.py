@@ -29,6 +29,7 @@ CODE = {
     "pretrained_binder.py",
     "processing_binder.py",
     "streaming_binder.py",
+    "tokenizers_binder.py",
     "types_binder.py",
     "scoring_binder.py",
 }
