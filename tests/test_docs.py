@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hub_cards.model_card import REPOSITORY
 from modeling_binder.finetuning import write_jsonl
 from tests.tiny import TYPES, build_tokenizer, corpus, small_model
 
@@ -77,6 +78,7 @@ def test_pictures_of_the_readme_have_absolute_addresses():
     """A package index shows README.md without the files of the repository."""
     (repository,) = re.findall(r'Repository = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert f"repository-code: {repository}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert repository == REPOSITORY, "the address in model cards"
     raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main/"
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert pictures
