@@ -6,6 +6,7 @@ Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection 
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,13 @@ from transformers.utils import ModelOutput
 
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
-from .encoders_binder import build_encoder, encode, execution_device, load_encoder, max_positions
+from .encoders_binder import build_encoder, encode, load_encoder, max_positions
 from .heads_binder import PositionHead, SpanHead
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
-from .processing_binder import BinderWindower
 from .scoring_binder import SpanParts
 from .tokenizers_binder import find_type_tokenizer
+from .types_binder import encode_descriptions
 
 # Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
 MAX_TYPES_PER_BLOCK = 1024
@@ -222,10 +223,10 @@ class BinderModel(BinderPreTrainedModel):
             ValueError: the model has no entity types.
         """
         if not self.config.frozen_types:
-            vectors = [self.encode_type(tokenizer, text) for text in self.config.type_descriptions.values()]
-            if not vectors:
+            if not self.config.entity_types:
                 raise ValueError("the model has no entity types to freeze.")
-            self.register_buffer("frozen_type_vectors", torch.stack(vectors))
+            vectors = self.encode_descriptions(tokenizer, list(self.config.type_descriptions.values()))
+            self.register_buffer("frozen_type_vectors", vectors)
             self.type_encoder = None
             self.type_tokenizer = None
             self.config.frozen_types = True
@@ -234,13 +235,13 @@ class BinderModel(BinderPreTrainedModel):
         return self
 
     @torch.no_grad()
+    def encode_descriptions(self, tokenizer: Any, descriptions: Sequence[str]) -> Tensor:
+        """Encode the descriptions of types in batches; returns their vectors, [T, 3, D]. See `types_binder`."""
+        return encode_descriptions(self, tokenizer, descriptions)
+
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
-        """Encode one description; returns the vectors [3, D] of the type, which depend on no other type."""
-        windower = BinderWindower(tokenizer, type_tokenizer=self.type_tokenizer)
-        inputs = windower.encode_types([description], self.max_type_positions)
-        encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
-        device = execution_device(encoder, self.start_head)
-        return self.encode_types(**{name: tensor.to(device) for name, tensor in inputs.items()})[0]
+        """Encode the description of one type; returns its vectors, [3, D]."""
+        return self.encode_descriptions(tokenizer, [description])[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
         """Project encoded texts [B, L, H] to the parts that spans are sums of; they can be compared with any types."""

@@ -5,8 +5,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers.utils.logging import tqdm
+
+from .encoders_binder import execution_device
+from .processing_binder import BinderWindower
 
 MAX_CACHED_TYPES = 2**14  # type vectors that are kept in memory, about 25 MB; the oldest are dropped first
+MAX_BATCH_TOKENS = 2**11  # tokens of the descriptions that are encoded in one batch
 _PROBE_VALUES = 16  # values of each weight that are compared to detect a change
 
 EntityTypes: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -136,6 +141,40 @@ def _with_parents(
     return [entity_type._replace(parent=parents[label]) for label, entity_type in types.items()]
 
 
+@torch.no_grad()
+def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str]) -> Tensor:
+    """Encode descriptions of types in batches of equal length, which takes a quarter of the time of one by one.
+
+    Without padding, the vectors of a type do not depend on the other types, except for rounding (up to 3e-7).
+
+    Args:
+        model: a `BinderModel`.
+        tokenizer: tokenizer of the model; `model.type_tokenizer` is used instead if there is one.
+        descriptions: one text per type.
+
+    Returns:
+        [T, 3, D], float32; see `BinderModel.encode_types`.
+
+    Raises:
+        ValueError: a description is too long for the type encoder, or the types of the model are frozen.
+    """
+    windower = BinderWindower(tokenizer, type_tokenizer=model.type_tokenizer)
+    inputs = windower.encode_types(descriptions, model.max_type_positions)
+    lengths = inputs["type_attention_mask"].sum(1)
+    encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
+    # 8-bit ONNX text encoders round by the largest number of a batch, which would mix the types of a batch.
+    max_tokens = 1 if model.config.onnx and encoder is model.text_encoder else MAX_BATCH_TOKENS
+    device = execution_device(encoder, model.start_head)
+    vectors = torch.empty(len(lengths), 3, model.config.projection_size, device=device)
+    with tqdm(total=len(lengths), desc="Encoding types", unit="type", disable=len(lengths) < 1000) as progress:
+        for length in lengths.unique().tolist():
+            for rows in (lengths == length).nonzero()[:, 0].split(max(1, max_tokens // length)):
+                batch = {name: tensor[rows, :length].to(device) for name, tensor in inputs.items()}
+                vectors[rows.to(device)] = model.encode_types(**batch).float()
+                progress.update(len(rows))
+    return vectors
+
+
 class TypeVectors:
     """Keeps the vectors of descriptions in memory as long as the weights they were computed with do not change."""
 
@@ -165,7 +204,8 @@ class TypeVectors:
         vectors = {text: self._vectors[text] for text in descriptions if text in self._vectors}
         missing = [text for text in dict.fromkeys(descriptions) if text not in vectors]
         if missing:
-            new = dict(zip(missing, encode(missing), strict=True))
+            # Rows of their own, since a view would keep the vectors of the whole call in memory.
+            new = {text: vector.clone() for text, vector in zip(missing, encode(missing), strict=True)}
             vectors |= new
             self._vectors |= new
             while len(self._vectors) > MAX_CACHED_TYPES:

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modeling_binder import BinderNerPipeline
 from modeling_binder.types_binder import EntityType, resolve_entity_types
@@ -16,6 +18,7 @@ OWN = [
     {"name": "Gene", "description": "A gene."},
 ]
 TEXT = "the IL-2 gene promoter of cells"
+PIPE = build_pipeline()
 
 
 def resolved(entity_types):
@@ -216,7 +219,7 @@ def test_the_number_of_vectors_kept_is_limited(monkeypatch):
     pipe = build_pipeline()
     many = {f"T{index}": f"description {index}" for index in range(9)}
     assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors._vectors) == 4
-    assert torch.equal(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
+    torch.testing.assert_close(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
 
 
 @pytest.mark.parametrize("value", [True, False, "vectors.safetensors"])
@@ -225,3 +228,35 @@ def test_type_cache_is_deprecated_and_does_nothing(value, tmp_path, monkeypatch)
     with pytest.warns(FutureWarning, match="type_cache is ignored"):
         pipe = build_pipeline({"type_cache": value})
     assert pipe(TEXT) and not list(tmp_path.iterdir())
+
+
+# ---- batches of descriptions ----
+
+
+@given(st.lists(st.text(alphabet="gencl 2-東", max_size=40), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=25)
+def test_descriptions_in_batches_have_the_vectors_they_have_alone(descriptions):
+    model, tokenizer = PIPE.model, PIPE.tokenizer
+    together = model.encode_descriptions(tokenizer, descriptions)
+    alone = torch.stack([model.encode_type(tokenizer, text) for text in descriptions])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+
+
+def test_batches_of_descriptions_have_one_length_and_a_limit(monkeypatch):
+    model, tokenizer = build_model(), PIPE.tokenizer
+    monkeypatch.setattr("modeling_binder.types_binder.MAX_BATCH_TOKENS", 12)
+    encode, batches = model.encode_types, []
+
+    def recording(type_input_ids, type_attention_mask):
+        assert type_attention_mask.all(), "no padding"
+        batches.append(tuple(type_input_ids.shape))
+        return encode(type_input_ids, type_attention_mask)
+
+    monkeypatch.setattr(model, "encode_types", recording)
+    vectors = model.encode_descriptions(tokenizer, ["gene", "cell", "of the gene", "the", "gene " * 20, "in"])
+    assert vectors.shape == (6, 3, 16) and sorted(batches) == [(1, 5), (1, 22), (4, 3)]
+
+
+def test_a_description_that_is_too_long_is_named():
+    with pytest.raises(ValueError, match=r"a description has 202 tokens, more than the 128 .*Shorten it: 'gene gene"):
+        PIPE(TEXT, entity_types={"Gene": "gene " * 200})
