@@ -96,10 +96,10 @@ def test_lora_on_all_linear_layers_trains_the_heads():
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_dynamic_quantisation_reads_with_8_bits(model, tokenizer):
-    expected = BinderNerPipeline(model=model, tokenizer=tokenizer, type_cache=False).margins(TEXT)[1]
+    expected = BinderNerPipeline(model=model, tokenizer=tokenizer).margins(TEXT)[1]
     quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)
     assert type(quantised.span_head.text_projection) is not nn.Linear
-    pipe = BinderNerPipeline(model=quantised, tokenizer=tokenizer, type_cache=False)
+    pipe = BinderNerPipeline(model=quantised, tokenizer=tokenizer)
     margins = pipe.margins(TEXT)[1]
     inside = {label: ~torch.isnan(matrix) for label, matrix in expected.items()}
     one, two = (
@@ -120,14 +120,14 @@ ON_DISK = {
 
 @pytest.mark.parametrize("where", ON_DISK)
 def test_a_model_that_lies_on_disk(checkpoint, tmp_path, where):
-    expected = pipeline("binder-ner", model=str(checkpoint), type_cache=False)
+    expected = pipeline("binder-ner", model=str(checkpoint))
     options = {"device_map": ON_DISK[where], "offload_folder": str(tmp_path / "offload")}
     if where == "auto":
         options["max_memory"] = {"cpu": 200_000}  # bytes, of 252,620
     model = AutoModel.from_pretrained(checkpoint, **options).eval()
     assert "disk" in model.hf_device_map.values()
     assert any(parameter.is_meta for parameter in model.parameters())
-    pipe = pipeline("binder-ner", model=model, tokenizer=expected.tokenizer, type_cache=False)
+    pipe = pipeline("binder-ner", model=model, tokenizer=expected.tokenizer)
     same(found(pipe), found(expected))
     same(found(pipe, entity_types=NEW_TYPE), found(expected, entity_types=NEW_TYPE))
     assert len(found(pipe, inference="joint")) == len(found(expected, inference="joint"))
