@@ -187,7 +187,7 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file to write that replaces `path` once it is complete, so that nobody reads half of a file.
+    """Open a text file for writing; it replaces `path` when it is complete, so a half-written file is never visible.
 
     A file whose name ends in ".gz" is compressed.
     """

@@ -1,4 +1,4 @@
-"""Tags of words in every scheme: IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO, read by conlleval's rules."""
+"""Tags of words in the schemes IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO, by the rules of conlleval."""
 
 import logging
 import re
@@ -23,12 +23,12 @@ def documents_from_words(
     Blank words are left out.
 
     Args:
-        words, tags: one list a document, of equal length. Tags in any scheme that `read_iob` knows.
+        words, tags: one list per document, of equal length. Tags in any scheme of `read_iob`.
         label: the type of bare B and I tags.
 
     Raises:
-        DataError: names the row that holds a word that is no string, an unknown tag, a mention of blank words alone,
-            or not as many tags as words.
+        DataError: a row has a word that is not a string, an unknown tag, a mention of blank words only, or not as many
+            tags as words. The message names the row.
     """
     if len(words) != len(tags):
         raise DataError(f"got {len(words)} lists of words and {len(tags)} lists of tags; they must go together.")
@@ -76,9 +76,9 @@ def tag_problem(tag: object, label: str | None) -> str | None:
 def document_of_tags(
     tokens: Sequence[str], tags: Sequence[str], identifier: str, label: str | None, places: Sequence[str]
 ) -> Document:
-    """Return a document whose text is its tokens joined by blanks, and whose words are the tokens.
+    """Return a document whose text consists of its tokens joined by blanks, and whose words are the tokens.
 
-    Blanks around a token are trimmed, and blank tokens left out; a mention goes on across them.
+    Blanks around a token are trimmed, and blank tokens are left out; a mention can extend across them.
 
     Args:
         tokens, tags: of equal length.
@@ -146,7 +146,7 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
         logger.warning("%s: read as %s.", path, scheme)
         return
     opened: tuple[int, str] | None = None  # the first I- that opens a mention
-    needless_b = False  # a B- that does not part two mentions: IOB1 has none
+    needless_b = False  # a B- that does not separate two mentions, which IOB1 does not have
     for sentence in sentences:
         before = "O"
         for line, tag in sentence:

@@ -1,8 +1,8 @@
-"""From the offsets of a file to offsets in code points: the units of other tools, stated texts, blanks at edges.
+"""Convert the offsets of a file to code points: units of other tools, stated texts, blanks at the edges of mentions.
 
 Tools count differently: Python counts code points, JavaScript and Java count UTF-16 units, some count bytes, and a
 browser counts "\\r\\n" as one character. Most files also state the text of each mention. The functions of this module
-find the unit in which the stated texts fit, and refuse offsets that fit in none.
+find the unit in which the stated texts fit, and refuse offsets that fit in no unit.
 """
 
 import logging
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 class Unit(NamedTuple):
-    """What a tool counts.
+    """A unit of offsets.
 
     Args:
         name: its name in messages.
-        encoding: "utf-32", "utf-16" or "utf-8": an offset counts the code units of this encoding.
+        encoding: "utf-32", "utf-16" or "utf-8"; an offset counts the code units of this encoding.
         crlf_is_one: "\\r\\n" counts as one character.
     """
 
@@ -62,7 +62,7 @@ CODE_POINTS_CRLF = Unit("code points with \\r\\n as one", crlf_is_one=True)
 UTF16_CRLF = Unit("UTF-16 units with \\r\\n as one", "utf-16", crlf_is_one=True)
 BYTES = Unit("UTF-8 bytes", "utf-8")
 
-# The first one that fits is taken, so each format starts with the unit that its tool counts
+# The first unit that fits is used, so the unit of the tool comes first
 PYTHON_UNITS = (CODE_POINTS, UTF16, CODE_POINTS_CRLF, UTF16_CRLF)
 BROWSER_UNITS = (UTF16_CRLF, CODE_POINTS_CRLF, UTF16, CODE_POINTS)
 JAVA_UNITS = (UTF16, CODE_POINTS, UTF16_CRLF, CODE_POINTS_CRLF)
@@ -86,8 +86,8 @@ class RawMention(NamedTuple):
     Args:
         fragments: start and end of each part, in the unit of the file; one part unless the mention is discontinuous.
         label: its type.
-        stated: the text that the file gives for it; None if the file gives none.
-        where: file, line and the like, for messages.
+        stated: the text of the mention in the file; None if the file does not contain it.
+        where: its place, such as file and line, for messages.
     """
 
     fragments: tuple[tuple[Offset, Offset], ...]
@@ -137,7 +137,7 @@ class _Ruler:
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
     """Return a span without the blanks at its edges; an empty span if all of it is blank.
 
-    A mention with a blank at its edge starts or ends inside no word, so that a model cannot learn it.
+    A mention with a blank at its edge does not start or end at a word boundary, so a model cannot learn it.
     """
     while start < end and text[start].isspace():
         start += 1
@@ -147,7 +147,7 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def same_text(first: str, second: str) -> bool:
-    """Return whether two texts are equal but for white space. Label Studio writes line ends as a backslash and an n."""
+    """Return whether two texts are equal apart from white space. Label Studio writes line ends as "\\n"."""
     squeezed = ["".join(text.split()) for text in (first, second)]
     return squeezed[0] == squeezed[1] or len({text.replace("\\n", "") for text in squeezed}) == 1
 
@@ -169,7 +169,7 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
         return None
     start, end = min(start for start, _ in spans), max(end for _, end in spans)
     if mention.stated is not None:
-        # the fragments of a discontinuous mention stand in any order, and one may lie in another
+        # the fragments of a discontinuous mention are in any order, and may contain each other
         orders = (spans, sorted(spans), [(start, end)])
         pieces = ("".join(document.text[a:b] for a, b in order) for order in orders)
         if not any(same_text(piece, mention.stated) for piece in pieces):
@@ -178,7 +178,7 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
 
 
 def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> bool:
-    """Return whether a mention is within the text, and has the text that it states, in one of some units."""
+    """Return whether a mention is within the text and has its stated text, in at least one of the units."""
     return any(_fit(document, mention, _Ruler(document.text, unit)) is not None for unit in units)
 
 
@@ -197,9 +197,9 @@ def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
 
 
 def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit:
-    """Return the unit of a file: that in which most stated texts fit and fewest mentions without one cut words.
+    """Return the unit of a file: most stated texts fit, and the fewest mentions without a stated text split words.
 
-    The first of several that fit alike is taken.
+    If several units fit equally well, the first one is returned.
     """
     unclear = [document for document in documents if any(unit.differs(document.text) for unit in units)]
     if len(units) == 1 or not unclear:
@@ -240,7 +240,7 @@ def locate(
             continue
         rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
-            # Another unit than the file's needs the stated text as its proof
+            # Only a stated text can prove that a mention has another unit than the file
             fitting = (
                 _fit(document, mention, ruler) for ruler in (rulers if mention.stated is not None else rulers[:1])
             )
@@ -266,20 +266,21 @@ def locate(
 def align(
     documents: Sequence[RawDocument], units: Sequence[Unit] = PYTHON_UNITS, repair_within: int = 0
 ) -> list[Document]:
-    """Return documents with mentions in code points, each compared with the text that the file states for it.
+    """Return documents with mentions in code points, after comparing each mention with its stated text.
 
     One unit is chosen for all documents; a mention whose stated text fits only in another unit is read in that unit.
-    Blanks at the edges of a mention are trimmed. A mention that is there twice is kept once.
+    Blanks at the edges of a mention are trimmed. Duplicate mentions are kept once.
 
     Args:
         documents: the documents of one file.
-        units: what the offsets may count; of several that fit, the first is taken.
-        repair_within: move a mention whose stated text fits in no unit to where the text stands at most so many
-            characters away, or leave it out, with a warning. For corpora with known errors; 0 refuses it.
+        units: possible units of the offsets; if several fit, the first one is used.
+        repair_within: for corpora with known errors. A mention whose stated text fits in no unit is moved to this text,
+            if it occurs at most this many characters away, and otherwise left out, with a warning. 0 refuses such a
+            mention.
 
     Raises:
-        DataError: names each mention whose offsets are outside the text, whose stated text is another one, that is
-            blank or has no type; and each text that holds half a character (a lone surrogate).
+        DataError: a mention is outside the text, has another stated text, is blank or has no type; or a text contains a
+            lone surrogate (half of a UTF-16 pair). The message names all of them.
     """
     aligned = []
     for document, mentions in zip(documents, locate(documents, units, repair_within), strict=True):
@@ -291,10 +292,10 @@ def align(
 def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an object of the data contract with offsets in code points, if its entities state their texts.
 
-    Nothing is changed where no entity states its text (as "text" or "word"), or all stated texts fit.
+    The object is unchanged if no entity states its text (as "text" or "word"), or if all stated texts fit.
 
     Raises:
-        DataError: names the entity whose text is not the one that it states.
+        DataError: the text of an entity differs from its stated text.
     """
     text, entities = data.get("text"), data.get("entities")
     if not isinstance(text, str) or not isinstance(entities, (list, tuple)):

@@ -17,17 +17,19 @@ from .records import list_of, offset_of, read_records
 logger = logging.getLogger(__name__)
 
 _UNITS = (*PYTHON_UNITS, BYTES)  # the BioC of some tools counts bytes
-_MAX_GAP = 100  # characters between two passages that are filled with blanks; more means that passages were left out
+_MAX_GAP = (
+    100  # a gap of more characters between two passages means that passages are missing; smaller gaps become blanks
+)
 _EXPECTED = "'documents' or 'passages'"
 
 
 def read_bioc(path: str | Path) -> list[Document]:
-    """Read a BioC collection in XML or JSON, also PubTator's and PMC's (a collection, a document or one a line).
+    """Read a BioC collection in XML, or in JSON: a collection, a document, or a document per line (PubTator, PMC).
 
-    The text of a document is that of its passages (or of their sentences) at their offsets, with blanks between them.
-    The type of a mention is the infon "type"; a discontinuous mention becomes the span from its first to its last
-    character. Annotations without a location say something of the whole document and are left out, with a warning;
-    relations are skipped.
+    The text of a document consists of its passages (or of their sentences) at their offsets, with blanks between them.
+    The type of a mention is the infon "type". A discontinuous mention becomes the span from its first to its last
+    character. Annotations without a location apply to the whole document and are left out, with a warning. Relations
+    are skipped.
 
     Raises:
         DataError: names the document and the annotation without a type, or whose offsets do not fit its text.
@@ -128,7 +130,7 @@ def _read_passage(
     if isinstance(text, str) and text:
         offset = offset_of(passage.get("offset"), "offset", where)
         if pieces:
-            # The offset of this piece as it would be counted from the one before
+            # The offset that this piece would have if the file continued from the piece before
             gap = offset - pieces[-1].offset - (len(document.text) - pieces[-1].base)
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         pieces.append(_Piece(offset, len(document.text)))
@@ -144,7 +146,7 @@ def _annotations(sentence: Any, where: str) -> list[Any]:
 
 
 def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
-    """Return a mention whose offsets are counted from the piece in which it starts; None if it has no location."""
+    """Return a mention with offsets relative to the piece where it starts; None if it has no location."""
     if not isinstance(annotation, Mapping):
         raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")
     place = f"{where}, annotation {annotation.get('id')!r}"

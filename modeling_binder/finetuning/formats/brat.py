@@ -24,11 +24,11 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
 
 
 def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dict[str, Document]:
-    """Read the documents of a folder, a tar archive or one .ann or .txt file, by their path without suffix ("train/1").
+    """Read the documents of a folder, a tar archive or a single file; return them by path without suffix ("train/1").
 
     An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
-    becomes the span from its smallest to its largest offset. Hidden files are skipped, as are lines other than
-    text-bound annotations (T...). The id of a document is the name of its file, or its path where two files have the
+    becomes the span from its smallest to its largest offset. Hidden files, and lines that are not text-bound
+    annotations (T...), are skipped. The id of a document is the name of its file, or its path if two files have the
     same name.
 
     Args:
@@ -36,7 +36,7 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
         types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
 
     Raises:
-        DataError: names the file and line of a mention that is malformed, outside the text, or not what the text has.
+        DataError: a mention is malformed, outside the text, or differs from the text; the message names file and line.
     """
     source = Path(source)
     files = dict(_files(source))
@@ -112,8 +112,8 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
 def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | Path) -> None:
     """Write a .txt and an .ann file for each document, named by its id.
 
-    Characters that a file name cannot hold are written as %XX. A mention over several lines is written in one fragment
-    a line, as brat does. Blanks in the name of a type become underscores, because brat allows none; scores are left
+    Characters that a file name cannot contain are written as %XX. A mention over several lines becomes one fragment per
+    line, as in brat. Blanks in the name of a type become underscores, because brat does not allow them. Scores are left
     out.
 
     Args:
@@ -121,8 +121,8 @@ def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | 
         folder: the folder to write to.
 
     Raises:
-        DataError: two types have the same name once blanks are underscores, or two ids the same file name; or the
-            folder holds annotations of other documents.
+        DataError: two types have the same name with underscores, or two ids the same file name; or the folder
+            contains annotations of other documents.
     """
     folder = Path(folder)
     found = found_documents(documents)

@@ -1,4 +1,4 @@
-"""Column files: a token and its tag on each line, sentences parted by blank lines (CoNLL)."""
+"""Column files (CoNLL): a token and its tag on each line, and a blank line after each sentence."""
 
 import logging
 import re
@@ -51,27 +51,28 @@ def read_iob(
 ) -> list[Document]:
     """Read a file with a token and its tag on each line, one document a sentence.
 
-    Columns are parted by tabs or blanks, sentences by blank lines; `-DOCSTART-` and `###MEDLINE:` rows and comments
-    ("# text = ...") are skipped. All rows must have the same number of columns. The column of the tags is the one that
-    holds tags in the whole file (not those of chunks such as B-NP), the column of the tokens the first other one that
-    does not number them. A text is its tokens joined by blanks, and its words are the tokens; blank tokens are left
-    out.
+    Columns are separated by tabs or blanks, sentences by blank lines. `-DOCSTART-` and `###MEDLINE:` rows and comments
+    ("# text = ...") are skipped. All rows must have the same number of columns. The column of the tags is the one with
+    tags in the whole file (tags of chunks such as B-NP do not count). The column of the tokens is the first other
+    column that does not contain the numbers of the tokens. The text of a document consists of its tokens joined by
+    blanks, and its words are the tokens. Blank tokens are left out.
 
-    The scheme is found in the tags of the whole file: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- that opens
-    a mention means IOB1, or IO where there is no B-. A warning names any scheme but IOB2. All are read by conlleval's
-    rules: a mention also begins where the type changes, so a broken sequence is repaired, not refused.
+    The tags of the whole file determine the scheme: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- at the start
+    of a mention means IOB1, or IO if the file has no B-. A warning names the scheme if it is not IOB2. All schemes
+    follow the rules of conlleval: a mention also begins where the type changes, so a broken sequence is repaired, not
+    refused.
 
     Args:
         path: the file.
         label: the type of bare B and I tags, in files with a single type.
-        context: "sentence", or "document" for one document from one `-DOCSTART-` or `###MEDLINE:` row to the next, its
-            sentences a line each.
-        token_column, tag_column: columns, counted from 1, where they cannot be told from the file. Several columns of
+        context: "sentence" for one document per sentence; "document" for one document per `-DOCSTART-` or `###MEDLINE:`
+            row, with a line for each sentence.
+        token_column, tag_column: columns, counted from 1; needed only if they cannot be detected. Several columns of
             tags give nested mentions.
 
     Raises:
-        DataError: names the line of a row with another number of columns, without a tag, with an unknown tag, or with a
-            bare tag without `label`; or the columns cannot be told.
+        DataError: a row has another number of columns, no tag, an unknown tag, or a bare tag without `label` (the
+            message names the line); or the columns cannot be detected.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -134,7 +135,7 @@ def _trimmed(cells: list[str]) -> list[str]:
 
 
 def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], list[str]]:
-    """Return the rows with the number of columns of the file, without comments, and problems with the other rows."""
+    """Return the rows with the usual number of columns, without comments, and the problems of the other rows."""
     kept, problems = [], []
     for row in rows:
         cells = row.cells
@@ -197,7 +198,7 @@ def _layout(
 
 
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
-    """Return the column with tags in most rows; columns with tags of chunks, or with O alone, do not count."""
+    """Return the column with tags in most rows; columns with tags of chunks, or with O only, do not count."""
     shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
     candidates = [column for column in range(width) if shares[column] >= 0.5]
     if not candidates:
@@ -307,17 +308,18 @@ def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: 
 
 
 def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write a token and its tag in IOB2 on each line, by a tab, with a blank line after each document.
+    """Write a token, a tab and its IOB2 tag on each line, and a blank line after each document.
 
-    Tags are flat: of overlapping mentions the longest is written, of equally long ones that with the higher score, and
-    a warning says how many are left out. Tokens are the words of the document, cut where a mention begins or ends.
+    Tags cannot overlap: of overlapping mentions the longest is written (of equally long ones the one with the higher
+    score), and a warning gives the number of the others. Tokens are the words of the document, split where a mention
+    begins or ends.
 
     Args:
         documents: documents, or found entities (see `found_documents`).
         path: the file to write.
 
     Raises:
-        DataError: the name of a type holds a tab or a line end.
+        DataError: the name of a type contains a tab or a line end.
     """
     left_out = 0
     with written_whole(path) as file:

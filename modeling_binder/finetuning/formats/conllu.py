@@ -28,13 +28,13 @@ class _Row(NamedTuple):
 def read_conllu(path: str | Path) -> list[Document]:
     """Read the sentences of a CoNLL-U (Plus) file, one a document.
 
-    The tags, in any scheme of `read_iob`, stand in the column that `# global.columns` calls NER (or NE, BIO, IOB), or
-    in MISC as `NER=B-PER` or `name=B-PER`. A multi-word token ("3-4 du") stands in the text in the place of its words,
-    with its own tag or that of its words; where a mention begins or ends inside it, the words stand. Empty nodes are
-    skipped.
+    The tags, in any scheme of `read_iob`, are in the column that `# global.columns` calls NER (or NE, BIO, IOB), or in
+    MISC as `NER=B-PER` or `name=B-PER`. A multi-word token ("3-4 du") replaces its words in the text, and has its own
+    tag or that of its words. If a mention begins or ends inside it, the text contains the words instead. Empty nodes
+    are skipped.
 
     Raises:
-        DataError: names the line that is malformed or has an unknown tag; or no word has a tag.
+        DataError: a line is malformed or has an unknown tag (the message names it), or no word has a tag.
     """
     path = Path(path)
     columns: Sequence[str] = _COLUMNS
@@ -97,7 +97,7 @@ def _tag(values: dict[str, str]) -> str | None:
 
 
 def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
-    """Return the words as they stand in the text: a multi-word token in the place of its words."""
+    """Return the words of the text, with multi-word tokens in place of their words."""
     words = [row for row in sentence if row.first == row.last]
     tokens = [row for row in sentence if row.first != row.last]
     position = 0
@@ -114,7 +114,7 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _common(parts: Sequence[_Row]) -> str | None:
-    """Return the tag of a multi-word token by those of its words; None if a mention begins or ends inside it."""
+    """Return the tag of a multi-word token from the tags of its words; None if a mention begins or ends inside it."""
     tags = [part.tag or "O" for part in parts]
     if all(tag == "O" for tag in tags):
         return "O"

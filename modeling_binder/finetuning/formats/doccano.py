@@ -13,23 +13,23 @@ from .found import found_documents
 from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
 
 _EXPECTED = "'text' and 'label': [[start, end, type], ...]"
-_UNIT = "utf-16"  # the field "offsets": doccano keeps what it does not know as metadata, and exports it again
+_UNIT = "utf-16"  # value of the field "offsets", which doccano keeps as metadata and exports again
 _FIELDS = ("label", "labels", "entities", "annotations", "spans")
 
 
 def read_doccano(path: str | Path, text_field: str | None = None) -> list[Document]:
     """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
 
-    The form with relations is read too: `{"text", "entities": [{"label", "start_offset", "end_offset"}], "relations"}`.
-    doccano does not state the texts of mentions, so the unit of the offsets is the one in which mentions start and end
-    at the edges of words; files that `write_doccano` wrote, also once they were corrected in doccano, name the unit.
+    Exports with relations are supported too: `{"text", "entities": [{"label", "start_offset", "end_offset"}],
+    "relations"}`. Exports do not contain the texts of mentions, so the unit of the offsets is chosen such that mentions
+    begin and end at word boundaries. Files from `write_doccano` contain the unit, even after corrections in doccano.
 
     Args:
         path: the file, JSONL or JSON.
         text_field: the field of the text; defaults to "text", then "data".
 
     Raises:
-        DataError: names the record and the field that is missing, is of another form or is outside the text.
+        DataError: a field is missing or malformed, or an offset is outside the text; the message names the record.
     """
     documents = []
     records = read_records(path, _EXPECTED)

@@ -19,7 +19,7 @@ Splits = dict[str, list[Document]]
 
 
 class _Part(NamedTuple):
-    """Documents of one file, one folder (brat) or one split (Hub), and the names that tell its split."""
+    """Documents of a file, a folder (brat) or a split (Hub), and the names that determine their split."""
 
     name: str
     names: tuple[str, ...]
@@ -31,17 +31,17 @@ def read_splits(
 ) -> Splits:
     """Read the splits of a corpus in one of the FORMATS, or of a dataset of the Hub ("hub").
 
-    The words of the names of files and folders, or of the dataset's splits, tell which split they are (see `split_of`).
-    If no file or folder names a split, all of them are train.
+    The split of a file or folder is determined by the words of its name (see `split_of`), and so is that of a split of
+    a dataset. If no name has such a word, all documents are training data.
 
     Args:
         source: a folder (sub-folders are read too) or a file; the id of a dataset for "hub".
         format: the name of the format.
-        splits: split -> names of the files, folders or dataset splits that are it; nothing else is read.
-        options: of the reader of the format.
+        splits: split -> names of its files, folders or dataset splits; nothing else is read.
+        options: options of the reader of the format.
 
     Raises:
-        DataError: a file is malformed; or what is there cannot be placed into a split, or gives no training split.
+        DataError: a file is malformed, the split of a file is unknown, or there is no training split.
     """
     if format == "hub":
         check_options(format, read_hub_dataset, options)
@@ -133,7 +133,7 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
 
 
 def _is_named(part: _Part, name: str) -> bool:
-    """Return whether a name is that of a part, of its file without suffix, or of a folder that it is in."""
+    """Return whether a name is the name of a part, of its file without suffix, or of a folder around it."""
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
     stem = stem_of(path.name)
@@ -148,7 +148,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
-    """Return the documents of some parts; an id that is in several of them gets the path of its part."""
+    """Return the documents of all parts; ids that occur in several parts are prefixed with the path of their part."""
     counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
     documents = []
     for part in parts:

@@ -1,4 +1,4 @@
-"""What writers take: documents, or entities that a model found, with their scores."""
+"""The input of writers: documents, or texts with the entities that a model found and their scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from ..offsets import distinct_ids
 
 
 class Found(NamedTuple):
-    """A document and the score of each of its mentions; None where there is none."""
+    """A document and the scores of its mentions; None for a mention without a score."""
 
     document: Document
     scores: tuple[float | None, ...]
@@ -18,9 +18,9 @@ class Found(NamedTuple):
 def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
     """Return documents and scores from documents, or from dictionaries with "text" and "entities".
 
-    An entity may have the keys of the data contract (`label`) or those of the pipeline (`entity_group`), and a `score`:
-    `{"text": text, "entities": pipe(text)}` is what a pipeline found. An id that is missing becomes the number of the
-    document; ids that occur twice are made distinct.
+    An entity may have the keys of the data contract (`label`) or those of the pipeline (`entity_group`), and a `score`,
+    so `{"text": text, "entities": pipe(text)}` is a valid item. A missing id becomes the number of the document, and
+    duplicate ids are made distinct.
 
     Raises:
         DataError: names the document and field that is wrong.

@@ -1,4 +1,4 @@
-"""The text of HTML as a browser's DOM has it, for annotations that point into its nodes."""
+"""The text of HTML as in the DOM of a browser, for annotations with offsets into its nodes."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -53,7 +53,7 @@ class _Node:
 
 
 class HtmlText(HTMLParser):
-    """The text nodes of HTML, one after the other; <br> is a line end.
+    """The joined text nodes of HTML; <br> is a line end.
 
     Args:
         html: the HTML.
@@ -91,7 +91,7 @@ class HtmlText(HTMLParser):
         self._break(tag)
 
     def handle_comment(self, data: str) -> None:
-        self._open[-1].children.append(_Node("comment()", len(self.text)))  # it parts two text nodes
+        self._open[-1].children.append(_Node("comment()", len(self.text)))  # it separates two text nodes
 
     def handle_data(self, data: str) -> None:
         siblings = self._open[-1].children
@@ -116,7 +116,7 @@ class HtmlText(HTMLParser):
         return node.start
 
     def with_line_ends(self) -> tuple[str, "LineEnds"]:
-        """Return the text with a line end between blocks that no blank parts, and the way to move offsets into it."""
+        """Return the text with line ends between adjacent blocks, and the object that converts offsets into it."""
         places = [
             place
             for place in sorted(set(self._breaks))
@@ -127,15 +127,15 @@ class HtmlText(HTMLParser):
 
 
 class LineEnds:
-    """Line ends that were put into a text before each of some places."""
+    """Line ends that are inserted into a text at some places."""
 
     def __init__(self, places: list[int]) -> None:
         self.places = places
 
     def start(self, offset: int) -> int:
-        """Return where a mention that started at an offset starts now."""
+        """Return the start of a mention in the new text."""
         return offset + bisect_right(self.places, offset)
 
     def end(self, offset: int) -> int:
-        """Return where a mention that ended at an offset ends now."""
+        """Return the end of a mention in the new text."""
         return offset + bisect_left(self.places, offset)

@@ -1,4 +1,4 @@
-"""Datasets of the Hub, or local ones that `datasets` loads, with columns of tokens and tags."""
+"""Datasets with columns of tokens and tags, on the Hub or local, loaded with the package `datasets`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,22 +11,22 @@ from ..iob import documents_from_words
 def read_hub_dataset(
     name: str, config: str | None = None, token_column: str = "tokens", tag_column: str = "ner_tags"
 ) -> dict[str, list[Document]]:
-    """Read the splits of a dataset, by the names that they have there.
+    """Read the splits of a dataset; return them by their names in the dataset.
 
     Args:
         name: id on the Hub, or a folder.
-        config: the configuration, where the dataset has several.
+        config: name of the configuration, if the dataset has several.
         token_column, tag_column: the names of the columns.
 
     Raises:
-        DataError: the dataset cannot be loaded, has several configurations, or has no such columns; or a tag is the
-            number of no class.
+        DataError: the dataset cannot be loaded, has several configurations, or lacks the columns; or a tag is a number
+            without a class.
         ModuleNotFoundError: datasets is not installed.
     """
     try:
         from datasets import load_dataset
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("it is read with datasets, which is not installed: pip install datasets") from None
+        raise ModuleNotFoundError("the package datasets is not installed: pip install datasets") from None
     try:
         loaded = load_dataset(name, config)
     except Exception as error:  # datasets, huggingface_hub and pyarrow raise errors of many classes

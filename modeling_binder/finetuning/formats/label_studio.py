@@ -37,7 +37,7 @@ class _Annotation:
         task_id: the id of the task.
         id: the id of the annotation.
         data: the fields of the task.
-        regions: what is marked: places, stated text and labels.
+        regions: the marked regions: places, stated text and labels.
     """
 
     where: str
@@ -50,19 +50,18 @@ class _Annotation:
 def read_label_studio(path: str | Path, text_field: str | None = None) -> list[Document]:
     """Read an export of Label Studio, JSON or JSON-MIN, also one of an old version ("completions").
 
-    Read are regions of plain text, of HTML (`hypertextlabels`: the text is the HTML without its tags, with blocks on
-    lines of their own) and of dialogues (`paragraphlabels`: the text is one turn a line). Each annotation of a task is
-    a document, unless one is marked as ground truth, which then is the only one. Skipped tasks and cancelled
-    annotations are left out. Predictions are read in tasks that have no field for annotations, as `write_label_studio`
-    writes them.
+    Regions can be in plain text, in HTML (`hypertextlabels`: the text is the HTML without tags, one line per block) and
+    in dialogues (`paragraphlabels`: the text has one line per turn). Each annotation of a task becomes a document; if
+    one is marked as ground truth, the others are ignored. Skipped tasks and cancelled annotations are left out. In
+    tasks without a field for annotations, such as those of `write_label_studio`, the predictions are read.
 
     Args:
         path: the file.
         text_field: the field of the text; defaults to "text", for HTML also to "html", for dialogues to the only list.
 
     Raises:
-        DataError: names the task and the key that cannot be read, the text that is not there, or the region whose
-            offsets do not fit the text that it states; or no task is annotated.
+        DataError: a task has an unknown key, no text, or a region whose offsets do not fit its stated text (the message
+            names the task); or no task is annotated.
     """
     records = read_records(path, _EXPECTED, "task")
     found = [annotation for number, record in enumerate(records, 1) for annotation in _annotations(record, number)]
@@ -116,7 +115,7 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """Return the regions of a row of JSON-MIN; the project gives the field that holds them its name."""
+    """Return the regions of a row of JSON-MIN, whose field name depends on the project."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
@@ -133,7 +132,7 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
-    """Return what a result marks in the text, or None: it marks nothing, or its region has labels in another result.
+    """Return the region of a result; None if it has no region, or if another result has the labels of its region.
 
     Args:
         result: the result.
@@ -277,8 +276,8 @@ def write_label_studio(
 ) -> None:
     """Write tasks with predictions, to be imported into a project of Label Studio and corrected there.
 
-    Each region has the score of its mention, and each prediction the smallest of them, by which Label Studio sorts. The
-    id of a document is the field "id" of its task.
+    Each region has the score of its mention. Label Studio sorts predictions by their score, which is the smallest score
+    of the regions. The id of a document is the field "id" of its task.
 
     Args:
         documents: documents, or found entities (see `found_documents`).

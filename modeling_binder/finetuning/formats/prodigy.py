@@ -21,11 +21,11 @@ def read_prodigy(path: str | Path) -> list[Document]:
     """Read tasks that Prodigy exported (`prodigy db-out`): `{"text", "spans": [{"start", "end", "label"}], "answer"}`.
 
     Tasks that were rejected or ignored are left out, with a warning. The offsets of a span are compared with its
-    `text`, or with the text of its tokens. A task that several people annotated is a document each.
+    `text`, or with the text of its tokens. If several people annotated a task, it becomes several documents.
 
     Raises:
-        DataError: names the task and the field that is missing or of another form, or the span whose offsets do not
-            fit; or no task was accepted.
+        DataError: a field is missing or malformed, or the offsets of a span do not fit (the message names the task); or
+            no task was accepted.
     """
     records = read_records(path, _EXPECTED, "task")
     documents: list[RawDocument] = []

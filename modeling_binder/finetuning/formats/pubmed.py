@@ -16,7 +16,7 @@ def read_pubmed(path: str | Path) -> list[Document]:
     """Read the articles of PubMed's XML (`PubmedArticleSet`, also compressed) as `title + " " + abstract`.
 
     The id is the PMID. Sections of a structured abstract are joined by blanks, each with its label; an article without
-    an abstract is its title. Markup such as <i> is taken out.
+    an abstract consists of its title. Markup such as <i> is removed.
 
     Raises:
         DataError: the file is not XML, or has no article.

@@ -13,15 +13,15 @@ from .found import found_documents
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _RELATION = re.compile(r"[A-Za-z_]\S*(?: \S+)*")
-# Characters at which some program ends a line, and the tab, which ends a column
+# The tab, which separates columns, and all characters that some programs treat as a line end
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repair_within: int = 0) -> list[Document]:
-    """Read the documents of a PubTator file; a text is `title + " " + abstract`, into which the offsets point.
+    """Read the documents of a PubTator file. The offsets refer to the text `title + " " + abstract`.
 
-    Rows of relations (the second field is a word) are skipped. An abstract may be missing. A record that occurs again
-    gets an id of its own.
+    Rows of relations (the second field is a word) are skipped. An abstract may be missing. A duplicate record
+    gets a distinct id.
 
     Args:
         path: the file.
@@ -29,7 +29,7 @@ def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repa
         repair_within: see `align`; for corpora with known errors.
 
     Raises:
-        DataError: names the line that is no part of a record, and the mention whose text is not what the row states.
+        DataError: a line is not part of a record, or the text of a mention differs from that in its row.
     """
     path = Path(path)
     documents: list[RawDocument] = []

@@ -10,22 +10,22 @@ from ..files import read_text
 
 
 class Record(NamedTuple):
-    """An object of a JSON file and where it stands, for messages: "FILE:LINE" or "FILE: record N"."""
+    """An object of a JSON file, and its place for messages: "FILE:LINE" or "FILE: record N"."""
 
     where: str
     data: Mapping[str, Any]
 
 
 def read_records(path: str | Path, expected: str, name: str = "record") -> list[Record]:
-    """Return the objects of a file that holds a JSON list, one JSON object, or one JSON object a line.
+    """Return the objects of a file with a JSON list, one JSON object, or one JSON object per line.
 
     Args:
         path: the file.
         expected: what an object should hold, for the errors.
-        name: what an object of a list is called in messages.
+        name: name for an object in messages.
 
     Raises:
-        DataError: names the line that is not JSON, and the record that is no object; or the file is empty.
+        DataError: a line is not JSON, a record is not an object, or the file is empty.
     """
     text = read_text(path)
     parts = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -67,10 +67,10 @@ def text_of(data: Mapping[str, Any], field: str, where: str, option: str = "") -
         data: the record.
         field: the name of the field.
         where: file and record, for the error.
-        option: how another field can be named, for the error.
+        option: the option that sets another field, for the error.
 
     Raises:
-        DataError: names the fields that the record has.
+        DataError: the field is missing or not a string; the message lists the fields of the record.
     """
     value = data.get(field)
     if not isinstance(value, str):
@@ -83,7 +83,7 @@ def offset_of(value: Any, name: str, where: str) -> int:
     """Return an offset, which must be an integer.
 
     Raises:
-        DataError: names the field and what it holds.
+        DataError: the value has another type; the message names the field.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise DataError(f"{where}: {name!r} must be an integer, got {value!r:.60}.")
@@ -94,7 +94,7 @@ def list_of(value: Any, name: str, where: str) -> list[Any]:
     """Return a field that must be a list; None counts as an empty one.
 
     Raises:
-        DataError: names the field and what it holds.
+        DataError: the value has another type; the message names the field.
     """
     if value is None:
         return []

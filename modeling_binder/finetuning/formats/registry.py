@@ -1,4 +1,4 @@
-"""Which formats there are, which one a file has, and one function to read and one to write any of them."""
+"""The registry of formats: detect the format of a file, and read and write files in any format."""
 
 import inspect
 import json
@@ -34,9 +34,9 @@ class Format:
     """A format of annotations.
 
     Args:
-        read: a file -> its documents; further arguments are options.
-        suffixes: of its files.
-        write: documents and a path -> a file, where the format can be written.
+        read: function that reads the documents of a file; further arguments are options.
+        suffixes: suffixes of its files.
+        write: function that writes documents to a path; None if the format cannot be written.
     """
 
     read: Callable[..., list[Document]]
@@ -91,7 +91,7 @@ _OTHER_NAMES = {"iob": "conll", "columns": "conll", "bioc-json": "bioc", "bioc-x
 SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS.values() for suffix in format.suffixes))
 
 _ARCHIVES = (".tar", ".tgz")
-_HEAD = 50  # records or lines that are looked at to tell a format
+_HEAD = 50  # number of records or lines to detect a format from
 _LABEL_STUDIO = {
     "annotations",
     "completions",
@@ -108,7 +108,7 @@ def format_named(name: str) -> tuple[str, Format]:
     """Return the name and the format of a name such as "label-studio", "label_studio" or "iob".
 
     Raises:
-        DataError: there is no such format; the known ones are listed.
+        DataError: the format is unknown; the message lists the formats.
     """
     key = name.lower().replace("_", "-")
     key = _OTHER_NAMES.get(key, key)
@@ -121,13 +121,13 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     """Refuse options that a reader or a writer does not have.
 
     Args:
-        name: of the format.
+        name: name of the format.
         function: the reader or the writer.
-        options: what is passed to it.
-        skipped: how many of its first arguments are no options.
+        options: the options to check.
+        skipped: number of its first arguments that are not options.
 
     Raises:
-        DataError: names the option, and those that there are.
+        DataError: an option is unknown; the message lists the options.
     """
     known = list(inspect.signature(function).parameters)[skipped:]
     if unknown := [option for option in options if option not in known]:
@@ -144,8 +144,8 @@ def read_documents(path: str | Path, format: str | None = None, **options: Any) 
 
     Args:
         path: a file, compressed with gzip or not; for brat also a folder or a tar archive.
-        format: its name; defaults to what `detect_format` finds.
-        options: of the reader of the format, for example `text_field` of `read_label_studio`.
+        format: name of the format; defaults to the result of `detect_format`.
+        options: options of the reader, for example `text_field` of `read_label_studio`.
 
     Raises:
         DataError: the file is malformed, its format is not known, or the format has no such option.
@@ -158,7 +158,7 @@ def read_documents(path: str | Path, format: str | None = None, **options: Any) 
 def write_format(
     documents: Iterable[Document | Mapping[str, Any]], path: str | Path, format: str, **options: Any
 ) -> None:
-    """Write documents, or what a model found, in one of the FORMATS that can be written.
+    """Write documents, or the entities that a model found, in one of the FORMATS that can be written.
 
     Example:
         >>> found = [{"id": "1", "text": text, "entities": ner(text)}]  # doctest: +SKIP
@@ -169,7 +169,7 @@ def write_format(
         path: the file to write; for brat a folder.
         format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano" or "conll". Offsets are in the unit
             of the format.
-        options: of the writer of the format, for example `from_name` of `write_label_studio`.
+        options: options of the writer, for example `from_name` of `write_label_studio`.
 
     Raises:
         DataError: the format is not known or cannot be written, or cannot hold the documents.
@@ -185,10 +185,10 @@ def write_format(
 
 
 def detect_format(path: str | Path) -> str:
-    """Return the name of the format of a file, by its content, and by its suffix where the content does not tell.
+    """Return the name of the format of a file, judged by its content, or by its suffix if the content is not enough.
 
     Raises:
-        DataError: the file is missing, or of no known format.
+        DataError: the file is missing or has an unknown format.
     """
     path = Path(path)
     suffix = suffix_of(path)
@@ -263,7 +263,7 @@ def _first_has(value: Any, key: str) -> bool:
 
 
 def _first_records(path: Path) -> list[Mapping[str, Any]]:
-    """Return the first objects of a JSON file; none if it is not JSON, which its reader will say."""
+    """Return the first objects of a JSON file, or none if it is not JSON: its reader then raises the error."""
     records: list[Any] = []
     for line in islice(iter_lines(path), _HEAD):
         try:

@@ -1,4 +1,4 @@
-"""JSON with lists of tokens and spans over them: GLiNER's format, and GENIA as the literature passes it around."""
+"""JSON with lists of tokens and of spans over them: the format of GLiNER, and common JSON versions of GENIA."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,16 +32,16 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
     - `{"sentence": [...], "ner": [{"index": [...], "type"}]}`
     - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
 
-    Where a span states its text ("text", or a fourth item of a list), the text is compared with the tokens; a file that
-    counts the last token the other way is read so. A text is its tokens joined by blanks; its words are the tokens.
-    Blank tokens are left out.
+    If a span states its text ("text", or a fourth item of a list), the text is compared with the tokens; this also
+    shows whether the end is inclusive. The text of a document consists of its tokens joined by blanks, and its words
+    are the tokens. Blank tokens are left out.
 
     Args:
         path: the file.
         types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
 
     Raises:
-        DataError: names the row that is none of these, or has a span outside its tokens or with another text.
+        DataError: a row has none of these forms, or a span is outside the tokens or has another text.
     """
     records = read_records(path, _EXPECTED, "row")
     return distinct_ids(
@@ -81,7 +81,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
 
 
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
-    """Return the words of a span; its last token is counted as the form counts it, or as the stated text shows."""
+    """Return the words of a span. Its form, or else its stated text, determines whether its end is inclusive."""
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
     read = span.last if span.inclusive else span.last - 1

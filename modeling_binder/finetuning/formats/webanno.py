@@ -18,7 +18,7 @@ _BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # layers of the tool itself: p
 _ENTITIES = "NamedEntity"
 _ID = re.compile(r"(?<!\\)\[(\d+)\]$")
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
-_MAX_GAP = 100  # characters between two sentences that are filled with blanks
+_MAX_GAP = 100  # maximum number of characters between two sentences; gaps become blanks
 
 
 @dataclass
@@ -42,8 +42,9 @@ class _Sentence:
 def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
     """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
 
-    The mentions are the spans of the layer NamedEntity, and their types its feature "value"; of a file without this
-    layer, the only custom layer and its only feature. Spans may be stacked, nested, or begin inside a token.
+    The mentions are the spans of the layer NamedEntity, and their types are its feature "value". In a file without this
+    layer, they are those of the only custom layer and its only feature. Spans may be stacked, nested, or begin inside a
+    token.
 
     Args:
         path: the file.
@@ -51,8 +52,8 @@ def read_webanno(path: str | Path, layer: str | None = None, feature: str | None
         feature: the name of the feature that holds the type; a layer without features gives its own name as the type.
 
     Raises:
-        DataError: names the line that is malformed, the span without a type, or the token whose offsets do not fit;
-            or the layers of which none or several could be meant.
+        DataError: a line is malformed, a span has no type, or the offsets of a token do not fit (the message names the
+            line); or the layer or the feature must be given.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -182,6 +183,6 @@ def _placed(
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         base = len(document.text)
         document.text += sentence.text
-        # The end of the sentence as the file counts it: that of its last token and what follows it
+        # The end of the sentence in the offsets of the file: the end of its last token, plus the rest of the sentence
         end_before = max(end for _, _, end, _ in tokens) + len(sentence.text) - max(end for _, end in places)
         yield sentence, [(base + start, base + end) for start, end in places]
