@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from modeling_binder import BinderConfig
 from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_documents
@@ -173,7 +174,7 @@ class BinderTrainingArguments(TrainingArguments):
     )
     bf16: bool = field(
         default=False,
-        metadata={"help": "train in mixed precision (bfloat16); ignored on a CPU without bfloat16 instructions"},
+        metadata={"help": "train in mixed precision (bfloat16); ignored on a device that does not support it"},
     )
     restart: bool = field(default=False, metadata={"help": "ignore checkpoints of an earlier run in output_dir"})
     push_to_hub: str | None = field(
@@ -185,10 +186,15 @@ class BinderTrainingArguments(TrainingArguments):
         # `finetune` pushes once, after the evaluation. Trainer must not push during training as well.
         if self.push_to_hub:
             self.hub_model_id, self.push_to_hub = str(self.push_to_hub), None
-        if self.bf16 and not torch.cuda.is_available():
-            self.use_cpu = True  # transformers requires it for bf16 without a GPU
-            if not cpu_multiplies_bf16():
-                logger.warning("this CPU has no bfloat16 instructions: training in float32, as with --bf16 false.")
+        if self.bf16 and not is_torch_bf16_gpu_available():
+            asked_for_cpu: bool = getattr(self, "use_cpu", False)
+            has_device = torch.accelerator.is_available() and not asked_for_cpu
+            self.use_cpu = not has_device  # transformers requires it for bf16 on a CPU
+            if has_device or not cpu_multiplies_bf16():
+                place = (
+                    "this device does not support bfloat16" if has_device else "this CPU has no bfloat16 instructions"
+                )
+                logger.warning("%s: training in float32, as with --bf16 false.", place)
                 self.bf16 = False
         super().__post_init__()
 

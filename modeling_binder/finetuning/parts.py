@@ -110,7 +110,8 @@ def encode_phrasings(
         for length, group in ((length, order[lengths[order] == length]) for length in lengths.unique().tolist()):
             for some in group.split(PHRASINGS_PER_BATCH):
                 batch = {name: tensor[some, :length].to(device) for name, tensor in inputs.items()}
-                encoded = model.encode_type_states(**batch).float()
+                with torch.autocast(device.type, enabled=False):
+                    encoded = model.encode_type_states(**batch).float()
                 if states is None:
                     states = encoded.new_empty(len(order), encoded.shape[-1])
                 states[some.to(device)] = encoded

@@ -1,33 +1,127 @@
-"""From spans that beat their thresholds to the entities of each document."""
+"""Predictions of an evaluation: collected batch by batch in tensors, then turned into entities of documents."""
 
+import logging
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..decoding_binder import flat_spans, probability
+from ..decoding_binder import Proposals, flat_spans, probability, propose_spans
 from .windows import WindowDataset
 
+logger = logging.getLogger(__name__)
 
-def entities_of(
-    found: dict[tuple[int, int, int, int], float], dataset: WindowDataset, required: Tensor, algorithm: str | None
-) -> list[list[dict[str, Any]]]:
-    """Entity dictionaries of each document, in order of position."""
-    names = dataset.entity_types
-    per_document: list[list[tuple[int, int, int, float]]] = [[] for _ in dataset.documents]
-    for (document, start, end, kind), margin in sorted(found.items()):
-        per_document[document].append((start, end, kind, margin))
-    predictions = []
-    for spans in per_document:
-        if algorithm and len(spans) > 1:
-            starts, ends, kinds, margins = (torch.tensor(column) for column in zip(*spans, strict=True))
-            kept = flat_spans(starts, ends, kinds, margins, required, algorithm).tolist()
-            spans = [spans[index] for index in kept]
-        scores = probability(torch.tensor([span[3] for span in spans])).tolist()
-        predictions.append(
-            [
-                {"start": start, "end": end, "label": names[kind], "score": score}
-                for (start, end, kind, _), score in zip(spans, scores, strict=True)
-            ]
+MAX_SPANS_PER_WINDOW = 5000
+MAX_BLOCK_SCORES = 2**23  # scores of a batch that are compared with their thresholds at once
+
+
+class PredictedSpans:
+    """Collects the spans of a data set that a model predicts.
+
+    An untrained model predicts half of all spans for every type. Of each window at most `MAX_SPANS_PER_WINDOW` spans
+    are kept, those with the largest margins; a warning says so if there were more.
+
+    Args:
+        dataset: the windows.
+    """
+
+    def __init__(self, dataset: WindowDataset) -> None:
+        self.dataset = dataset
+        self._spans: list[Tensor] = []  # [N, 4]: document, start, end (characters), type
+        self._margins: list[Tensor] = []  # [N]
+        self._capped = 0
+
+    def add(self, rows: list[int], output: Any, batch: dict[str, Tensor], owned: Tensor, joint: bool) -> None:
+        """Add the predictions for a batch.
+
+        Args:
+            rows: indices of the windows in the data set, [B].
+            output: a `BinderOutput`.
+            batch: `word_start_mask` and `word_end_mask` [B, L], and `type_index` [B, T] if windows have types of their
+                own.
+            owned: [B, 2], see `decoding_binder.candidate_spans`.
+            joint: whether the start and the end of a span must exceed their thresholds, too.
+        """
+        scores = output.span_scores
+        required = scores.new_zeros(scores.shape[1])
+        step = max(1, MAX_BLOCK_SCORES // max(1, scores[0].numel()))
+        for begin in range(0, len(rows), step):
+            part = slice(begin, begin + step)
+            found = propose_spans(
+                scores[part],
+                batch["word_start_mask"][part],
+                batch["word_end_mask"][part],
+                required,
+                start_scores=output.start_scores[part] if joint else None,
+                end_scores=output.end_scores[part] if joint else None,
+                owned=owned[part],
+            )
+            if "type_index" in batch:  # from the types of the window to those of the data set; padding is -1
+                types = batch["type_index"][part][found.window, found.type_id]
+                known = types >= 0
+                found = Proposals(*(column[known] for column in found._replace(type_id=types)))
+            self._keep(rows[part], found)
+
+    def _keep(self, rows: list[int], found: Proposals) -> None:
+        counts = torch.bincount(found.window, minlength=len(rows)).tolist()
+        if max(counts) > MAX_SPANS_PER_WINDOW:
+            self._capped += sum(count > MAX_SPANS_PER_WINDOW for count in counts)
+            order = found.margin.argsort(descending=True, stable=True)
+            order = order[found.window[order].argsort(stable=True)]
+            first = torch.tensor(counts, device=order.device).cumsum(0) - torch.tensor(counts, device=order.device)
+            window = found.window[order]
+            rank = torch.arange(len(order), device=order.device) - first[window]
+            order = order[rank < MAX_SPANS_PER_WINDOW]
+            found = Proposals(*(column[order] for column in found))
+        found = Proposals(*(column.cpu() for column in found))
+        windows = [self.dataset.windows[row] for row in rows]
+        length = max(len(window.input_ids) for window in windows)
+        starts, ends = (
+            torch.tensor([[*offsets, *[-1] * (length - len(offsets))] for offsets in columns])
+            for columns in ([window.starts for window in windows], [window.ends for window in windows])
         )
-    return predictions
+        documents = torch.tensor([self.dataset.document_index[row] for row in rows])[found.window]
+        edges = (starts[found.window, found.first], ends[found.window, found.last])
+        self._spans.append(torch.stack([documents, *edges, found.type_id], 1).int())
+        self._margins.append(found.margin.float())
+
+    def entities(self, algorithm: str | None, processes: int = 1) -> list[list[dict[str, Any]]]:
+        """Return the entities of each document in order of position, as `{"start", "end", "label", "score"}`.
+
+        Args:
+            algorithm: of flat decoding, "exact" or "greedy"; None for nested decoding.
+            processes: number of processes that evaluate together; the spans of all are gathered.
+        """
+        spans = torch.cat([torch.zeros(0, 4, dtype=torch.int32), *self._spans])
+        margins, capped = torch.cat([torch.zeros(0), *self._margins]), self._capped
+        if processes > 1:
+            parts = gather_object([(spans, margins, capped)])
+            spans, margins = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            capped = sum(part[2] for part in parts)
+        if capped:
+            logger.warning(
+                "%d windows have more than %d predictions; those with the smallest margins were left out. A trained "
+                "model predicts far fewer.",
+                capped,
+                MAX_SPANS_PER_WINDOW,
+            )
+        spans, inverse = torch.unique(spans, dim=0, return_inverse=True)  # sorted; processes may share a window
+        margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
+        counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()
+        return [
+            self._entities(found, margin, algorithm)
+            for found, margin in zip(spans.split(counts), margins.split(counts), strict=True)
+        ]
+
+    def _entities(self, spans: Tensor, margins: Tensor, algorithm: str | None) -> list[dict[str, Any]]:
+        if algorithm and len(spans) > 1:
+            required = torch.zeros(len(self.dataset.types))
+            starts, ends, types = spans[:, 1:].long().unbind(1)
+            kept = flat_spans(starts, ends, types, margins, required, algorithm)
+            spans, margins = spans[kept], margins[kept]
+        names = self.dataset.entity_types
+        return [
+            {"start": start, "end": end, "label": names[type_id], "score": score}
+            for (_, start, end, type_id), score in zip(spans.tolist(), probability(margins).tolist(), strict=True)
+        ]

@@ -140,8 +140,15 @@ class WindowDataset(Dataset[dict[str, Any]]):
             "labels": self.labels[index],
             "owned": window.owned,
             "window": index,
-            "types": self.looked_for[self.document_index[index]],
+            "types": self._types_of(index),
         }
+
+    def _types_of(self, index: int) -> list[int] | None:
+        """The types that a window is searched for; None if no document of the data set names its types."""
+        if all(types is None for types in self.looked_for):
+            return None
+        types = self.looked_for[self.document_index[index]]
+        return list(range(len(self.types))) if types is None else types
 
     @property
     def lengths(self) -> list[int]:
@@ -162,16 +169,10 @@ class WindowCollator:
     Args:
         pad_token_id: fills `input_ids`.
         type_inputs: `type_input_ids`, `type_attention_mask` from `BinderWindower.encode_types`.
-        type_count: number of types, where `type_inputs` are not given.
     """
 
     pad_token_id: int
     type_inputs: dict[str, Tensor]
-    type_count: int = 0
-
-    def __post_init__(self) -> None:
-        if "type_input_ids" in self.type_inputs:
-            self.type_count = len(self.type_inputs["type_input_ids"])
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`.
@@ -205,8 +206,7 @@ class WindowCollator:
         """The types of each window, where they differ, and the labels as positions among them."""
         if all(item["types"] is None for item in items):
             return {}, [item["labels"] for item in items]
-        every = list(range(self.type_count))
-        chosen = [every if item["types"] is None else item["types"] for item in items]
+        chosen = [item["types"] for item in items]
         most = max(1, *(len(types) for types in chosen))
         index = torch.tensor([[*types, *[-1] * (most - len(types))] for types in chosen])
         rows = []

@@ -6,13 +6,14 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import TrainingArguments
+from transformers.trainer_utils import HPSearchBackend
 
 from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer, DataError, Document
 from tests.tiny import build_model, corpus, small_model
 
 
-def trainer(folder, tokenizer, model=None, train=None, dev=None, **arguments):
+def arguments(folder, **changes):
     options = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 4,
@@ -24,9 +25,13 @@ def trainer(folder, tokenizer, model=None, train=None, dev=None, **arguments):
         "use_cpu": True,
         "logging_steps": 1,
     }
+    return TrainingArguments(**{**options, **changes})
+
+
+def trainer(folder, tokenizer, model=None, train=None, dev=None, **changes):
     return BinderTrainer(
         model or small_model(),
-        TrainingArguments(**{**options, **arguments}),
+        arguments(folder, **changes),
         train_dataset=corpus() if train is None else train,
         eval_dataset=dev,
         processing_class=tokenizer,
@@ -144,3 +149,131 @@ def test_what_is_missing_is_named(tmp_path, tokenizer):
         trainer(tmp_path, None)
     with pytest.raises(DataError, match="row 0: 'text' must be a string"):
         trainer(tmp_path, tokenizer, train=[{"entities": []}])
+
+
+def test_own_metrics_get_documents_and_predictions(tmp_path, tokenizer):
+    def found_in_long_texts(documents, predictions):
+        assert [document.id for document in documents] == [document.id for document in corpus(1)]
+        return {"long": sum(len(p) for d, p in zip(documents, predictions, strict=True) if len(d.text) > 20)}
+
+    run = BinderTrainer(
+        build_model(),
+        arguments(tmp_path),
+        eval_dataset=corpus(1),
+        processing_class=tokenizer,
+        compute_metrics=found_in_long_texts,
+    )
+    predictions = run.predict(corpus(1)).predictions
+    expected = sum(len(p) for d, p in zip(corpus(1), predictions, strict=True) if len(d.text) > 20)
+    assert run.evaluate()["eval_long"] == expected > 0
+
+
+def test_a_model_that_predicts_everywhere_is_capped(tmp_path, tokenizer, monkeypatch, caplog):
+    """The spans with the largest margins are kept, window by window, and a warning says so."""
+    documents = corpus(1)
+    run = trainer(tmp_path, tokenizer, model=build_model())
+    everything = run.predict(documents).predictions
+    monkeypatch.setattr("modeling_binder.finetuning.predictions.MAX_SPANS_PER_WINDOW", 2)
+    with caplog.at_level("WARNING"):
+        capped = run.predict(documents).predictions
+    assert "more than 2 predictions" in caplog.text
+    assert any(len(entities) > 2 for entities in everything)
+    for all_found, kept in zip(everything, capped, strict=True):
+        best = sorted(all_found, key=lambda entity: -entity["score"])[:2]
+        assert sorted(kept, key=str) == sorted(best, key=str)
+
+
+def test_scores_are_compared_in_blocks_with_the_same_result(tmp_path, tokenizer, monkeypatch):
+    run = trainer(tmp_path, tokenizer, model=build_model())
+    whole = run.predict(corpus(2)).predictions
+    monkeypatch.setattr("modeling_binder.finetuning.predictions.MAX_BLOCK_SCORES", 1)
+    assert run.predict(corpus(2)).predictions == whole
+
+
+def test_hyperparameter_search_makes_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
+    """As the search with Ray calls the trainer, which does not need Ray itself."""
+    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial)
+    made = []
+
+    def make(trial):
+        made.append(trial)
+        return small_model()
+
+    run = BinderTrainer(
+        args=arguments(tmp_path, max_steps=2),
+        train_dataset=corpus(),
+        processing_class=tokenizer,
+        model_init=make,
+        freeze=["embeddings"],
+    )
+    run.hp_search_backend = HPSearchBackend.RAY
+    weights = []
+    for rate in (1e-3, 1e-2, 1e-3):
+        run.train(trial={"learning_rate": rate})
+        assert run.state.trial_params == made[-1] == {"learning_rate": rate}
+        weights.append({name: value.clone() for name, value in run.model.state_dict().items()})
+    assert_same(weights[0], weights[2])
+    assert any(not value.allclose(weights[1][name]) for name, value in weights[0].items())
+    assert not run.model.text_encoder.embeddings.word_embeddings.weight.requires_grad
+    assert not run.model.training
+    with pytest.raises(ValueError, match=r"pass a model, or a function.*model_init"):
+        BinderTrainer(args=arguments(tmp_path), processing_class=tokenizer)
+
+
+def test_a_pipeline_on_the_trained_model_is_deterministic(tmp_path, tokenizer):
+    model = build_model(projection_dropout=0.5)
+    trainer(tmp_path, tokenizer, model=model, max_steps=1).train()
+    assert not any(module.training for module in model.modules())
+    pipeline = BinderNerPipeline(model=model, tokenizer=tokenizer, device="cpu")
+    assert pipeline("the gene in cells") == pipeline("the gene in cells")
+
+
+def test_parts_are_frozen_and_unknown_ones_refused(tmp_path, tokenizer):
+    model = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run = BinderTrainer(
+        model,
+        arguments(tmp_path, max_steps=2),
+        train_dataset=corpus(),
+        processing_class=tokenizer,
+        freeze=["type_encoder", "embeddings"],
+    )
+    run.train()
+    changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert not any(name.startswith(("type_encoder.", "text_encoder.embeddings.")) for name in changed)
+    assert any(name.startswith("text_encoder.encoder.") for name in changed)
+    for argument in ("freeze", "learning_rates"):
+        with pytest.raises(ValueError, match=rf"{argument} knows the parts .*heads, got 'decoder'"):
+            BinderTrainer(model, arguments(tmp_path), processing_class=tokenizer, **{argument: {"decoder": 1e-3}})
+
+
+def test_fsdp_and_deepspeed_are_refused(tmp_path, tokenizer):
+    for option, name in (("fsdp", "FSDP"), ("deepspeed", "DeepSpeed")):
+        args = arguments(tmp_path)
+        setattr(args, option, ["full_shard"])
+        with pytest.raises(ValueError, match=rf"does not support {name}.*torchrun"):
+            BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
+
+
+def test_a_run_stops_in_time_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
+    """The clock is a counter: each step takes a second of it."""
+    run = BinderTrainer(
+        small_model(),
+        arguments(tmp_path, max_steps=1000, eval_strategy="steps", eval_steps=1000),
+        train_dataset=corpus(),
+        eval_dataset=corpus(1),
+        processing_class=tokenizer,
+        max_minutes=10 / 60,
+    )
+    update = run.clock.update
+
+    def tick(device):
+        run.clock.began -= 1.0
+        update(device)
+
+    monkeypatch.setattr(run.clock, "update", tick)
+    run.train()
+    assert 5 <= run.state.global_step <= 10
+    assert run.state.log_history[-2]["eval_f1"] >= 0 and run.state.log_history[-2]["step"] == run.state.global_step
+    rates = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
+    assert rates[-1] < 0.3 * rates[0]

@@ -1,0 +1,195 @@
+"""The part of the trainer that evaluates: span metrics, decoded batch by batch, on one data set or several."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import TrainerControl
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..processing_binder import BinderWindower
+from .data import as_documents
+from .metrics import SpanMetrics, compute_span_metrics
+from .mix import TypedDocuments
+from .parts import encode_phrasings, types_are_frozen
+from .predictions import PredictedSpans
+from .sharing import SharingTrainer
+from .time_limit import Clock
+from .windows import FixedOrder, WindowDataset
+
+logger = logging.getLogger(__name__)
+
+TYPE_INPUTS = ("type_input_ids", "type_attention_mask", "type_token_type_ids")
+
+
+class EvaluatingTrainer(SharingTrainer):
+    """A `SharingTrainer` that evaluates documents with their types; `BinderTrainer` also trains.
+
+    Subclasses set the attributes below before they call `super().__init__`.
+    """
+
+    control: TrainerControl
+    processor: BinderWindower
+    entity_types: dict[str, str]
+    max_span_width: int
+    flat_algorithm: str
+    clock: Clock
+    # Each takes documents and their predictions and returns metrics; transformers gives it another signature.
+    compute_metrics: Callable[..., dict[str, float]] | None
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.last_metrics: SpanMetrics | None = None
+        self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # results of the current weights, for the card
+        self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
+        super().__init__(**kwargs)
+
+    # ---- data ----
+
+    def make_windows(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, name: str = "") -> WindowDataset:
+        """Cut documents into windows as the model reads them; a `WindowDataset` is returned unchanged."""
+        if isinstance(dataset, WindowDataset):
+            return dataset
+        documents: Any = dataset
+        types: Any = self.entity_types
+        if isinstance(dataset, TypedDocuments):
+            documents, types = dataset.documents, dataset.types
+        return WindowDataset(
+            as_documents(documents), self.processor, types, self.max_span_width, f"Tokenising {name}".strip()
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler[int] | None:
+        # Longest first: batches have little padding, and if memory is too small, the first batch shows it.
+        lengths = eval_dataset.lengths
+        return FixedOrder(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self.make_windows(eval_dataset, "eval")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+        return super().get_test_dataloader(self.make_windows(test_dataset, "test"))
+
+    # ---- evaluation ----
+
+    def score(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, split: str = "test") -> SpanMetrics:
+        """Predict documents and score them: micro, macro, per type and for nested mentions alone.
+
+        Args:
+            dataset: documents with their gold mentions.
+            split: name of the split ("test", "dev"), under which the model card shows the result.
+        """
+        windows = self.make_windows(dataset, split)
+        self.predict(windows)
+        if self.last_metrics is None:
+            raise RuntimeError("the evaluation loop did not run")
+        self.scored[split] = (self.last_metrics, windows)
+        self.facts()  # so that model.push_to_hub() includes the result
+        return self.last_metrics
+
+    def score_for_card(self) -> None:
+        if not self.scored and isinstance(self.eval_dataset, WindowDataset):
+            self.score(self.eval_dataset, "dev")
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate as `Trainer.evaluate` does; for several data sets also return the means over them."""
+        metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        several = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(several, Mapping):
+            means = {}
+            for name in ("precision", "recall", "f1", "macro_f1", "loss"):
+                values = [metrics[f"{metric_key_prefix}_{key}_{name}"] for key in several]
+                means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
+            self.log(means)
+            metrics |= means
+        return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Predict the spans of a `WindowDataset` and score them against its documents; `Trainer` calls this."""
+        began = time.monotonic()
+        dataset: Any = dataloader.dataset
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
+            model = model.to(torch.bfloat16 if self.args.bf16_full_eval else torch.float16)
+        model.eval()
+        logger.info("%s: %d documents, %d windows", description, len(dataset.documents), len(dataset))
+        self.callback_handler.eval_dataloader = dataloader
+
+        predicted, loss = self._predict(model, dataloader)
+        algorithm = self.flat_algorithm if model.config.decoding == "flat" else None
+        predictions = predicted.entities(algorithm, self.accelerator.num_processes)
+        metrics = {**self._metrics(dataset, predictions), "loss": loss}
+        self.clock.evaluated(time.monotonic() - began)
+        return EvalLoopOutput(
+            predictions=predictions,
+            label_ids=None,
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(dataset.documents),
+        )
+
+    def _predict(self, model: Any, dataloader: DataLoader[Any]) -> tuple[PredictedSpans, float]:
+        """Return the predicted spans and the mean loss of a data set."""
+        dataset: Any = dataloader.dataset
+        predicted = PredictedSpans(dataset)
+        total_loss, seen = 0.0, 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            type_vectors = self._type_vectors(model, dataset)
+        for batch in dataloader:
+            batch = self._prepare_inputs(batch)
+            rows, owned = batch.pop("window").tolist(), batch.pop("owned")
+            inputs = {name: value for name, value in batch.items() if name not in TYPE_INPUTS}
+            with torch.inference_mode(), self.compute_loss_context_manager():
+                output = model(**inputs, type_vectors=type_vectors)
+                predicted.add(rows, output, batch, owned, model.config.inference == "joint")
+            total_loss += output.loss.item() * len(rows)
+            seen += len(rows)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        if self.accelerator.num_processes > 1:
+            total_loss, seen = (sum(values) for values in zip(*gather_object([(total_loss, seen)]), strict=True))
+        return predicted, total_loss / max(seen, 1)
+
+    def _metrics(self, dataset: WindowDataset, predictions: list[list[dict[str, Any]]]) -> dict[str, float]:
+        scores = compute_span_metrics(
+            [document.entities for document in dataset.documents],
+            [[(entity["start"], entity["end"], entity["label"]) for entity in entities] for entities in predictions],
+            dataset.entity_types,
+        )
+        self.last_metrics = scores
+        own = {} if self.compute_metrics is None else self.compute_metrics(dataset.documents, predictions)
+        return {
+            "precision": scores.micro.precision,
+            "recall": scores.micro.recall,
+            "f1": scores.micro.f1,
+            "macro_f1": scores.macro_f1,
+            "nested_f1": scores.nested.f1,
+            **own,
+        }
+
+    def _type_vectors(self, model: Any, dataset: WindowDataset) -> Tensor:
+        """Return the vectors of the types of a data set, [T, 3, D]."""
+        if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
+            vectors: Tensor = model.frozen_type_vectors
+            return vectors
+        fixed = types_are_frozen(model)
+        states = self._type_states.get(dataset) if fixed else None
+        if states is None:
+            states = encode_phrasings(model, self.processor, [kind.description for kind in dataset.types])
+            if fixed:
+                self._type_states[dataset] = states
+        vectors = model.project_types(states)
+        return vectors
