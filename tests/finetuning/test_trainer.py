@@ -1,6 +1,7 @@
 """The trainer: learns, evaluates as the pipeline predicts, and does not depend on how a step is split."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -191,8 +192,8 @@ def test_scores_are_compared_in_blocks_with_the_same_result(tmp_path, tokenizer,
 
 
 def test_hyperparameter_search_makes_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
-    """As the search with Ray calls the trainer, which does not need Ray itself."""
-    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial)
+    """As the search with Optuna calls the trainer, which does not need Optuna itself."""
+    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial.params)
     made = []
 
     def make(trial):
@@ -206,11 +207,11 @@ def test_hyperparameter_search_makes_a_new_model_for_each_trial(tmp_path, tokeni
         model_init=make,
         freeze=["embeddings"],
     )
-    run.hp_search_backend = HPSearchBackend.RAY
+    run.hp_search_backend, run.hp_space = HPSearchBackend.OPTUNA, lambda trial: trial.params
     weights = []
-    for rate in (1e-3, 1e-2, 1e-3):
-        run.train(trial={"learning_rate": rate})
-        assert run.state.trial_params == made[-1] == {"learning_rate": rate}
+    for number, rate in enumerate((1e-3, 1e-2, 1e-3)):
+        run.train(trial=SimpleNamespace(number=number, params={"learning_rate": rate}))
+        assert made[-1].number == number and run.state.trial_params == {"learning_rate": rate} == made[-1].params
         weights.append({name: value.clone() for name, value in run.model.state_dict().items()})
     assert_same(weights[0], weights[2])
     assert any(not value.allclose(weights[1][name]) for name, value in weights[0].items())
