@@ -1,7 +1,7 @@
 """The three heads of BINDER: each projects tokens or spans and entity types into one space and compares them there.
 
 Projections are computed by calling their layers, so that adapters (LoRA), quantised layers and the hooks of accelerate
-work. Only a plain `nn.Linear` is read instead where that is faster.
+work. A plain `nn.Linear` is not called where using its weight directly is faster.
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
 spans.
@@ -71,7 +71,7 @@ class SpanHead(Head):
     def _slices(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Multiply by the slices of the weight for the start, the end and the width: [B, L, D] twice, and [W, D].
 
-        Gives what `_calls` gives, at a third of the cost.
+        The result is that of `_calls`, at a third of the cost.
         """
         weight, bias = self.text_projection.weight.float(), self.text_projection.bias.float()
         start, end, rest = weight.split((self.text_size, self.text_size, self.width_size), dim=1)

@@ -1,10 +1,12 @@
 """The contrastive losses of BINDER (Zhang et al., ICLR 2023).
 
-For each head and each type, a mention must beat the threshold ([CLS]) and every candidate that is no mention of that
-type; the threshold must beat those candidates too. Together: mention > threshold > everything else.
+For each head and each type, the score of a mention should be above the threshold (the score of [CLS]) and above the
+negatives, which are the candidates that are not mentions of the type. The threshold should be above the negatives too.
+Together: mentions > threshold > negatives.
 
-One log-sum-exp over {threshold, negatives} per window and type serves both: the threshold loss is its distance to the
-threshold, and a mention's loss is a `logaddexp` away. No mask per mention exists.
+Both losses use one log-sum-exp over the threshold and the negatives of a window and a type. The threshold loss is the
+log-sum-exp minus the threshold; the loss of a mention adds its score with `logaddexp`. So no mask per mention is
+needed.
 
 Dimensions: B windows, T types, L tokens, W widths, M mentions of the fullest window.
 """
@@ -16,12 +18,12 @@ from torch import Tensor
 
 from .scoring_binder import shifted
 
-IGNORED = -100  # pads `labels`, as everywhere in transformers
-UNDECIDED = -1  # the type of a span that is neither a mention nor a negative, of any type (distant labels)
+IGNORED = -100  # pads `labels`, as in transformers
+UNDECIDED = -1  # the type of an undecided span, which is neither a mention nor a negative of any type
 
 
 class BinderLosses(NamedTuple):
-    """The six loss terms, each a scalar: mention and threshold loss of the three heads."""
+    """The six loss terms, each a scalar: the mention loss and the threshold loss of each head."""
 
     start: Tensor
     end: Tensor
@@ -32,10 +34,10 @@ class BinderLosses(NamedTuple):
 
 
 def candidate_mask(word_start_mask: Tensor, word_end_mask: Tensor, width: int) -> Tensor:
-    """Spans that may be mentions: from the first token of a word to the last token of a word.
+    """Return a mask of the spans that may be mentions: from the first token of a word to the last token of a word.
 
     Args:
-        word_start_mask, word_end_mask: [B, L], nonzero where a word starts / ends.
+        word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         width: W.
 
     Returns:
@@ -45,7 +47,7 @@ def candidate_mask(word_start_mask: Tensor, word_end_mask: Tensor, width: int) -
 
 
 def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-sum-exp over the threshold and the negatives, and the threshold itself.
+    """Return the log-sum-exp over the threshold and the negatives, and the threshold.
 
     Args:
         scores: [B, T, N] with the threshold at entry 0; candidates: [B, N]; gold: [B, T, N].
@@ -54,12 +56,12 @@ def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor,
         Two tensors [B, T].
     """
     rivals = candidates[:, None] & ~gold
-    rivals[..., 0] = True  # the threshold is always in, so the sum is finite even in a window without candidates
+    rivals[..., 0] = True  # always include the threshold, so the sum is finite even in a window without candidates
     return scores.masked_fill(~rivals, float("-inf")).logsumexp(-1), scores[..., 0]
 
 
 class _Marks(NamedTuple):
-    """Rows of spans as columns: window, type, first and last token, [N] each."""
+    """N spans as columns: window, type, first and last token, [N] each."""
 
     window: Tensor
     type: Tensor
@@ -68,9 +70,9 @@ class _Marks(NamedTuple):
 
 
 def _split_labels(labels: Tensor, num_types: int, width: int) -> tuple[_Marks, _Marks]:
-    """Padded labels [B, M, 3] as mentions that have a score and spans that are left out.
+    """Split padded labels [B, M, 3] into mentions that have a span score, and spans to exclude from the negatives.
 
-    Left out are mentions wider than W and, for every type, undecided spans.
+    Excluded are mentions wider than W, and undecided spans for every type.
     """
     window, row = (labels[..., 0] >= 0).nonzero(as_tuple=True)
     mentions = _Marks(window, *labels[window, row].unbind(-1))
@@ -86,13 +88,13 @@ def _split_labels(labels: Tensor, num_types: int, width: int) -> tuple[_Marks, _
 
 
 def _gold_masks(mentions: _Marks, excluded: _Marks, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Where the three heads have mentions or spans that are left out: true entries are no negatives."""
+    """Return masks of the mentions and excluded spans for the three heads; true entries are not negatives."""
     starts, ends, spans = (torch.zeros_like(scores, dtype=torch.bool) for scores in like)
     for window, kind, first, last in (mentions, excluded):
         starts[window, kind, first] = True
         ends[window, kind, last] = True
     spans[mentions.window, mentions.type, mentions.first, mentions.last - mentions.first] = True
-    # A span wider than W has no entry. Entry (0, 0) is the threshold, which competes whatever is written there.
+    # A span wider than W has no entry, so entry (0, 0) is marked: it is the threshold, which is never masked.
     narrow = excluded.last - excluded.first < width
     first = torch.where(narrow, excluded.first, 0)
     spans[excluded.window, excluded.type, first, torch.where(narrow, excluded.last - excluded.first, 0)] = True
@@ -112,25 +114,25 @@ def binder_losses(
     asked: Tensor | None = None,
     num_asked: Tensor | int | None = None,
 ) -> BinderLosses:
-    """Return mention and threshold losses of the three heads.
+    """Return the mention and threshold losses of the three heads.
 
     Args:
         start_scores, end_scores: [B, T, L]; position 0 is the threshold.
         span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
-            than W has no span score: it trains no head, and its ends are no negatives either. A row of type -1 is
-            a span of which nothing is known: it is left out everywhere. Or [N, 4], a row (window, type, first token,
-            last token) per mention that has a span score, without padding: no device has to wait for these.
-        num_mentions, num_windows: divide by these instead of the counts of this batch. With gradient accumulation or
-            several processes they are the counts of the whole optimizer step, so that the split does not change
-            the gradient.
-        excluded: with labels [N, 4], rows of the same form for spans that are neither mentions nor negatives.
-        asked: [B, T], true where a window is compared with a type. Others count in no loss.
-        num_asked: divide the threshold losses by this number of pairs of window and type, in place of `num_windows`.
+            than W has no span score: it trains no head, and its ends are not negatives. A row with type -1 is an
+            undecided span and counts in no loss. Alternatively [N, 4], a row (window, type, first token, last token)
+            per mention with a span score, without padding; this form needs no synchronisation with the device.
+        num_mentions, num_windows: divisors of the losses, instead of the counts of this batch. With gradient
+            accumulation or several processes they are the counts of the whole optimizer step, so that the gradient
+            does not depend on how the step is split.
+        excluded: with labels [N, 4], spans in the same form that are neither mentions nor negatives.
+        asked: [B, T], true if a window is compared with a type; other pairs count in no loss.
+        num_asked: divisor of the threshold losses: a number of pairs of window and type, instead of `num_windows`.
 
     Returns:
-        The six terms: mention losses averaged over mentions, threshold losses over windows x types.
+        The six terms. Mention losses are averaged over mentions, threshold losses over pairs of window and type.
     """
     num_types, width = span_scores.shape[1], span_scores.shape[-1]
     if labels.dim() == 2:

@@ -1,14 +1,14 @@
-"""The span score of BINDER, exactly, without ever building a vector per span.
+"""The exact span score of BINDER, computed without a vector per span.
 
 The paper represents the span of tokens i..j by ``z_ij = Linear([h_i ; h_j ; e_(j-i+1)])`` and compares it with a type's
 vector t by cosine. The layer is linear, so ``z_ij = u_i + v_j + w_(j-i)`` with one vector per start token, one per end
-token and one per width, and both halves of the cosine are sums of small products:
+token and one per width. Both parts of the cosine are sums of small products:
 
     t.z_ij   = t.u_i + t.v_j + t.w
     |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
 
-Nothing of size L x L x D is ever made. Training needs the scores of all spans (`SpanParts.cosine`); reading asks for
-those alone that begin and end at words, some at a time (`SpanParts.above_threshold`).
+No tensor of size L x L x D is needed. Training computes the scores of all spans (`SpanParts.cosine`). Inference
+computes only those of spans between word boundaries, in blocks (`SpanParts.above_threshold`).
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 def shifted(x: Tensor, width: int) -> Tensor:
-    """Look ahead along the last dimension: [..., L] -> [..., L, W] with out[..., i, w] = x[..., i + w].
+    """Return shifted copies along the last dimension: [..., L] -> [..., L, W] with out[..., i, w] = x[..., i + w].
 
     Entries past the end are zero.
     """
@@ -28,10 +28,11 @@ def shifted(x: Tensor, width: int) -> Tensor:
 
 
 def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -> Tensor:
-    """Products of each vector with the next ones: [..., L, D] twice -> [..., L, W], out[i, w] = starts[i].ends[i + w].
+    """Multiply each start vector with the next W end vectors: [..., L, D] twice -> [..., L, W].
 
-    Entries past the end are zero. Some rows at a time, so that nothing of size L x L is made. The products of a row
-    begin a column later than those of the row before; padded and read with a row length one larger, they line up.
+    out[i, w] = starts[i].ends[i + w]; entries past the end are zero. The rows are computed in blocks, so no tensor of
+    size L x L is needed. In a block, the products of a row begin one column after those of the row before. With padding
+    and a row length that is larger by one, they are aligned.
     """
     length = starts.shape[-2]
     ends = nn.functional.pad(ends, (0, 0, 0, width - 1))
@@ -45,7 +46,7 @@ def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -
 
 
 def band_of_columns(x: Tensor) -> Tensor:
-    """Look ahead by as many rows as the column says: [..., L, W] -> [..., L, W] with out[i, w] = x[i + w, w].
+    """Shift each column w up by w rows: [..., L, W] -> [..., L, W] with out[i, w] = x[i + w, w].
 
     Entries past the end are zero.
     """
@@ -56,20 +57,20 @@ def band_of_columns(x: Tensor) -> Tensor:
 
 
 def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
-    """True where the span of tokens i..i+w leaves the window: [L, W]."""
+    """Return a mask [L, W] that is true if the span of tokens i..i+w ends after the window."""
     positions = torch.arange(length, device=device)[:, None] + torch.arange(width, device=device)[None]
     return positions >= length
 
 
 class SpanParts:
-    """The vectors that every span of a batch is the sum of, and the inverse norm of each sum.
+    """The vectors whose sums are the span vectors of a batch, and the inverse norm of each sum.
 
-    Made once per batch of text; scores against any number of types follow from it.
+    They are computed once per batch and can be compared with any number of types.
 
     Args:
         starts: u, one vector per start token, [B, L, D], float32.
         ends: v, one vector per end token, [B, L, D], float32.
-        widths: w, one vector per width, [W, D], float32; None where the model has no width embedding.
+        widths: w, one vector per width, [W, D], float32; None if the model has no width embedding.
         width: W, the number of widths to score.
     """
 
@@ -83,13 +84,13 @@ class SpanParts:
         self.inverse_norm = squared.clamp_min(1e-12).rsqrt()  # [B, L, W]
 
     def cosine(self, types: Tensor) -> Tensor:
-        """Cosine of every span with every type.
+        """Return the cosine of every span with every type.
 
         Args:
-            types: unit vectors, [T, D], or of each window its own [B, T, D]; float32.
+            types: unit vectors, float32, [T, D], or [B, T, D] with different types for each window.
 
         Returns:
-            [B, T, L, W]; entries past the end of the window hold no span and are meaningless.
+            [B, T, L, W]; entries past the end of the window are meaningless.
         """
         dots = (types @ self.starts.transpose(-1, -2))[..., None]  # [B, T, L, 1]
         dots = dots + shifted(types @ self.ends.transpose(-1, -2), self.width)  # [B, T, L, W]
@@ -100,25 +101,26 @@ class SpanParts:
     def above_threshold(
         self, types: Tensor, window: Tensor, first: Tensor, offset: Tensor, at_once: int
     ) -> Iterator[tuple[slice, Tensor]]:
-        """How much nearer some spans are to each type than the [CLS] of their window is: the dynamic threshold.
+        """Return the differences between the cosines of some spans and those of [CLS], the dynamic threshold.
 
-        A cosine is gathered from numbers: for each type one per start token, end token and width. Up to a thousand
-        types that is cheaper than a vector for each span. As in `cosine`, where u and v nearly cancel digits are lost.
+        A cosine is the sum of three numbers per type: of the start token, the end token and the width. With up to a
+        thousand types this is cheaper than a vector per span. As in `cosine`, precision is lost if u and v nearly
+        cancel.
 
         Args:
-            types: unit vectors, [T, D], float32; multiplied by a scale they give scores in place of cosines.
-            window, first, offset: [N], the spans of tokens first..first+offset of a window.
-            at_once: numbers to hold at a time.
+            types: unit vectors, [T, D], float32; multiply them by the scale to get scores instead of cosines.
+            window, first, offset: [N], the window of each span, its first token, and its width minus 1.
+            at_once: maximum number of differences to compute at once.
 
         Yields:
-            A slice of the spans, n of them, and the differences of cosines, [n, T].
+            A slice of n spans, and their differences, [n, T].
         """
         starts, ends = (vectors.flatten(0, 1) @ types.T for vectors in (self.starts, self.ends))  # [B * L, T]
         widths = None if self.widths is None else self.widths @ types.T  # [W, T]
         inverse_norm = self.inverse_norm.flatten()
         length = self.starts.shape[1]
 
-        # index_select copies whole rows, several times as fast as indexing with brackets.
+        # index_select copies whole rows, which is several times as fast as indexing with brackets.
         def gathered(window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
             token = window * length + first
             dots = starts.index_select(0, token).add_(ends.index_select(0, token + offset))
