@@ -172,6 +172,17 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"entity_types: the name {entity_type['name']!r} appears twice; names must be unique.")
             seen.add(entity_type["name"])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "entity_types":
+            self._set_labels()
+
+    def _set_labels(self) -> None:
+        """Make `id2label` and `label2id` name the entity types."""
+        if self.entity_types:
+            self.id2label = dict(enumerate(self.type_descriptions))
+            self.label2id = {label: type_id for type_id, label in self.id2label.items()}
+
     @property
     def type_descriptions(self) -> dict[str, str]:
         """The entity types in order, as name -> description."""

@@ -37,7 +37,7 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         options: passed to `AutoModel.from_pretrained`.
 
     Raises:
-        ValueError: the model is not one that transformers can load as an encoder.
+        ValueError: transformers cannot load the model as an encoder, or its first token does not see the others.
     """
     options = {"dtype": torch.float32, **options}
     where = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
@@ -62,7 +62,27 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
             len(loading["missing_keys"]),
             sorted(loading["missing_keys"])[0],
         )
+    _check_first_token(name, encoder)
     return encoder
+
+
+def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
+    """Check that the state of the first token, which stands for the whole text, depends on later tokens."""
+    advice = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
+    if encoder.config.is_encoder_decoder:
+        raise ValueError(f"{name!r} is a {encoder.config.model_type!r} model, an encoder with a decoder. {advice}")
+    ids = [token for token in range(8) if token != encoder.config.pad_token_id]
+    texts = torch.tensor([ids[:4], [*ids[:3], ids[4]]], device=execution_device(encoder))
+    try:
+        with torch.no_grad():
+            first = encode(encoder, texts, torch.ones_like(texts), None)[:, 0].float()
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{name!r} does not encode tokens ({error}). {advice}") from error
+    if not first.is_meta and (first[0] - first[1]).abs().max() <= 1e-6 * first.abs().max():
+        raise ValueError(
+            f"{name!r} reads texts from left to right: its first token does not see the tokens after it, so it cannot "
+            f"stand for the whole text. {advice}"
+        )
 
 
 def _options(config: PreTrainedConfig) -> dict[str, bool]:

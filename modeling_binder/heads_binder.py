@@ -8,6 +8,8 @@ spans.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +121,14 @@ class SpanHead(Head):
         scores = scale * parts.cosine(types)
         outside = past_the_end(parts.starts.shape[1], parts.width, scores.device)
         return scores.masked_fill(outside, float("-inf"))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Switch autocast off for what is computed on a device; on devices without autocast (meta) do nothing."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def _project(layer: nn.Module, inputs: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
 from .encoders_binder import build_encoder, encode, load_encoder, max_positions
-from .heads_binder import PositionHead, SpanHead
+from .heads_binder import PositionHead, SpanHead, without_autocast
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
 from .scoring_binder import SpanParts
@@ -134,12 +134,6 @@ class BinderModel(BinderPreTrainedModel):
             model.type_tokenizer = find_type_tokenizer(text_encoder, type_encoder, **location)
         return model
 
-    def get_input_embeddings(self) -> Any:
-        return self.text_encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: Any) -> None:
-        self.text_encoder.set_input_embeddings(value)
-
     @property
     def max_positions(self) -> int | None:
         """Number of tokens that the text encoder accepts, special tokens included; None if it has no limit."""
@@ -204,7 +198,7 @@ class BinderModel(BinderPreTrainedModel):
 
     def project_types(self, type_states: Tensor) -> Tensor:
         """Project pooled states [T, H] of types with the three heads, [T, 3, D]."""
-        with torch.autocast(type_states.device.type, enabled=False):
+        with without_autocast(type_states.device):
             return torch.stack(
                 [head.types(type_states) for head in (self.start_head, self.end_head, self.span_head)], 1
             )
@@ -245,7 +239,7 @@ class BinderModel(BinderPreTrainedModel):
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
         """Project encoded texts [B, L, H] to the parts that spans are sums of; they can be compared with any types."""
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             return self.span_head.parts(hidden)
 
     def score(self, hidden: Tensor, type_vectors: Tensor, parts: SpanParts) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,7 +253,7 @@ class BinderModel(BinderPreTrainedModel):
             Start, end and span scores, as in `BinderOutput`. The scores of a type do not depend on the other types, so
             many types can be scored in blocks.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             start_types, end_types, span_types = type_vectors.float().unbind(-2)  # [T, D] or [B, T, D] each
             return (
                 self.start_head(hidden, start_types),
@@ -296,7 +290,7 @@ class BinderModel(BinderPreTrainedModel):
         block_scores = CPU_BLOCK_SCORES if hidden.device.type == "cpu" else DEVICE_BLOCK_SCORES
         block_types = max(1, min(MAX_TYPES_PER_BLOCK, MAX_TOKEN_PRODUCTS // word_starts.numel()))
         found = []
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             for begin in range(0, len(type_vectors), block_types):
                 type_ids = slice(begin, begin + block_types)
                 start_types, end_types, span_types = type_vectors[type_ids].float().unbind(1)  # [T, D] each

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,12 @@ def end_torch_threads() -> None:
     """
     if (openmp := _openmp()) is not None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
+
+
+# A fork copies only the thread that forks. torch and onnxruntime would wait forever in the child for threads that do not
+# exist there (gunicorn's preloading, multiprocessing, datasets.map), so end them before the fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=end_torch_threads)
 
 
 class OnnxEncoder(nn.Module):

@@ -1,8 +1,10 @@
 """What transformers expects of a model class: abilities, initialisation, loading, saving and pushing."""
 
+import contextlib
 import math
 import os
 import shutil
+import stat
 from typing import Any
 
 import torch
@@ -109,12 +111,35 @@ class BinderPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer."""
         super().save_pretrained(save_directory, *args, **kwargs)
+        if args[0] if args else kwargs.get("is_main_process", True):
+            self._complete_checkpoint(save_directory)
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # save_pretrained(push_to_hub=True) calls this before it returns.
+        self._complete_checkpoint(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def _complete_checkpoint(self, folder: Any) -> None:
+        """Add ONNX files and the type tokenizer to a saved checkpoint, and give its files the mode of config.json.
+
+        safetensors writes files that only their owner can read, whatever the umask is.
+        """
         for encoder in self.onnx_encoders():
-            target = os.path.join(save_directory, f"{encoder.name}.onnx")
-            if encoder.path and not (os.path.exists(target) and os.path.samefile(encoder.path, target)):
+            target = os.path.join(folder, f"{encoder.name}.onnx")
+            if encoder.path and os.path.exists(target) and os.path.samefile(encoder.path, target):
+                os.utime(target)  # an upload takes what is new
+            elif encoder.path:
                 shutil.copyfile(encoder.path, target)
-        if self.type_tokenizer is not None and kwargs.get("is_main_process", True):
-            self.type_tokenizer.save_pretrained(os.path.join(save_directory, TYPE_TOKENIZER_FOLDER))
+        if self.type_tokenizer is not None:
+            target = os.path.join(folder, TYPE_TOKENIZER_FOLDER)
+            self.type_tokenizer.save_pretrained(target)
+            os.utime(target)
+        mode = stat.S_IMODE(os.stat(os.path.join(folder, "config.json")).st_mode)
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
+                with contextlib.suppress(OSError):  # a file of another owner stays as it is
+                    os.chmod(path, mode)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Push the checkpoint with its tokenizer, its code, its card and its handler in one commit.
@@ -134,6 +159,25 @@ class BinderPreTrainedModel(PreTrainedModel):
             options.pop("tokenizer", None)
             return super().push_to_hub(repo_id, **options)
         return push_model(self, repo_id, **options)
+
+    def get_input_embeddings(self) -> Any:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.text_encoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Resize the token embeddings of the text encoder, and of the type encoder unless it has its own tokenizer.
+
+        Arguments and result are those of `PreTrainedModel.resize_token_embeddings`; the result is the embeddings of
+        the text encoder.
+        """
+        for name in ("text",) if self.config.type_tokenizer else ("text", "type"):
+            encoder = getattr(self, f"{name}_encoder")
+            if encoder is not None:
+                resized = encoder.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+                getattr(self.config, f"{name}_config").vocab_size = resized.num_embeddings
+        return self.get_input_embeddings()
 
     def onnx_encoders(self) -> list[OnnxEncoder]:
         """Return the encoders that are ONNX files."""
