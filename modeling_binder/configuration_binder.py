@@ -110,7 +110,7 @@ class BinderConfig(PreTrainedConfig):
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
         self.validate_encoders()
-        self.validate_entity_types()
+        self._set_labels()  # the file may hold others
         if self.frozen_types and not self.entity_types:
             raise ValueError("frozen_types=True needs entity_types: without them the model could find nothing.")
         unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
@@ -175,6 +175,7 @@ class BinderConfig(PreTrainedConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "entity_types":
+            self.validate_entity_types()
             self._set_labels()
 
     def _set_labels(self) -> None:

@@ -71,7 +71,7 @@ def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
     advice = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
     if encoder.config.is_encoder_decoder:
         raise ValueError(f"{name!r} is a {encoder.config.model_type!r} model, an encoder with a decoder. {advice}")
-    ids = [token for token in range(8) if token != encoder.config.pad_token_id]
+    ids = [token for token in range(8) if token != getattr(encoder.config, "pad_token_id", None)]
     texts = torch.tensor([ids[:4], [*ids[:3], ids[4]]], device=execution_device(encoder))
     try:
         with torch.no_grad():

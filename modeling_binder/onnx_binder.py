@@ -54,8 +54,8 @@ def end_torch_threads() -> None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
-# A fork copies only the thread that forks. torch and onnxruntime would wait forever in the child for threads that do not
-# exist there (gunicorn's preloading, multiprocessing, datasets.map), so end them before the fork.
+# A fork copies only the thread that forks. In the child torch would wait forever for its other threads, which do not
+# exist there; it starts new ones if they are ended before (gunicorn's preloading, multiprocessing, datasets.map).
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -197,6 +198,35 @@ def _threads():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("kind", ["torch", "fp32"])
+def test_a_forked_child_reads_texts(exported, tmp_path, kind):
+    """The parent computes with two threads, as a server does that loads a model and forks its workers."""
+    code = f"""
+    import json, os, time
+    import torch
+    from transformers import pipeline
+    import modeling_binder
+    torch.set_num_threads(2)
+    pipe = pipeline("binder-ner", model={str(exported / kind)!r})
+    texts, matrix = ["the gene of cells in the il-2 " * 4] * 8, torch.ones(1000, 1000)
+    expected, product = pipe(texts, threshold=0.1), matrix @ matrix
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pipe(texts, threshold=0.1) == expected and torch.equal(matrix @ matrix, product) else 3)
+    deadline, status = time.monotonic() + 100, 0
+    while not status and time.monotonic() < deadline:
+        time.sleep(0.01)
+        status = os.waitpid(child, os.WNOHANG)[0]
+        if status:
+            break
+    else:
+        os.kill(child, 9)
+    print(json.dumps("read" if status else "hangs"))
+    """
+    assert run(code, package=True, cache=tmp_path, OMP_NUM_THREADS=None) == "read"
+
+
 def test_int8_is_small_and_frozen(exported):
     assert not (exported / "int8" / "type_encoder.onnx").exists()
     sizes = [(exported / name / "text_encoder.onnx").stat().st_size for name in ("fp32", "int8")]
@@ -214,6 +244,27 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
     same(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
     with pytest.raises(NotImplementedError, match="embeddings are not accessible"):
         twin.get_input_embeddings()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_encoders_are_uploaded_with_the_checkpoint(exported, hub, tmp_path, again):
+    """Also into the repository's own folder, where the file is already."""
+    model = pipeline("binder-ner", model=str(exported / "fp32")).model
+    model.save_pretrained(tmp_path / "onnx", push_to_hub=True, repo_id="alice/onnx")
+    if again:
+        loaded = AutoModel.from_pretrained(tmp_path / "onnx")
+        loaded.save_pretrained(tmp_path / "onnx", push_to_hub=True, repo_id="alice/onnx-2")
+    uploaded = hub.files("alice/onnx-2" if again else "alice/onnx")
+    expected = {"config.json", "model.safetensors", "text_encoder.onnx", "type_encoder.onnx", "modeling_binder.py"}
+    assert expected <= set(uploaded)
+    assert uploaded["text_encoder.onnx"] == (exported / "fp32" / "text_encoder.onnx").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
+def test_all_files_of_an_export_have_the_mode_of_its_configuration(exported):
+    for folder in ("fp32", "int8"):
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (exported / folder).iterdir()}
+        assert modes == {stat.S_IMODE((exported / folder / "config.json").stat().st_mode)}
 
 
 def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):

@@ -63,3 +63,17 @@ def test_custom_pipelines_are_announced_in_the_file_and_hidden_in_the_installed_
     assert config.to_dict()["custom_pipelines"]["binder-ner"]["pt"] == ["AutoModel"]
     config.save_pretrained(tmp_path)
     assert not hasattr(BinderConfig.from_pretrained(tmp_path), "custom_pipelines")
+
+
+def test_labels_are_the_names_of_the_entity_types(tmp_path):
+    types = [{"name": name, "description": text} for name, text in TYPES.items()]
+    config = build(entity_types=types, id2label={0: "LABEL_0", 1: "LABEL_1"})
+    assert config.id2label == {0: "Gene", 1: "Cell", 2: "Place"} and config.num_labels == 3
+    assert config.label2id == {"Gene": 0, "Cell": 1, "Place": 2}
+    config.entity_types = types[1:]
+    assert config.id2label == {0: "Cell", 1: "Place"}
+    config.save_pretrained(tmp_path)
+    again = BinderConfig.from_pretrained(tmp_path)
+    assert again.id2label == {0: "Cell", 1: "Place"} and again.label2id == {"Cell": 0, "Place": 1}
+    with pytest.raises(ValueError, match="'Cell' appears twice"):
+        config.entity_types = [types[1], types[1]]

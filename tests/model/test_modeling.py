@@ -1,5 +1,8 @@
 """The model as transformers sees it: any encoder, saved, loaded, shared, padded, trained."""
 
+import os
+import stat
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,11 +12,15 @@ from transformers import (
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
     ModernBertConfig,
     RobertaConfig,
+    T5Config,
+    ViTConfig,
 )
 
-from modeling_binder import BinderConfig, BinderModel
+from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
 from modeling_binder.decoding_binder import propose_spans, required_margin
 from tests.tiny import build_model, tiny_encoder_config
 
@@ -236,6 +243,66 @@ def test_encoders_may_still_be_named_by_the_old_keywords(tmp_path):
         BinderModel.from_encoders(str(tmp_path / "one"), text=str(tmp_path / "one"))
     with pytest.raises(TypeError, match="needs a text_encoder"):
         BinderModel.from_encoders()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (GPT2Config(vocab_size=256, n_embd=32, n_layer=2, n_head=4, n_positions=64), "reads texts from left to right"),
+        (LlamaConfig(**SIZES), "reads texts from left to right"),
+        (tiny_encoder_config(is_decoder=True), "reads texts from left to right"),
+        (T5Config(vocab_size=256, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4), "an encoder with a decoder"),
+        (ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64), "encode tokens"),
+    ],
+)
+def test_encoders_whose_first_token_does_not_see_the_text_are_refused(config, message, tmp_path):
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"{message}.* bidirectional encoder that starts with a \[CLS\]"):
+        BinderModel.from_encoders(str(tmp_path))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_added_tokens_are_in_the_embeddings_of_both_encoders(share, tokenizer, tmp_path):
+    model = build_model(share_encoders=share)
+    tokenizer.add_tokens([f"[T{index}]" for index in range(300 - len(tokenizer))])
+    assert len(tokenizer) == 300
+    assert model.resize_token_embeddings(300).num_embeddings == 300
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    encoders = [loaded.text_encoder] if share else [loaded.text_encoder, loaded.type_encoder]
+    assert [encoder.get_input_embeddings().num_embeddings for encoder in encoders] == [300] * len(encoders)
+    pipe = BinderNerPipeline(model=loaded, tokenizer=tokenizer)
+    assert pipe("the [T9] gene", entity_types={"Marker": "Written as [T9]."}, threshold=0)
+
+
+def test_a_type_encoder_with_another_vocabulary_keeps_its_embeddings():
+    model = build_model(type_config=tiny_encoder_config(vocab_size=200).to_dict())
+    model.resize_token_embeddings(260, pad_to_multiple_of=8)
+    assert (model.config.text_config.vocab_size, model.config.type_config.vocab_size) == (264, 200)
+    assert model.type_encoder.get_input_embeddings().num_embeddings == 200
+    assert model.resize_token_embeddings() is model.text_encoder.get_input_embeddings()
+
+
+def test_a_model_on_the_meta_device_has_shapes():
+    inputs = {name: value.to("meta") for name, value in batch().items() if name.endswith("input_ids")}
+    with torch.device("meta"):
+        output = build_model()(**inputs)
+    assert output.span_scores.shape == (2, 3, 12, 12) and output.span_scores.is_meta
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_all_files_of_a_checkpoint_have_the_mode_of_its_configuration(mask, model, tmp_path):
+    before = os.umask(mask)
+    try:
+        model.save_pretrained(tmp_path / "whole")
+        model.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    finally:
+        os.umask(before)
+    for folder in ("whole", "shards"):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / folder).iterdir()}
+        assert set(modes.values()) == {0o666 & ~mask}, modes
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
 
 
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([0.1, 0.5, 0.9]))
