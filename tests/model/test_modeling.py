@@ -275,8 +275,8 @@ def test_added_tokens_are_in_the_embeddings_of_both_encoders(share, tokenizer, t
     assert pipe("the [T9] gene", entity_types={"Marker": "Written as [T9]."}, threshold=0)
 
 
-def test_a_type_encoder_with_another_vocabulary_keeps_its_embeddings():
-    model = build_model(type_config=tiny_encoder_config(vocab_size=200).to_dict())
+def test_a_type_encoder_with_its_own_tokenizer_keeps_its_embeddings():
+    model = build_model(type_config=tiny_encoder_config(vocab_size=200).to_dict(), type_tokenizer=True)
     model.resize_token_embeddings(260, pad_to_multiple_of=8)
     assert (model.config.text_config.vocab_size, model.config.type_config.vocab_size) == (264, 200)
     assert model.type_encoder.get_input_embeddings().num_embeddings == 200
