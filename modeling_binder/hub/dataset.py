@@ -17,6 +17,7 @@ from ..finetuning.corpus import Corpus
 from ..finetuning.counts import count_documents
 from ..finetuning.data import Document, as_mapping, write_json, written_whole
 from ..finetuning.mix import Mix
+from ..finetuning.splits import SPLIT_NAMES
 from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def _entry(corpus: Corpus, origin: Mapping[str, str]) -> CorpusEntry:
 
 
 def _splits(corpus: Corpus) -> dict[str, list[Document]]:
-    return {name: getattr(corpus, name) for name in ("train", "dev", "test") if getattr(corpus, name)}
+    return {name: getattr(corpus, name) for name in SPLIT_NAMES if getattr(corpus, name)}
 
 
 def _write(corpus: Corpus, folder: Path, suffix: str) -> None:

@@ -25,9 +25,11 @@ from transformers import pipeline
 
 import modeling_binder  # noqa: F401 (registers the pipeline)
 from modeling_binder.finetuning import Corpus, DataError, Document, EntityType, compute_span_metrics, load_corpus
+from modeling_binder.finetuning.counts import aligned_table
 from modeling_binder.finetuning.data import with_ancestors, write_json
 from modeling_binder.finetuning.metrics import has_overlap
 from modeling_binder.finetuning.mix import choose_types, restrict
+from modeling_binder.finetuning.splits import SPLIT_NAMES
 from training.experiments.provenance import provenance
 
 DECODINGS = ("flat", "nested")
@@ -232,10 +234,7 @@ def report(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
         rows.append([corpus, str(first["texts"]), str(first["types"]), *cells])
     means = [results["summary"][decoding] for results in models.values()]
     rows.append(["mean", "", "", *(f"{100 * each[column]:.1f}" for each in means for column in columns)])
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
-    )
+    return aligned_table([header, *rows])
 
 
 def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
@@ -267,7 +266,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("model", help="folder or id on the Hub")
     parser.add_argument("corpora", nargs="+", type=Path, help="folders with types.json and the splits")
     parser.add_argument("--against", metavar="MODEL", help="a second checkpoint to compare with")
-    parser.add_argument("--split", choices=["train", "dev", "test"], help="default: test, else dev, else train")
+    parser.add_argument("--split", choices=list(SPLIT_NAMES), help="default: test, else dev, else train")
     parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to leave out of all corpora")
     parser.add_argument("--parents", action="store_true", help="pass the parents of the corpora's types to the model")
     parser.add_argument("--limit", type=int, help="search at most N texts of each corpus, evenly spread over the split")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modeling_binder.finetuning import Document, Mention, read_types, write_jsonl
-from modeling_binder.finetuning.metrics import nested_flags
+from modeling_binder.finetuning.counts import count_documents
 
 HERE = Path(__file__).parent
 SEED = 20
@@ -107,17 +107,17 @@ def main() -> None:
         documents = generate(split, taken)
         write_jsonl(folder / f"{split}.jsonl", documents)
         strings = {d.text[m.start : m.end] for d in documents for m in d.entities}
-        mentions = sum(len(d.entities) for d in documents)
-        nested = sum(sum(nested_flags(d.entities)) for d in documents)
+        counts = count_documents(documents, read_types(HERE / "types.json"))
+        mentions = sum(counts["mentions"].values())
         empty = sum(not d.entities for d in documents)
         new = f", {len(strings - seen) / len(strings):.0%} of the names not in train" if seen else ""
         print(
             f"{split}: {len(documents)} sentences, {empty} without mentions, {mentions} mentions, "
-            f"{nested / mentions:.0%} nested{new}"
+            f"{counts['nested'] / mentions:.0%} nested{new}"
         )
         seen = seen or strings
-        for label in read_types(HERE / "types.json"):
-            print(f"  {label}: {sum(m.label == label for d in documents for m in d.entities)}")
+        for label, count in counts["mentions"].items():
+            print(f"  {label}: {count}")
 
 
 if __name__ == "__main__":
