@@ -28,7 +28,7 @@ from training.arguments import BinderTrainingArguments, CardArguments, ModelArgu
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
-from training.mixes import Folders, load_prepared, rates, read_dev, read_mix, report_table, save_prepared
+from training.mixes import Folders, chosen_sets, load_prepared, rates, read_dev, read_mix, report_table, save_prepared
 from training.runs import publish, run_training, save_results
 
 
@@ -93,10 +93,18 @@ def parse(argv: list[str]) -> Run:
     parser.set_defaults(**settings)
     untouched, chosen = vars(parser.parse_args([])), vars(parser.parse_args(argv[1:]))
     given = {key: value for key, value in chosen.items() if value != untouched[key]}
-    if isinstance(chosen["learning_rates"], str):
-        chosen["learning_rates"] = json.loads(chosen["learning_rates"])
+    for key in ("dev", "phrasings", "augment", "learning_rates"):
+        if isinstance(chosen[key], str):
+            chosen[key] = _from_json(key, chosen[key])
     mix, model, card, training = parser.parse_dict(chosen)
     return Run(mix, model, card, training, path.stem, given)
+
+
+def _from_json(key: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"--{key} must be JSON, as in the recipe, got {text!r:.60}.") from None
 
 
 def build_model(run: Run) -> tuple[BinderModel, Any]:
@@ -122,7 +130,7 @@ def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, di
         entries: Any = run.mix.mix or []
         defaults: Any = run.mix.mix_defaults or {}
         mix.configure(run.mix.settings(), rates(entries, defaults))
-        return mix, dev
+        return mix, chosen_sets(dev, run.mix.dev or [])
     folders, defaults = Folders(run.mix.data), run.mix.mix_defaults or {}
     source = f"{run.name}.yaml"
     read = read_mix(run.mix.mix, defaults, run.mix.settings(), folders, source)

@@ -3,10 +3,14 @@
 import gzip
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from modeling_binder.finetuning import Corpus, DataError, load_corpus
 from modeling_binder.finetuning.data import (
@@ -25,27 +29,76 @@ _PART = {
 }  # fmt: skip
 _DEV = {"corpus", "name", "types", "exclude", "split", "named", "ask", "max_documents"}
 ASK = ("name", "description")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB = re.compile(rf"hf://datasets/(?P<repository>{_REPOSITORY.pattern})(?:/(?P<configuration>[\w.-]+))?")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where corpora are: the folder that they are named relative to, or else the current one."""
+    """Finds the folders of corpora.
+
+    Args:
+        data: a folder with the corpora, or the id of a dataset repository on the Hub that has a folder for each of them
+            (see `hub.push_dataset`); defaults to the environment variable BINDER_DATA.
+    """
 
     data: str | None = None
 
     def find(self, corpus: str) -> Path:
-        """Return the folder of a corpus; raises DataError with the places that were looked at."""
+        """Return the folder of a corpus.
+
+        Args:
+            corpus: relative to `data` or to the current folder, also by its last part alone; or
+                `hf://datasets/user/name`, or `hf://datasets/user/name/configuration`.
+
+        Raises:
+            DataError: there is no such folder; the message lists the places that were searched.
+        """
+        if match := _HUB.fullmatch(corpus):
+            return self._download(match["repository"], match["configuration"] or "")
         root = expand(self.data) if self.data else os.environ.get("BINDER_DATA")
-        places = [Path(expand(corpus))]
-        if root and not places[0].is_absolute():
-            places.insert(0, Path(root) / places[0])
+        own = Path(expand(corpus))
+        places = [own]
+        if root and not own.is_absolute():
+            places = [Path(root) / own, own, Path(root) / own.name]
         found = next((place for place in places if place.is_dir()), None)
-        if found is None:
-            raise DataError(
-                f"there is no corpus {corpus!r}: looked for {', '.join(map(str, places))}. Name the folder that holds "
-                "the corpora by --data or in the environment variable BINDER_DATA."
-            )
-        return found
+        if found is not None:
+            return found
+        if root and not Path(root).is_dir() and _REPOSITORY.fullmatch(root):
+            return self._download(root, own.name)
+        raise DataError(
+            f"there is no corpus {corpus!r}: searched {', '.join(map(str, places))}. Name the folder that contains the "
+            "corpora, or their dataset repository on the Hub, with --data or the environment variable BINDER_DATA."
+        )
+
+    def _download(self, repository: str, configuration: str) -> Path:
+        """Download a corpus from a dataset repository: all files at its root, or those of one folder."""
+        pattern = f"{configuration}/*" if configuration else "*"
+        try:
+            folder = Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise DataError(f"{repository}: the dataset repository cannot be downloaded: {error}") from None
+        if not (folder / configuration / "types.json").is_file():
+            place = f"folder {configuration!r} with types.json" if configuration else "types.json"
+            raise DataError(f"{repository}: the dataset repository on the Hub has no {place}.")
+        return folder / configuration
+
+
+def chosen_sets(dev: Mapping[str, TypedDocuments], entries: Sequence[Any]) -> dict[str, TypedDocuments]:
+    """Return those of the prepared development sets that a recipe names.
+
+    Raises:
+        DataError: one of them was not prepared.
+    """
+    wanted = [_name(_entry(raw, {}, _DEV, f"dev[{index}]")) for index, raw in enumerate(entries)]
+    missing = [name for name in wanted if name not in dev]
+    if missing:
+        raise DataError(f"the development set {missing[0]!r} was not prepared ({', '.join(dev)} were): prepare again.")
+    return {name: dev[name] for name in wanted}
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("name") or Path(entry["corpus"]).name)
 
 
 def read_mix(
@@ -84,7 +137,7 @@ def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict
         entry = _entry(raw, defaults, _PART, f"mix[{index}]")
         if entry.get("partial"):
             entry.setdefault("negative_rate", 0.1)
-        keys[entry.get("name", Path(entry["corpus"]).name)] = {"weight": 1.0, "share": None, **entry}
+        keys[_name(entry)] = {"weight": 1.0, "share": None, **entry}
     return keys
 
 
@@ -112,8 +165,8 @@ def _part(entry: dict[str, Any], folders: Folders) -> MixPart:
 
 
 def _load(entry: dict[str, Any], folders: Folders) -> tuple[str, Corpus]:
-    folder = folders.find(entry.pop("corpus"))
-    name = entry.pop("name", folder.name)
+    name, folder = _name(entry), folders.find(entry.pop("corpus"))
+    entry.pop("name", None)
     corpus = _cut(load_corpus(folder), entry.pop("max_documents", None))
     if isinstance(entry.get("types"), Mapping):
         known = {entity_type.name: entity_type for entity_type in corpus.types}

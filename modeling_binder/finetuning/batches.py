@@ -106,12 +106,16 @@ class MixBatches(Dataset[Any]):
     Args:
         mix: the windows and their types.
         pad_token_id: fills `input_ids`.
+        type_pad_token_id: fills `type_input_ids`.
         tokenized: token ids of each phrasing, to be encoded in every step; None where `type_phrasings`, indices into
             `mix.table.texts`, are enough because the states of all phrasings are kept.
     """
 
-    def __init__(self, mix: PackedMix, pad_token_id: int, tokenized: list[list[int]] | None = None) -> None:
-        self.mix, self.pad_token_id, self.tokenized = mix, pad_token_id, tokenized
+    def __init__(
+        self, mix: PackedMix, pad_token_id: int, type_pad_token_id: int, tokenized: list[list[int]] | None = None
+    ) -> None:
+        self.mix, self.tokenized = mix, tokenized
+        self.pad_token_id, self.type_pad_token_id = pad_token_id, type_pad_token_id
 
     def __len__(self) -> int:
         return len(self.mix)
@@ -247,7 +251,7 @@ class MixBatches(Dataset[Any]):
             return {"type_phrasings": torch.from_numpy(phrasings.astype(np.int64))}
         tokens = [self.tokenized[index] for index in phrasings.tolist()]
         length = max(map(len, tokens))
-        ids = torch.tensor([[*row, *[self.pad_token_id] * (length - len(row))] for row in tokens])
+        ids = torch.tensor([[*row, *[self.type_pad_token_id] * (length - len(row))] for row in tokens])
         mask = (torch.arange(length) < torch.tensor([len(row) for row in tokens])[:, None]).long()
         return {"type_input_ids": ids, "type_attention_mask": mask}
 

@@ -160,7 +160,8 @@ class BinderTrainer(EvaluatingTrainer):
             lengths = inputs["type_attention_mask"].sum(1).tolist()
             rows = inputs["type_input_ids"].tolist()
             tokenized = [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        return MixBatches(dataset, self.processor.tokenizer.pad_token_id, tokenized)
+        pad = (self.processor.tokenizer.pad_token_id, self.processor.type_tokenizer.pad_token_id)
+        return MixBatches(dataset, *pad, tokenized)
 
     # ---- training ----
 

@@ -44,7 +44,7 @@ def test_one_corpus_with_all_types_has_the_loss_of_plain_training(tokenizer):
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]
-    batch = MixBatches(mix, 0, tokenized).__getitems__([1, *windows])
+    batch = MixBatches(mix, 0, 0, tokenized).__getitems__([1, *windows])
     batch.pop("counts")
     model = small_model().eval()
     trainer = BinderTrainer(model, arguments("unused"), train_dataset=corpus(), processing_class=tokenizer)
@@ -63,7 +63,7 @@ def test_what_nobody_looked_for_is_in_no_loss(tokenizer):
     alone = packed(tokenizer, part(documents=documents), foreign_types=0)
 
     def run(mix, *windows):
-        batches = MixBatches(mix, 0, [tokenizer(text)["input_ids"] for text in mix.table.texts])
+        batches = MixBatches(mix, 0, 0, [tokenizer(text)["input_ids"] for text in mix.table.texts])
         batch = batches.__getitems__([5, *windows])
         batch.pop("counts")
         return batch, model(**batch)
@@ -103,7 +103,7 @@ def test_a_mention_counts_for_its_ancestors_once(tokenizer):
 def test_batches_hold_every_mention_at_its_type(tokenizer):
     mix = packed(tokenizer, part(), part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
     for keys in MixSampler(mix, 200, 3, lambda: 0.0):
-        batch = MixBatches(mix, 0).__getitems__(keys)
+        batch = MixBatches(mix, 0, 0).__getitems__(keys)
         tokens = batch["input_ids"].numel()
         assert tokens <= 200 or len(keys) == 2
         for window, place, first, last in batch["labels"].tolist():
@@ -142,7 +142,7 @@ def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
     mix.save(tmp_path)
     loaded = PackedMix.load(tmp_path)
     keys = [7, *range(len(mix))]
-    one, two = (MixBatches(each, 0).__getitems__(keys) for each in (mix, loaded))
+    one, two = (MixBatches(each, 0, 0).__getitems__(keys) for each in (mix, loaded))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert loaded.report() == mix.report()
     with pytest.raises(DataError, match="max_span_width 12, this model has 3"):
