@@ -1,0 +1,391 @@
+"""Few-shot: fine-tune a checkpoint on a few texts of a corpus, and measure what it gains and what it forgets.
+
+    python -m training.experiments.few_shot demo/model corpora/ncbi corpora/personal-data --json few_shot.json
+    python -m training.experiments.few_shot demo/model corpora/ncbi --sizes 50 --draws 2 --replay 0 0.5 --json few.json
+
+For each corpus, size and draw, texts are drawn from the training set, so that each type occurs if possible. The
+checkpoint is fine-tuned on them once for each share of `--replay`: the share of the texts of an epoch that come from
+`--keep`, a corpus whose types must not be forgotten. A model that starts from `--from-encoder` is trained on the same
+texts. The results are F1 on the test set of the corpus (types by description) and on the development set of `--keep`
+(types by name, nested decoding), also of the unchanged checkpoint.
+
+A run that is in the JSON file is not repeated, so an interrupted command continues when it is given again.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, TrainingArguments, set_seed
+
+from modeling_binder import BinderConfig, BinderModel
+from modeling_binder.finetuning import (
+    BinderTrainer,
+    Corpus,
+    DataError,
+    Document,
+    MixPart,
+    TypedDocuments,
+    load_corpus,
+    replay_mix,
+)
+from modeling_binder.finetuning.data import write_json
+from modeling_binder.finetuning.metrics import Score, has_overlap
+from modeling_binder.machine import cpu_multiplies_bf16
+from training.encoders import resolve_encoder
+from training.experiments.provenance import provenance
+from training.experiments.zero_shot import spread
+from training.mixes import as_asked
+from training.start import load_checkpoint
+
+CHECKPOINT, ENCODER = "checkpoint", "encoder"
+# Fields of the configuration that a model from an encoder shares with the checkpoint
+SHARED = ("projection_size", "max_span_width", "max_length", "stride", "type_pooling")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are trained and evaluated; runs of other settings are not comparable.
+
+    Args:
+        limit: texts of a test set and of the kept development set, at most.
+        reads: texts that a run reads, unless that makes fewer or more passes over them than the next two allow.
+        min_passes, max_passes: over the drawn texts.
+        encoder_passes: a model from an encoder makes this many times the passes, since its heads are untrained.
+        tokens_per_batch: tokens in a batch, padding included.
+        learning_rate, head_learning_rate: of the encoders and of the heads.
+        encoder_head_learning_rate: of the heads of a model from an encoder.
+    """
+
+    limit: int = 400
+    reads: int = 1200
+    min_passes: int = 3
+    max_passes: int = 30
+    encoder_passes: int = 2
+    tokens_per_batch: int = 600
+    learning_rate: float = 5e-5
+    head_learning_rate: float = 2e-4
+    encoder_head_learning_rate: float = 1e-3
+
+    def passes(self, size: int, start: str) -> int:
+        """Passes over `size` texts."""
+        passes = min(self.max_passes, max(self.min_passes, round(self.reads / size)))
+        return passes * self.encoder_passes if start == ENCODER else passes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: corpus, number of texts, number of the draw, start and share of repeated texts."""
+
+    corpus: str
+    size: int
+    draw: int
+    start: str
+    replay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Data:
+    """A corpus to fine-tune on: its test documents are limited, and the decoding fits its mentions."""
+
+    corpus: Corpus
+    test: list[Document]
+
+    @classmethod
+    def of(cls, folder: Path, limit: int) -> "Data":
+        """Read a corpus; without a test set, its development set is the test set.
+
+        Raises:
+            DataError: the corpus cannot be read, or has neither test nor development documents.
+        """
+        corpus = load_corpus(folder)
+        documents = corpus.test or corpus.dev
+        if not documents:
+            raise DataError(f"{folder}: the corpus has neither a test nor a development set to evaluate on.")
+        return cls(corpus, spread(documents, limit))
+
+    @cached_property
+    def decoding(self) -> str:
+        documents = [*self.corpus.train, *self.test]
+        return "nested" if any(has_overlap(document.entities) for document in documents) else "flat"
+
+
+def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Document]:
+    """Draw texts at random, but first one with a mention of each type, the rarest type first, while there is room.
+
+    Raises:
+        DataError: there are fewer than `size` documents.
+    """
+    if size > len(documents):
+        raise DataError(f"cannot draw {size} texts from {len(documents)}.")
+    order = random.Random(seed).sample(range(len(documents)), len(documents))
+    labels = [{mention.label for mention in documents[index].entities} for index in order]
+    counts = Counter(label for found in labels for label in found)
+    chosen: dict[int, None] = {}  # places in the order
+    covered: set[str] = set()
+    for label in sorted(counts, key=lambda label: (counts[label], label)):
+        if label not in covered and len(chosen) < size:
+            place = next(place for place, found in enumerate(labels) if label in found)
+            chosen[place] = None
+            covered |= labels[place]
+    for place in range(len(order)):
+        if len(chosen) == size:
+            break
+        chosen[place] = None
+    return [documents[order[place]] for place in sorted(chosen)]
+
+
+class Experiment:
+    """Trains and evaluates one run after the other.
+
+    Args:
+        checkpoint: folder or id on the Hub.
+        encoder: to start from instead, see `training.encoders`.
+        data: name -> corpus.
+        kept: the corpus whose types must not be forgotten.
+        settings: of all runs.
+        device: "cpu", "cuda", or None for the GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        encoder: str,
+        data: Mapping[str, Data],
+        kept: Corpus,
+        settings: Settings,
+        device: str | None = None,
+    ) -> None:
+        self.checkpoint, self.encoder, self.data, self.kept, self.settings = checkpoint, encoder, data, kept, settings
+        self.on_cpu = device == "cpu" or not torch.cuda.is_available()
+        self.bf16 = cpu_multiplies_bf16() if self.on_cpu else torch.cuda.is_bf16_supported()
+        documents = spread(kept.dev, settings.limit)
+        asked = {label for document in documents for label in document.types or kept.entity_types}
+        types = [entity_type for entity_type in kept.types if entity_type.name in asked]
+        self.kept_dev = TypedDocuments(documents, as_asked(types, False, "name"))
+
+    def measure(self, run: Run) -> dict[str, Any]:
+        """Train a model and evaluate it; a size of 0 evaluates the unchanged checkpoint."""
+        data, began = self.data[run.corpus], time.monotonic()
+        set_seed(run.draw)
+        model, tokenizer = self._model(run, data.corpus)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(run, model, tokenizer, folder)
+            if run.size:
+                trainer.train()
+            trained = time.monotonic() - began
+            scores = _score(trainer, TypedDocuments(data.test, data.corpus.types))
+            model.config.decoding = "nested"
+            kept = _score(trainer, self.kept_dev).f1 if run.start == CHECKPOINT else None
+        return {
+            **asdict(run),
+            "f1": scores.f1,
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "kept_f1": kept,
+            "steps": trainer.state.global_step,
+            "training_seconds": round(trained, 1),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    def _model(self, run: Run, corpus: Corpus) -> tuple[BinderModel, Any]:
+        decoding = self.data[run.corpus].decoding
+        if run.start == CHECKPOINT:
+            return load_checkpoint(self.checkpoint, corpus.types, {"decoding": decoding})
+        config = BinderConfig.from_pretrained(self.checkpoint)
+        encoder = resolve_encoder(self.encoder)
+        model = BinderModel.from_encoders(
+            encoder,
+            entity_types=corpus.entity_types,
+            decoding=decoding,
+            **{name: getattr(config, name) for name in SHARED},
+        )
+        return model, AutoTokenizer.from_pretrained(encoder)
+
+    def _trainer(self, run: Run, model: BinderModel, tokenizer: Any, folder: str) -> BinderTrainer:
+        settings, mix = self.settings, None
+        if run.size:
+            corpus = self.data[run.corpus].corpus
+            drawn = replace(corpus, train=draw_texts(corpus.train, run.size, run.draw))
+            old = [MixPart.of("kept", self.kept)] if run.replay else []
+            mix = replay_mix(MixPart.of("new", drawn), old, run.replay, settings.tokens_per_batch)
+        from_encoder = run.start == ENCODER
+        heads = settings.encoder_head_learning_rate if from_encoder else settings.head_learning_rate
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=settings.passes(run.size, run.start) if run.size else 1,
+            learning_rate=settings.learning_rate,
+            warmup_steps=0.1,
+            weight_decay=0.01,
+            per_device_eval_batch_size=32,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=self.on_cpu,
+            bf16=self.bf16,
+            seed=run.draw,
+        )
+        return BinderTrainer(
+            model,
+            arguments,
+            train_dataset=mix,
+            processing_class=tokenizer,
+            freeze=[] if from_encoder or model.config.share_encoders else ["type_encoder"],
+            learning_rates={"heads": heads},
+        )
+
+
+def _score(trainer: BinderTrainer, documents: TypedDocuments) -> Score:
+    windows: Any = trainer.make_windows(documents)
+    return trainer.score(windows).micro
+
+
+def planned(
+    names: Sequence[str], sizes: Sequence[int], draws: int, replay: Sequence[float], with_encoder: bool
+) -> Iterator[Run]:
+    """Yield the runs of an experiment: the unchanged checkpoint first, then by size, so that a part is of use."""
+    yield from (Run(name, 0, 0, CHECKPOINT) for name in names)
+    for size in sizes:
+        for draw in range(draws):
+            for name in names:
+                yield from (Run(name, size, draw, CHECKPOINT, share) for share in replay)
+                if with_encoder:
+                    yield Run(name, size, draw, ENCODER)
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean and standard deviation over the draws, for each corpus, size, start and share of repeated texts."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["corpus"], run["size"], run["start"], run["replay"]), []).append(run)
+    summary = []
+    for (corpus, size, start, share), found in sorted(groups.items()):
+        row: dict[str, Any] = {"corpus": corpus, "size": size, "start": start, "replay": share, "draws": len(found)}
+        for key in ("f1", "kept_f1"):
+            values = [run[key] for run in found if run[key] is not None]
+            row[key] = statistics.mean(values) if values else None
+            row[f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
+        summary.append(row)
+    return summary
+
+
+def report(summary: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summary as lines for the terminal, F1 in percent."""
+    lines = [f"{'corpus':24} {'texts':>6} {'start':11} {'replay':>6} {'F1':>14} {'F1 of kept types':>18}"]
+    for row in summary:
+        cells = [percent(row, "f1"), percent(row, "kept_f1")]
+        lines.append(f"{row['corpus']:24} {row['size']:6d} {row['start']:11} {row['replay']:6g} "
+                     f"{cells[0]:>14} {cells[1]:>18}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def percent(row: Mapping[str, Any], key: str) -> str:
+    """A figure of `summarise` in percent, with its standard deviation; "" without one.
+
+    >>> percent({"f1": 0.5, "f1_deviation": 0.01}, "f1")
+    '50.0 ± 1.0'
+    """
+    if row[key] is None:
+        return ""
+    deviation = row[f"{key}_deviation"]
+    return f"{100 * row[key]:.1f}{'' if deviation is None else f' ± {100 * deviation:.1f}'}"
+
+
+def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of an earlier command with the same JSON file.
+
+    Raises:
+        ValueError: they had other settings.
+    """
+    if not path.exists():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    different = [name for name, value in settings.items() if earlier["settings"].get(name) != value]
+    if different:
+        raise ValueError(
+            f"{path} holds runs with another {different[0]} ({earlier['settings'].get(different[0])!r} before, "
+            f"{settings[different[0]]!r} now), which cannot be compared; name another --json."
+        )
+    runs: list[dict[str, Any]] = earlier["runs"]
+    return runs
+
+
+def read_data(folders: Sequence[Path], limit: int) -> dict[str, Data]:
+    """Read the corpora; raises DataError if two have the same name."""
+    data: dict[str, Data] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in data:
+            raise DataError(f"two corpora are named {name!r}; rename one of the folders.")
+        data[name] = Data.of(folder, limit)
+    return data
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.experiments.few_shot",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Settings()
+    parser.add_argument("checkpoint", help="folder or id on the Hub")
+    parser.add_argument("corpora", nargs="+", type=Path, help="folders with types.json, train and test")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of texts")
+    parser.add_argument("--draws", type=int, default=5, help="draws of each size (default 5)")
+    parser.add_argument("--from-encoder", default="minilm", metavar="NAME", help="encoder to start from instead")
+    parser.add_argument("--no-encoder", action="store_true", help="fine-tune the checkpoint only")
+    parser.add_argument("--keep", type=Path, default=Path("training/open_types"), help="corpus that is not forgotten")
+    parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of repeated texts")
+    parser.add_argument("--limit", type=int, default=default.limit, help=f"test texts (default {default.limit})")
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="of the encoders")
+    parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="with padding")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
+    parser.add_argument("--json", type=Path, required=True, help="file of the results, from which a command continues")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parse(argv)
+    settings = Settings(
+        limit=arguments.limit, learning_rate=arguments.learning_rate, tokens_per_batch=arguments.tokens_per_batch
+    )
+    shown = {**asdict(settings), "checkpoint": arguments.checkpoint, "encoder": arguments.from_encoder}
+    shown["keep"] = arguments.keep.resolve().name
+    try:
+        runs = read_runs(arguments.json, shown)
+        done = {tuple(run[name] for name in Run.__annotations__) for run in runs}
+        data = read_data(arguments.corpora, settings.limit)
+        experiment = Experiment(
+            arguments.checkpoint, arguments.from_encoder, data, load_corpus(arguments.keep), settings, arguments.device
+        )
+        for run in planned(list(data), arguments.sizes, arguments.draws, arguments.replay, not arguments.no_encoder):
+            if tuple(asdict(run).values()) in done:
+                continue
+            if run.size > len(data[run.corpus].corpus.train):
+                continue  # the table leaves the cell empty
+            runs.append(experiment.measure(run))
+            print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
+            origin = provenance("training.experiments.few_shot", argv, None, {}, "few-shot")
+            write_json(arguments.json, {"origin": origin, "settings": shown, "runs": runs, "summary": summarise(runs)})
+    except (DataError, ValueError, OSError, ModuleNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    summary = summarise(runs)
+    print(report(summary))
+    return {"settings": shown, "runs": runs, "summary": summary}
+
+
+if __name__ == "__main__":
+    main()
