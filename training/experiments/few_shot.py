@@ -14,6 +14,7 @@ A run that is in the JSON file is not repeated, so an interrupted command contin
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -213,12 +214,29 @@ class Experiment:
         )
         return model, AutoTokenizer.from_pretrained(encoder)
 
+    def _repeated(self, run: Run) -> MixPart:
+        """Draw as many texts of the kept corpus as the run repeats, each type with one of its descriptions.
+
+        The type encoder reads each description once before the training, so that fewer of them save time.
+        """
+        read = run.size * self.settings.passes(run.size, run.start)
+        number = min(len(self.kept.train), math.ceil(read * run.replay / (1 - run.replay)))
+        seeded = random.Random(run.draw)
+        documents = seeded.sample(self.kept.train, number)
+        asked = {label for document in documents for label in document.types or self.kept.entity_types}
+        types = [
+            replace(entity_type, phrasings=(seeded.choice(entity_type.phrasings),), parent=None)
+            for entity_type in self.kept.types
+            if entity_type.name in asked
+        ]
+        return MixPart("kept", documents, tuple(types))
+
     def _trainer(self, run: Run, model: BinderModel, tokenizer: Any, folder: str) -> BinderTrainer:
         settings, mix = self.settings, None
         if run.size:
             corpus = self.data[run.corpus].corpus
             drawn = replace(corpus, train=draw_texts(corpus.train, run.size, run.draw))
-            old = [MixPart.of("kept", self.kept)] if run.replay else []
+            old = [self._repeated(run)] if run.replay else []
             mix = replay_mix(MixPart.of("new", drawn), old, run.replay, settings.tokens_per_batch)
         from_encoder = run.start == ENCODER
         heads = settings.encoder_head_learning_rate if from_encoder else settings.head_learning_rate
