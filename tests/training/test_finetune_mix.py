@@ -96,8 +96,8 @@ def assert_equal(one, two):
 
 def test_two_processes_equal_one_that_accumulates(mix_recipe, tmp_path):
     common = ["-m", "training.finetune_mix", str(mix_recipe), "--projection_dropout", "0", "--optim", "sgd"]
-    # Three steps are within an epoch: at its end one process has a batch left that is not shared by two.
-    common += ["--learning_rate", "0.1", "--freeze", "type_encoder", "--max_steps", "3", "--output_dir"]
+    # The steps are within an epoch, at the end of which one process may have a batch that two cannot share.
+    common += ["--learning_rate", "0.1", "--freeze", "type_encoder", "--tokens_per_batch", "30", "--output_dir"]
     two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29633"]
     commands = {
         "two": [*two, *common, str(tmp_path / "two")],
@@ -115,7 +115,8 @@ def test_two_processes_equal_one_that_accumulates(mix_recipe, tmp_path):
         )
         assert done.returncode == 0, done.stderr[-3000:]
     results = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in commands}
-    assert results["two"]["processes"] == 2 and results["one"]["steps"] == results["two"]["steps"]
+    assert results["two"]["processes"] == 2 and results["one"]["steps"] == results["two"]["steps"] == 4
+    assert results["one"]["epochs"] < 1
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in commands)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=2e-5, rtol=1e-3)
