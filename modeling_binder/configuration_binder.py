@@ -1,6 +1,7 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -50,7 +51,13 @@ class BinderConfig(PreTrainedConfig):
         init_temperature: each head compares by cosine times exp(scale); the scale starts at log(1/init_temperature).
         start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss.
         mention_loss_weight, threshold_loss_weight: shares of the mention loss and of the threshold loss.
-        entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`.
+        entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`. An entry may have
+            a "parent", the name of a broader one: in flat decoding the finest of the types that claim a span wins.
+        thresholds: name of an entity type -> probability that its spans must exceed, where it was tuned; 0.5 otherwise.
+        use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
+            parents. See `breadth_binder.BreadthNetwork`.
+        breadth_margin: the difference of breadth from which on a type counts as broader. Differences are log-odds: 3
+            stands for a probability of 95 %.
         decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also compares the start and the end with their thresholds.
         type_pooling: a type's state is that of its [CLS] token ("cls") or the mean over its tokens ("mean").
@@ -87,7 +94,10 @@ class BinderConfig(PreTrainedConfig):
     span_loss_weight: float = 0.6
     mention_loss_weight: float = 0.5
     threshold_loss_weight: float = 0.5
-    entity_types: list[dict[str, str]] | None = None
+    entity_types: list[dict[str, Any]] | None = None
+    thresholds: dict[str, Any] | None = None
+    use_breadth: bool = False
+    breadth_margin: float = 3.0
     decoding: Literal["nested", "flat"] = "nested"
     inference: Literal["span", "joint"] = "span"
     type_pooling: Literal["cls", "mean"] = "cls"
@@ -132,6 +142,8 @@ class BinderConfig(PreTrainedConfig):
             raise ValueError(f"projection_dropout must lie in [0, 1), got {self.projection_dropout}.")
         if self.init_temperature <= 0:
             raise ValueError(f"init_temperature must be positive, got {self.init_temperature} (the paper uses 0.07).")
+        if not 0 <= self.breadth_margin < float("inf"):
+            raise ValueError(f"breadth_margin must be at least 0, got {self.breadth_margin}.")
         weights = [f"{part}_loss_weight" for part in ("start", "end", "span", "mention", "threshold")]
         for name in weights:
             if getattr(self, name) < 0:
@@ -171,12 +183,37 @@ class BinderConfig(PreTrainedConfig):
             if entity_type["name"] in seen:
                 raise ValueError(f"entity_types: the name {entity_type['name']!r} appears twice; names must be unique.")
             seen.add(entity_type["name"])
+        parents = self.type_parents
+        for label, parent in parents.items():
+            if parent is not None and not isinstance(parent, str):
+                raise ValueError(f"entity_types: the parent of {label!r} must be the name of a type, got {parent!r}.")
+        for label in parents:
+            try:
+                ancestors(label, parents)
+            except ValueError as error:
+                raise ValueError(f"entity_types: {error}") from None
+
+    def validate_thresholds(self) -> None:
+        """Check that the thresholds are probabilities of the entity types; raise ValueError otherwise."""
+        for label, value in (self.thresholds or {}).items():
+            if label not in self.type_descriptions:
+                raise ValueError(
+                    f"thresholds names {label!r}, which is not an entity type of this model. Its types are "
+                    f"{', '.join(self.type_descriptions) or 'not given'}."
+                )
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"thresholds: the threshold of {label!r} must lie between 0 and 1, got {value!r}.")
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "entity_types":
             self.validate_entity_types()
             self._set_labels()
+            if self.thresholds:  # those of types that are gone mean nothing
+                kept = {label: value for label, value in self.thresholds.items() if label in self.type_descriptions}
+                self.thresholds = kept or None
+        elif name == "thresholds":
+            self.validate_thresholds()
 
     def _set_labels(self) -> None:
         """Make `id2label` and `label2id` name the entity types."""
@@ -188,6 +225,11 @@ class BinderConfig(PreTrainedConfig):
     def type_descriptions(self) -> dict[str, str]:
         """The entity types in order, as name -> description."""
         return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
+
+    @property
+    def type_parents(self) -> dict[str, str | None]:
+        """The entity types in order, as name -> name of the parent or None."""
+        return {entity_type["name"]: entity_type.get("parent") for entity_type in self.entity_types or []}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -210,3 +252,25 @@ class BinderConfig(PreTrainedConfig):
         # pipeline() replaces names by classes in this dictionary, in place: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
+
+
+def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:
+    """Return the ancestors of a type, from its parent upwards.
+
+    Args:
+        parents: label -> label of its parent or None, for all types.
+
+    Raises:
+        ValueError: a parent is not one of the types, or a type is its own ancestor.
+    """
+    line = [label]
+    while (parent := parents[line[-1]]) is not None:
+        if parent not in parents:
+            raise ValueError(
+                f"the parent of {line[-1]!r} is {parent!r}, which is not an entity type; add it, or leave out the "
+                f"parent. The entity types are {', '.join(parents)}."
+            )
+        line.append(parent)
+        if parent in line[:-1]:
+            raise ValueError(f"the entity type {parent!r} is its own ancestor: {' -> '.join(line)}.")
+    return line[1:]

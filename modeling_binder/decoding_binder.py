@@ -216,8 +216,37 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
 FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
+def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, broader: Tensor) -> Tensor:
+    """Drop types that claim the same span as a finer type.
+
+    Args:
+        starts, ends, types: [N].
+        broader: [T, T], bool, from `breadth_binder.broader_types`: true where the type of the row is broader than the
+            type of the column. Without cycles, so that the finest types remain.
+
+    Returns:
+        Indices of the spans that remain, in order.
+    """
+    same_span: dict[tuple[int, int], list[int]] = {}
+    for index, span in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        same_span.setdefault(span, []).append(index)
+    kept = torch.ones(len(starts), dtype=torch.bool)
+    types, broader = types.cpu(), broader.cpu()
+    for indices in same_span.values():
+        if len(indices) > 1:
+            claims = types[indices]
+            kept[indices] = ~broader[claims[:, None], claims].any(1)
+    return kept.nonzero()[:, 0].to(starts.device)
+
+
 def flat_spans(
-    starts: Tensor, ends: Tensor, types: Tensor, margins: Tensor, required: Tensor, algorithm: str = "exact"
+    starts: Tensor,
+    ends: Tensor,
+    types: Tensor,
+    margins: Tensor,
+    required: Tensor,
+    algorithm: str = "exact",
+    broader: Tensor | None = None,
 ) -> Tensor:
     """Choose a non-overlapping set of spans across all types.
 
@@ -227,12 +256,16 @@ def flat_spans(
     Args:
         starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.
         algorithm: "exact" (largest total) or "greedy".
+        broader: [T, T], bool, see `drop_broader`, which is applied first; None to compare margins only.
 
     Returns:
         Indices of the chosen spans, sorted by position.
     """
     weights = margins.double() - required[types].clamp(-1e6, 1e6)
-    return FLAT_ALGORITHMS[algorithm](starts, ends, types, weights)
+    if broader is None:
+        return FLAT_ALGORITHMS[algorithm](starts, ends, types, weights)
+    fine = drop_broader(starts, ends, types, broader)
+    return fine[FLAT_ALGORITHMS[algorithm](starts[fine], ends[fine], types[fine], weights[fine])]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ class Head(nn.Module):
 
     def types(self, type_states: Tensor) -> Tensor:
         """Project the pooled states of types to unit vectors: [T, H] -> [T, D]."""
-        return nn.functional.normalize(self.dropout(_project(self.type_projection, type_states)), dim=-1)
+        return nn.functional.normalize(self.dropout(project(self.type_projection, type_states)), dim=-1)
 
 
 class PositionHead(Head):
@@ -42,7 +42,7 @@ class PositionHead(Head):
 
     def forward(self, hidden: Tensor, types: Tensor) -> Tensor:
         """Score hidden states [B, L, H] against unit type vectors [T, D] or [B, T, D]; returns [B, T, L]."""
-        tokens = nn.functional.normalize(self.dropout(_project(self.text_projection, hidden)), dim=-1)
+        tokens = nn.functional.normalize(self.dropout(project(self.text_projection, hidden)), dim=-1)
         return self.scale.float().exp() * (types @ tokens.transpose(-1, -2))
 
 
@@ -88,13 +88,13 @@ class SpanHead(Head):
         """
         size, texts = self.text_size, hidden.shape[0]
         tokens = hidden.shape[0] * hidden.shape[1]
-        starts = _project(self.text_projection, nn.functional.pad(hidden, (0, size + self.width_size)))
+        starts = project(self.text_projection, nn.functional.pad(hidden, (0, size + self.width_size)))
         widths = 0 if embedded is None else len(embedded)
         inputs = hidden.new_zeros(tokens + widths + 1, 2 * size + self.width_size)
         inputs[:tokens, size : 2 * size] = hidden.flatten(0, 1)
         if embedded is not None:
             inputs[tokens:-1, 2 * size :] = embedded
-        outputs = _project(self.text_projection, inputs)
+        outputs = project(self.text_projection, inputs)
         outputs = outputs[:-1] - outputs[-1]
         ends = outputs[:tokens].unflatten(0, (texts, -1))
         return starts, ends, None if embedded is None else outputs[tokens:]
@@ -131,7 +131,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _project(layer: nn.Module, inputs: Tensor) -> Tensor:
+def project(layer: nn.Module, inputs: Tensor) -> Tensor:
     """Call a linear layer in its own dtype, or in float32 if it is quantised; returns float32."""
     weight = getattr(layer, "weight", None)  # a method of layers that torch has quantised
     dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32

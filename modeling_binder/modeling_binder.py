@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from .breadth_binder import BreadthNetwork
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
 from .encoders_binder import build_encoder, encode, load_encoder, max_positions
@@ -22,7 +23,7 @@ from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
 from .scoring_binder import SpanParts
 from .tokenizers_binder import find_type_tokenizer
-from .types_binder import encode_descriptions
+from .types_binder import EncodedTypes, encode_descriptions
 
 # Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
 MAX_TYPES_PER_BLOCK = 1024
@@ -81,9 +82,14 @@ class BinderModel(BinderPreTrainedModel):
         self.start_head = PositionHead(text_size, type_size, config)
         self.end_head = PositionHead(text_size, type_size, config)
         self.span_head = SpanHead(text_size, type_size, config)
-        if config.frozen_types:
-            vectors = torch.zeros(len(config.entity_types or []), 3, config.projection_size)
-            self.register_buffer("frozen_type_vectors", vectors)  # [T, 3, D], in the order of the entity types
+        self.breadth: Any = None
+        if config.use_breadth and not config.frozen_types:
+            self.breadth = BreadthNetwork(type_size).requires_grad_(False)  # trained apart from the rest
+        if config.frozen_types:  # in the order of the entity types
+            count = len(config.entity_types or [])
+            self.register_buffer("frozen_type_vectors", torch.zeros(count, 3, config.projection_size))  # [T, 3, D]
+            if config.use_breadth:
+                self.register_buffer("frozen_type_breadths", torch.zeros(count))  # [T]
         self.post_init()
 
     @classmethod
@@ -102,7 +108,8 @@ class BinderModel(BinderPreTrainedModel):
             type_encoder: the same for the type encoder; defaults to `text_encoder`, loaded a second time, so that the
                 two have separate weights. If its tokenizer is another one, it becomes `type_tokenizer` of the model.
             encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
-            config: fields of `BinderConfig`; `entity_types` may be a name -> description dictionary.
+            config: fields of `BinderConfig`; `entity_types` may be a dictionary name -> description, or name ->
+                `{"description": ..., "parent": ...}`.
 
         Raises:
             ValueError: an encoder cannot be used; the message says why.
@@ -118,7 +125,8 @@ class BinderModel(BinderPreTrainedModel):
             raise TypeError("from_encoders needs a text_encoder, such as 'google-bert/bert-base-uncased'.")
         if isinstance(config.get("entity_types"), dict):
             config["entity_types"] = [
-                {"name": name, "description": description} for name, description in config["entity_types"].items()
+                {"name": name, **(value if isinstance(value, dict) else {"description": value})}
+                for name, value in config["entity_types"].items()
             ]
         options = encoder_options or {}
         for_text = load_encoder(text_encoder, **options)
@@ -219,9 +227,11 @@ class BinderModel(BinderPreTrainedModel):
         if not self.config.frozen_types:
             if not self.config.entity_types:
                 raise ValueError("the model has no entity types to freeze.")
-            vectors = self.encode_descriptions(tokenizer, list(self.config.type_descriptions.values()))
-            self.register_buffer("frozen_type_vectors", vectors)
-            self.type_encoder = None
+            encoded = self.encode_descriptions(tokenizer, list(self.config.type_descriptions.values()))
+            self.register_buffer("frozen_type_vectors", encoded.vectors)
+            if encoded.breadths is not None:
+                self.register_buffer("frozen_type_breadths", encoded.breadths)
+            self.type_encoder = self.breadth = None
             self.type_tokenizer = None
             self.config.frozen_types = True
             if self.config.onnx:
@@ -229,13 +239,13 @@ class BinderModel(BinderPreTrainedModel):
         return self
 
     @torch.no_grad()
-    def encode_descriptions(self, tokenizer: Any, descriptions: Sequence[str]) -> Tensor:
-        """Encode the descriptions of types in batches; returns their vectors, [T, 3, D]. See `types_binder`."""
+    def encode_descriptions(self, tokenizer: Any, descriptions: Sequence[str]) -> EncodedTypes:
+        """Encode the descriptions of types in batches; returns their vectors and breadths. See `types_binder`."""
         return encode_descriptions(self, tokenizer, descriptions)
 
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
         """Encode the description of one type; returns its vectors, [3, D]."""
-        return self.encode_descriptions(tokenizer, [description])[0]
+        return self.encode_descriptions(tokenizer, [description]).vectors[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
         """Project encoded texts [B, L, H] to the parts that spans are sums of; they can be compared with any types."""

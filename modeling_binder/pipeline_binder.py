@@ -309,7 +309,7 @@ class BinderNerPipeline(ChunkPipeline):
             own = dict(zip(model.config.type_descriptions.values(), model.frozen_type_vectors, strict=True))
             if all(text in own for text in descriptions):
                 return torch.stack([own[text].float() for text in descriptions])
-        return model.encode_descriptions(self.tokenizer, descriptions)
+        return model.encode_descriptions(self.tokenizer, descriptions).vectors
 
     def _forward(
         self, inputs: dict[str, Any], descriptions: Sequence[str], required: Tensor, joint: bool

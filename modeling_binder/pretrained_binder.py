@@ -47,7 +47,15 @@ class BinderPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _type_tokenizer: Any = None
     _no_split_modules: list[str] = ["PositionHead", "SpanHead"]
-    _keep_in_fp32_modules_strict: list[str] = ["start_head", "end_head", "span_head"]  # norms and softmax need float32
+    _keep_in_fp32_modules_strict: list[str] = [
+        "start_head",
+        "end_head",
+        "span_head",
+        "breadth",
+    ]  # norms and softmax need it
+    _keys_to_ignore_on_load_unexpected: list[str] = [
+        r"^breadth\."
+    ]  # of a checkpoint whose use_breadth was switched off
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -71,6 +79,8 @@ class BinderPreTrainedModel(PreTrainedModel):
         kwargs["use_safetensors"] = True
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.breadth is not None:
+            model.breadth.requires_grad_(False)  # loading makes all weights trainable
         location = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
         commit = getattr(model.config, "_commit_hash", None)
         if commit is not None:

@@ -141,8 +141,20 @@ def _with_parents(
     return [entity_type._replace(parent=parents[label]) for label, entity_type in types.items()]
 
 
+class EncodedTypes(NamedTuple):
+    """Encoded descriptions of T types.
+
+    Args:
+        vectors: [T, 3, D], float32; see `BinderModel.encode_types`.
+        breadths: [T], float32, see `breadth_binder`; None if the model does not use breadth.
+    """
+
+    vectors: Tensor
+    breadths: Tensor | None = None
+
+
 @torch.no_grad()
-def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str]) -> Tensor:
+def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str]) -> EncodedTypes:
     """Encode descriptions of types in batches of equal length, which takes a quarter of the time of one by one.
 
     Without padding, the vectors of a type do not depend on the other types, except for rounding (up to 3e-7).
@@ -151,9 +163,6 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
         model: a `BinderModel`.
         tokenizer: tokenizer of the model; `model.type_tokenizer` is used instead if there is one.
         descriptions: one text per type.
-
-    Returns:
-        [T, 3, D], float32; see `BinderModel.encode_types`.
 
     Raises:
         ValueError: a description is too long for the type encoder, or the types of the model are frozen.
@@ -166,13 +175,17 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
     max_tokens = 1 if model.config.onnx and encoder is model.text_encoder else MAX_BATCH_TOKENS
     device = execution_device(encoder, model.start_head)
     vectors = torch.empty(len(lengths), 3, model.config.projection_size, device=device)
+    breadths = torch.empty(len(lengths), device=device) if model.breadth is not None else None
     with tqdm(total=len(lengths), desc="Encoding types", unit="type", disable=len(lengths) < 1000) as progress:
         for length in lengths.unique().tolist():
             for rows in (lengths == length).nonzero()[:, 0].split(max(1, max_tokens // length)):
                 batch = {name: tensor[rows, :length].to(device) for name, tensor in inputs.items()}
-                vectors[rows.to(device)] = model.encode_types(**batch).float()
+                states = model.encode_type_states(**batch)
+                vectors[rows.to(device)] = model.project_types(states).float()
+                if breadths is not None:
+                    breadths[rows.to(device)] = model.breadth(states)
                 progress.update(len(rows))
-    return vectors
+    return EncodedTypes(vectors, breadths)
 
 
 class TypeVectors:

@@ -12,6 +12,10 @@ def build(**options):
     return BinderConfig(text_config=ENCODER, **options)
 
 
+def typed(**parents):
+    return [{"name": name, "description": f"a {name}", "parent": parent} for name, parent in parents.items()]
+
+
 def test_round_trip(tmp_path):
     types = [{"name": name, "description": text} for name, text in TYPES.items()]
     config = build(entity_types=types, decoding="flat", inference="joint", max_length=128, stride=16, my_note="kept")
@@ -42,6 +46,19 @@ def test_shared_encoders_have_no_type_config():
         ({"entity_types": [{"name": "A"}]}, r"entity_types\[0\] must be"),
         ({"entity_types": [{"name": "A", "description": " "}]}, r"entity_types\[0\]: description must be a text"),
         ({"entity_types": [{"name": "A", "description": "a"}] * 2}, "'A' appears twice"),
+        ({"entity_types": typed(A="B")}, "entity_types: the parent of 'A' is 'B', which is not an entity type"),
+        ({"entity_types": typed(A="A")}, "entity_types: the entity type 'A' is its own ancestor: A -> A"),
+        ({"entity_types": typed(A="B", B="C", C="B")}, "'B' is its own ancestor: A -> B -> C -> B"),
+        ({"entity_types": typed(A=3)}, "the parent of 'A' must be the name of a type, got 3"),
+        ({"entity_types": typed(A=None), "thresholds": {"B": 0.5}}, "thresholds names 'B', .* Its types are A"),
+        ({"thresholds": {"B": 0.5}}, "thresholds names 'B', .* Its types are not given"),
+        ({"entity_types": typed(A=None), "thresholds": {"A": 1.5}}, "threshold of 'A' must lie between 0 and 1"),
+        ({"entity_types": typed(A=None), "thresholds": {"A": float("nan")}}, "must lie between 0 and 1, got nan"),
+        ({"entity_types": typed(A=None), "thresholds": {"A": "0.5"}}, "must lie between 0 and 1, got '0.5'"),
+        ({"entity_types": typed(A=None), "thresholds": {"A": True}}, "must lie between 0 and 1, got True"),
+        ({"breadth_margin": -1.0}, "breadth_margin must be at least 0"),
+        ({"breadth_margin": float("inf")}, "breadth_margin must be at least 0"),
+        ({"breadth_margin": float("nan")}, "breadth_margin must be at least 0"),
     ],
 )
 def test_values_out_of_range(options, message):
@@ -77,3 +94,19 @@ def test_labels_are_the_names_of_the_entity_types(tmp_path):
     assert again.id2label == {0: "Cell", 1: "Place"} and again.label2id == {"Cell": 0, "Place": 1}
     with pytest.raises(ValueError, match="'Cell' appears twice"):
         config.entity_types = [types[1], types[1]]
+
+
+def test_parents_and_thresholds_are_saved(tmp_path):
+    config = build(
+        entity_types=typed(Person=None, Writer="Person", Poet="Writer"), thresholds={"Poet": 0.25, "Writer": 1}
+    )
+    config.save_pretrained(tmp_path)
+    again = BinderConfig.from_pretrained(tmp_path)
+    assert again.type_parents == {"Person": None, "Writer": "Person", "Poet": "Writer"}
+    assert again.thresholds == {"Poet": 0.25, "Writer": 1}
+    again.entity_types = typed(Person=None, Poet="Person")
+    assert again.thresholds == {"Poet": 0.25}, "thresholds of other types mean nothing"
+    with pytest.raises(ValueError, match="thresholds names 'Writer'"):
+        again.thresholds = {"Writer": 0.5}
+    again.entity_types = typed(Person=None)
+    assert again.thresholds is None

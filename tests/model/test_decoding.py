@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modeling_binder import decoding_binder
 from modeling_binder.decoding_binder import (
     above_threshold,
+    drop_broader,
     flat_exact,
     flat_greedy,
     flat_spans,
@@ -140,6 +141,56 @@ def test_flat_spans_compares_margins_above_what_each_type_was_asked_for():
     margins = torch.tensor([3.0, 2.0])
     assert flat_spans(starts, ends, types, margins, required_margin(0.5, 2)).tolist() == [0]
     assert flat_spans(starts, ends, types, margins, required_margin([0.9, 0.1], 2)).tolist() == [1]
+
+
+# person > writer > poet, and a city that is compared with none
+BROADER = torch.tensor(
+    [
+        [False, True, True, False],
+        [False, False, True, False],
+        [False, False, False, False],
+        [False, False, False, False],
+    ]
+)
+PERSON, WRITER, POET, CITY = range(4)
+
+
+def remaining(*rows):
+    starts, ends, types, _ = spans(*(row if len(row) == 4 else (*row, 1.0) for row in rows))
+    return drop_broader(starts, ends, types, BROADER).tolist()
+
+
+def test_the_finest_of_the_types_of_a_span_remains():
+    assert remaining((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
+    assert remaining((0, 4, POET), (0, 4, PERSON)) == [0]
+    assert remaining((0, 4, PERSON), (0, 4, WRITER)) == [1]
+    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "neither is broader"
+    assert remaining((0, 4, PERSON), (0, 4, CITY), (0, 4, WRITER)) == [1, 2]
+
+
+def test_types_of_other_spans_do_not_matter():
+    assert remaining((0, 4, PERSON), (0, 5, WRITER), (1, 4, POET)) == [0, 1, 2]
+    assert remaining((0, 4, PERSON), (4, 8, PERSON), (4, 8, POET)) == [0, 2]
+
+
+def test_two_types_that_are_finer_than_one_remain_both():
+    broader = torch.zeros(3, 3, dtype=torch.bool)
+    broader[0, 1] = broader[0, 2] = True
+    same = torch.zeros(3, dtype=torch.long)
+    assert drop_broader(same, same + 4, torch.arange(3), broader).tolist() == [1, 2]
+    assert drop_broader(same[:0], same[:0], same[:0], broader).tolist() == []
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "greedy"])
+def test_flat_decoding_prefers_the_finest_type_to_the_largest_margin(algorithm):
+    starts, ends, types, margins = spans((0, 4, PERSON, 9.0), (0, 4, WRITER, 1.0), (6, 9, CITY, 2.0))
+    required = required_margin(0.5, 4)
+    options = {"algorithm": algorithm, "broader": BROADER}
+    assert flat_spans(starts, ends, types, margins, required, algorithm).tolist() == [0, 2]
+    assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [1, 2]
+    # The finest type is chosen first: its span then competes with its own margin.
+    starts, ends, types, margins = spans((0, 4, PERSON, 9.0), (0, 4, WRITER, 1.0), (3, 9, CITY, 2.0))
+    assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [2]
 
 
 @given(

@@ -237,7 +237,7 @@ def test_type_cache_is_deprecated_and_does_nothing(value, tmp_path, monkeypatch)
 @settings(deadline=None, max_examples=25)
 def test_descriptions_in_batches_have_the_vectors_they_have_alone(descriptions):
     model, tokenizer = PIPE.model, PIPE.tokenizer
-    together = model.encode_descriptions(tokenizer, descriptions)
+    together = model.encode_descriptions(tokenizer, descriptions).vectors
     alone = torch.stack([model.encode_type(tokenizer, text) for text in descriptions])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
@@ -245,15 +245,15 @@ def test_descriptions_in_batches_have_the_vectors_they_have_alone(descriptions):
 def test_batches_of_descriptions_have_one_length_and_a_limit(monkeypatch):
     model, tokenizer = build_model(), PIPE.tokenizer
     monkeypatch.setattr("modeling_binder.types_binder.MAX_BATCH_TOKENS", 12)
-    encode, batches = model.encode_types, []
+    encode, batches = model.encode_type_states, []
 
     def recording(type_input_ids, type_attention_mask):
         assert type_attention_mask.all(), "no padding"
         batches.append(tuple(type_input_ids.shape))
         return encode(type_input_ids, type_attention_mask)
 
-    monkeypatch.setattr(model, "encode_types", recording)
-    vectors = model.encode_descriptions(tokenizer, ["gene", "cell", "of the gene", "the", "gene " * 20, "in"])
+    monkeypatch.setattr(model, "encode_type_states", recording)
+    vectors, _ = model.encode_descriptions(tokenizer, ["gene", "cell", "of the gene", "the", "gene " * 20, "in"])
     assert vectors.shape == (6, 3, 16) and sorted(batches) == [(1, 5), (1, 22), (4, 3)]
 
 
