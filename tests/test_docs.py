@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_python_examples(hub, tmp_path, monkeypatch, capsys):
     assert Path("checkpoints/mine/model.safetensors").exists()
     for find in [*examples("README.md"), *examples("docs/usage.md")]:
         run(find.replace("checkpoints/quickstart", "checkpoints/mine"))
+
+    for folder, label in (("persons", "Gene"), ("diseases", "Cell")):
+        documents = [replace(d, entities=tuple(m for m in d.entities if m.label == label)) for d in corpus(2)]
+        write_jsonl(f"{folder}/train.jsonl", documents)
+        write_jsonl(f"{folder}/dev.jsonl", documents)
+        Path(folder, "types.json").write_text(json.dumps({label: TYPES[label]}))
+    (both,) = examples("docs/partial-corpora.md")
+    run(both.replace("google-bert/bert-base-uncased", "encoder").replace("=20", "=2"))
+    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
 
     push, load = (code.replace("user/name", "alice/name") for code in examples("docs/sharing.md"))
     names["arguments"].hub_model_id = "alice/name"
