@@ -195,7 +195,10 @@ class MixBatches(Dataset[Any]):
         return rows[types >= 0], types[types >= 0]
 
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
-        """Types of other windows that share no word with any type of a window, for windows that name their types."""
+        """Types of other windows as further negatives, for windows that name their types.
+
+        A type that shares a word, or in some text a span, with one of a window's own types is not drawn for it.
+        """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
         rows, types = rows[own], types[own]
@@ -212,6 +215,7 @@ class MixBatches(Dataset[Any]):
         item, asked = words(takers, tries)
         free = np.ones(len(takers), bool)
         free[item[np.isin(asked, known)]] = False
+        free[self._is_related(takers, tries, rows, types)] = False
         key = np.unique((takers * len(table) + tries)[free])
         key = key[~np.isin(key, rows * len(table) + types)]
         random.shuffle(key)
@@ -220,6 +224,15 @@ class MixBatches(Dataset[Any]):
         takers, tries = takers[order], tries[order]
         kept = _rank(takers) < wanted
         return takers[kept], tries[kept]
+
+    def _is_related(self, takers: Array, tries: Array, rows: Array, types: Array) -> Array:
+        """Whether each try shares a span, somewhere in the mix, with one of its window's own types."""
+        begin, end = (np.searchsorted(rows, takers, side=side) for side in ("left", "right"))
+        item, place = _expand(end - begin)
+        keys = types[begin[item] + place] * len(self.mix.table) + tries[item]
+        related = np.zeros(len(takers), bool)
+        related[item[np.isin(keys, self.mix.related)]] = True
+        return related
 
     def _phrasings(
         self, pairs: tuple[Array, Array, Array], size: int, random: np.random.Generator

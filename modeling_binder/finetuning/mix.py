@@ -92,7 +92,7 @@ class MixSettings:
         max_types: types that a window is compared with at most, unless more have mentions in it: all types with
             mentions, then others that were looked for.
         foreign_types: further types for a window whose document names its types: types of the batch's other windows
-            that share no word with any of its own.
+            that share no word, and in no text of the mix a span, with any of its own.
         name, named_description, description: shares of the phrasings "film", "film: a movie" and "a movie".
         augment: shares of the texts that are read in lower case ("lower"), in capitals ("upper") and with line breaks
             in place of some blanks ("breaks"). Drawn when texts are tokenised.

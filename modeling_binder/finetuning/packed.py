@@ -228,6 +228,28 @@ class PackedMix:
         return len(self.windows)
 
     @cached_property
+    def related(self) -> Array:
+        """Pairs of types that share a span in some text of the mix, sorted: first * number of types + second.
+
+        Such a type ("person") may hold for the mentions of the other ("politician"), so that it must not be taken for
+        absent from a text in which nobody looked for it.
+        """
+        window = np.repeat(np.arange(len(self.windows)), self.windows.row_counts)
+        first, last = (self.windows.rows[:, column].astype(np.int64) for column in (1, 2))
+        order = np.lexsort((last, first, window))
+        order = order[self.row_types[order] >= 0]
+        span = np.stack([window[order], first[order], last[order]])
+        types = self.row_types[order].astype(np.int64)
+        pairs = []
+        for step in range(1, len(types)):  # a type and the one that many rows after it, on the same span
+            same = (span[:, step:] == span[:, :-step]).all(0)
+            if not same.any():
+                break
+            one, two = types[:-step][same], types[step:][same]
+            pairs += [one * len(self.table) + two, two * len(self.table) + one]
+        return np.unique(np.concatenate(pairs)) if pairs else np.zeros(0, np.int64)
+
+    @cached_property
     def shares(self) -> Array:
         """Share of each corpus in the draws, [parts], sums to 1."""
         fixed = np.array([part["share"] or 0.0 for part in self.parts])

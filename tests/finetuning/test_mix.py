@@ -100,6 +100,29 @@ def test_a_mention_counts_for_its_ancestors_once(tokenizer):
     assert [sorted(row) for row in rows] == [[0, 1, 2], [0, 1, 2], [0, 2]]
 
 
+def test_a_type_that_may_hold_for_a_mention_is_no_foreign_negative(tokenizer):
+    """One text marks a politician as a person; another marks a politician alone: "human" is not absent there."""
+    types = tuple(EntityType(name, (f"about {name}",)) for name in ("human", "politician", "stone", "moon"))
+    documents = [
+        Document("a", "ann", (Mention(0, 3, "politician"), Mention(0, 3, "human")), types=("politician", "human")),
+        Document("b", "bob", (Mention(0, 3, "politician"),), types=("politician",)),
+        Document("c", "the moon", (Mention(4, 8, "moon"),), types=("moon", "stone")),
+    ]
+    mix = packed(tokenizer, part(documents=documents, types=types), foreign_types=4)
+    assert mix.related.tolist() == [0 * 4 + 1, 1 * 4 + 0]
+    drawn = [set(), set(), set()]
+    for seed in range(30):
+        batch = MixBatches(mix, 0, 0).__getitems__([seed, 0, 1, 2])
+        for window, places in enumerate(batch["type_index"].tolist()):
+            texts = [mix.table.texts[batch["type_phrasings"][place]] for place in places if place >= 0]
+            drawn[window] |= {
+                name for name in ("human", "politician", "stone", "moon") for text in texts if name in text
+            }
+    assert drawn[0] == {"human", "politician", "stone", "moon"}
+    assert drawn[1] == {"politician", "stone", "moon"}
+    assert drawn[2] == {"moon", "stone", "human", "politician"}
+
+
 def test_batches_hold_every_mention_at_its_type(tokenizer):
     mix = packed(tokenizer, part(), part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
     for keys in MixSampler(mix, 200, 3, lambda: 0.0):
