@@ -27,6 +27,11 @@ def run(code, names=None):
     return names
 
 
+def relabelled(document, labels):
+    mentions = (replace(mention, label=labels.get(mention.label, mention.label)) for mention in document.entities)
+    return replace(document, entities=tuple(mentions))
+
+
 @pytest.mark.slow
 def test_python_examples(hub, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -41,6 +46,13 @@ def test_python_examples(hub, tmp_path, monkeypatch, capsys):
     names = run(finetune.replace("google-bert/bert-base-uncased", "encoder").replace("3e-5", "5e-3"))
     assert "micro" in capsys.readouterr().out
     assert Path("checkpoints/mine/model.safetensors").exists()
+    (finetune_on_mix,) = examples("docs/partial-corpora.md")
+    for folder, renamed in (("persons", {}), ("diseases", {"Gene": "Disease"})):
+        for split in ("train", "dev"):
+            write_jsonl(f"{folder}/{split}.jsonl", [relabelled(document, renamed) for document in corpus(2)])
+        types = {renamed.get(label, label): text for label, text in TYPES.items()}
+        Path(folder, "types.json").write_text(json.dumps({label: f"{folder}: {text}" for label, text in types.items()}))
+    run(finetune_on_mix.replace("google-bert/bert-base-uncased", "encoder").replace("epochs=20", "epochs=1"))
     for find in [*examples("README.md"), *examples("docs/usage.md")]:
         run(find.replace("checkpoints/quickstart", "checkpoints/mine"))
 
