@@ -20,9 +20,11 @@ help: ## show this help
 quickstart: $(VENV)/.installed-quickstart ## install, fine-tune on the sample corpus, draw entities (5 minutes)
 	$(BIN)/python -m training.quickstart
 
-demo: $(VENV)/.installed-demo ## show the page on the quickstart's checkpoint, which is trained first if it is not there
-	test -f checkpoints/quickstart/model.safetensors || $(BIN)/python -m training.quickstart
-	BINDER_MODEL=checkpoints/quickstart $(BIN)/python -m demo.app
+demo: $(VENV)/.installed-demo ## open the demo page with BINDER_MODEL, or demo/model, or the quickstart's checkpoint
+	@test -n "$$BINDER_MODEL" || test -f demo/model/config.json || test -f checkpoints/quickstart/model.safetensors \
+		|| $(BIN)/python -m training.quickstart
+	@test -n "$$BINDER_MODEL" || test -f demo/model/config.json || export BINDER_MODEL=checkpoints/quickstart; \
+		$(BIN)/python -m demo.app
 
 test: lint types suite ## install, then run lint, types and suite
 

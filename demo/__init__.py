@@ -1,1 +1,1 @@
-"""The Gradio Space; `python -m demo.deploy` puts it on the Hub."""
+"""The demo page, also as a Gradio Space: `python -m demo.deploy` puts it on the Hub."""

@@ -1,4 +1,4 @@
-"""Put the Gradio Space on the Hub, for a model that is there.
+"""Put a Gradio Space that shows a model on the Hub.
 
 python -m demo.deploy user/space --model user/name
 """
@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -18,18 +19,18 @@ from hub_cards import space_card
 from modeling_binder.hub import PushError, check_access, explained, push_files
 
 ROOT = Path(__file__).resolve().parent.parent
-# What the page and the model's own code import; gradio comes with the Space
-LAUNCHER = '''"""Starts the page, whose code is in demo/."""
+LAUNCHER = '''"""Start the page."""
 
 from demo.app import main
 
 main()
 '''
-_NEEDED = ("torch", "transformers", "huggingface-hub", "safetensors")
+# Packages that the page and the model's code import; the Space itself installs gradio
+_REQUIRED = ("torch", "transformers", "huggingface-hub", "safetensors")
 
 
 def pinned(package: str) -> str:
-    """The version of a package in constraints.txt."""
+    """Return the version of a package in constraints.txt."""
     match = re.search(rf"^{re.escape(package)}==([\w.]+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
     if match is None:
         raise ValueError(f"constraints.txt pins no {package}: add {package}==VERSION.")
@@ -37,9 +38,9 @@ def pinned(package: str) -> str:
 
 
 def requirements() -> str:
-    """requirements.txt of the Space: the bounds of this package's own dependencies."""
+    """Return the requirements.txt of the Space, with the version bounds of this package's dependencies."""
     bounds = {re.split(r"[<>=!~ ;]", line)[0]: line for line in requires("binder-ner") or [] if "extra ==" not in line}
-    return "".join(f"{bounds[name]}\n" for name in _NEEDED)
+    return "".join(f"{bounds[name]}\n" for name in _REQUIRED)
 
 
 def deploy(
@@ -48,13 +49,23 @@ def deploy(
     private: bool | None = None,
     license: str | None = "apache-2.0",
     token: str | None = None,
+    datasets: Sequence[str] = (),
     commit_message: str = "Deploy the demo",
 ) -> CommitInfo:
-    """Create or update a Space that shows a model, as one commit.
+    """Create or update a Space that shows a model, in one commit.
+
+    Args:
+        space_id: "user/name" of the Space.
+        model_id: "user/name" of the model.
+        private: whether a Space that is created is private.
+        license: licence of the Space.
+        token: defaults to HF_TOKEN or to `hf auth login`.
+        datasets: ids of the datasets that trained the model, for the card.
+        commit_message: title of the commit.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message says what to do.
-        ValueError: the model's repository does not bring the code that the Space runs.
+        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
+        ValueError: the model's repository lacks the code that the Space runs.
     """
     space_id = check_access(space_id, token)
     api = HfApi(token=token)
@@ -62,14 +73,14 @@ def deploy(
         files = api.list_repo_files(model_id)
     if "pipeline_binder.py" not in files:
         raise ValueError(
-            f"{model_id} brings no code to run (pipeline_binder.py): push it with model.push_to_hub({model_id!r})."
+            f"{model_id} has no code to run (pipeline_binder.py): push it with model.push_to_hub({model_id!r})."
         )
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "demo").mkdir()
         for path in sorted(Path(__file__).parent.glob("*.py")):
-            if path.name != "deploy.py":
+            if path.name not in ("deploy.py", "publish.py"):
                 shutil.copyfile(path, Path(folder, "demo", path.name))
-        card = space_card(space_id, model_id, pinned("gradio"), license)
+        card = space_card(space_id, model_id, pinned("gradio"), license, datasets=datasets)
         for name, content in (
             ("README.md", str(card)),
             ("requirements.txt", requirements()),
@@ -92,10 +103,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo.deploy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("space", help="user/name of the Space; made if it is not there")
-    parser.add_argument("--model", required=True, help="user/name of the model, on the Hub already")
-    parser.add_argument("--private", action="store_true", help="of a Space that is made")
-    parser.add_argument("--license", default="apache-2.0", help="of the Space (default: apache-2.0)")
+    parser.add_argument("space", help="user/name of the Space; created if it does not exist")
+    parser.add_argument("--model", required=True, help="user/name of the model on the Hub")
+    parser.add_argument("--private", action="store_true", help="create a private Space")
+    parser.add_argument("--license", default="apache-2.0", help="licence of the Space (default: apache-2.0)")
     arguments = parser.parse_args(argv)
     try:
         commit = deploy(arguments.space, arguments.model, arguments.private or None, arguments.license)

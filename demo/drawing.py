@@ -1,17 +1,20 @@
-"""Nested and crossing entities as stacked, labelled bars under the words: HTML without a script.
+"""Draw nested and crossing entities as labelled bars under the text: HTML and CSS without a script.
 
-Every run of characters in which no entity begins or ends is a column: its text, and below it a lane for each entity
-that covers it. Columns flow like words, so the drawing wraps wherever the screen ends and bars stay under their words.
+The text stays plain text: each entity is an inline element around its characters, and its bar is a background image in
+the padding below them. Inline padding and backgrounds do not move text, and a browser cuts the background of an element
+that continues on the next line, so bars follow the text wherever the lines end. A label that is longer than its bar
+ends with an ellipsis. Kerning and ligatures are off, because they would differ at the edges of elements.
 """
 
 import html
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
-# Okabe and Ito's colours, apart for people with colour blindness too; and the ink that is readable on each
+# Okabe and Ito's colours, which people with colour blindness can tell apart, each with a readable colour for the label
 PALETTE = (
     ("#E69F00", "#000"),
     ("#56B4E9", "#000"),
@@ -22,175 +25,185 @@ PALETTE = (
     ("#CC79A7", "#000"),
     ("#BBBBBB", "#000"),
 )
+_BAR, _STEP = 16, 18  # height of a bar, and distance from one lane to the next, in pixels
 
-CSS = """
-.bn-text { line-height: 1.5; overflow-wrap: anywhere; color: var(--body-text-color); }
-.bn-word { display: inline-block; max-width: 100%; vertical-align: top; margin-bottom: .35rem; }
-.bn-col { display: inline-block; vertical-align: top; position: relative; max-width: 100%; }
-.bn-col > .bn-chars { display: block; white-space: break-spaces; }
-.bn-lane { display: block; height: 1.05rem; margin-top: 2px; }
-.bn-bar { display: block; height: 1.05rem; font-size: .68rem; line-height: 1.05rem; white-space: nowrap;
-  position: relative; }
-.bn-bar.bn-first { border-radius: 4px 0 0 4px; padding: 0 .3rem; }
-.bn-bar.bn-last { border-radius: 0 4px 4px 0; }
-.bn-bar.bn-first.bn-last { border-radius: 4px; }
-.bn-bar[data-tip]:hover::after, .bn-bar[data-tip]:focus::after { content: attr(data-tip); position: absolute; left: 0;
-  top: 1.25rem; z-index: 20; background: #111; color: #fff; padding: .3rem .5rem; border-radius: 4px; font-size: .75rem;
-  line-height: 1.2; white-space: normal; width: max-content; max-width: min(16rem, 60vw); }
-.bn-bar:focus { outline: 2px solid var(--body-text-color); outline-offset: 1px; }
-.bn-legend { display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: .6rem; padding: 0; list-style: none; }
-.bn-legend li { border-radius: 4px; padding: 0 .4rem; font-size: .8rem; margin: 0; }
-.bn-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.bn-scroll { overflow-x: auto; max-width: 100%; }
-.bn-map { border-collapse: collapse; font-size: .7rem; }
-.bn-map th { font-weight: 500; padding: 1px 3px; white-space: nowrap; color: var(--body-text-color); }
-.bn-map thead th span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 7rem; overflow: hidden; }
-.bn-map td { width: 2.2rem; min-width: 2.2rem; height: 1.5rem; text-align: center; border: 1px solid #8884; }
-.bn-map td.bn-found { outline: 2px solid var(--body-text-color); outline-offset: -2px; font-weight: 700; }
-.bn-margins { display: grid; grid-template-columns: max-content 1fr max-content; gap: .25rem .5rem; align-items: center;
-  font-size: .8rem; color: var(--body-text-color); max-width: 34rem; }
-.bn-track { position: relative; height: .9rem; background: #8883; }
-.bn-track i { position: absolute; top: 0; bottom: 0; }
-.bn-track::before { content: ""; position: absolute; left: 50%; top: -2px; bottom: -2px; width: 1px;
-  background: var(--body-text-color); }
-.bn-note { font-size: .85rem; opacity: .85; margin: .4rem 0; color: var(--body-text-color); }
+CSS = f"""
+.bn-text {{ font-size: 1rem; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere;
+  color: var(--body-text-color); font-kerning: none; font-variant-ligatures: none; }}
+.bn-entity {{ background-repeat: no-repeat; background-position: left bottom; background-size: 100% {_BAR}px; }}
+.bn-entity:focus {{ outline: 2px solid var(--body-text-color); outline-offset: 1px; }}
+.bn-entity[data-tip] {{ position: relative; }}
+.bn-entity[data-tip]:focus::after {{ content: attr(data-tip); position: absolute; left: 0; top: 100%; z-index: 20;
+  background: #111; color: #fff; padding: .3rem .5rem; border-radius: 4px; font-size: .75rem; line-height: 1.2;
+  white-space: normal; width: max-content; max-width: min(16rem, 60vw); }}
+.bn-room {{ line-height: 0; }}
+.bn-legend {{ display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: .6rem; padding: 0; list-style: none; }}
+.bn-legend li {{ border-radius: 4px; padding: 0 .4rem; font-size: .8rem; margin: 0; overflow-wrap: anywhere; }}
+.bn-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
+.bn-note {{ font-size: .85rem; opacity: .85; margin: .4rem 0; color: var(--body-text-color); }}
 """
+# White space; characters of scripts that break lines anywhere, with their marks; parts of long words; words
+_CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+_RUNS = re.compile(rf"\s+|{_CJK}[\u3099\u309a\ufe00-\ufe0f]*|[!-~]{{8}}(?=[!-~])|(?:(?![!-~]{{9}}|{_CJK})\S)+")
+_LABEL_CSS = (
+    f"box-sizing:border-box;height:{_BAR}px;padding:0 4px;font:11px/{_BAR}px system-ui,sans-serif;"
+    "white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
+)
 
 
 class Entity(NamedTuple):
-    """An entity as the pipeline gives it, with its lane: 0 is next to the text."""
+    """An entity with its lane; lane 0 is next to the text."""
 
     start: int
     end: int
-    kind: str
+    label: str
     score: float
     lane: int = 0
 
 
+class Piece(NamedTuple):
+    """A part of an entity. The pieces of all entities are nested or apart, never crossing."""
+
+    start: int
+    end: int
+    entity: Entity
+
+
 def margin(score: float) -> float:
-    """How far a score clears its dynamic threshold: the score is the sigmoid of the margin."""
+    """Return by how much a span exceeds its dynamic threshold; the score is the sigmoid of this margin."""
     return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
 
 
 def lanes(entities: Sequence[Mapping[str, Any]]) -> list[Entity]:
-    """Entities with lanes, in which no two overlap and an outer entity lies below the inner ones."""
+    """Assign lanes: overlapping entities have different lanes, and longer ones lie below shorter ones."""
     rows = [Entity(e["start"], e["end"], e["entity_group"], e["score"]) for e in entities]
     placed: list[Entity] = []
     for row in sorted(rows, key=lambda row: (row.end - row.start, row.start)):
         taken = [other.lane for other in placed if other.start < row.end and row.start < other.end]
         placed.append(row._replace(lane=max(taken, default=-1) + 1))
-    return sorted(placed, key=lambda row: (row.start, -row.end, row.lane))
+    return sorted(placed, key=lambda row: (row.start, -row.end, -row.lane))
 
 
-def colors(types: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Background and ink of each type; after eight types colours come again, and the label tells them apart."""
-    return {kind: PALETTE[index % len(PALETTE)] for index, kind in enumerate(types)}
+def pieces(entities: Sequence[Entity]) -> list[Piece]:
+    """Cut entities where they cross longer ones, so that all pieces are nested or apart; outer pieces come first."""
+    order = sorted(entities, key=lambda entity: (entity.start - entity.end, entity.start, -entity.lane))
+    cut: list[Piece] = []
+    for index, entity in enumerate(order):
+        edges = {entity.start, entity.end}
+        for longer in order[:index]:
+            if longer.start < entity.end and entity.start < longer.end:
+                edges |= {edge for edge in (longer.start, longer.end) if entity.start < edge < entity.end}
+        bounds = sorted(edges)
+        cut += [Piece(start, end, entity) for start, end in itertools.pairwise(bounds)]
+    return sorted(cut, key=lambda piece: (piece.start, -piece.end, -piece.entity.lane))
+
+
+def colors(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the colours of bar and text for each label; they repeat after eight labels."""
+    return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
 
 
 def describe(entity: Entity, text: str, entities: Sequence[Entity]) -> str:
-    """An entity in words, for a screen reader and for the hint."""
+    """Return an entity in words, for screen readers and tooltips."""
     around = [
         other
         for other in entities
-        if other != entity and other.start <= entity.start and entity.end <= other.end and other[:2] != entity[:2]
+        if other[:2] != entity[:2] and other.start <= entity.start and entity.end <= other.end
     ]
     inside = f", inside {text[around[-1].start : around[-1].end]}" if around else ""
     return (
-        f"{text[entity.start : entity.end]}, {entity.kind}, score {entity.score:.2f}, "
+        f"{text[entity.start : entity.end]}, {entity.label}, score {entity.score:.2f}, "
         f"{margin(entity.score):+.1f} over its threshold, characters {entity.start} to {entity.end}{inside}"
     )
 
 
-def draw(text: str, found: Sequence[Mapping[str, Any]], types: Sequence[str]) -> str:
-    """The text with its entities, as HTML; everything that a person typed is escaped."""
+def draw(text: str, found: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
+    """Return a text with its entities as HTML; all text is escaped.
+
+    Args:
+        text: the text.
+        found: its entities, as the pipeline returns them.
+        labels: all entity types, in the order that decides the colours.
+    """
     entities = lanes(found)
-    palette = colors(types)
+    palette = colors(labels)
+    counts = {label: sum(entity.label == label for entity in entities) for label in labels}
     legend = "".join(
-        f'<li style="background:{palette[kind][0]};color:{palette[kind][1]}">{html.escape(kind)} '
-        f"({sum(entity.kind == kind for entity in entities)})</li>"
-        for kind in types
-        if any(entity.kind == kind for entity in entities)
+        f'<li style="background:{palette[label][0]};color:{palette[label][1]}">{html.escape(label)} ({count})</li>'
+        for label, count in counts.items()
+        if count
     )
     listed = "".join(f"<li>{html.escape(describe(entity, text, entities))}</li>" for entity in entities)
-    edges = sorted({0, len(text)} | {edge for entity in entities for edge in (entity.start, entity.end)})
-    body = []
-    # A word with the blanks behind it stays together; line breaks are the text's own.
-    for match in re.finditer(r"\n|[^\S\n]+|\S+[^\S\n]*", text):
-        if match.group() == "\n":
-            body.append("<br>")
-            continue
-        inner = [match.start(), *(edge for edge in edges if match.start() < edge < match.end()), match.end()]
-        columns = [_column(text, start, end, entities, palette) for start, end in itertools.pairwise(inner)]
-        body.append(f'<span class="bn-word">{"".join(columns)}</span>')
     nothing = "" if entities else '<p class="bn-note">Nothing was found. A lower threshold finds more.</p>'
     return (
         f'<ul class="bn-legend" aria-label="Types found">{legend}</ul>{nothing}'
-        f'<div class="bn-text" dir="auto">{"".join(body)}</div>'
+        f'<div class="bn-text" dir="auto">{"".join(_body(text, entities, palette))}</div>'
         f'<ul class="bn-hidden" aria-label="Entities">{listed}</ul>'
     )
 
 
-def _column(text: str, start: int, end: int, entities: Sequence[Entity], palette: Mapping[str, tuple[str, str]]) -> str:
-    covering = {entity.lane: entity for entity in entities if entity.start <= start and end <= entity.end}
-    bars = []
-    for lane in range(max(covering, default=-1) + 1):
-        if lane not in covering:
-            bars.append('<span class="bn-lane"></span>')
-            continue
-        entity = covering[lane]
-        background, ink = palette[entity.kind]
-        first, last = entity.start == start, end >= entity.end
-        said = html.escape(describe(entity, text, entities), quote=True)
-        extra = f' tabindex="0" role="note" aria-label="{said}" data-tip="{said}"' if first else f' title="{said}"'
-        label = html.escape(entity.kind) if first else ""
-        classes = f"bn-bar{' bn-first' if first else ''}{' bn-last' if last else ''}"
-        bars.append(
-            f'<span class="bn-lane"><span class="{classes}" data-span="{entity.start}-{entity.end}-{entity.lane}" '
-            f'style="background:{background};color:{ink}"{extra}>{label}</span></span>'
-        )
-    return f'<span class="bn-col"><span class="bn-chars">{html.escape(text[start:end])}</span>{"".join(bars)}</span>'
+def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """Yield the text and the tags of the entities around it."""
+    all_pieces = pieces(entities)
+    # The longest piece of an entity shows its label.
+    labelled = {piece.entity: piece for piece in sorted(all_pieces, key=lambda piece: piece.end - piece.start)}
+    open_pieces: list[Piece] = []
+    position = 0
+
+    def advance(end: int) -> Iterator[str]:
+        """Yield the text up to a position, and the end tags on the way."""
+        nonlocal position
+        while open_pieces and open_pieces[-1].end <= end:
+            yield from _characters(text, position, open_pieces[-1].end, open_pieces)
+            position = open_pieces.pop().end
+            yield "</span>"
+        yield from _characters(text, position, end, open_pieces)
+        position = end
+
+    for piece in all_pieces:
+        yield from advance(piece.start)
+        yield _tag(piece, text, entities, palette, labelled[piece.entity] is piece)
+        open_pieces.append(piece)
+    yield from advance(len(text))
 
 
-def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, kind: str) -> str:
-    """Margins [N, N] of the spans from a word (row) to a word (column) of one type, as a table."""
-    shown = [html.escape(text[start:end]) for start, end in words]
-    head = "".join(f'<th scope="col"><span>{word}</span></th>' for word in shown)
-    rows = []
-    for i, word in enumerate(shown):
-        cells = []
-        for j in range(len(shown)):
-            value = float(matrix[i][j])
-            if math.isnan(value):
-                cells.append("<td></td>")
-                continue
-            strength = min(abs(value) / 8, 1) * 0.85
-            color = f"rgba(0,114,178,{strength:.2f})" if value > 0 else f"rgba(213,94,0,{(0.85 - strength) * 0.8:.2f})"
-            hint = html.escape(f"{text[words[i][0] : words[j][1]]}: {value:+.2f}", quote=True)
-            found = ' class="bn-found"' if value > 0 else ""
-            cells.append(f'<td{found} style="background:{color}" title="{hint}">{value:+.1f}</td>')
-        rows.append(f'<tr><th scope="row">{word}</th>{"".join(cells)}</tr>')
+def _characters(text: str, start: int, end: int, open_pieces: Sequence[Piece]) -> Iterator[str]:
+    """Yield characters, with room for the bars below each line.
+
+    The room is an empty inline element that reaches as far down as the lowest bar. It follows each run of characters
+    that cannot be on two lines, so that every line of an entity has it.
+    """
+    if not open_pieces:
+        yield html.escape(text[start:end])
+        return
+    depth = _STEP * (1 + max(piece.entity.lane for piece in open_pieces))
+    room = f'<i class="bn-room" style="vertical-align:calc(-{depth}px - .5em)"></i>'
+    for run in _RUNS.findall(text[start:end]):
+        yield html.escape(run) if run.isspace() else html.escape(run) + room
+
+
+def _tag(
+    piece: Piece, text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str, str]], has_label: bool
+) -> str:
+    entity = piece.entity
+    background, ink = palette[entity.label]
+    first, last = piece.start == entity.start, piece.end == entity.end
+    corners = f"{4 * first}px {4 * last}px {4 * last}px {4 * first}px"
+    image = _bar(entity.label if has_label else "", f"background:{background};color:{ink};border-radius:{corners}")
+    description = html.escape(describe(entity, text, entities), quote=True)
+    focus = f' tabindex="0" role="note" aria-label="{description}" data-tip="{description}"' if first else ""
     return (
-        f'<p class="bn-note">{html.escape(kind)}: how far the span from the word on the left to the word above clears '
-        "its threshold. Blue and framed: above it. The deeper the orange, the nearer it was.</p>"
-        f'<div class="bn-scroll" tabindex="0" role="region" aria-label="Heat map"><table class="bn-map">'
-        f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<span class="bn-entity" data-span="{entity.start}-{entity.end}-{entity.lane}" title="{description}"{focus} '
+        f'style="padding-bottom:{_STEP * (1 + entity.lane)}px;background-image:url({image})">'
     )
 
 
-def margin_bars(span: str, margins: Mapping[str, float], types: Sequence[str]) -> str:
-    """Each type's margin for one span, as bars to both sides of the threshold."""
-    palette = colors(types)
-    largest = max([1.0, *(abs(value) for value in margins.values() if math.isfinite(value))])
-    rows = []
-    for kind, value in sorted(margins.items(), key=lambda item: -item[1]):
-        width = 50 * min(abs(value) / largest, 1)
-        left = 50 if value > 0 else 50 - width
-        rows.append(
-            f"<span>{html.escape(kind)}</span><span class='bn-track' role='img' aria-label='{value:+.2f}'>"
-            f"<i style='left:{left:.1f}%;width:{width:.1f}%;background:{palette[kind][0]}'></i></span>"
-            f"<span>{value:+.2f}</span>"
-        )
-    return (
-        f'<p class="bn-note">Margins of “{html.escape(span)}”: right of the line it is a mention of the type.</p>'
-        f'<div class="bn-margins">{"".join(rows)}</div>'
+def _bar(label: str, style: str) -> str:
+    """Return a bar as the address of an SVG image that is as wide as the element whose background it is."""
+    shown = html.escape("".join(letter if letter.isprintable() else " " for letter in label))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%"><foreignObject width="100%" height="100%">'
+        f'<div xmlns="http://www.w3.org/1999/xhtml" dir="auto" style="{_LABEL_CSS};{style}">{shown}</div>'
+        "</foreignObject></svg>"
     )
+    return f"data:image/svg+xml,{quote(svg, errors='replace')}"

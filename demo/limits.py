@@ -1,4 +1,4 @@
-"""What the page accepts, and sentences for what it does not."""
+"""Limits of the page, and checks of its inputs."""
 
 import html
 from collections.abc import Sequence
@@ -12,34 +12,39 @@ MAX_NAME = 60
 MAX_DESCRIPTION = 500
 MAX_FILE_BYTES = 2_000_000
 MAX_RECORDS = 2_000
-QUEUE = 32  # requests that wait
+MAX_QUEUE = 32  # waiting requests
+DELETE_CACHE = (600, 3600)  # every 10 minutes, files of the page that are older than an hour are deleted
 
 
 class Refused(gr.Error):
-    """Something cannot be done; the message says why, and what can.
+    """An input was refused; `reason` says why and what to do.
 
-    Gradio shows an error's text as HTML, and it may quote what a person typed: it is escaped here, once.
+    Gradio shows the message of an error as HTML. The reason may quote the input, so the message is escaped.
     """
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(html.escape(sentence), print_exception=False)
-        self.sentence = sentence
+    def __init__(self, reason: str) -> None:
+        super().__init__(html.escape(reason), print_exception=False)
+        self.reason = reason
 
 
 def check_text(text: str) -> str:
-    """The text, if it is one that the page reads."""
+    """Return the text; raise Refused if it is empty or too long."""
     if len(text) > MAX_CHARACTERS:
-        raise Refused(f"The text has {len(text):,} characters; this page reads up to {MAX_CHARACTERS:,}.")
+        raise Refused(f"The text has {len(text):,} characters; this page accepts {MAX_CHARACTERS:,}.")
     if not text.strip():
-        raise Refused("There is no text yet: type some, or take one of the examples.")
+        raise Refused("There is no text yet: type some, or choose an example.")
     return text
 
 
 def check_types(rows: Sequence[Sequence[Any]]) -> tuple[dict[str, str], dict[str, float]]:
-    """Descriptions and thresholds by name, from the rows of the table: name, description, threshold.
+    """Return descriptions and thresholds by name, from the rows of the table: name, description, threshold.
 
-    Rows without a name are skipped; a type without a description is described by its name; without a threshold it has
-    the common one.
+    Rows without a name are skipped. A type without a description is described by its name. Types without a threshold
+    are not in the second result.
+
+    Raises:
+        Refused: a name appears twice, a name or a description is too long, a threshold is not a number between 0 and
+            1, or there are no types or too many.
     """
     types: dict[str, str] = {}
     thresholds: dict[str, float] = {}
@@ -48,7 +53,7 @@ def check_types(rows: Sequence[Sequence[Any]]) -> tuple[dict[str, str], dict[str
         if not name:
             continue
         if name in types:
-            raise Refused(f"The type {name!r} is there twice: give one of them another name.")
+            raise Refused(f"The type {name!r} appears twice: give one of them another name.")
         if len(name) > MAX_NAME or len(description) > MAX_DESCRIPTION:
             raise Refused(
                 f"The type {name[:MAX_NAME]!r} is too long: a name has up to {MAX_NAME} characters, a description "
@@ -58,14 +63,14 @@ def check_types(rows: Sequence[Sequence[Any]]) -> tuple[dict[str, str], dict[str
         if threshold and threshold != "nan":
             thresholds[name] = check_threshold(threshold, name)
     if not types:
-        raise Refused("There are no entity types: write a name into the table, or take the model's own.")
+        raise Refused("There are no entity types: write a name into the table, or choose an example.")
     if len(types) > MAX_TYPES:
-        raise Refused(f"There are {len(types)} types; this page looks for up to {MAX_TYPES} at once.")
+        raise Refused(f"There are {len(types)} types; this page looks for at most {MAX_TYPES} at once.")
     return types, thresholds
 
 
 def check_threshold(value: Any, name: str) -> float:
-    """A threshold as a number in 0..1."""
+    """Return a threshold as a number between 0 and 1; raise Refused if it is none."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -60,7 +60,8 @@ def model_card(
         repo_id: "user/name", used in the example code.
         config: the model's `BinderConfig`.
         facts: facts about this checkpoint, all optional: `language` (a code or a list), `license`, `base_model` (ids
-            on the Hub), `limits` (sentences), `dataset` ({"name", "id"}), `data` (split -> counts, see
+            on the Hub), `limits` (sentences), `dataset` ({"name", "id"}), `datasets` (ids on the Hub of
+            published corpora of a mix), `data` (split -> counts, see
             `SplitReport.to_dict`), `mix` (a list with the counts of each corpus, see `PackedMix.report`), `results`
             (split -> `SpanMetrics.to_dict`), `zero_shot` (corpus -> results of `training.experiments.zero_shot`),
             `hyper_parameters`, `training` (`hardware`, `minutes`, `epochs`, ...), `versions`.
@@ -102,6 +103,7 @@ def model_card(
             lost=_lost(splits),
             mix=mix_rows(mix),
             mix_size=len(mix),
+            datasets=list(facts.get("datasets") or []),
             mix_licenses=mix_licenses(mix),
             partial=[part["name"] for part in mix if part.get("negative_rate", 1) < 1],
             training=list((facts.get("training") or {}).items()),
@@ -149,7 +151,7 @@ def _metadata(
         library_name="binder-ner",
         pipeline_tag="token-classification",
         base_model=facts.get("base_model") or None,
-        datasets=[dataset_id] if dataset_id else None,
+        datasets=list(facts.get("datasets") or []) + ([dataset_id] if dataset_id else []) or None,
         metrics=["precision", "recall", "f1"] if evaluations else None,
         tags=list(dict.fromkeys([*own_tags, *(["zero-shot-ner"] if facts.get("mix") else []), *tags])),
         widget=[{"text": example.text} for example in examples] or None,

@@ -30,7 +30,7 @@ FACTS_FILE = "model_card.json"
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 _STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # of an earlier push whose type encoder had a tokenizer of its own
 # Facts that the author states; they stay true when the weights change
-_AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits")
+_AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits", "datasets")
 
 
 def push_model(

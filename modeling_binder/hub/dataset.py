@@ -22,6 +22,13 @@ from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
 
+# Files of an earlier push, which are removed unless the new push replaces them
+_STALE_FILES = [
+    f"{folder}{name}"
+    for folder in ("", "*/")
+    for name in ("types.json", *(f"{split}.jsonl{gz}" for split in SPLIT_NAMES for gz in ("", ".gz")))
+]
+
 CHANGES = (
     "converted to JSON lines with character offsets; the descriptions of the entity types were written for this copy."
 )
@@ -86,6 +93,7 @@ def push_dataset(
             repo_id,
             api=hub_api(token),
             repo_type="dataset",
+            stale=_STALE_FILES,
             private=private,
             revision=revision,
             create_pr=create_pr,

@@ -1,9 +1,8 @@
-"""A page that runs in a process of its own, and a browser to look at it."""
+"""Run a page in a process of its own, and open it in a browser."""
 
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,17 +13,13 @@ import pytest
 
 @contextmanager
 def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
-    """Run a command that serves a Gradio page; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Run a command that serves a Gradio page; yields its address. Gradio itself finds a free port."""
     with subprocess.Popen(
         command,
         cwd=folder,
         env={
             **os.environ,
             "HF_TOKEN": "",
-            "GRADIO_SERVER_PORT": str(port),
             "GRADIO_ANALYTICS_ENABLED": "False",
             "PYTHONUNBUFFERED": "1",
             **environment,
@@ -34,17 +29,17 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
         text=True,
     ) as process:
         lines = []
-        # Whoever prints into a pipe that nobody reads stands still when it is full.
+        # The output has to be read, because a process stops when its pipe is full.
         reader = threading.Thread(target=lambda: lines.extend(process.stdout))
         try:
             for line in process.stdout:
                 lines.append(line)
-                if re.search(r"running on.*http", line, re.IGNORECASE):
+                if address := re.search(r"running on.*(http://[\w.:]+)", line, re.IGNORECASE):
                     break
             else:
                 raise AssertionError("".join(lines))
             reader.start()
-            yield f"http://127.0.0.1:{port}"
+            yield address[1]
         finally:
             process.kill()
             if reader.is_alive():
@@ -53,7 +48,7 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
 
 @contextmanager
 def chromium() -> Iterator[object]:
-    """Debian's chromium, or another one that is installed; skips the test without one, unless one was promised."""
+    """Yield an installed Chromium; without one, skip the test, or fail it if BINDER_REQUIRE_BROWSER is set."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         if os.environ.get("BINDER_REQUIRE_BROWSER"):

@@ -1,17 +1,20 @@
-"""The Space: what is deployed, and that it runs from the model's repository alone."""
+"""The Space: its files, that it runs with the code of the model's repository, and publishing everything at once."""
 
 import sys
 from importlib.metadata import version
 
 import pytest
-from huggingface_hub import SpaceCard, snapshot_download
+from huggingface_hub import ModelCard, SpaceCard, snapshot_download
 from packaging.requirements import Requirement
-from transformers import pipeline
+from transformers import AutoModel, pipeline
 
+import demo.publish as publishing
 from demo.deploy import deploy, main, pinned, requirements
-from modeling_binder.hub import PushError
+from modeling_binder.finetuning import write_jsonl
+from modeling_binder.finetuning.data import write_json
+from modeling_binder.hub import PushError, fingerprint, rewrite_card
 from tests.demo.server import serve
-from tests.tiny import build_model
+from tests.tiny import TYPES, build_model, corpus
 
 TEXT = "the il-2 gene promoter of cells in oslo"
 
@@ -23,9 +26,9 @@ def space(hub, model, tokenizer):
     return "alice/space"
 
 
-def test_what_is_deployed(hub, space, capsys):
+def test_the_files_of_a_space(hub, space, capsys):
     files = hub.files(space, repo_type="space")
-    code = {"__init__", "app", "drawing", "examples", "files", "limits", "recognizer"}
+    code = {"__init__", "app", "charts", "drawing", "examples", "files", "limits", "recognizer"}
     assert set(files) == {
         *(".gitattributes", "README.md", "app.py", "requirements.txt", "demo/model_id.txt"),
         *(f"demo/{name}.py" for name in code),
@@ -38,22 +41,22 @@ def test_what_is_deployed(hub, space, capsys):
     assert card.data.sdk == "gradio" and card.data.sdk_version == pinned("gradio") == version("gradio")
     assert card.data.app_file in files
     assert card.data.models == ["alice/tiny"] and card.data.license == "apache-2.0" and "nested-ner" in card.data.tags
-    assert len(card.data.short_description) <= 60, "the Hub takes no more"
+    assert len(card.data.short_description) <= 60, "the maximum of the Hub"
 
 
-def test_its_requirements_are_those_tested_here():
+def test_the_requirements_match_the_installed_versions():
     lines = [Requirement(line) for line in requirements().splitlines()]
     assert {line.name for line in lines} == {"torch", "transformers", "huggingface-hub", "safetensors"}
     assert all(line.specifier.contains(version(line.name), prereleases=True) for line in lines)
 
 
-def test_a_second_deployment_updates_it(hub, space, tokenizer):
+def test_a_second_deployment_updates_the_space(hub, space, tokenizer):
     build_model().push_to_hub("alice/other", tokenizer=tokenizer)
     hub.commit(space, {"assets/mine.png": b"keep"}, repo_type="space")
     deploy(space, "alice/other", private=True)
     files = hub.files(space, repo_type="space")
     assert files["demo/model_id.txt"] == b"alice/other\n" and files["assets/mine.png"] == b"keep"
-    assert not hub.repos["space", space].private, "of a Space that is made"
+    assert not hub.repos["space", space].private, "private applies only when the Space is created"
 
 
 @pytest.mark.parametrize(
@@ -61,11 +64,11 @@ def test_a_second_deployment_updates_it(hub, space, tokenizer):
     [
         ("alice/space", "alice/nothing", "alice/nothing: the namespace, repository or revision does not exist"),
         ("bob/space", "alice/tiny", "alice may not write to bob/space"),
-        ("alice/space", "alice/plain", "brings no code to run"),
+        ("alice/space", "alice/plain", "has no code to run"),
         ("a/b/c", "alice/tiny", "Repo id must be"),
     ],
 )
-def test_what_cannot_be_deployed(space_id, model_id, message, hub, model, tokenizer):
+def test_deployments_that_are_refused(space_id, model_id, message, hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.commit("alice/plain", {"config.json": "{}"})
     before = hub.snapshot()
@@ -85,7 +88,7 @@ def test_a_failed_deployment_leaves_no_space(hub, model, tokenizer):
 
 @pytest.fixture
 def running(hub, space, tmp_path):
-    """The Space as the Hub runs it: its own files, without this package. Returns its address."""
+    """Run the Space as the Hub does, with its own files and without this package; returns its address."""
     folder = snapshot_download(space, repo_type="space", local_dir=tmp_path / "space")
     guard = (
         "import runpy, sys; sys.path.insert(0, ''); sys.modules['modeling_binder'] = sys.modules['hub_cards'] = None; "
@@ -96,7 +99,7 @@ def running(hub, space, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_space_runs_from_the_models_repository(running, hub, model, tokenizer, tmp_path):
+def test_the_space_runs_with_the_code_of_the_model(running, hub, model, tokenizer, tmp_path):
     from gradio_client import Client
 
     client = Client(running, verbose=False, analytics_enabled=False)
@@ -108,3 +111,84 @@ def test_the_space_runs_from_the_models_repository(running, hub, model, tokenize
         {**e, "score": round(e["score"], 4)} for e in expected
     ]
     assert found
+
+
+# ---- publishing a checkpoint, its corpora and a Space ----
+
+
+@pytest.fixture
+def open_types(tmp_path, monkeypatch):
+    """A small corpus in place of the open types of this project."""
+    folder = tmp_path / "open_types"
+    write_corpus(folder)
+    monkeypatch.setattr(publishing, "OPEN_TYPES", folder)
+    return folder
+
+
+def write_corpus(folder):
+    write_jsonl(folder / "train.jsonl", corpus(2))
+    write_json(folder / "types.json", TYPES)
+
+
+def with_mix(checkpoint, *parts):
+    """Write a card for the checkpoint that names the corpora of its training."""
+    counts = {"documents": 8, "windows": 8, "mentions": 9, "types": 3, "drawn": 1 / len(parts)}
+    rewrite_card(
+        checkpoint,
+        "alice/tiny",
+        weights=fingerprint(AutoModel.from_pretrained(checkpoint)),
+        mix=[{**counts, **part} for part in parts],
+        language="en",
+    )
+
+
+def test_everything_is_published_under_one_name(hub, checkpoint, open_types, tmp_path, capsys):
+    news = {"name": "news", "license": "CC BY 4.0", "source": "https://example.org/news"}
+    closed = {"name": "closed", "license": "none stated", "source": "a/b"}
+    with_mix(checkpoint, {"name": "open_types"}, news, closed)
+    for name in ("news", "closed"):
+        write_corpus(tmp_path / "data" / name)
+    publishing.main(["alice/tiny", "--model", str(checkpoint), "--data", str(tmp_path / "data")])
+    assert set(hub.repos) == {("dataset", "alice/tiny"), ("model", "alice/tiny"), ("space", "alice/tiny")}
+    printed = capsys.readouterr().out
+    assert all(f"{name}: {hub.url}" in printed for name in ("dataset", "model", "space"))
+    corpora = hub.files("alice/tiny", repo_type="dataset")
+    assert {name for name in corpora if "/" in name} == {
+        *("news/train.jsonl.gz", "news/types.json", "open_types/train.jsonl.gz", "open_types/types.json")
+    }
+    card = corpora["README.md"].decode()
+    assert "Corpora that trained the model alice/tiny." in card and "https://example.org/news" in card
+    assert "| closed | none stated | a/b |" in card
+    card = ModelCard(hub.files("alice/tiny")["README.md"].decode())
+    assert card.data.datasets == ["alice/tiny"] and card.data.license == "apache-2.0" and card.data.language == "en"
+    assert "trained on 3 corpora" in card.text and "published on the Hub: alice/tiny" in card.text
+    card = SpaceCard(hub.files("alice/tiny", repo_type="space")["README.md"].decode())
+    assert card.data.models == card.data.datasets == ["alice/tiny"]
+    assert hub.files("alice/tiny", repo_type="space")["demo/model_id.txt"] == b"alice/tiny\n"
+
+    publishing.main(["alice/tiny", "--model", str(checkpoint)])  # again, with the open types only
+    assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the model is unchanged"
+    corpora = hub.files("alice/tiny", repo_type="dataset")
+    assert {name for name in corpora if "/" in name} == {"open_types/train.jsonl.gz", "open_types/types.json"}
+
+
+def test_a_checkpoint_of_one_corpus_is_published_with_the_open_types(hub, checkpoint, open_types):
+    publishing.publish("tiny", checkpoint, private=True)
+    assert "open_types/train.jsonl.gz" in hub.files("alice/tiny", repo_type="dataset")
+    assert all(hub.repos[name].private for name in hub.repos) and len(hub.repos) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alice/tiny", "--model", "nowhere"], "nowhere has no checkpoint: pass another folder"),
+        (["bob/tiny"], "alice may not write to bob/tiny"),
+        (["alice/tiny", "--data", "nowhere"], "nowhere/news"),
+        (["a/b/c"], "Repo id must be"),
+    ],
+)
+def test_publications_that_are_refused(arguments, message, hub, checkpoint, open_types):
+    with_mix(checkpoint, {"name": "news"})
+    with pytest.raises(SystemExit, match=message):
+        publishing.main([arguments[0], "--model", str(checkpoint), *arguments[1:]])
+    assert not hub.repos

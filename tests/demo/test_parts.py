@@ -1,28 +1,35 @@
-"""The page's parts without a page: bars, limits, files, borrowing a GPU."""
+"""Parts of the page without a browser: bars, charts, limits, files, the GPU of a Space."""
 
 import csv
-import html
+import importlib
 import io
+import itertools
 import json
+import pickle
 import re
 import runpy
 import sys
 import types
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demo import files
-from demo.drawing import PALETTE, draw, heat_map, lanes, margin, margin_bars
+from demo import app, files, recognizer
+from demo.charts import heat_map, margin_bars
+from demo.drawing import PALETTE, draw, lanes, margin, pieces
 from demo.limits import MAX_CHARACTERS, MAX_RECORDS, MAX_TYPES, Refused, check_text, check_types
+from tests.tiny import TYPES
 
 TEXT = "IL-2 gene <b>promoter</b>\nof  T cells 東京"
 
 
-def entity(start, end, kind="Gene", score=0.9):
-    return {"start": start, "end": end, "entity_group": kind, "score": score, "word": TEXT[start:end]}
+def entity(start, end, label="Gene", score=0.9):
+    return {"start": start, "end": end, "entity_group": label, "score": score, "word": TEXT[start:end]}
 
 
 SPANS = st.lists(
@@ -33,10 +40,14 @@ SPANS = st.lists(
 )
 
 
+def entities_of(spans):
+    return [entity(*span) for span in {(s, min(s + width, len(TEXT)), label) for s, width, label in spans}]
+
+
 @given(SPANS)
 @settings(deadline=None)
-def test_every_entity_has_a_lane_of_its_own_and_outer_ones_lie_below(spans):
-    found = [entity(*span) for span in {(s, min(s + width, len(TEXT)), kind) for s, width, kind in spans}]
+def test_overlapping_entities_have_different_lanes_and_longer_ones_lie_below(spans):
+    found = entities_of(spans)
     placed = lanes(found)
     assert len(placed) == len(found)
     for a in placed:
@@ -49,26 +60,89 @@ def test_every_entity_has_a_lane_of_its_own_and_outer_ones_lie_below(spans):
 
 @given(SPANS)
 @settings(deadline=None)
-def test_the_drawing_holds_the_text_and_no_markup_of_it(spans):
-    found = [entity(*span) for span in {(s, min(s + width, len(TEXT)), kind) for s, width, kind in spans}]
-    drawn = draw(TEXT, found, ["A", "B<i>"])
-    shown = re.sub(r"<br>", '<span class="bn-chars">\n</span>', drawn)
-    assert html.unescape("".join(re.findall(r'class="bn-chars">(.*?)</span>', shown, re.DOTALL))) == TEXT
-    assert "<b>" not in drawn and "<i>" not in drawn
-    for row in lanes(found):
-        columns = re.findall(rf'data-span="{row.start}-{row.end}-{row.lane}"', drawn)
-        assert columns
-    assert drawn.count('tabindex="0"') == len({(row.start, row.end, row.kind, row.lane) for row in lanes(found)})
-
-
-def test_labels_are_text_and_tell_score_margin_and_what_is_around():
-    drawn = draw("IL-2 gene", [entity(0, 9), entity(0, 4, "Protein", 0.98)], ["Gene", "Protein"])
-    assert (
-        'aria-label="IL-2, Protein, score 0.98, +3.9 over its threshold, characters 0 to 4, inside IL-2 gene"' in drawn
+def test_pieces_cover_their_entities_and_never_cross(spans):
+    placed = lanes(entities_of(spans))
+    cut = pieces(placed)
+    for one in placed:
+        own = sorted((piece.start, piece.end) for piece in cut if piece.entity is one)
+        assert own[0][0] == one.start and own[-1][1] == one.end
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(own))
+    for a, b in itertools.combinations(cut, 2):
+        nested = (a.start <= b.start and b.end <= a.end) or (b.start <= a.start and a.end <= b.end)
+        assert nested or a.end <= b.start or b.end <= a.start
+    assert len(cut) == len(placed) or any(a.start < b.start < a.end < b.end for a in placed for b in placed), (
+        "only crossing entities are cut"
     )
-    assert ">Gene</span>" in drawn and ">Protein</span>" in drawn and "Protein (1)" in drawn
+
+
+class Drawing(HTMLParser):
+    """The visible text and the entities of a drawing."""
+
+    def __init__(self, drawn):
+        super().__init__()
+        self.text, self.open, self.spans, self.inside = "", [], set(), False
+        self.feed(drawn)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.inside = self.inside or attributes.get("class") == "bn-text"
+        if tag == "span":
+            self.open.append((attributes["data-span"], len(self.text)))
+
+    def handle_endtag(self, tag):
+        if tag == "span":
+            name, start = self.open.pop()
+            self.spans.add((name, start, len(self.text)))
+        self.inside = self.inside and tag != "div"
+
+    def handle_data(self, data):
+        self.text += data if self.inside else ""
+
+
+@given(SPANS)
+@settings(deadline=None)
+def test_the_drawing_contains_exactly_the_text(spans):
+    found = entities_of(spans)
+    drawn = draw(TEXT, found, ["A", "B<i>"])
+    parsed = Drawing(drawn)
+    assert parsed.text == TEXT and not parsed.open
+    assert "<b>" not in drawn and "<i>" not in drawn
+    expected = {(f"{p.entity.start}-{p.entity.end}-{p.entity.lane}", p.start, p.end) for p in pieces(lanes(found))}
+    assert parsed.spans == expected
+    assert drawn.count('tabindex="0"') == len(found)
+
+
+def bars_of(drawn):
+    """Return the bars as HTML."""
+    return [unquote(image) for image in re.findall(r"url\(data:image/svg\+xml,([^)]*)\)", drawn)]
+
+
+def test_labels_scores_and_descriptions():
+    drawn = draw("IL-2 gene", [entity(0, 9), entity(0, 4, "Protein", 0.98)], ["Gene", "Protein"])
+    description = "IL-2, Protein, score 0.98, +3.9 over its threshold, characters 0 to 4, inside IL-2 gene"
+    assert f'aria-label="{description}"' in drawn and f'title="{description}"' in drawn
+    assert [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)] == ["Gene", "Protein"]
+    assert "Protein (1)" in drawn
     assert "Nothing was found" in draw("a", [], ["Gene"])
     assert margin(0.5) == 0 and margin(1) == float("inf") and margin(0) == -float("inf")
+
+
+def test_the_longest_piece_of_a_crossing_entity_has_the_label():
+    drawn = draw("ab cdef gh", [entity(0, 7, "A"), entity(5, 10, "B")], ["A", "B"])
+    shown = [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)]
+    assert shown == ["A", "", "B"], "B is cut where A ends; its second piece is longer"
+
+
+@pytest.mark.parametrize("label", ["<script>alert(1)</script>", "a\x00b", "half \ud83d", "', url(x)", "]]>&lt;"])
+def test_a_bar_is_valid_xml_for_every_label(label):
+    (bar,) = bars_of(draw("IL-2", [entity(0, 4, label)], [label]))
+    tree = ElementTree.fromstring(bar)
+    assert (
+        len(list(tree.iter())) == 3 and "url(" not in draw("IL-2", [entity(0, 4, label)], [label]).split("url(", 2)[0]
+    )
+    shown = "".join(tree.itertext())
+    assert shown == "".join(c if c.isprintable() else " " for c in label)
 
 
 def luminance(color):
@@ -94,7 +168,7 @@ def test_the_heat_map_and_the_margins():
     assert bars.index(">Y<") < bars.index(">X<") and "+3.00" in bars and "<b>" not in bars
 
 
-def test_types_of_a_table():
+def test_types_from_the_table():
     rows = [
         ["Gene", "A gene.", ""],
         ["Cell", None, 0.7],
@@ -109,22 +183,22 @@ def test_types_of_a_table():
     ("rows", "message"),
     [
         ([], "There are no entity types"),
-        ([["A", "", ""], ["A", "", ""]], "'A' is there twice"),
+        ([["A", "", ""], ["A", "", ""]], "'A' appears twice"),
         ([["A" * 61, "", ""]], "too long"),
         ([["A", "b" * 501, ""]], "too long"),
         ([["A", "", "high"]], "threshold of 'A' is 'high'; it must be a number between 0 and 1"),
         ([["A", "", "1.5"]], "between 0 and 1"),
-        ([[f"T{i}", "", ""] for i in range(MAX_TYPES + 1)], f"up to {MAX_TYPES} at once"),
+        ([[f"T{i}", "", ""] for i in range(MAX_TYPES + 1)], f"at most {MAX_TYPES} at once"),
     ],
 )
-def test_types_that_are_refused(rows, message):
+def test_refused_types(rows, message):
     with pytest.raises(Refused) as refused:
         check_types(rows)
-    assert message in refused.value.sentence
+    assert message in refused.value.reason
     assert "<" not in str(Refused("<b>"))
 
 
-def test_texts_that_are_refused():
+def test_refused_texts():
     with pytest.raises(Refused, match="There is no text yet"):
         check_text(" \n")
     with pytest.raises(Refused, match=f"{MAX_CHARACTERS + 1:,} characters"):
@@ -140,7 +214,7 @@ def written(tmp_path, name, content):
     return path
 
 
-def test_files_of_each_kind(tmp_path):
+def test_files_of_each_format(tmp_path):
     assert files.read_records(written(tmp_path, "a.txt", "one\n\ntwo\r\n")) == [{"text": "one"}, {"text": "two"}]
     lines = '\ufeff{"text": "one", "id": 3}\n\n{"text": "two\\u2028"}\n'
     assert files.read_records(written(tmp_path, "a.JSONL", lines)) == [{"text": "one", "id": 3}, {"text": "two\u2028"}]
@@ -182,10 +256,10 @@ def test_lines_end_at_line_feeds_only(tmp_path):
         ("a.txt", "a" * 2_000_001, "The file has 2.0 MB; this page reads up to 2 MB"),
     ],
 )
-def test_files_that_are_refused(tmp_path, name, content, message):
+def test_refused_files(tmp_path, name, content, message):
     with pytest.raises(Refused) as refused:
         files.read_records(written(tmp_path, name, content))
-    assert message in refused.value.sentence
+    assert message in refused.value.reason
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -204,19 +278,72 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# ---- a GPU that is lent ----
+# ---- the model ----
 
 
-def test_functions_that_need_the_model_borrow_a_gpu(monkeypatch):
-    borrowed = []
+@pytest.fixture
+def space(monkeypatch):
+    """The recognizer as on a ZeroGPU Space: decorated functions get pickled arguments and give pickled results."""
+    decorated = []
 
     def gpu(function):
-        borrowed.append(function.__name__)
-        return function
+        decorated.append(function.__name__)
+
+        def called(*args, **kwargs):
+            args, kwargs = pickle.loads(pickle.dumps((args, kwargs)))
+            result = function(*args, **kwargs)
+            if isinstance(result, types.GeneratorType):
+                return (pickle.loads(pickle.dumps(item)) for item in result)
+            return pickle.loads(pickle.dumps(result))
+
+        return called
 
     monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
-    path = Path(files.__file__).parent / "recognizer.py"
-    runpy.run_path(str(path))
-    assert borrowed == ["find", "find_all", "margins"]
+    loaded = importlib.reload(recognizer)
+    yield loaded, decorated
+    monkeypatch.undo()
+    importlib.reload(recognizer)
+
+
+def test_a_zerogpu_space_pickles_what_functions_get_and_give(space, checkpoint, tmp_path, monkeypatch):
+    loaded, decorated = space
+    assert decorated == ["find", "find_all", "margins"]
+    monkeypatch.setenv("BINDER_MODEL", str(checkpoint))
+    text = "the gene of cells"
+    assert loaded.find(text, TYPES) == next(iter(loaded.find_all([text], TYPES))) != []
+    words, margins = loaded.margins(text, TYPES, 0, 8)
+    assert len(words) == 4 and set(margins) == set(TYPES)
+    (tmp_path / "texts.txt").write_text("the gene\ncells\n")
+    rows = [[name, description, ""] for name, description in TYPES.items()]
+    *_, (path, message) = app.find_in_file(str(tmp_path / "texts.txt"), rows, "nested", "span", 0.5)
+    assert path and "Done: 2 texts" in message
+
+
+def test_without_a_space_functions_are_unchanged(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
-    assert runpy.run_path(str(path))["find"].__name__ == "find" and len(borrowed) == 3
+    assert runpy.run_path(recognizer.__file__)["find"].__name__ == "find"
+
+
+def test_the_model_that_is_shown(tmp_path, monkeypatch):
+    monkeypatch.delenv("BINDER_MODEL", raising=False)
+    monkeypatch.setattr(recognizer, "_HERE", tmp_path)
+    with pytest.raises(FileNotFoundError, match="run `make demo`, or set BINDER_MODEL"):
+        recognizer.model_id()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert recognizer.model_id() == str(tmp_path / "model")
+    (tmp_path / "model_id.txt").write_text("alice/tiny\n")
+    assert recognizer.model_id() == "alice/tiny"
+    monkeypatch.setenv("BINDER_MODEL", "elsewhere")
+    assert recognizer.model_id() == "elsewhere"
+
+
+@pytest.mark.parametrize("count", [0, 3, MAX_TYPES + 1])
+def test_examples_fit_the_model(count, monkeypatch):
+    own = {f"T{i}": "A thing." for i in range(count)}
+    monkeypatch.setattr(app.recognizer, "own_types", lambda: own)
+    shown = app.examples()
+    assert all(check_text(example.text) for example in shown)
+    for example in shown:
+        check_types(app._rows(example.types) if example.types else app.own_rows())
+    assert (shown[0].types is None) == (count == 3), "a model without types of its own starts with an example's types"

@@ -73,6 +73,19 @@ def test_several_corpora_become_configurations(hub, tmp_path):
     assert loaded["train"]["types"][:] == [["Gene"], None], "every line has the key of one of them"
 
 
+def test_a_second_push_replaces_its_own_files_only(hub):
+    news, queries = two_corpora().values()
+    push_dataset({"news": news, "queries": queries}, "alice/mix", origins={"news": OPEN, "queries": OPEN})
+    hub.commit("alice/mix", {"notes/train.txt": "keep", "loader.py": "keep"}, repo_type="dataset")
+    push_dataset({"news": news}, "alice/mix", origins={"news": OPEN})
+    files = set(hub.files("alice/mix", repo_type="dataset")) - {".gitattributes", "README.md"}
+    names = {"news/train.jsonl.gz", "news/dev.jsonl.gz", "news/types.json"}
+    assert files == names | {"notes/train.txt", "loader.py"}
+    push_dataset(queries, "alice/mix")
+    files = set(hub.files("alice/mix", repo_type="dataset")) - {".gitattributes", "README.md"}
+    assert files == {"train.jsonl", "types.json", "notes/train.txt", "loader.py"}
+
+
 def test_a_mix_is_pushed_with_licences_and_sources_of_its_parts(hub):
     news, queries = two_corpora().values()
     mix = Mix([MixPart.of("news", news, **OPEN), MixPart.of("queries", queries, license="none stated", source="a/b")])
