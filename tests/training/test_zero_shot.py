@@ -47,7 +47,7 @@ class Recognizer:
         for name, label in [*self.KNOWN.items(), *self.further]:
             if name in text and label in entity_types:
                 start = text.index(name)
-                yield {"start": start, "end": start + len(name), "entity_group": label}
+                yield {"start": start, "end": start + len(name), "entity_group": label, "score": 0.9}
 
 
 def test_types_are_given_in_several_wordings():
@@ -69,7 +69,7 @@ def test_types_of_one_description_have_three_wordings_and_equal_names_keep_their
 def test_a_document_is_searched_for_its_own_types_alone():
     recognizer = Recognizer()
     found = predict(recognizer, TASK, wordings(TYPES)[0], "flat")
-    assert found == [[(0, 3, "Person"), (8, 13, "Poet")], []]
+    assert found == [[(0, 3, "Person", 0.9), (8, 13, "Poet", 0.9)], []]
     assert [list(asked) for _, asked, _ in recognizer.calls] == [["Person", "Poet", "time_span"], ["Person"]]
 
 

@@ -47,7 +47,7 @@ from modeling_binder.machine import cpu_multiplies_bf16
 from training.encoders import resolve_encoder
 from training.experiments.provenance import provenance
 from training.experiments.zero_shot import spread
-from training.mixes import as_asked
+from training.mixes import Folders, as_asked
 from training.start import load_checkpoint
 
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
@@ -359,12 +359,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     default = Settings()
     parser.add_argument("checkpoint", help="folder or id on the Hub")
-    parser.add_argument("corpora", nargs="+", type=Path, help="folders with types.json, train and test")
+    parser.add_argument("corpora", nargs="+", help="folders with types.json, train and test")
+    parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of texts")
     parser.add_argument("--draws", type=int, default=5, help="draws of each size (default 5)")
     parser.add_argument("--from-encoder", default="minilm", metavar="NAME", help="encoder to start from instead")
     parser.add_argument("--no-encoder", action="store_true", help="fine-tune the checkpoint only")
-    parser.add_argument("--keep", type=Path, default=Path("training/open_types"), help="corpus that is not forgotten")
+    parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
     parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of repeated texts")
     parser.add_argument("--limit", type=int, default=default.limit, help=f"test texts (default {default.limit})")
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="of the encoders")
@@ -381,14 +382,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         limit=arguments.limit, learning_rate=arguments.learning_rate, tokens_per_batch=arguments.tokens_per_batch
     )
     shown = {**asdict(settings), "checkpoint": arguments.checkpoint, "encoder": arguments.from_encoder}
-    shown["keep"] = arguments.keep.resolve().name
+    shown["keep"] = arguments.keep
     try:
         runs = read_runs(arguments.json, shown)
         done = {tuple(run[name] for name in Run.__annotations__) for run in runs}
-        data = read_data(arguments.corpora, settings.limit)
-        experiment = Experiment(
-            arguments.checkpoint, arguments.from_encoder, data, load_corpus(arguments.keep), settings, arguments.device
-        )
+        folders = Folders(arguments.data)
+        data = read_data([folders.find(corpus) for corpus in arguments.corpora], settings.limit)
+        kept = load_corpus(folders.find(arguments.keep))
+        experiment = Experiment(arguments.checkpoint, arguments.from_encoder, data, kept, settings, arguments.device)
         for run in planned(list(data), arguments.sizes, arguments.draws, arguments.replay, not arguments.no_encoder):
             if tuple(asdict(run).values()) in done:
                 continue

@@ -3,7 +3,7 @@
     python -m training.experiments.zero_shot demo/model corpora/archaeology corpora/aptner --json zero_shot.json
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
-Each corpus is a folder in the project's format. Its types are given to the model in three wordings or more: by name, by
+Each corpus is a folder in the project's format, also relative to `--data` or to $BINDER_DATA. Its types are given to the model in three wordings or more: by name, by
 description, by "name: description", and by the further phrasings of types.json. If the first phrasing of a type begins
 with a short name and a colon ("threat actor: a group of hackers"), this is its name; otherwise its label is. Each
 wording is evaluated in flat and in nested decoding. A text with its own `types` is searched for these only.
@@ -16,7 +16,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
 
@@ -31,12 +30,14 @@ from modeling_binder.finetuning.metrics import has_overlap
 from modeling_binder.finetuning.mix import choose_types, restrict
 from modeling_binder.finetuning.splits import SPLIT_NAMES
 from training.experiments.provenance import provenance
+from training.mixes import Folders
 
 DECODINGS = ("flat", "nested")
 MAX_NAME_WORDS = 6
 MIN_WORDINGS = 3
 
 Span = tuple[int, int, str]
+ScoredSpan = tuple[int, int, str, float]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def wordings(types: Sequence[EntityType]) -> list[Wording]:
     return ways
 
 
-def predict(recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False) -> list[list[Span]]:
+def predict(
+    recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False
+) -> list[list[ScoredSpan]]:
     """Search each document for its types.
 
     Args:
@@ -129,14 +132,14 @@ def predict(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
         parents: pass the parents of the types to the pipeline.
 
     Returns:
-        The spans of each document as (start, end, label).
+        The spans of each document as (start, end, label, score).
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, document in enumerate(task.documents):
         own = document.types
         groups[tuple(entity_type.name for entity_type in task.types) if own is None else own].append(index)
     parent_of = {entity_type.name: entity_type.parent for entity_type in task.types} if parents else {}
-    found: list[list[Span]] = [[] for _ in task.documents]
+    found: list[list[ScoredSpan]] = [[] for _ in task.documents]
     for labels, indices in groups.items():
         if not labels:
             continue
@@ -146,7 +149,7 @@ def predict(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
                 asked[label] = {"description": asked[label], "parent": parent}
         texts = [task.documents[index].text for index in indices]
         for index, entities in zip(indices, recognizer(texts, entity_types=asked, decoding=decoding), strict=True):
-            found[index] = [(entity["start"], entity["end"], entity["entity_group"]) for entity in entities]
+            found[index] = [(e["start"], e["end"], e["entity_group"], e["score"]) for e in entities]
     return found
 
 
@@ -165,7 +168,7 @@ def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
     In nested decoding, a gold mention is also one of each ancestor of its type that the document was searched for.
     """
     gold = with_ancestors(task.documents, task.types) if decoding == "nested" else task.documents
-    found = predict(recognizer, task, wording, decoding, parents)
+    found = [[span[:3] for span in spans] for spans in predict(recognizer, task, wording, decoding, parents)]
     metrics = compute_span_metrics([document.entities for document in gold], found, list(wording.texts))
     return {
         "f1": metrics.micro.f1,
@@ -245,7 +248,7 @@ def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
     """
     tasks: dict[str, Task] = {}
     labels: set[str] = set()
-    for folder in arguments.corpora:
+    for folder in map(Folders(arguments.data).find, arguments.corpora):
         corpus = load_corpus(folder)
         labels |= set(corpus.entity_types)
         if folder.resolve().name in tasks:
@@ -264,7 +267,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="folder or id on the Hub")
-    parser.add_argument("corpora", nargs="+", type=Path, help="folders with types.json and the splits")
+    parser.add_argument("corpora", nargs="+", help="folders with types.json and the splits")
+    parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--against", metavar="MODEL", help="a second checkpoint to compare with")
     parser.add_argument("--split", choices=list(SPLIT_NAMES), help="default: test, else dev, else train")
     parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to leave out of all corpora")

@@ -1,0 +1,112 @@
+"""The tables of docs/how-to-ask-for-a-type.md, made from results."""
+
+import json
+
+import pytest
+
+from training.experiments.open_types_tables import (
+    PAGE,
+    TABLES,
+    breadth_table,
+    few_shot_table,
+    forgetting_table,
+    main,
+    model_name,
+    wording_table,
+    zero_shot_table,
+)
+from training.experiments.tables import NOT_RUN
+
+
+def way(f1, false):
+    return {decoding: {"f1": f1 / (1 + (decoding == "flat")), "false_mentions_per_1000_texts": false}
+            for decoding in ("flat", "nested")}  # fmt: skip
+
+
+def model(scale):
+    result = {
+        "decoding": "nested",
+        "texts": 1200,
+        "types": 7,
+        "wordings": {
+            "name": way(0.5 * scale, 1234.4),
+            "description": way(0.4 * scale, 0.0),
+            "name and description": way(0.6 * scale, 0.0),
+        },
+    }
+    means = {"name": 0.5 * scale, "description": 0.4 * scale, "name and description": 0.6 * scale}
+    summary = {**means, "all wordings": 0.5 * scale, "spread over wordings": 0.05, "false mentions": 1234.4}
+    return {"corpora": {"news": result}, "summary": {"fitting": summary}}
+
+
+ZERO_SHOT = {"models": {"demo/model": model(1.0), "/a/machine/base": model(0.5)}}
+FEW_SHOT = {
+    "summary": [
+        {"corpus": "news", "size": size, "start": start, "replay": share, "f1": f1, "f1_deviation": deviation,
+         "kept_f1": kept, "kept_f1_deviation": None}
+        for size, start, share, f1, deviation, kept in (
+            (0, "checkpoint", 0.0, 0.3, None, 0.6),
+            (10, "checkpoint", 0.0, 0.4, 0.01, 0.2),
+            (10, "checkpoint", 0.3, 0.41, 0.02, 0.55),
+            (10, "encoder", 0.0, 0.1, None, None),
+        )
+    ]
+}  # fmt: skip
+BREADTH = {
+    "pairs": 1612, "types": 1407, "hidden_types": 211, "test_pairs": 400, "right_order": 0.95, "margin": 2.0,
+    "texts": {"news": 9, "web": 9},
+    "f1_by_margin": {"0.0": {"news": 0.5, "web": 0.3}, "2.0": {"news": 0.6, "web": 0.3}, "inf": {"news": 0.4, "web": 0.3}},
+}  # fmt: skip
+
+
+def test_zero_shot_shows_each_model_in_the_fitting_decoding():
+    lines = zero_shot_table(ZERO_SHOT).splitlines()
+    assert "demo/model, by name" in lines[0] and "base, by name" in lines[0] and "machine" not in lines[0]
+    assert lines[2] == "| news | nested | 1,200 | 7 | 50.0 | 40.0 | 1,234 | 25.0 | 20.0 | 1,234 |"
+    assert lines[3].startswith("| mean |") and lines[3].endswith("| 50.0 | 40.0 | 1,234 | 25.0 | 20.0 | 1,234 |")
+    one = zero_shot_table({"models": {"demo/model": model(1.0)}}).splitlines()[0]
+    assert one == "| corpus | decoding | texts | types | by name | by description | false mentions |"
+
+
+def test_wordings_are_compared():
+    lines = wording_table(ZERO_SHOT).splitlines()
+    assert lines[2:] == [
+        "| name | 50.0 | 25.0 |",
+        "| description | 40.0 | 20.0 |",
+        "| name and description | 60.0 | 30.0 |",
+        "| all wordings | 50.0 | 25.0 |",
+        "| spread over wordings | 5.0 | 5.0 |",
+    ]
+
+
+def test_few_shot_and_forgetting():
+    lines = few_shot_table(FEW_SHOT).splitlines()
+    assert "from the checkpoint, replay 0.3" in lines[0]
+    assert lines[2:] == ["| news | 0 |  | 30.0 |  |", "| news | 10 | 10.0 | 40.0 ± 1.0 | 41.0 ± 2.0 |"]
+    assert forgetting_table(FEW_SHOT).splitlines()[2:] == ["| news | 0 | 60.0 |  |", "| news | 10 | 20.0 | 55.0 |"]
+
+
+def test_breadth_by_margin():
+    text = breadth_table(BREADTH)
+    assert "1,612 pairs of 1,407 types" in text and "95.0% of the 400 pairs" in text
+    assert "| 2 (chosen) | 60.0 | 30.0 | 45.0 |" in text and "| no network | 40.0 | 30.0 | 35.0 |" in text
+    assert "(chosen)" not in breadth_table({**BREADTH, "margin": None})
+
+
+def test_the_page_is_written(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    for name, results in (("zero_shot", ZERO_SHOT), ("breadth", BREADTH)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    main(["--results", str(tmp_path), "--page", str(page)])
+    text = page.read_text(encoding="utf-8")
+    assert zero_shot_table(ZERO_SHOT) in text and breadth_table(BREADTH) in text
+    assert f"<!-- few-shot -->\n{NOT_RUN}\n<!-- /few-shot -->" in text
+    assert all(f"<!-- {marker} -->" in text for marker in TABLES)
+    page.write_text("nothing", encoding="utf-8")
+    with pytest.raises(SystemExit, match="expected one line <!-- zero-shot -->"):
+        main(["--results", str(tmp_path), "--page", str(page)])
+
+
+def test_folders_of_a_machine_are_not_shown():
+    assert model_name("/home/somebody/base") == "base" and model_name("user/name") == "user/name"

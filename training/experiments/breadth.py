@@ -1,0 +1,315 @@
+"""Train the network that estimates how broad a type is, so that the finest type wins in flat decoding.
+
+    python -m training.experiments.breadth checkpoints/open training/open_types --dev corpora/news corpora/aptner \\\
+        --out checkpoints/open-breadth --json breadth.json
+
+The network learns from pairs of types in which nearly all mentions of one ("politician") are mentions of the other
+("person") but not the other way round. It reads the states that the type encoder computes of names and descriptions.
+First it is trained without a share of the types, and tested on the pairs with one of them: how many are in the right
+order? Then it is trained on all pairs. The margin (`config.breadth_margin`), from which on a type counts as broader, is
+the one with the highest mean F1 on the `--dev` corpora, searched in flat decoding by the names of their types. If no
+margin is better than no network, nothing is written to `--out`.
+"""
+
+import argparse
+import math
+import random
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import pipeline
+
+from modeling_binder import BinderModel
+from modeling_binder.breadth_binder import BreadthNetwork, broader_types
+from modeling_binder.decoding_binder import flat_spans
+from modeling_binder.finetuning import DataError, compute_span_metrics, load_corpus
+from modeling_binder.finetuning.data import write_json
+from modeling_binder.finetuning.parts import encode_phrasings
+from modeling_binder.processing_binder import BinderWindower
+from training.experiments.breadth_pairs import Pair, count_pairs, held_out, texts_of
+from training.experiments.provenance import provenance
+from training.experiments.zero_shot import Task, predict, wordings
+from training.mixes import Folders
+
+MIN_PAIRS = 10
+MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)  # inf: no type counts as broader
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters of the network.
+
+    Args:
+        epochs, batch_size, learning_rate, weight_decay: of AdamW.
+        held_out: share of the types that the test hides.
+        seed: of the network, of the order and of the types that are hidden.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    held_out: float = 0.15
+    seed: int = 7
+
+
+class PhrasedTypes:
+    """The states of all texts of types.
+
+    Args:
+        texts: type -> its texts.
+        states: [P, H], of all texts in order.
+    """
+
+    def __init__(self, texts: Mapping[str, Sequence[str]], states: Tensor) -> None:
+        self.states = states
+        self.first: dict[str, int] = {}
+        self.number = {label: len(found) for label, found in texts.items()}
+        position = 0
+        for label, found in texts.items():
+            self.first[label] = position
+            position += len(found)
+
+    def draw(self, labels: Sequence[str], generator: random.Random) -> Tensor:
+        """Return the state of one text of each type, drawn at random, [N, H]."""
+        rows = [self.first[label] + generator.randrange(self.number[label]) for label in labels]
+        return self.states[rows]
+
+    def mean_breadth(self, network: nn.Module) -> dict[str, float]:
+        """Return the breadth of each type: the mean over its texts."""
+        with torch.no_grad():
+            breadths = network(self.states)
+        return {
+            label: float(breadths[first : first + self.number[label]].mean()) for label, first in self.first.items()
+        }
+
+
+def train_network(
+    network: BreadthNetwork, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
+) -> BreadthNetwork:
+    """Train a network so that sigmoid(breadth(broad) - breadth(fine)) is the probability of the order of a pair."""
+    generator = random.Random(training.seed)
+    network.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    for _ in range(training.epochs):
+        order = generator.sample(pairs, len(pairs))
+        for begin in range(0, len(order), training.batch_size):
+            batch = order[begin : begin + training.batch_size]
+            broad = network(types.draw([pair.broad for pair in batch], generator))
+            fine = network(types.draw([pair.fine for pair in batch], generator))
+            optimizer.zero_grad()
+            nn.functional.softplus(fine - broad).mean().backward()
+            optimizer.step()
+    return network.requires_grad_(False).eval()
+
+
+def new_network(model: BinderModel, seed: int) -> BreadthNetwork:
+    """Return an untrained network that fits the type encoder of a model."""
+    torch.manual_seed(seed)
+    type_config: Any = model.config.type_config or model.config.text_config
+    return BreadthNetwork(type_config.hidden_size).to(model.start_head.scale.device)
+
+
+def order_of_unseen(
+    model: BinderModel, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
+) -> dict[str, Any]:
+    """Train without some types and test on the pairs with one of them.
+
+    Returns:
+        Numbers of types and pairs, and the share of the test pairs in the right order.
+    """
+    labels = sorted({label for pair in pairs for label in (pair.broad, pair.fine)})
+    hidden = random.Random(training.seed).sample(labels, max(1, round(training.held_out * len(labels))))
+    seen, test = held_out(pairs, hidden)
+    if not seen or not test:
+        raise DataError("the pairs of types have too much in common to hide some types; name further corpora.")
+    breadth = types.mean_breadth(train_network(new_network(model, training.seed), seen, types, training))
+    unseen = [pair for pair in test if pair.broad in hidden and pair.fine in hidden]
+    right = {name: _share(found, breadth) for name, found in (("one", test), ("both", unseen))}
+    return {
+        "hidden_types": len(hidden),
+        "training_pairs": len(seen),
+        "test_pairs": len(test),
+        "right_order": right["one"],
+        "test_pairs_of_two_hidden_types": len(unseen),
+        "right_order_of_two_hidden_types": right["both"],
+    }
+
+
+def _share(pairs: Sequence[Pair], breadth: Mapping[str, float]) -> float | None:
+    return mean(breadth[pair.broad] > breadth[pair.fine] for pair in pairs) if pairs else None
+
+
+def margin_scores(recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
+    """Return the F1 of each corpus for each margin; the corpora are searched once.
+
+    Args:
+        recognizer: a "binder-ner" pipeline of the checkpoint.
+        network: trained.
+        tasks: what to search.
+
+    Returns:
+        Margin, as text -> corpus -> F1.
+    """
+    scores: dict[str, dict[str, float]] = {str(margin): {} for margin in MARGINS}
+    for name, task in tasks.items():
+        by_name = wordings(task.types)[0]
+        labels = list(by_name.texts)
+        breadths = network(states_of(recognizer.model, recognizer.tokenizer, by_name.texts.values()))
+        found = predict(recognizer, task, by_name, "nested")
+        gold = [document.entities for document in task.documents]
+        for margin in MARGINS:
+            broader = broader_types(dict.fromkeys(labels), breadths, margin)
+            predicted = [flatten(spans, labels, broader) for spans in found]
+            scores[str(margin)][name] = compute_span_metrics(gold, predicted, labels).micro.f1
+    return scores
+
+
+def flatten(
+    spans: Sequence[tuple[int, int, str, float]], labels: Sequence[str], broader: Tensor | None
+) -> list[tuple[int, int, str]]:
+    """Choose a flat set from spans of nested decoding, as the pipeline does.
+
+    Args:
+        spans: (start, end, label, score) of a document.
+        labels: all types.
+        broader: [T, T], see `breadth_binder.broader_types`.
+    """
+    if not spans:
+        return []
+    starts, ends = (torch.tensor([span[column] for span in spans]) for column in (0, 1))
+    types = torch.tensor([labels.index(span[2]) for span in spans])
+    margins = torch.logit(torch.tensor([span[3] for span in spans], dtype=torch.float64))
+    required = torch.zeros(len(labels), dtype=torch.float64)
+    kept = flat_spans(starts, ends, types, margins, required, broader=broader).tolist()
+    return [(spans[index][0], spans[index][1], spans[index][2]) for index in kept]
+
+
+def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return the margin with the highest mean F1, the largest of several; None if it is no better without network."""
+    means = {float(margin): mean(found.values()) for margin, found in scores.items()}
+    best = max(means, key=lambda margin: (means[margin], margin))
+    return None if best == math.inf else best
+
+
+def states_of(model: BinderModel, tokenizer: Any, texts: Iterable[str]) -> Tensor:
+    """Return the pooled states of the texts of types, [P, H]."""
+    return encode_phrasings(model, BinderWindower.for_model(model, tokenizer), texts)
+
+
+def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
+    """Read the corpora on which the margin is tuned: their development sets, else their test sets.
+
+    Raises:
+        DataError: a corpus cannot be read, has no such documents, or its mentions overlap.
+    """
+    tasks = {}
+    for folder in folders:
+        corpus = load_corpus(folder)
+        task = Task.of(corpus, str(folder), "dev" if corpus.dev else None, [], limit)
+        if task.decoding == "nested":
+            raise DataError(f"{folder}: mentions overlap; name a flat corpus to tune the margin of flat decoding on.")
+        tasks[folder.resolve().name] = task
+    return tasks
+
+
+def save(model: BinderModel, tokenizer: Any, network: BreadthNetwork, margin: float, folder: Path) -> None:
+    """Write the checkpoint with the network and its margin."""
+    model.breadth = network
+    model.config.use_breadth = True
+    model.config.breadth_margin = margin
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.experiments.breadth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="folder or id on the Hub")
+    parser.add_argument("corpora", nargs="+", help="folders of corpora with fine and broad types")
+    parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
+    parser.add_argument("--dev", nargs="+", required=True, help="flat corpora on which the margin is tuned")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint with the network")
+    parser.add_argument("--limit", type=int, default=1000, help="texts of each --dev corpus, at most (default 1000)")
+    parser.add_argument("--epochs", type=int, default=Training.epochs, help=f"default {Training.epochs}")
+    parser.add_argument("--seed", type=int, default=Training.seed, help=f"default {Training.seed}")
+    parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train, test, tune and save; return the results."""
+    training = Training(epochs=arguments.epochs, seed=arguments.seed)
+    folders = Folders(arguments.data)
+    corpora = [load_corpus(folders.find(corpus)) for corpus in arguments.corpora]
+    tasks = read_tasks([folders.find(corpus) for corpus in arguments.dev], arguments.limit)
+    options = {"device": torch.device(arguments.device)} if arguments.device else {}
+    recognizer = pipeline("binder-ner", model=arguments.checkpoint, dtype=torch.float32, **options)
+    model, tokenizer = recognizer.model, recognizer.tokenizer
+    pairs = count_pairs(corpora)
+    if len(pairs) < MIN_PAIRS:
+        raise DataError(f"{len(pairs)} pairs of types are too few; name corpora with fine and broad types of one span.")
+    labels = {label for pair in pairs for label in (pair.broad, pair.fine)}
+    texts = texts_of((entity_type for corpus in corpora for entity_type in corpus.types), labels)
+    types = PhrasedTypes(texts, states_of(model, tokenizer, (text for found in texts.values() for text in found)))
+    unseen = order_of_unseen(model, pairs, types, training)
+    network = train_network(new_network(model, training.seed), pairs, types, training)
+    breadth = types.mean_breadth(network)
+    scores = margin_scores(recognizer, network, tasks)
+    margin = best_margin(scores)
+    if margin is not None:
+        save(model, tokenizer, network, margin, arguments.out)
+    return {
+        "pairs": len(pairs),
+        "types": len(labels),
+        **unseen,
+        "margin": margin,
+        "f1_by_margin": scores,
+        "texts": {name: len(task.documents) for name, task in tasks.items()},
+        "breadth": dict(sorted(breadth.items(), key=lambda item: -item[1])),
+    }
+
+
+def report(results: Mapping[str, Any]) -> str:
+    """Return the results as lines for the terminal."""
+    lines = [
+        f"{results['pairs']:,} pairs of {results['types']:,} types; without {results['hidden_types']} types, "
+        f"{results['right_order']:.1%} of {results['test_pairs']:,} pairs with one of them in the right order.",
+        f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
+    ]
+    for margin, found in results["f1_by_margin"].items():
+        cells = [f"{100 * value:{len(name)}.1f}" for name, value in (*found.items(), ("mean", mean(found.values())))]
+        lines.append(f"{margin:>6}  {'  '.join(cells)}{'  <' if float(margin) == results['margin'] else ''}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parse(argv)
+    try:
+        results = run(arguments)
+    except (DataError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    results = {"origin": provenance("training.experiments.breadth", argv, None, {}, "breadth"), **results}
+    if arguments.json:
+        write_json(arguments.json, results)
+    print(report(results))
+    if results["margin"] is None:
+        print("No margin is better than decoding without the network: no checkpoint was written.")
+    else:
+        print(f"Saved in {arguments.out}.")
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Write the tables of docs/how-to-ask-for-a-type.md.
+
+    python -m training.experiments.zero_shot demo/model CORPUS... --json training/experiments/zero_shot.json
+    python -m training.experiments.few_shot demo/model CORPUS... --json training/experiments/few_shot.json
+    python -m training.experiments.breadth CHECKPOINT CORPUS... --json training/experiments/breadth.json ...
+    python -m training.experiments.open_types_tables
+
+The tables come from these three files. The table of a file that is missing says so.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from hub_cards.markdown import table
+from training.experiments.few_shot import CHECKPOINT, ENCODER, percent
+from training.experiments.tables import NOT_RUN
+from training.experiments.zero_shot import figures
+from training.pages import DOCS, write_between
+
+PAGE = DOCS / "how-to-ask-for-a-type.md"
+HERE = Path(__file__).parent
+WORDINGS = ("name", "description", "name and description", "all wordings")
+
+
+def model_name(source: str) -> str:
+    """The name of a checkpoint as a page shows it: without the folders of a machine."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def zero_shot_table(results: Mapping[str, Any]) -> str:
+    """F1 on each corpus, by name and by description, and false mentions."""
+    models: dict[str, Any] = results["models"]
+    first = next(iter(models.values()))["corpora"]
+    rows: list[list[Any]] = []
+    for corpus, facts in first.items():
+        row = [corpus, facts["decoding"], f"{facts['texts']:,}", facts["types"]]
+        rows.append([*row, *(cell for model in models.values() for cell in _zero_shot_cells(model, corpus))])
+    means = [model["summary"]["fitting"] for model in models.values()]
+    rows.append(["mean", "", "", "", *(cell for summary in means for cell in _cells(summary))])
+    columns = ("by name", "by description", "false mentions")
+    prefixes = [f"{model_name(name)}, " for name in models] if len(models) > 1 else [""]
+    header = [
+        "corpus",
+        "decoding",
+        "texts",
+        "types",
+        *(f"{prefix}{column}" for prefix in prefixes for column in columns),
+    ]
+    return table(header, rows, numbers=len(header) - 2)
+
+
+def _zero_shot_cells(model: Mapping[str, Any], corpus: str) -> list[str]:
+    return _cells(figures(model["corpora"][corpus]))
+
+
+def _cells(found: Mapping[str, float]) -> list[str]:
+    return [f"{100 * found['name']:.1f}", f"{100 * found['description']:.1f}", f"{found['false mentions']:,.0f}"]
+
+
+def wording_table(results: Mapping[str, Any]) -> str:
+    """The mean over the corpora for each wording, and how much F1 differs between the wordings of a corpus."""
+    models: dict[str, Any] = results["models"]
+    summaries = [model["summary"]["fitting"] for model in models.values()]
+    rows = [[name, *(f"{100 * summary[name]:.1f}" for summary in summaries)] for name in WORDINGS]
+    name = "spread over wordings"
+    rows.append([name, *(f"{100 * summary[name]:.1f}" for summary in summaries)])
+    return table(["types given by", *map(model_name, models)], rows, numbers=len(models))
+
+
+def few_shot_table(results: Mapping[str, Any]) -> str:
+    """F1 on the test set by number of texts: from the encoder, and from the checkpoint with and without replay."""
+    shares = _shares(results)
+    header = ["corpus", "texts", "from the encoder", *(_replay("from the checkpoint", share) for share in shares)]
+    return _by_size(results, header, [(ENCODER, 0.0), *((CHECKPOINT, share) for share in shares)], "f1")
+
+
+def forgetting_table(results: Mapping[str, Any]) -> str:
+    """F1 of the fine-tuned checkpoint on the types of another corpus, which it found before."""
+    shares = _shares(results)
+    header = ["fine-tuned on", "texts", *(_replay("F1 of other types", share) for share in shares)]
+    return _by_size(results, header, [(CHECKPOINT, share) for share in shares], "kept_f1")
+
+
+def _shares(results: Mapping[str, Any]) -> list[float]:
+    return sorted({row["replay"] for row in results["summary"]})
+
+
+def _replay(text: str, share: float) -> str:
+    return f"{text}, replay {share:g}" if share else text
+
+
+def _by_size(results: Mapping[str, Any], header: list[str], columns: Sequence[tuple[str, float]], key: str) -> str:
+    found = {(row["corpus"], row["size"], row["start"], row["replay"]): row for row in results["summary"]}
+    rows: list[list[Any]] = []
+    for corpus, size in dict.fromkeys((row["corpus"], row["size"]) for row in results["summary"]):
+        cells = [found.get((corpus, size, start, share)) for start, share in columns]
+        rows.append([corpus, f"{size:,}", *("" if cell is None else percent(cell, key) for cell in cells)])
+    return table(header, rows, numbers=len(header) - 1)
+
+
+def breadth_table(results: Mapping[str, Any]) -> str:
+    """Flat F1 by margin, and how well the network orders pairs of types."""
+    rows = []
+    for margin, found in results["f1_by_margin"].items():
+        name = "no network" if margin == "inf" else f"{float(margin):g}"
+        chosen = " (chosen)" if results["margin"] is not None and float(margin) == results["margin"] else ""
+        rows.append([name + chosen, *(f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))])
+    order = (
+        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} of the "
+        f"types, the network has {results['right_order']:.1%} of the {results['test_pairs']:,} pairs with one of them in "
+        "the right order."
+    )
+    return f"{order}\n\n{table(['margin', *results['texts'], 'mean'], rows, numbers=len(results['texts']) + 1)}"
+
+
+# Marker in the page -> file of the results and their table
+TABLES = {
+    "zero-shot": ("zero_shot.json", zero_shot_table),
+    "wording": ("zero_shot.json", wording_table),
+    "few-shot": ("few_shot.json", few_shot_table),
+    "forgetting": ("few_shot.json", forgetting_table),
+    "breadth": ("breadth.json", breadth_table),
+}
+
+
+def write_tables(folder: Path = HERE, page: Path = PAGE) -> None:
+    """Write all tables into the page.
+
+    Args:
+        folder: of the three files of results.
+        page: with a pair of markers for each table.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    for marker, (name, make) in TABLES.items():
+        path = folder / name
+        content = make(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOT_RUN
+        write_between(page, marker, content)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.experiments.open_types_tables",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--results", type=Path, default=HERE, help="folder of the results; default training/experiments"
+    )
+    parser.add_argument("--page", type=Path, default=PAGE, help="default docs/how-to-ask-for-a-type.md")
+    arguments = parser.parse_args(argv)
+    try:
+        write_tables(arguments.results, arguments.page)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
