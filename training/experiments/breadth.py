@@ -1,6 +1,6 @@
 """Train the network that estimates how broad a type is, so that the finest type wins in flat decoding.
 
-    python -m training.experiments.breadth checkpoints/open training/open_types --dev corpora/news corpora/aptner \\\
+    python -m training.experiments.breadth checkpoints/open training/open_types --dev corpora/news corpora/aptner \\
         --out checkpoints/open-breadth --json breadth.json
 
 The network learns from pairs of types in which nearly all mentions of one ("politician") are mentions of the other

@@ -75,7 +75,7 @@ class Settings:
     max_passes: int = 30
     encoder_passes: int = 2
     tokens_per_batch: int = 600
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     head_learning_rate: float = 2e-4
     encoder_head_learning_rate: float = 1e-3
 

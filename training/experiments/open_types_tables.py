@@ -44,13 +44,8 @@ def zero_shot_table(results: Mapping[str, Any]) -> str:
     rows.append(["mean", "", "", "", *(cell for summary in means for cell in _cells(summary))])
     columns = ("by name", "by description", "false mentions")
     prefixes = [f"{model_name(name)}, " for name in models] if len(models) > 1 else [""]
-    header = [
-        "corpus",
-        "decoding",
-        "texts",
-        "types",
-        *(f"{prefix}{column}" for prefix in prefixes for column in columns),
-    ]
+    named = [f"{prefix}{column}" for prefix in prefixes for column in columns]
+    header = ["corpus", "decoding", "texts", "types", *named]
     return table(header, rows, numbers=len(header) - 2)
 
 
@@ -110,10 +105,10 @@ def breadth_table(results: Mapping[str, Any]) -> str:
         name = "no network" if margin == "inf" else f"{float(margin):g}"
         chosen = " (chosen)" if results["margin"] is not None and float(margin) == results["margin"] else ""
         rows.append([name + chosen, *(f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))])
+    right = f"{results['right_order']:.1%} of the {results['test_pairs']:,} pairs"
     order = (
-        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} of the "
-        f"types, the network has {results['right_order']:.1%} of the {results['test_pairs']:,} pairs with one of them in "
-        "the right order."
+        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} types, "
+        f"the network has {right} with one of them in the right order."
     )
     return f"{order}\n\n{table(['margin', *results['texts'], 'mean'], rows, numbers=len(results['texts']) + 1)}"
 
@@ -150,9 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--results", type=Path, default=HERE, help="folder of the results; default training/experiments"
-    )
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of the three files")
     parser.add_argument("--page", type=Path, default=PAGE, help="default docs/how-to-ask-for-a-type.md")
     arguments = parser.parse_args(argv)
     try:
