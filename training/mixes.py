@@ -20,7 +20,8 @@ from modeling_binder.finetuning.data import (
     write_json,
 )
 from modeling_binder.finetuning.mix import Mix, MixPart, MixSettings, TypedDocuments, choose_types, restrict
-from modeling_binder.finetuning.packed import PackedMix, TypeTable
+from modeling_binder.finetuning.packed import PackedMix
+from modeling_binder.finetuning.type_table import TypeTable
 from training.arguments import expand
 
 _PART = {

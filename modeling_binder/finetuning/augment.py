@@ -13,10 +13,10 @@ BREAKS = 0.2  # share of the blanks of a text that become line breaks
 
 
 def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Document:
-    """Return a document in one of the shapes, or as it is.
+    """Return a document in one of the shapes, or unchanged.
 
     Args:
-        document: with offsets in any of its fields.
+        document: the document.
         shares: probabilities of "lower", "upper" and "breaks".
         seed: the same seed gives the same shape for a document.
     """
@@ -34,5 +34,5 @@ def reshaped(text: str, shape: str, random: Random) -> str:
     if shape == "breaks":
         return "".join("\n" if c == " " and random.random() < BREAKS else c for c in text)
     changed = (c.lower() if shape == "lower" else c.upper() for c in text)
-    # "ß" has two characters as a capital, and "İ" as a small letter: these stay.
+    # Characters that become two ("ß" in capitals, "İ" in lower case) stay as they are.
     return "".join(new if len(new) == 1 else old for old, new in zip(text, changed, strict=True))

@@ -1,11 +1,11 @@
-"""Batches of a mix: which windows, which types each of them is compared with, and in which words.
+"""Batches of a mix: draw windows, the types that each window is compared with, and the phrasings of these types.
 
-Everything is drawn anew each time, from numbers that follow from the seed, the epoch and the batch alone: a run that is
-resumed sees the batches that the uninterrupted run would have seen, and several processes share one order.
+All draws depend only on the seed, the epoch and the number of the batch. A resumed run therefore sees the same batches
+as an uninterrupted one, and all processes use the same order.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,24 +19,24 @@ Array = NDArray[Any]
 
 
 class MixSampler(Sampler[list[int]]):
-    """Draws batches of windows of like length, as many as a budget of tokens holds.
+    """Draws batches of windows that have similar lengths, as many windows as a budget of tokens allows.
 
-    An epoch draws `PackedMix.epoch_size` windows, from each corpus its share; a corpus begins again only when all of
-    its windows were drawn. The windows of an epoch are shuffled, cut into pools, sorted by length within a pool and cut
-    into batches, which are shuffled again.
+    An epoch draws `PackedMix.epoch_size` windows, from each corpus its share. A window is drawn again only after all
+    other windows of its corpus. The windows of an epoch are shuffled, split into pools, sorted by length within each
+    pool and split into batches, which are shuffled.
 
     Args:
-        mix: where to draw from.
-        tokens_per_batch: padded tokens of a batch.
-        seed: of the whole run.
-        epoch: returns the number of the epoch that is about to begin.
-        rank, processes: this process and how many there are; each gets every n-th batch.
+        mix: the windows.
+        tokens_per_batch: maximum number of tokens in a batch, padding included.
+        seed: seed of the run.
+        epoch: returns the number of the epoch that begins.
+        rank, processes: number of this process, and number of processes; each process gets every n-th batch.
 
     Yields:
-        A number that seeds what is drawn for the batch, then the indices of its windows.
+        A seed for the draws of the batch, followed by the indices of its windows.
     """
 
-    POOL = 64  # batches
+    POOL_BATCHES = 64
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class MixSampler(Sampler[list[int]]):
         self.rank, self.processes = rank, processes
         quotas = mix.shares * mix.epoch_size
         self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
-        self.batches = max(1, len(self.plan(0)) // processes) * processes  # of an epoch, all processes together
+        self.batches = max(1, len(self.plan(0)) // processes) * processes  # of an epoch, in all processes
 
     def __len__(self) -> int:
         return self.batches // self.processes
@@ -61,31 +61,31 @@ class MixSampler(Sampler[list[int]]):
         plan = self.plan(epoch)
         first = int(np.random.default_rng([self.seed, epoch, 1]).integers(2**62))
         for number in range(self.rank, self.batches, self.processes):
-            # The batches of two epochs differ a little in number, and Trainer counts with one.
+            # Trainer expects the same number of batches in each epoch; the plans differ slightly.
             yield [first + number, *plan[number % len(plan)].tolist()]
 
     def plan(self, epoch: int) -> list[Array]:
-        """Indices of the windows of each batch of an epoch."""
+        """Return the indices of the windows of each batch of an epoch."""
         drawn = np.concatenate([self._drawn(part, epoch) for part in range(len(self.quotas))])
         random = np.random.default_rng([self.seed, epoch])
         random.shuffle(drawn)
         lengths = self.mix.windows.lengths
         mean = max(1.0, float(lengths[drawn].mean()))
-        pool = max(1, int(self.POOL * self.budget / mean))
+        pool = max(1, int(self.POOL_BATCHES * self.budget / mean))
         batches: list[Array] = []
         for begin in range(0, len(drawn), pool):
             windows = drawn[begin : begin + pool]
             windows = windows[np.argsort(lengths[windows], kind="stable")[::-1]]
             sizes = lengths[windows]
             at = 0
-            while at < len(windows):  # sorted: the first is the longest
+            while at < len(windows):  # the first window of a batch is the longest one
                 count = max(1, self.budget // int(sizes[at]))
                 batches.append(windows[at : at + count])
                 at += count
         return [batches[index] for index in random.permutation(len(batches))]
 
     def _drawn(self, part: int, epoch: int) -> Array:
-        """What an epoch draws from a corpus: the next piece of its endless sequence of shuffled passes."""
+        """Return the windows that an epoch draws from a corpus: the next part of a sequence of shuffled passes."""
         size, quota = self.mix.sizes[part], int(self.quotas[part])
         begin, stop = epoch * quota, (epoch + 1) * quota
         pieces = []
@@ -96,19 +96,33 @@ class MixSampler(Sampler[list[int]]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collate nothing: `MixBatches` returns whole batches."""
+    """Return a batch unchanged; `MixBatches` returns whole batches, which need no collation."""
     return batch
 
 
+class _Pairs(NamedTuple):
+    """The types that the windows of a batch are compared with, sorted by window; three arrays [K].
+
+    Args:
+        row: number of the window in the batch.
+        type_id: number of the type in the mix.
+        place: position of the type among those of its window.
+    """
+
+    row: Array
+    type_id: Array
+    place: Array
+
+
 class MixBatches(Dataset[Any]):
-    """Makes batches of a mix, whole ones: `__getitems__` takes what `MixSampler` yields.
+    """Makes whole batches of a mix: `__getitems__` takes what `MixSampler` yields.
 
     Args:
         mix: the windows and their types.
-        pad_token_id: fills `input_ids`.
-        type_pad_token_id: fills `type_input_ids`.
-        tokenized: token ids of each phrasing, to be encoded in every step; None where `type_phrasings`, indices into
-            `mix.table.texts`, are enough because the states of all phrasings are kept.
+        pad_token_id: padding of `input_ids`.
+        type_pad_token_id: padding of `type_input_ids`.
+        tokenized: token ids of each phrasing, which the type encoder encodes in every step; None if the states of all
+            phrasings are known. A batch then contains `type_phrasings`, indices into `mix.table.texts`.
     """
 
     def __init__(
@@ -127,10 +141,10 @@ class MixBatches(Dataset[Any]):
         """Make a batch of B windows.
 
         Returns:
-            `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L]; `type_index` [B, T], unless all
-            windows are compared with the same types;
-            `labels` and `excluded` [N, 4] (see `binder_losses`); the types' phrasings; `counts`, the number of mentions
-            and of window-type pairs.
+            `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L]; the phrasings of the types
+            (`type_phrasings`, or `type_input_ids` and `type_attention_mask`); `type_index` [B, T], unless all windows
+            are compared with the same types; `labels` and `excluded` [N, 4], see `binder_losses`; and `counts`, the
+            numbers of mentions and of pairs of a window and a type.
         """
         random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])
         batch = self._tokens(windows)
@@ -143,7 +157,7 @@ class MixBatches(Dataset[Any]):
             **types,
             "labels": torch.from_numpy(labels),
             "excluded": torch.from_numpy(excluded),
-            "counts": torch.tensor([len(labels), len(pairs[0])]),
+            "counts": torch.tensor([len(labels), len(pairs.row)]),
         }
 
     def _tokens(self, windows: Array) -> dict[str, Array]:
@@ -162,8 +176,8 @@ class MixBatches(Dataset[Any]):
 
     # ---- types ----
 
-    def _types(self, windows: Array, random: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Which types each window is compared with: (row of the batch, type, place among the row's types), by row."""
+    def _types(self, windows: Array, random: np.random.Generator) -> _Pairs:
+        """Draw the types that each window is compared with."""
         mix, settings = self.mix, self.mix.settings
         named = mix.windows.type_counts[windows] >= 0
         begin = np.array(mix.table.begin)
@@ -186,25 +200,25 @@ class MixBatches(Dataset[Any]):
             rows, types = np.concatenate([rows, foreign_rows]), np.concatenate([types, foreign_types])
         order = np.lexsort((types, rows))
         rows, types = rows[order], types[order]
-        return rows, types, _rank(rows)
+        return _Pairs(rows, types, _rank(rows))
 
     def _found(self, windows: Array) -> tuple[Array, Array]:
-        """Row of the batch and type of each mention."""
+        """Return the row and the type of each mention of a batch."""
         rows, place = _expand(self.mix.windows.row_counts[windows])
         types = self.mix.row_types[self.mix.row_first[windows][rows] + place]
         return rows[types >= 0], types[types >= 0]
 
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
-        """Types of other windows as further negatives, for windows that name their types.
+        """Draw further types, as negatives, for windows with types of their own.
 
-        A type that shares a word, or in some text a span, with one of a window's own types is not drawn for it.
+        They are types of other windows that share no word, and in no text of the mix a span, with the window's own types.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
         rows, types = rows[own], types[own]
         if not len(rows):
             return rows, types
-        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # three tries for each
+        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # some draws share a word
         tries = types[random.integers(len(types), size=len(takers))]
 
         def words(rows: Array, types: Array) -> tuple[Array, Array]:
@@ -226,7 +240,7 @@ class MixBatches(Dataset[Any]):
         return takers[kept], tries[kept]
 
     def _is_related(self, takers: Array, tries: Array, rows: Array, types: Array) -> Array:
-        """Whether each try shares a span, somewhere in the mix, with one of its window's own types."""
+        """Return whether each drawn type shares a span, in some text of the mix, with one of its window's own types."""
         begin, end = (np.searchsorted(rows, takers, side=side) for side in ("left", "right"))
         item, place = _expand(end - begin)
         keys = types[begin[item] + place] * len(self.mix.table) + tries[item]
@@ -234,28 +248,26 @@ class MixBatches(Dataset[Any]):
         related[item[np.isin(keys, self.mix.related)]] = True
         return related
 
-    def _phrasings(
-        self, pairs: tuple[Array, Array, Array], size: int, random: np.random.Generator
-    ) -> dict[str, Tensor]:
-        """Draw the words in which each window is asked for each of its types."""
+    def _phrasings(self, pairs: _Pairs, size: int, random: np.random.Generator) -> dict[str, Tensor]:
+        """Draw a phrasing for each pair of a window and a type."""
         table, settings = self.mix.table, self.mix.settings
         rows, types, place = pairs
         descriptions = (table.first[types + 1] - table.first[types] - 1) // 2
         shares = np.array([settings.name, settings.named_description, settings.description])
         form = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], random.random(len(types)), side="right")
         chosen = (random.random(len(types)) * descriptions).astype(np.int64)
+        # The name alone does not tell two types of a window apart that have the same name.
+        name = rows * len(table.texts) + table.phrasings[table.first[types]]
+        _, inverse, counts = np.unique(name, return_inverse=True, return_counts=True)
+        form = np.where((form == 0) & (counts[inverse] > 1), 1, form)
         offset = np.where((form == 0) | (descriptions == 0), 0, 1 + chosen + (form == 2) * descriptions)
         phrasing = table.phrasings[table.first[types] + offset]
-        # Two types of a window that bear the same name must not be asked for by it alone.
-        _, first = np.unique(rows * len(table.texts) + phrasing, return_index=True)
-        again = np.ones(len(types), bool)
-        again[first] = False
-        again &= descriptions > 0
-        phrasing[again] = table.phrasings[table.first[types[again]] + 1]
         unique, inverse = np.unique(phrasing, return_inverse=True)
+        if not len(unique):  # no window is compared with any type, but the model needs one
+            unique = np.zeros(1, np.int64)
         index = np.full((size, int(place.max(initial=0)) + 1), -1, np.int64)
         index[rows, place] = inverse
-        if (index == index[0]).all() and (index[0] >= 0).all():  # as in plain training: all windows share the types
+        if (index == index[0]).all() and (index[0] >= 0).all():  # all windows share the types, as without a mix
             return self._type_inputs(unique[index[0]])
         return {**self._type_inputs(unique), "type_index": torch.from_numpy(index)}
 
@@ -270,29 +282,29 @@ class MixBatches(Dataset[Any]):
 
     # ---- labels ----
 
-    def _labels(self, windows: Array, pairs: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        """Rows (window, place of the type, first, last): mentions, and spans that are left out."""
+    def _labels(self, windows: Array, pairs: _Pairs) -> tuple[Array, Array]:
+        """Return rows (window, place of the type, first, last) of the mentions, and of the spans that are excluded."""
         mix, total = self.mix, len(self.mix.table)
         rows, place = _expand(mix.windows.row_counts[windows])
         at = mix.row_first[windows][rows] + place
         types = mix.row_types[at]
         first, last = mix.windows.rows[at, 1].astype(np.int64), mix.windows.rows[at, 2].astype(np.int64)
-        key = pairs[0] * total + pairs[1]
+        key = pairs.row * total + pairs.type_id
         order = np.argsort(key, kind="stable")
         marked = types >= 0
         position = np.searchsorted(key[order], rows[marked] * total + types[marked])
-        places = pairs[2][order][np.minimum(position, len(key) - 1)]
+        places = pairs.place[order][np.minimum(position, len(key) - 1)]
         found = np.stack([rows[marked], places, first[marked], last[marked]], 1).astype(np.int64)
         scored = found[:, 3] - found[:, 2] < mix.origin["max_span_width"]
-        # Nothing is known of an undecided span, for any type of its window.
-        count = np.bincount(pairs[0], minlength=len(windows))
+        # Undecided spans are excluded for all types of their windows.
+        count = np.bincount(pairs.row, minlength=len(windows))
         open_rows, open_first, open_last = rows[~marked], first[~marked], last[~marked]
         item, place = _expand(count[open_rows])
         undecided = np.stack([open_rows[item], place, open_first[item], open_last[item]], 1).astype(np.int64)
         return found[scored], np.concatenate([found[~scored], undecided])
 
     def _thin(self, batch: dict[str, Array], windows: Array, spans: Array, random: np.random.Generator) -> None:
-        """Leave most words outside mentions out of the negatives, in corpora of which only some mentions are marked."""
+        """Remove most word edges outside mentions, in windows of corpora in which only some mentions are marked."""
         rates = np.array([part["negative_rate"] for part in self.mix.parts])[self.mix.part[windows]]
         thin = np.flatnonzero(rates < 1)
         if not len(thin):
@@ -306,13 +318,13 @@ class MixBatches(Dataset[Any]):
 
 
 def _expand(counts: Array) -> tuple[Array, Array]:
-    """For each item as many entries as its count says: the item's number, and the entry's number within the item."""
+    """Return the item of each entry and the number of the entry within its item, for items with `counts` entries."""
     items = np.repeat(np.arange(len(counts)), counts)
     return items, np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _rank(rows: Array) -> Array:
-    """The number of each entry within its row; rows are sorted."""
+    """Return the number of each entry within its row; the rows are sorted."""
     if not len(rows):
         return np.zeros(0, np.int64)
     starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))

@@ -1,7 +1,7 @@
 """A mix of corpora, each with types of its own, as training data of one model.
 
-A window is compared with types of its own corpus alone (or of its own document, where that names them): what nobody
-looked for counts neither as a mention nor as a negative.
+A window is compared only with types of its own corpus, or with those that its document names. All other types count
+neither as mentions nor as negatives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ class MixPart:
         name: unique in the mix.
         documents: its training documents.
         types: its types.
-        weight: how often it is drawn: its share of the draws is proportional to weight x sqrt(number of windows).
+        weight: the corpus is drawn in proportion to weight x sqrt(number of its windows).
         share: fixed share of all draws, between 0 and 1, in place of a weight.
-        named: whether each description begins with the type's name and a colon ("film: a movie"). Otherwise the
-            label is the name.
-        negative_rate: share of the word edges outside mentions that may serve as negatives. Below 1 for corpora of
-            which only some mentions are marked.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). Otherwise the label
+            is the name.
+        negative_rate: share of the word edges outside mentions that serve as negatives; below 1 for corpora in which
+            only some mentions are marked.
         license, source: for the model card.
 
     Raises:
@@ -64,15 +64,15 @@ class MixPart:
         partial: bool = False,
         **options: Any,
     ) -> "MixPart":
-        """Make a part of the training documents of a corpus.
+        """Make a part from the training documents of a corpus.
 
         Args:
             name, options: fields of `MixPart`.
             corpus: see `load_corpus`.
             types: names of the types to train; None for all.
             exclude: names of types to leave out, with their mentions.
-            parents: label -> label of its parent, in addition to those of the corpus.
-            partial: only some of the mentions are marked: `negative_rate` is 0.1 unless given.
+            parents: label -> label of its parent, in addition to the parents in the corpus.
+            partial: whether only some of the mentions are marked; `negative_rate` then defaults to 0.1.
 
         Raises:
             DataError: a name is not a type of the corpus, or a value is out of range.
@@ -88,16 +88,16 @@ class MixSettings:
     """How batches are drawn from a mix.
 
     Args:
-        tokens_per_batch: tokens in a batch of one process, padding included.
-        max_types: types that a window is compared with at most, unless more have mentions in it: all types with
-            mentions, then others that were looked for.
-        foreign_types: further types for a window whose document names its types: types of the batch's other windows
-            that share no word, and in no text of the mix a span, with any of its own.
+        tokens_per_batch: maximum number of tokens in a batch of one process, padding included.
+        max_types: maximum number of types that a window is compared with. Types with mentions in the window are always
+            among them, even if they are more; the others are drawn.
+        foreign_types: number of further types for windows whose documents name their types, drawn from the types of
+            other windows that share no word, and in no text of the mix a span, with them.
         name, named_description, description: shares of the phrasings "film", "film: a movie" and "a movie".
         augment: shares of the texts that are read in lower case ("lower"), in capitals ("upper") and with line breaks
-            in place of some blanks ("breaks"). Drawn when texts are tokenised.
-        epoch_of: name of a corpus; an epoch draws each of its windows once, and of the others what their shares make of
-            that. Without it, an epoch draws as many windows as the mix has.
+            in place of some blanks ("breaks"); drawn when the texts are tokenised.
+        epoch_of: name of a corpus. An epoch draws each of its windows once, and the other corpora by their shares.
+            Without it, an epoch draws as many windows as the mix has.
 
     Raises:
         ValueError: a value is out of range.
@@ -162,7 +162,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora, name -> description; of equal names the first one."""
+        """The types of all corpora, name -> description; the first description if a name occurs twice."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -172,11 +172,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class TypedDocuments:
-    """Documents to evaluate on that have types of their own, not those of the model.
+    """Documents for evaluation with types of their own, in place of those of the model.
 
     Args:
-        documents: with their mentions.
-        types: the types that they are searched for, each by its first phrasing.
+        documents: documents with their mentions.
+        types: the types to predict, described by their first phrasing.
     """
 
     documents: Sequence[Document]
@@ -184,7 +184,7 @@ class TypedDocuments:
 
 
 def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> list[str]:
-    """What is wrong with the rates of a corpus of a mix."""
+    """Return the errors in the rates of a corpus."""
     problems = []
     if not _is_number(weight) or not weight > 0:
         problems.append(f"{name}: weight must be above 0, got {weight!r}; remove a corpus that is unwanted.")
@@ -196,7 +196,7 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
 
 
 def check_shares(shares: Sequence[float | None]) -> None:
-    """Refuse fixed shares that sum to more than 1, or to 1 although other corpora have none."""
+    """Raise DataError if fixed shares sum to more than 1, or leave nothing for other corpora."""
     fixed = sum(share for share in shares if share is not None)
     free = sum(share is None for share in shares)
     if fixed > 1 + 1e-9 or (free and fixed >= 1):
@@ -213,10 +213,10 @@ def choose_types(
     exclude: Iterable[str],
     parents: dict[str, str],
 ) -> tuple[EntityType, ...]:
-    """Return the types of a corpus that a mix trains, with the parents that the mix adds.
+    """Return the types of a corpus that a mix uses, with the parents that the mix adds.
 
     Raises:
-        DataError: a name is not a type of the corpus, or a parent is not trained.
+        DataError: a name is not a type of the corpus, no type is left, or a type is its own ancestor.
     """
     known = {entity_type.name: entity_type for entity_type in entity_types}
     excluded, wanted = set(exclude), list(known) if types is None else list(types)
@@ -233,14 +233,14 @@ def choose_types(
         raise DataError(f"{source}: 'types' and 'exclude' leave no type of this corpus; remove it from the mix.")
     chosen = [replace(kind, parent=parents.get(kind.name, kind.parent)) for kind in kept]
     names = {entity_type.name for entity_type in chosen}
-    # A parent that is left out is not looked for: its children stand alone.
+    # A parent that is left out has no effect.
     chosen = [kind if kind.parent in names else replace(kind, parent=None) for kind in chosen]
     as_mapping = {kind.name: {"description": kind.phrasings, "parent": kind.parent} for kind in chosen}
     return tuple(parse_entity_types(as_mapping, source))
 
 
 def restrict(documents: Iterable[Any], types: Sequence[EntityType]) -> list[Document]:
-    """Return documents with the mentions and the looked-for types among `types` alone."""
+    """Remove mentions of other types, and other types in `Document.types`, from documents."""
     names = {entity_type.name for entity_type in types}
     restricted = []
     for document in as_documents(documents):

@@ -1,8 +1,10 @@
-"""The windows of a mix in flat arrays: little memory, nothing to pickle for workers, one compact folder on disk."""
+"""The tokenised windows of a mix, in flat arrays.
+
+Arrays need little memory, are shared with the worker processes of a data loader, and fit into a small folder on disk.
+"""
 
 import json
 import lzma
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,26 +22,26 @@ from ..processing_binder import BinderWindower
 from .augment import augmented
 from .data import DataError, Document, EntityType, write_json
 from .mix import Mix, MixPart, MixSettings, check_shares, rate_problems
+from .type_table import TypeTable
 from .windows import WindowDataset
 
 Array = NDArray[Any]
-DOCUMENTS_AT_ONCE = 2000  # tokenised by a process before it hands back arrays
-STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "the", "to", "with"}
-VERSION = 1  # of the files
+DOCUMENTS_PER_JOB = 2000
+FILE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class PackedWindows:
-    """Windows of one corpus as flat arrays. N windows, K tokens, R mentions, S named types.
+    """The N windows of a corpus, with K tokens, R labels and S types of single documents.
 
     Args:
-        lengths: [N], tokens of each window.
-        input_ids: [K].
-        edges: [K], 1 where a word starts, 2 where one ends, 3 for both.
-        row_counts: [N], mentions of each window.
-        rows: [R, 3], type (an index into the corpus' types, -1 for undecided spans), first and last token.
-        type_counts: [N], how many types the window's document names; -1 where it names none.
-        types: [S], those types.
+        lengths: [N], number of tokens of each window.
+        input_ids: [K], token ids of all windows, one window after the other.
+        edges: [K], 1 for the first token of a word, 2 for the last one, 3 for both, 0 for other tokens.
+        row_counts: [N], number of labels of each window.
+        rows: [R, 3], the labels: type (its position in the corpus, -1 for undecided spans), first and last token.
+        type_counts: [N], number of types of the window's document; -1 if it is compared with all types of the corpus.
+        types: [S], the types of these documents, one window after the other.
     """
 
     lengths: Array
@@ -70,7 +72,7 @@ class PackedWindows:
 
     @classmethod
     def joined(cls, parts: Sequence["PackedWindows"]) -> "PackedWindows":
-        """Put the windows of several packs behind each other."""
+        """Concatenate the windows of several corpora."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__annotations__})
 
     def __len__(self) -> int:
@@ -96,71 +98,15 @@ def _pack(
     return PackedWindows.of(dataset, len(processor.tokenizer)), lost
 
 
-class TypeTable:
-    """The types of all corpora of a mix, numbered one after the other, with their phrasings.
-
-    Args:
-        parts: types of each corpus and whether their descriptions begin with a name.
-
-    Attributes:
-        texts: every phrasing once, [P].
-        first: [G + 1], where the phrasings of a type begin in `phrasings`: its name, then "name: description" and
-            then the description alone for each of its descriptions.
-        phrasings: indices into `texts`.
-        words: [G], words of a type's name.
-    """
-
-    def __init__(self, parts: Iterable[tuple[Sequence[EntityType], bool]]) -> None:
-        numbers: dict[str, int] = {}
-        phrasings: list[int] = []
-        first, self.begin = [0], [0]
-        self.names: list[str] = []
-        for types, named in parts:
-            for entity_type in types:
-                name, descriptions = _wording(entity_type, named)
-                texts = [name, *(f"{name}: {text}" for text in descriptions), *descriptions]
-                phrasings += [numbers.setdefault(text, len(numbers)) for text in texts]
-                first.append(len(phrasings))
-                self.names.append(name)
-            self.begin.append(len(self.names))
-        self.texts = list(numbers)
-        self.first, self.phrasings = np.array(first), np.array(phrasings)
-        vocabulary: dict[str, int] = {}
-        self.words = [
-            np.array(sorted({vocabulary.setdefault(word, len(vocabulary)) for word in _words(name)}), np.int64)
-            for name in self.names
-        ]
-        self.word_count = max(len(vocabulary), 1)
-        self.word_first = np.concatenate([[0], np.cumsum([len(words) for words in self.words])]).astype(np.int64)
-        self.word_ids = np.concatenate(self.words) if self.words else np.zeros(0, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def _wording(entity_type: EntityType, named: bool) -> tuple[str, list[str]]:
-    """The name that a person would ask for, and the descriptions without it."""
-    name, descriptions = entity_type.name, list(entity_type.phrasings)
-    if named and ":" in descriptions[0]:
-        name = descriptions[0].partition(":")[0].strip()
-        descriptions = [text.removeprefix(f"{name}:").strip() or name for text in descriptions]
-    return name, [text for text in descriptions if text != name]
-
-
-def _words(name: str) -> set[str]:
-    words = set(re.findall(r"\w+", name.casefold())) - STOP_WORDS
-    return {word.removesuffix("s") for word in words}
-
-
 class PackedMix:
-    """A mix that is tokenised and ready for training.
+    """A tokenised mix, ready for training.
 
     Args:
-        windows: of each corpus.
-        parts: what is known of each corpus, without its documents: fields of `MixPart`, counts.
-        types: of each corpus.
+        windows: the windows of each corpus.
+        parts: for each corpus the fields of `MixPart` except the documents and the types, and counts.
+        types: the types of each corpus.
         settings: how batches are drawn.
-        origin: the tokenizer and the window settings that it was made with.
+        origin: fingerprint of the tokenizer and the settings that the windows depend on.
     """
 
     def __init__(
@@ -177,7 +123,7 @@ class PackedMix:
         self.windows = PackedWindows.joined(windows)
         self.table = TypeTable((group, part["named"]) for group, part in zip(self.part_types, self.parts, strict=True))
         self.part = np.repeat(np.arange(len(parts)), self.sizes)
-        # Type numbers of the corpus -> of the mix
+        # From positions in a corpus to numbers in the mix
         begin = np.array(self.table.begin[:-1])
         row_begin = np.repeat(begin[self.part], self.windows.row_counts)
         self.row_types = np.where(self.windows.rows[:, 0] < 0, -1, self.windows.rows[:, 0] + row_begin)
@@ -196,14 +142,14 @@ class PackedMix:
         Args:
             mix: the corpora.
             processor: cuts texts into windows.
-            max_span_width: of the model, in tokens; wider mentions are counted as lost.
-            processes: how many work at it.
-            progress: show a progress bar.
+            max_span_width: that of the model, in tokens; wider mentions are counted as lost.
+            processes: number of processes.
+            progress: whether to show a progress bar.
         """
         jobs = [
-            (index, part.documents[begin : begin + DOCUMENTS_AT_ONCE], part.types)
+            (index, part.documents[begin : begin + DOCUMENTS_PER_JOB], part.types)
             for index, part in enumerate(mix.parts)
-            for begin in range(0, len(part.documents), DOCUMENTS_AT_ONCE)
+            for begin in range(0, len(part.documents), DOCUMENTS_PER_JOB)
         ]
         packs: list[list[PackedWindows]] = [[] for _ in mix.parts]
         lost: list[dict[str, int]] = [{} for _ in mix.parts]
@@ -251,7 +197,7 @@ class PackedMix:
 
     @cached_property
     def shares(self) -> Array:
-        """Share of each corpus in the draws, [parts], sums to 1."""
+        """Share of each corpus in the draws; the shares sum to 1."""
         fixed = np.array([part["share"] or 0.0 for part in self.parts])
         free = [
             0.0 if part["share"] else part["weight"] * np.sqrt(size)
@@ -272,11 +218,11 @@ class PackedMix:
         """Change how batches are drawn from a prepared mix.
 
         Args:
-            settings: replace those that it was prepared with; `augment` cannot change.
+            settings: new settings; `augment` must be the same as before.
             parts: name of a corpus -> new `weight`, `share` or `negative_rate`; other keys are ignored.
 
         Raises:
-            DataError: the texts would have to be tokenised again, or a value is out of range.
+            DataError: `augment` differs, or a value is out of range.
         """
         prepared = self.origin.get("augment", settings.augment)
         if settings.augment != prepared:
@@ -292,7 +238,7 @@ class PackedMix:
         self.__dict__.pop("shares", None)
 
     def report(self) -> list[dict[str, Any]]:
-        """What the data report and the model card tell of each corpus."""
+        """Return the facts about each corpus for the data report and the model card."""
         return [
             {
                 **{key: value for key, value in part.items() if value not in (None, {}, False)},
@@ -314,7 +260,7 @@ class PackedMix:
         write_json(
             folder / "mix.json",
             {
-                "version": VERSION,
+                "version": FILE_VERSION,
                 "settings": asdict(self.settings),
                 "origin": self.origin,
                 "parts": [{**part, "windows": size} for part, size in zip(self.parts, self.sizes, strict=True)],
@@ -324,7 +270,7 @@ class PackedMix:
 
     @classmethod
     def load(cls, folder: str | Path) -> "PackedMix":
-        """Read what `save` wrote.
+        """Read a mix that `save` has written.
 
         Raises:
             DataError: the folder holds no prepared mix, or one of another version.
@@ -335,7 +281,7 @@ class PackedMix:
             arrays = np.load(BytesIO(lzma.decompress((folder / "windows.npz.xz").read_bytes())), allow_pickle=False)
         except (FileNotFoundError, ValueError, lzma.LZMAError) as error:
             raise DataError(f"{folder}: there is no whole prepared mix here ({error}); prepare it again.") from None
-        if data.get("version") != VERSION:
+        if data.get("version") != FILE_VERSION:
             raise DataError(f"{folder}: prepared by another version of the package; prepare the mix again.")
         windows = PackedWindows(**{name: arrays[name] for name in PackedWindows.__annotations__})
         types = [[EntityType(name, tuple(texts), parent) for name, texts, parent in group] for group in data["types"]]
@@ -344,7 +290,7 @@ class PackedMix:
         return cls(_split(windows, sizes), data["parts"], types, settings, data["origin"])
 
     def check(self, processor: BinderWindower, max_span_width: int) -> None:
-        """Refuse a model whose tokenizer or windows differ from those that the mix was prepared for."""
+        """Raise DataError if the mix was prepared for another tokenizer or other windows."""
         wanted = fingerprint(processor, max_span_width)
         for key, value in wanted.items():
             if self.origin.get(key) != value:
@@ -379,7 +325,7 @@ def _facts(part: MixPart, lost: dict[str, int]) -> dict[str, Any]:
 
 
 def fingerprint(processor: BinderWindower, max_span_width: int) -> dict[str, Any]:
-    """What the arrays of a mix depend on besides its documents."""
+    """Return the properties of a model that its windows depend on."""
     tokenizer = processor.tokenizer
     probe = tokenizer("Ærøskøbing's IL-2 (naïve) 東京\n42 Tokenization", add_special_tokens=True)["input_ids"]
     return {
@@ -399,7 +345,7 @@ def _offsets(counts: Array) -> Array:
 
 
 def _small(array: Array) -> Array:
-    """The same numbers in the smallest of int16, uint16 and int32."""
+    """Convert an array to int16 or uint16 if its values allow it."""
     for dtype in (np.int16, np.uint16):
         limits = np.iinfo(dtype)
         if array.dtype != np.uint8 and array.size and limits.min <= array.min() and array.max() <= limits.max:

@@ -1,4 +1,4 @@
-"""Parts of a model that are frozen or learn at a rate of their own."""
+"""Parts of a model: freeze them, set their learning rates, and encode types with a frozen encoder."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,14 +15,14 @@ PHRASINGS_PER_BATCH = 256
 
 
 def part_of(parameter: str) -> str:
-    """The finest part that a parameter of `BinderModel` belongs to, by its name: one of `PARTS`."""
+    """Return the part that a parameter of `BinderModel` belongs to, by its name; see `PARTS`."""
     if parameter.startswith("text_encoder."):
         return "embeddings" if ".embeddings." in parameter else "text_encoder"
     return "type_encoder" if parameter.startswith("type_encoder.") else "heads"
 
 
 def _members(model: BinderModel, part: str) -> set[str]:
-    # The embeddings of the text encoder are part of it; a shared encoder is both.
+    # The text encoder includes its embeddings. A shared encoder is the text encoder and the type encoder.
     parts = {"text_encoder", "embeddings"} if part == "text_encoder" else {part}
     if part == "type_encoder" and model.config.share_encoders:
         parts = {"text_encoder", "embeddings"}
@@ -30,7 +30,7 @@ def _members(model: BinderModel, part: str) -> set[str]:
 
 
 def check_parts(parts: Iterable[str], argument: str) -> None:
-    """Refuse names that are no part of the model."""
+    """Raise ValueError if a name is not a part of the model."""
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"{argument} knows the parts {', '.join(PARTS)}, got {part!r}.")
@@ -51,7 +51,7 @@ def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:
 
 
 def types_are_frozen(model: BinderModel) -> bool:
-    """Whether the states of descriptions are the same at every step of a training run."""
+    """Return whether training does not change the states of descriptions."""
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -59,13 +59,13 @@ def types_are_frozen(model: BinderModel) -> bool:
 def parameter_groups(
     model: BinderModel, rates: Mapping[str, float], decaying: Iterable[str], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's groups of parameters: one for each learning rate, with and without weight decay.
+    """Return the parameter groups of the optimizer: for each learning rate one with and one without weight decay.
 
     Args:
-        model: its frozen parameters are left out.
-        rates: part -> learning rate; a finer part ("embeddings") comes before the one that holds it.
-        decaying: names of parameters with weight decay.
-        weight_decay: of those.
+        model: the model; its frozen parameters are left out.
+        rates: part -> learning rate. The rate of "embeddings" comes before that of "text_encoder".
+        decaying: names of the parameters with weight decay.
+        weight_decay: the weight decay.
     """
     decaying = set(decaying)
     groups: dict[tuple[float | None, bool], list[Tensor]] = {}
@@ -91,13 +91,13 @@ def encode_phrasings(
     """Encode descriptions in batches of equal length.
 
     Args:
-        model: in training mode or not; its dropout is off meanwhile.
-        processor: of the model.
+        model: the model; dropout is off, also in training mode.
+        processor: the windower of the model, which tokenises descriptions.
         texts: P descriptions.
-        description: shown beside the progress bar.
+        description: text of the progress bar.
 
     Returns:
-        Pooled states [P, H], float32, on the model's device; see `BinderModel.encode_type_states`.
+        Pooled states [P, H], float32, on the device of the model; see `BinderModel.encode_type_states`.
     """
     inputs = processor.encode_types(texts, model.max_type_positions)
     lengths = inputs["type_attention_mask"].sum(1)

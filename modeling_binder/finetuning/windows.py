@@ -1,4 +1,4 @@
-"""Documents as training windows: token labels, and what is lost on the way and why."""
+"""Cut documents into windows with token labels, and record which mentions are lost and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from .data import DataError, Document, EntityType, Mention, with_ancestors
 
 
 class Loss(str, Enum):
-    """Why a gold mention cannot be learned or found."""
+    """Reasons why a gold mention cannot be learned or found."""
 
     WORD_BOUNDARY = "not at a word boundary"
     SPAN_WIDTH = "wider than max_span_width"
@@ -25,7 +25,7 @@ class Loss(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LostMention:
-    """A gold mention that no window can hold, for one of three reasons."""
+    """A gold mention that cannot be learned or found, with the reason."""
 
     document: Document
     mention: Mention
@@ -33,18 +33,18 @@ class LostMention:
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
-    """The windows of a corpus. Windows without mentions are kept: they train the thresholds.
+    """The windows of a corpus, including those without mentions, which train the thresholds.
 
     Args:
         documents: the corpus.
         processor: cuts texts into windows.
-        entity_types: the types, or their names, or name -> description; the index of a type is its label. A mention
-            of a type with a parent is a mention of its ancestors too.
-        max_span_width: in tokens; wider mentions are counted as lost (they still are no negatives).
-        description: shown beside the progress bar; empty for none.
+        entity_types: the types, their names, or name -> description. The position of a type is its label. A mention of
+            a type with a parent is also a mention of its ancestors.
+        max_span_width: in tokens. Wider mentions are counted as lost, but do not serve as negatives either.
+        description: text of the progress bar; empty for no bar.
 
     Raises:
-        DataError: a mention's label, or a type that a document names, is none of the entity types.
+        DataError: the label of a mention, or one of the types of a document, is not an entity type.
     """
 
     def __init__(
@@ -61,15 +61,16 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.document_index: list[int] = []
         self.labels: list[list[tuple[int, int, int]]] = []
         self.lost: list[LostMention] = []
-        self.looked_for: list[list[int] | None] = []  # types that each document names
+        self.looked_for: list[list[int] | None] = []  # the types of each document; None for all
         self.entity_types = [entity_type.name for entity_type in self.types]
         label_ids = {name: index for index, name in enumerate(self.entity_types)}
-        # A bar for a fraction of a second is noise.
+        # A small corpus takes less than a second and needs no progress bar.
         progress = tqdm(
             self.documents, desc=description, unit="document", disable=not description or len(self.documents) < 1000
         )
         for index, document in enumerate(progress):
             self._add(index, document, processor, label_ids, max_span_width)
+        self.has_own_types = any(types is not None for types in self.looked_for)
 
     def _add(
         self,
@@ -86,18 +87,18 @@ class WindowDataset(Dataset[dict[str, Any]]):
         located = encoded.locate([(mention.start, mention.end) for mention in document.entities])
         prefix = len(processor.prefix)
 
-        def hold(kind: int, first: int, last: int) -> bool:
-            """Write a span into every window that holds it; whether there is any."""
-            held = False
+        def add_label(type_id: int, first: int, last: int) -> bool:
+            """Add a span to every window that contains it, and return whether there is one."""
+            added = False
             for window, rows in zip(windows, labels, strict=True):
                 if window.begin <= first and last < window.stop:
                     shift = prefix - window.begin
-                    rows.append((kind, first + shift, last + shift))
-                    held = True
-            return held
+                    rows.append((type_id, first + shift, last + shift))
+                    added = True
+            return added
 
         for undecided in filter(None, encoded.locate(document.undecided)):
-            hold(UNDECIDED, *undecided)
+            add_label(UNDECIDED, *undecided)
         for mention, span in zip(document.entities, located, strict=True):
             if mention.label not in label_ids:
                 raise DataError(
@@ -108,10 +109,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
                 self.lost.append(LostMention(document, mention, Loss.WORD_BOUNDARY))
                 continue
             first, last = span
-            held = hold(label_ids[mention.label], first, last)
+            added = add_label(label_ids[mention.label], first, last)
             if last - first >= max_span_width:
                 self.lost.append(LostMention(document, mention, Loss.SPAN_WIDTH))
-            elif not held:
+            elif not added:
                 self.lost.append(LostMention(document, mention, Loss.WINDOW))
         self.windows += windows
         self.labels += labels
@@ -125,6 +126,12 @@ class WindowDataset(Dataset[dict[str, Any]]):
             raise DataError(
                 f"'types' of document {document.id!r} names {unknown!r}, which is none of the entity types "
                 f"{[*label_ids][:20]}. Describe it in types.json."
+            )
+        unnamed = next((mention.label for mention in document.entities if mention.label not in document.types), None)
+        if unnamed is not None:
+            raise DataError(
+                f"document {document.id!r} has a mention labelled {unnamed!r}, which its 'types' do not name: add it, "
+                "or set 'types' to None."
             )
         return [label_ids[name] for name in document.types]
 
@@ -144,15 +151,15 @@ class WindowDataset(Dataset[dict[str, Any]]):
         }
 
     def _types_of(self, index: int) -> list[int] | None:
-        """The types that a window is searched for; None if no document of the data set names its types."""
-        if all(types is None for types in self.looked_for):
+        """Return the types that a window is compared with; None if all windows are compared with all types."""
+        if not self.has_own_types:
             return None
         types = self.looked_for[self.document_index[index]]
         return list(range(len(self.types))) if types is None else types
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each window."""
+        """Number of tokens of each window."""
         return [len(window.input_ids) for window in self.windows]
 
 
@@ -164,7 +171,7 @@ def _as_types(entity_types: Iterable[str] | Iterable[EntityType] | Mapping[str, 
 
 @dataclass
 class WindowCollator:
-    """Pads windows to the longest of their batch and adds the tokenised entity types.
+    """Pads the windows of a batch to the longest one and adds the tokenised entity types.
 
     Args:
         pad_token_id: fills `input_ids`.
@@ -177,8 +184,8 @@ class WindowCollator:
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`.
 
-        Where documents name the types that they were annotated for, `type_index` [B, T] says which types each window is
-        compared with, and `labels` count in it.
+        If documents have types of their own, `type_index` [B, T] contains the types that each window is compared with,
+        and `labels` contain positions in it.
         """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))
@@ -203,7 +210,7 @@ class WindowCollator:
         }
 
     def _types(self, items: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[list[tuple[int, int, int]]]]:
-        """The types of each window, where they differ, and the labels as positions among them."""
+        """Return the types of each window, if windows have their own, and the labels as positions among them."""
         if all(item["types"] is None for item in items):
             return {}, [item["labels"] for item in items]
         chosen = [item["types"] for item in items]
@@ -211,26 +218,26 @@ class WindowCollator:
         index = torch.tensor([[*types, *[-1] * (most - len(types))] for types in chosen])
         rows = []
         for item, types in zip(items, chosen, strict=True):
-            position = {UNDECIDED: UNDECIDED} | {kind: place for place, kind in enumerate(types)}
-            rows.append([(position[kind], first, last) for kind, first, last in item["labels"]])
+            position = {UNDECIDED: UNDECIDED} | {type_id: place for place, type_id in enumerate(types)}
+            rows.append([(position[type_id], first, last) for type_id, first, last in item["labels"]])
         return {"type_index": index}, rows
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Shuffles windows so that those of one batch have about the same length.
+    """Shuffles windows so that the windows of a batch have similar lengths.
 
-    The windows are shuffled, cut into pools of 50 batches, sorted by length within each pool, and the batches are
-    shuffled again. The order follows from the seed and the epoch alone, so a resumed run sees the batches that the
-    interrupted one would have seen, and so do several processes.
+    The windows are shuffled, split into pools of 50 batches and sorted by length within each pool; then the batches are
+    shuffled. The order depends only on the seed and the epoch, so a resumed run sees the same batches as an
+    uninterrupted one, and all processes use the same order.
 
     Args:
-        lengths: tokens of each window.
-        batch_size: windows of one optimizer step, all processes together.
-        seed: of the whole run.
-        epoch: a function that says which epoch is about to begin.
+        lengths: number of tokens of each window.
+        batch_size: number of windows of an optimizer step in all processes.
+        seed: seed of the run.
+        epoch: returns the number of the epoch that begins.
     """
 
-    POOL = 50
+    POOL_BATCHES = 50
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Any) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
@@ -241,12 +248,12 @@ class LengthGroupedSampler(Sampler[int]):
     def __iter__(self) -> Any:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + int(self.epoch()))
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = self.POOL * self.batch_size
+        pool = self.POOL_BATCHES * self.batch_size
         ordered = []
         for begin in range(0, len(order), pool):
             ordered += sorted(order[begin : begin + pool], key=lambda index: -self.lengths[index])
         batches = [ordered[begin : begin + self.batch_size] for begin in range(0, len(ordered), self.batch_size)]
-        # A last batch that is not full must stay last.
+        # Only the last batch may be smaller than the others.
         tail = batches.pop() if batches and len(batches[-1]) < self.batch_size else []
         for position in torch.randperm(len(batches), generator=generator).tolist():
             yield from batches[position]
@@ -254,7 +261,7 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 class FixedOrder(Sampler[int]):
-    """Yields the given indices."""
+    """Yields the given indices in the given order."""
 
     def __init__(self, order: list[int]) -> None:
         self.order = order

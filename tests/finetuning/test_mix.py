@@ -7,9 +7,11 @@ from transformers import TrainingArguments
 
 from modeling_binder import BinderWindower
 from modeling_binder.finetuning import BinderTrainer, DataError, Document, EntityType, Mention, Mix, MixPart, PackedMix
+from modeling_binder.finetuning.augment import augmented
 from modeling_binder.finetuning.batches import MixBatches, MixSampler
 from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
-from tests.tiny import TYPES, corpus, small_model
+from modeling_binder.losses_binder import binder_losses
+from tests.tiny import TYPES, build_model, corpus, small_model
 
 DESCRIBED = tuple(EntityType(name, (text,)) for name, text in TYPES.items())
 
@@ -76,8 +78,6 @@ def test_what_nobody_looked_for_is_in_no_loss(tokenizer):
     labels = batch["labels"]
     kept = labels[labels[:, 0] == 0]
     masks = {name: batch[name][:1] for name in ("word_start_mask", "word_end_mask")}
-    from modeling_binder.losses_binder import binder_losses
-
     scores = (output.start_scores[:1], output.end_scores[:1], output.span_scores[:1])
     padded = binder_losses(*scores, **masks, labels=kept, asked=asked[:1])
     bare = binder_losses(*(score[:, :1] for score in scores), **masks, labels=kept)
@@ -209,3 +209,127 @@ def test_it_learns_and_reports_the_mean_over_development_sets(tokenizer, tmp_pat
     assert metrics["eval_f1"] == (metrics["eval_both_f1"] + metrics["eval_cells_f1"]) / 2
     assert metrics["eval_f1"] > 0.9
     assert {group["initial_lr"] for group in trainer.optimizer.param_groups} == {1e-2, 5e-3}
+
+
+def one_batch(mix, seed=1):
+    return MixBatches(mix, 0, 0).__getitems__([seed, *range(len(mix))])
+
+
+def phrasings_of(mix, batch, window):
+    index = batch["type_index"][window] if "type_index" in batch else range(len(batch["type_phrasings"]))
+    return [mix.table.texts[batch["type_phrasings"][i]] for i in index if i >= 0]
+
+
+def test_a_partial_corpus_has_few_negatives_outside_its_mentions(tokenizer):
+    document = Document("a", "the cell in the gene of the cell " * 3, (Mention(4, 8, "Cell"), Mention(16, 28, "Gene")))
+    whole, partly, none = (
+        one_batch(packed(tokenizer, part(documents=[document] * 40, negative_rate=rate))) for rate in (1.0, 0.2, 0.0)
+    )
+    marked = torch.zeros_like(whole["word_start_mask"])
+    for window, _, first, last in whole["labels"].tolist():
+        marked[window, first : last + 1] = True
+    for name in ("word_start_mask", "word_end_mask"):
+        assert torch.equal(partly[name] & marked, whole[name] & marked)
+        kept = (partly[name] & ~marked).sum() / (whole[name] & ~marked).sum()
+        assert 0.15 < kept < 0.25
+        assert torch.equal(none[name], whole[name] & marked)
+
+
+def test_undecided_spans_are_excluded_for_each_type_of_their_window(tokenizer):
+    gene = Mention(0, 8, "Gene")
+    document = Document("a", "the gene in cells", (gene,), undecided=((12, 17),), types=("Gene", "Cell"))
+    batch = one_batch(packed(tokenizer, part(documents=[document]), foreign_types=0))
+    (mention,) = batch["labels"].tolist()
+    assert [row[1] for row in batch["excluded"].tolist()] == [0, 1]
+    assert len({tuple(row[2:]) for row in batch["excluded"].tolist()}) == 1
+    wide = PackedMix.prepare(
+        Mix([part(documents=[document])]), BinderWindower(tokenizer, 64, 16), max_span_width=1, progress=False
+    )
+    batch = one_batch(wide)
+    assert batch["labels"].shape == (0, 4), "a mention that is too wide has no score"
+    assert mention in batch["excluded"].tolist()
+
+
+def test_further_types_come_from_other_texts_and_share_no_word(tokenizer):
+    names = ("old city", "new city", "river", "mountain")
+    types = tuple(EntityType(name, (f"what is called {name}",)) for name in names)
+    documents = [
+        Document(str(index), "the gene", (), types=own)
+        for index, own in enumerate([("old city",), ("new city",), ("river",), ("mountain",)] * 4)
+    ]
+    settings = {"name": 1.0, "named_description": 0.0, "description": 0.0, "foreign_types": 2}
+    mix = packed(tokenizer, part(documents=documents, types=types), **settings)
+    batch = one_batch(mix)
+    sizes = []
+    for window, document in enumerate(documents):
+        asked = phrasings_of(mix, batch, window)
+        assert document.types[0] in asked and len(asked) == len(set(asked))
+        assert "city" not in document.types[0] or sum("city" in name for name in asked) == 1
+        sizes.append(len(asked))
+    assert max(sizes) == 3 and sum(sizes) > 2 * len(sizes)
+
+
+def test_types_of_one_name_are_told_apart(tokenizer):
+    types = (EntityType("a", ("city: where a bus starts",)), EntityType("b", ("city: where a bus ends",)))
+    mix = packed(
+        tokenizer, part(documents=[Document("x", "the gene")], types=types, named=True), name=1.0, description=0.0
+    )
+    for seed in range(5):
+        asked = phrasings_of(mix, one_batch(mix, seed), 0)
+        assert sorted(asked) == ["city: where a bus ends", "city: where a bus starts"]
+
+
+def test_phrasings_are_drawn_by_their_shares(tokenizer):
+    types = (EntityType("Gene", ("a gene", "a piece of DNA")),)
+    mix = packed(tokenizer, part(documents=[Document(str(i), "the gene") for i in range(2000)], types=types))
+    batch = one_batch(mix)
+    asked = [phrasings_of(mix, batch, window)[0] for window in range(len(mix))]
+    shares = {text: asked.count(text) / len(asked) for text in set(asked)}
+    others = ("Gene: a gene", "Gene: a piece of DNA", "a gene", "a piece of DNA")
+    assert shares == pytest.approx({"Gene": 0.5, **dict.fromkeys(others, 0.125)}, abs=0.05)
+
+
+def test_texts_in_other_shapes_keep_their_offsets():
+    text = "Straße in İzmir: the IL-2 Gene"
+    document = Document("a", text, (Mention(21, 25, "Gene"),))
+    for shape, expected in (("lower", "straße in İzmir: the il-2 gene"), ("upper", "STRAßE IN İZMIR: THE IL-2 GENE")):
+        changed = augmented(document, {shape: 1.0}, "seed")
+        assert changed.text == expected and changed.entities == document.entities
+    broken = augmented(Document("a", "a b " * 50), {"breaks": 1.0}, "seed").text
+    assert broken.replace("\n", " ") == "a b " * 50 and 5 < broken.count("\n") < 40
+    shapes = [augmented(Document(str(i), "Ab"), {"lower": 0.3, "upper": 0.2}, "seed").text for i in range(1000)]
+    assert 250 < shapes.count("ab") < 350 and 150 < shapes.count("AB") < 250
+
+
+def test_a_mention_that_its_document_does_not_look_for_is_refused(tokenizer):
+    document = Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Cell",))
+    with pytest.raises(DataError, match=r"document 'a' has a mention labelled 'Gene', which its 'types' do not name"):
+        packed(tokenizer, part(documents=[document]))
+
+
+def test_types_of_single_documents_count_in_evaluation(tokenizer, tmp_path):
+    """Predictions of types that a document does not name are neither right nor wrong."""
+    model = build_model()
+    free = [Document(d.id, d.text) for d in corpus(1)]
+    bound = [Document(d.id, d.text, types=("Cell",)) for d in corpus(1)]
+    trainer = BinderTrainer(model, arguments(tmp_path), train_dataset=corpus(), processing_class=tokenizer)
+    everything, cells = (trainer.predict(documents).predictions for documents in (free, bound))
+    assert any(entity["label"] == "Gene" for entities in everything for entity in entities)
+    for one, two in zip(everything, cells, strict=True):
+        kept = [entity for entity in one if entity["label"] == "Cell"]
+        assert [(e["start"], e["end"]) for e in kept] == [(e["start"], e["end"]) for e in two]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens_per_batch": 0}, "tokens_per_batch must be a whole number of at least 1"),
+        ({"max_types": 1.5}, "max_types must be a whole number"),
+        ({"name": 0, "named_description": 0, "description": 0}, "not all be 0"),
+        ({"augment": {"title": 0.1}}, "augment knows lower, upper and breaks, got 'title'"),
+        ({"augment": {"lower": 0.9, "upper": 0.2}}, "sum to at most 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MixSettings(**settings)

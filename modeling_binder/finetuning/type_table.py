@@ -1,0 +1,67 @@
+"""The types of all corpora of a mix with their phrasings, numbered one after the other."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .entity_types import EntityType
+
+STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "the", "to", "with"}
+
+
+class TypeTable:
+    """Numbers the G types of all corpora of a mix, and their phrasings.
+
+    Args:
+        parts: for each corpus its types, and whether their descriptions begin with the name of the type.
+
+    Attributes:
+        begin: number of the first type of each corpus, and at the end the number of types.
+        names: [G], names of the types.
+        texts: [P], all phrasings, each once.
+        phrasings: indices into `texts`. Those of a type are its name, then "name: description" for each of its
+            descriptions, then the descriptions.
+        first: [G + 1], where the phrasings of each type begin in `phrasings`.
+        word_ids: numbers of the words in the names of the types.
+        word_first: [G + 1], where the words of each type begin in `word_ids`.
+        word_count: number of different words.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Sequence[EntityType], bool]]) -> None:
+        numbers: dict[str, int] = {}
+        phrasings: list[int] = []
+        first, self.begin = [0], [0]
+        self.names: list[str] = []
+        for types, named in parts:
+            for entity_type in types:
+                name, descriptions = _wording(entity_type, named)
+                texts = [name, *(f"{name}: {text}" for text in descriptions), *descriptions]
+                phrasings += [numbers.setdefault(text, len(numbers)) for text in texts]
+                first.append(len(phrasings))
+                self.names.append(name)
+            self.begin.append(len(self.names))
+        self.texts = list(numbers)
+        self.first, self.phrasings = np.array(first), np.array(phrasings)
+        vocabulary: dict[str, int] = {}
+        words = [[vocabulary.setdefault(word, len(vocabulary)) for word in sorted(_words(name))] for name in self.names]
+        self.word_count = max(len(vocabulary), 1)
+        self.word_first = np.concatenate([[0], np.cumsum([len(ids) for ids in words])]).astype(np.int64)
+        self.word_ids = np.array([index for ids in words for index in ids], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _wording(entity_type: EntityType, named: bool) -> tuple[str, list[str]]:
+    """Return the name that a user would write, and the descriptions without it."""
+    name, descriptions = entity_type.name, list(entity_type.phrasings)
+    if named and ":" in descriptions[0]:
+        name = descriptions[0].partition(":")[0].strip()
+        descriptions = [text.removeprefix(f"{name}:").strip() or name for text in descriptions]
+    return name, [text for text in descriptions if text != name]
+
+
+def _words(name: str) -> set[str]:
+    words = set(re.findall(r"\w+", name.casefold())) - STOP_WORDS
+    return {word.removesuffix("s") for word in words}
