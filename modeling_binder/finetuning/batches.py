@@ -211,7 +211,7 @@ class MixBatches(Dataset[Any]):
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
         """Draw further types, as negatives, for windows with types of their own.
 
-        They are types of other windows that share no word, and in no text of the mix a span, with the window's own types.
+        They are types of other windows that share no word with the window's own types, and no span in any text.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
