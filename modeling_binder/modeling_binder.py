@@ -354,17 +354,17 @@ class BinderModel(BinderPreTrainedModel):
         Raises:
             ValueError: there are no types, or labels without the two word masks.
         """
-        if type_vectors is None and type_states is None and type_input_ids is None and self.config.frozen_types:
-            type_vectors = self.frozen_type_vectors
         if type_vectors is None and type_states is not None:
             type_vectors = self.project_types(type_states)
-        if type_vectors is None:
-            if type_input_ids is None:
-                raise ValueError(
-                    "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised "
-                    "descriptions) or type_vectors (from model.encode_types)."
-                )
+        elif type_vectors is None and type_input_ids is not None:
             type_vectors = self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
+        elif type_vectors is None and self.config.frozen_types:
+            type_vectors = self.frozen_type_vectors
+        if type_vectors is None:
+            raise ValueError(
+                "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised "
+                "descriptions) or type_vectors (from model.encode_types)."
+            )
         asked = None
         if type_index is not None:
             asked = type_index >= 0  # [B, T]
@@ -373,33 +373,15 @@ class BinderModel(BinderPreTrainedModel):
             type_vectors = flat.unflatten(-1, type_vectors.shape[1:])  # [B, T, 3, D]
         hidden = self.encode_text(input_ids, attention_mask, token_type_ids)  # [B, L, H]
 
-        start_scores, end_scores, span_scores = self.score(hidden, type_vectors, self.span_parts(hidden))
-        loss, terms = None, None
+        scores = self.score(hidden, type_vectors, self.span_parts(hidden))
+        output = BinderOutput(**dict(zip(("start_scores", "end_scores", "span_scores"), scores, strict=True)))
         if labels is not None:
             if word_start_mask is None or word_end_mask is None:
                 raise ValueError("labels need word_start_mask and word_end_mask, which define the candidate spans.")
-            terms = binder_losses(
-                start_scores,
-                end_scores,
-                span_scores,
-                word_start_mask,
-                word_end_mask,
-                labels,
-                num_mentions,
-                num_windows,
-                excluded,
-                asked,
-                num_asked,
-            )
-            loss = self.weigh(terms)
-
-        output = BinderOutput(
-            loss=loss,
-            **({f"{name}_loss": term for name, term in terms._asdict().items()} if terms is not None else {}),
-            start_scores=start_scores,
-            end_scores=end_scores,
-            span_scores=span_scores,
-        )
+            masks = word_start_mask, word_end_mask
+            terms = binder_losses(*scores, *masks, labels, num_mentions, num_windows, excluded, asked, num_asked)
+            losses = {f"{name}_loss": term for name, term in terms._asdict().items()}
+            output = BinderOutput(loss=self.weigh(terms), **losses, **output)
         return output if return_dict is not False else output.to_tuple()
 
     def weigh(self, terms: BinderLosses) -> Tensor:

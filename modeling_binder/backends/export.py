@@ -55,12 +55,7 @@ def export(
     if data is not None:
         documents = read_documents(data)
     tokenizer = AutoTokenizer.from_pretrained(source)
-
-    def load(name: str) -> BinderNerPipeline:
-        model = BinderModel.from_pretrained(name, dtype=torch.float32).eval()
-        return BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"))
-
-    original, changed = load(source), load(source).model
+    original, changed = _load(source, tokenizer), _load(source, tokenizer).model
     if changed.onnx_encoders():
         raise ValueError(f"{source} has ONNX encoders already: export the original checkpoint.")
     if freeze_types and not changed.config.entity_types:
@@ -70,17 +65,26 @@ def export(
         folder = Path(temporary, "model")
         folder.mkdir()
         if onnx:
-            try:
-                export_onnx(changed, tokenizer, folder, int8, freeze_types)
-            except ImportError as error:
-                raise ExportError(f"{error}: pip install 'binder-ner[onnx]' to export.") from error
+            _export_onnx(changed, tokenizer, folder, int8, freeze_types)
         else:
             changed.freeze_types(tokenizer).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        report = check(original, load(str(folder)), documents, max_loss if onnx and int8 else None)
+        report = check(original, _load(str(folder), tokenizer), documents, max_loss if onnx and int8 else None)
         facts = {"made of": source, "check": report}
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         os.replace(folder, target)
     return report
+
+
+def _load(name: str, tokenizer: Any) -> BinderNerPipeline:
+    model = BinderModel.from_pretrained(name, dtype=torch.float32).eval()
+    return BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"))
+
+
+def _export_onnx(model: BinderModel, tokenizer: Any, folder: Path, int8: bool, freeze_types: bool) -> None:
+    try:
+        export_onnx(model, tokenizer, folder, int8, freeze_types)
+    except ImportError as error:
+        raise ExportError(f"{error}: pip install 'binder-ner[onnx]' to export.") from error
