@@ -23,7 +23,7 @@ from .streaming_binder import (
     TextReader,
     collate_windows,
 )
-from .types_binder import EntityType, EntityTypes, TypeVectors, resolve_entity_types
+from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find_broader, resolve_entity_types
 
 logger = logging.get_logger(__name__)
 
@@ -59,11 +59,13 @@ class BinderNerPipeline(ChunkPipeline):
 
     Arguments of a call, which `pipeline(...)` takes as defaults:
 
-        entity_types: names, or name -> description. Defaults to the model's own types. A name without a description is
-            looked up among these, in any case ("gene" finds "Gene"). The vector of a type is computed once and kept
-            while the weights do not change.
-        threshold: a probability for all types, or a dictionary name -> probability. 0.5 is the dynamic threshold.
-        decoding: "nested" or "flat". Defaults to the model's configuration.
+        entity_types: names, name -> description, or name -> `{"description": ..., "parent": name of a broader type}`.
+            Defaults to the model's own types. A name without a description is looked up among these, in any case
+            ("gene" finds "Gene"). The vector of a type is computed once and kept while the weights do not change.
+        threshold: a probability for all types, or a dictionary name -> probability. Defaults to the model's
+            `config.thresholds`, and to 0.5, which is the dynamic threshold, for types without one.
+        decoding: "nested" or "flat". Defaults to the model's configuration. With "flat", the finest of the types that
+            claim the same span is chosen, if parents or the model tell which types are broader.
         inference: "span" or "joint". Defaults to the model's configuration.
         max_length: maximum number of tokens in a window.
         stride: number of tokens that neighbouring windows of a long text share.
@@ -100,7 +102,7 @@ class BinderNerPipeline(ChunkPipeline):
                 FutureWarning,
                 stacklevel=2,
             )
-        self._type_vectors = TypeVectors()
+        self._type_cache = TypeCache()
         self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
         self._reported: set[tuple[str, str]] = set()  # pairs of a requested and an own type that have been logged
         super().__init__(*args, **kwargs)
@@ -224,6 +226,8 @@ class BinderNerPipeline(ChunkPipeline):
             "required": required,
             "flat": (postprocess_params.get("decoding") or self.model.config.decoding) == "flat",
         }
+        if postprocess["flat"]:
+            postprocess["broader"] = self._broader(types)
         limits = (MAX_PADDING_TOKENS, MAX_BATCH_TOKENS) if self.device.type == "cpu" else ()
         reader = TextReader(
             lambda text: self.preprocess(text, **preprocess_params),
@@ -242,11 +246,11 @@ class BinderNerPipeline(ChunkPipeline):
                 logger.warning("The entity type %r is read as the model's own type %r.", label, own_label)
         return types
 
-    @staticmethod
-    def _required(threshold: Any, types: Sequence[EntityType]) -> Tensor:
+    def _required(self, threshold: Any, types: Sequence[EntityType]) -> Tensor:
         """Return the margin that a span of each type must exceed, [T]."""
         labels = [entity_type.label for entity_type in types]
-        thresholds = [0.5] * len(labels)
+        tuned = self.model.config.thresholds or {}
+        thresholds: list[Any] = [tuned.get(entity_type.own_label, 0.5) for entity_type in types]
         if isinstance(threshold, Mapping):
             unknown = [name for name in threshold if name not in labels]
             if unknown:
@@ -298,23 +302,34 @@ class BinderNerPipeline(ChunkPipeline):
 
     def type_vectors(self, entity_types: EntityTypes | None = None) -> Tensor:
         """Return the vectors of entity types, [T, 3, D]. A type's vector does not depend on the other types."""
-        return self._vectors([entity_type.description for entity_type in self._resolve(entity_types)])
+        return self._encoded([entity_type.description for entity_type in self._resolve(entity_types)]).vectors
 
-    def _vectors(self, descriptions: Sequence[str]) -> Tensor:
-        return self._type_vectors.get(self.model, descriptions, self._encode_types)
+    def _encoded(self, descriptions: Sequence[str]) -> EncodedTypes:
+        return self._type_cache.get(self.model, descriptions, self._encode_types)
 
-    def _encode_types(self, descriptions: list[str]) -> Tensor:
+    def _broader(self, types: Sequence[EntityType]) -> Tensor | None:
+        """Return which types are broader than others, [T, T]; None if none is."""
+        breadths = None
+        if self.model.config.use_breadth:
+            breadths = self._encoded([entity_type.description for entity_type in types]).breadths
+        return find_broader(types, breadths, self.model.config.breadth_margin)
+
+    def _encode_types(self, descriptions: list[str]) -> EncodedTypes:
         model = self.model
         if model.config.frozen_types:
-            own = dict(zip(model.config.type_descriptions.values(), model.frozen_type_vectors, strict=True))
-            if all(text in own for text in descriptions):
-                return torch.stack([own[text].float() for text in descriptions])
-        return model.encode_descriptions(self.tokenizer, descriptions).vectors
+            rows = {text: row for row, text in enumerate(model.config.type_descriptions.values())}
+            if all(text in rows for text in descriptions):
+                chosen = [rows[text] for text in descriptions]
+                breadths = getattr(model, "frozen_type_breadths", None)
+                vectors = model.frozen_type_vectors[chosen].float()
+                return EncodedTypes(vectors, None if breadths is None else breadths[chosen].float())
+        encoded: EncodedTypes = model.encode_descriptions(self.tokenizer, descriptions)
+        return encoded
 
     def _forward(
         self, inputs: dict[str, Any], descriptions: Sequence[str], required: Tensor, joint: bool
     ) -> dict[str, Any]:
-        vectors = self._vectors(descriptions)
+        vectors = self._encoded(descriptions).vectors
         hidden = self.model.encode_text(inputs["input_ids"], inputs["attention_mask"])
         found = self.model.find_spans(
             hidden, vectors, inputs["word_starts"], inputs["word_ends"], required, joint, inputs["owned"]
@@ -328,7 +343,12 @@ class BinderNerPipeline(ChunkPipeline):
         return {"spans": list(zip(*columns, strict=True))}
 
     def postprocess(
-        self, model_outputs: dict[str, Any], labels: Sequence[str], required: Tensor, flat: bool
+        self,
+        model_outputs: dict[str, Any],
+        labels: Sequence[str],
+        required: Tensor,
+        flat: bool,
+        broader: Tensor | None = None,
     ) -> list[Entity]:
         """Merge the windows of a text: order the spans by position, choose a flat set if required, name the types.
 
@@ -337,13 +357,14 @@ class BinderNerPipeline(ChunkPipeline):
             labels: of the T types.
             required: [T], margins that the spans exceed.
             flat: whether to choose a non-overlapping set.
+            broader: [T, T], which types are broader than others; of the types of one span the finest is chosen.
         """
         text = model_outputs["text"]
         if not model_outputs["spans"]:
             return []
         start, end, type_id, margin = (torch.cat(columns) for columns in zip(*model_outputs["spans"], strict=True))
         if flat:
-            kept = flat_spans(start, end, type_id, margin, required)
+            kept = flat_spans(start, end, type_id, margin, required, broader=broader)
         else:
             kept = torch.argsort(start * (len(text) + 1) + (len(text) - end), stable=True)
         columns = (start[kept], end[kept], type_id[kept], probability(margin[kept]))
@@ -386,7 +407,7 @@ class BinderNerPipeline(ChunkPipeline):
         with self.get_inference_context()():
             batch = {name: tensor.to(self.device) for name, tensor in self._collate([window]).items()}
             hidden = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-            vectors = self._vectors([entity_type.description for entity_type in types])
+            vectors = self.type_vectors(entity_types)
             scores = self.model.score(hidden, vectors, self.model.span_parts(hidden))[2][0]  # [T, L, W]
         rows = torch.tensor(firsts)[:, None].expand(-1, len(lasts))
         offsets = torch.tensor(lasts)[None] - rows

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.logging import tqdm
 
+from .breadth_binder import broader_types
+from .configuration_binder import ancestors
 from .encoders_binder import execution_device
 from .processing_binder import BinderWindower
 
@@ -117,27 +119,16 @@ def _with_parents(
 ) -> list[EntityType]:
     """Add the parents: those given; for other own types the nearest ancestor that is a type of the call."""
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
+    own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
     parents: dict[str, str | None] = {}
     for label, entity_type in types.items():
         if label in given:
-            parent = given[label]
-            if parent is not None and parent not in types:
-                raise ValueError(
-                    f"the parent of {label!r} is {parent!r}, which is not an entity type of this call; add it, or "
-                    f"leave out 'parent'. The entity types are {[*types]}."
-                )
+            parents[label] = given[label]
         else:
-            ancestor = entity_type.own_label
-            while ancestor is not None and (ancestor == entity_type.own_label or ancestor not in labels):
-                ancestor = own[ancestor].get("parent") if ancestor in own else None
-            parent = None if ancestor is None else labels[ancestor]
-        parents[label] = parent
+            line = ancestors(entity_type.own_label, own_parents) if entity_type.own_label else []
+            parents[label] = next((labels[name] for name in line if name in labels), None)
     for label in types:
-        line = [label]
-        while (parent := parents[line[-1]]) is not None:
-            if parent in line:
-                raise ValueError(f"an entity type is its own ancestor: {' -> '.join([*line, parent])}.")
-            line.append(parent)
+        ancestors(label, parents)  # raises if a parent is not a type of the call, or a type is its own ancestor
     return [entity_type._replace(parent=parents[label]) for label, entity_type in types.items()]
 
 
@@ -188,50 +179,60 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
     return EncodedTypes(vectors, breadths)
 
 
-class TypeVectors:
-    """Keeps the vectors of descriptions in memory as long as the weights they were computed with do not change."""
+class TypeCache:
+    """Keeps encoded descriptions in memory as long as the weights they were computed with do not change."""
 
     def __init__(self) -> None:
-        self._vectors: dict[str, Tensor] = {}  # description -> [3, D]
-        self._last: tuple[Sequence[str], Tensor] | None = None
+        self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}  # description -> vectors [3, D] and breadth
+        self._last: tuple[list[str], EncodedTypes] | None = None
         self._weights = _WeightWatch()
 
-    def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], Tensor]) -> Tensor:
-        """Return the vectors of descriptions, [T, 3, D], and encode only those that are not known.
+    def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]) -> EncodedTypes:
+        """Return encoded descriptions, and encode only those that are not known.
 
         In training mode nothing is kept, because dropout makes the vectors random.
 
         Args:
             model: a `BinderModel`.
             descriptions: of T types.
-            encode: returns the vectors of descriptions, [N, 3, D].
+            encode: encodes descriptions.
         """
         modules = type_modules(model)
         if any(module.training for module in modules):
-            self._vectors, self._last = {}, None
+            self._kept, self._last = {}, None
             return encode(list(descriptions))
         if self._weights.changed(modules):
-            self._vectors, self._last = {}, None
-        if self._last is not None and self._last[0] is descriptions:
+            self._kept, self._last = {}, None
+        if self._last is not None and self._last[0] == descriptions:
             return self._last[1]
-        vectors = {text: self._vectors[text] for text in descriptions if text in self._vectors}
-        missing = [text for text in dict.fromkeys(descriptions) if text not in vectors]
+        found = {text: self._kept[text] for text in descriptions if text in self._kept}
+        missing = [text for text in dict.fromkeys(descriptions) if text not in found]
         if missing:
-            # Rows of their own, since a view would keep the vectors of the whole call in memory.
-            new = {text: vector.clone() for text, vector in zip(missing, encode(missing), strict=True)}
-            vectors |= new
-            self._vectors |= new
-            while len(self._vectors) > MAX_CACHED_TYPES:
-                self._vectors.pop(next(iter(self._vectors)), None)
-        stacked = torch.stack([vectors[text] for text in descriptions])
-        self._last = (descriptions, stacked)
-        return stacked
+            vectors, breadths = encode(missing)
+            for row, text in enumerate(missing):
+                # Copies, since views would keep the vectors of the whole call in memory.
+                found[text] = vectors[row].clone(), None if breadths is None else breadths[row].clone()
+            self._kept |= {text: found[text] for text in missing}
+            while len(self._kept) > MAX_CACHED_TYPES:
+                self._kept.pop(next(iter(self._kept)), None)
+        rows, breadth = zip(*(found[text] for text in descriptions), strict=True)
+        encoded = EncodedTypes(torch.stack(rows), None if breadth[0] is None else torch.stack(breadth))
+        self._last = (list(descriptions), encoded)
+        return encoded
+
+
+def find_broader(types: Sequence[EntityType], breadths: Tensor | None, margin: float) -> Tensor | None:
+    """Return which types of a call are broader than others, [T, T], or None; see `breadth_binder.broader_types`."""
+    if breadths is None and not any(entity_type.parent for entity_type in types):
+        return None
+    return broader_types({entity_type.label: entity_type.parent for entity_type in types}, breadths, margin)
 
 
 def type_modules(model: Any) -> list[nn.Module]:
-    """Return the modules of a `BinderModel` that the vectors of types depend on."""
+    """Return the modules of a `BinderModel` that encoded types depend on."""
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
-    return [encoder, *(head.type_projection for head in (model.start_head, model.end_head, model.span_head))]
+    projections = [head.type_projection for head in (model.start_head, model.end_head, model.span_head)]
+    return [encoder, *projections, *([] if model.breadth is None else [model.breadth])]
 
 
 class _WeightWatch:

@@ -153,6 +153,85 @@ def test_a_lone_surrogate_in_words_and_descriptions(pipe):
     )
 
 
+def test_thresholds_of_the_configuration_are_defaults():
+    text = "the IL-2 gene promoter of cells"
+    pipe = build_pipeline(thresholds={"Gene": 0.9, "Place": 1.0})
+    plain = PIPE(text)
+    expected = [e for e in plain if e["entity_group"] == "Cell" or (e["entity_group"] == "Gene" and e["score"] > 0.9)]
+    assert 0 < len(expected) < len(plain)
+    assert_same_entities(pipe(text), expected)
+    assert_same_entities(pipe(text, threshold=0.5), plain)  # a number is for all types
+    named = pipe(text, threshold={"Place": 0.5})  # the others keep their defaults
+    assert {e["entity_group"] for e in named} == {"Gene", "Cell", "Place"}
+    assert_same_entities([e for e in named if e["entity_group"] != "Place"], expected)
+    assert len(pipe(text, entity_types=["gene"])) == sum(e["entity_group"] == "Gene" for e in expected)
+    other = {"Gene": "A chemical that heals."}  # the threshold was tuned for another description
+    assert_same_entities(pipe(text, entity_types=other), PIPE(text, entity_types=other))
+
+
+# ---- fine and broad types ----
+
+FAMILY = {
+    "Cell": None,
+    "Gene": {"description": TYPES["Gene"], "parent": "Cell"},
+    "Place": {"parent": "Gene"},
+}
+
+
+def spans(entities, label):
+    return {(e["start"], e["end"]) for e in entities if e["entity_group"] == label}
+
+
+def test_in_flat_decoding_the_finest_type_of_a_span_wins(pipe):
+    text = "the IL-2 gene promoter of cells in the cell"
+    order = ("Cell", "Gene", "Place")
+    nested = pipe(text, entity_types=FAMILY, threshold=0.2)
+    assert nested == pipe(text, entity_types=list(FAMILY), threshold=0.2), "nested decoding keeps all types"
+    plain = pipe(text, entity_types=list(FAMILY), threshold=0.2, decoding="flat")
+    fine = pipe(text, entity_types=FAMILY, threshold=0.2, decoding="flat")
+    for broad, finer in itertools.combinations(order, 2):
+        assert spans(nested, broad) & spans(nested, finer)
+        assert not spans(fine, broad) & spans(nested, finer)
+    assert any(spans(plain, broad) & spans(nested, "Place") for broad in order[:2]), (
+        "without parents the margin decides"
+    )
+    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(fine))
+    in_a_list = [{"name": label, **(fields or {})} for label, fields in FAMILY.items()]
+    assert pipe(text, entity_types=in_a_list, threshold=0.2, decoding="flat") == fine
+
+
+def test_parents_of_the_models_own_types():
+    text = "the IL-2 gene promoter of cells in the cell"
+    own = [{"name": label, "description": TYPES[label]} for label in FAMILY]
+    own[1]["parent"], own[2]["parent"] = "Cell", "Gene"
+    pipe = build_pipeline(entity_types=own, decoding="flat")
+    expected = PIPE(text, entity_types=FAMILY, decoding="flat", threshold=0.2)
+    assert_same_entities(pipe(text, threshold=0.2), expected)
+    some = pipe(text, entity_types=["Place", "Cell"], threshold=0.2)  # the ancestor of Place that is left
+    nested = pipe(text, entity_types=["Place", "Cell"], threshold=0.2, decoding="nested")
+    assert not spans(some, "Cell") & spans(nested, "Place")
+
+
+def test_breadths_of_the_model_decide_where_no_parents_are_given():
+    text = "the IL-2 gene promoter of cells in the cell"
+    pipe = build_pipeline(use_breadth=True, breadth_margin=0.0, decoding="flat")
+    breadths = pipe.model.encode_descriptions(pipe.tokenizer, list(TYPES.values())).breadths
+    order = [list(TYPES)[index] for index in breadths.argsort(descending=True)]
+    nested, flat = pipe(text, threshold=0.2, decoding="nested"), pipe(text, threshold=0.2)
+    for broad, finer in itertools.combinations(order, 2):
+        assert spans(nested, broad) & spans(nested, finer)
+        assert not spans(flat, broad) & spans(nested, finer)
+    pipe.model.breadth.output.weight.data.neg_()  # the order is turned round, and the pipeline notices
+    pipe.model.breadth.output.bias.data.neg_()
+    turned = pipe(text, threshold=0.2)
+    for broad, finer in itertools.combinations(order[::-1], 2):
+        assert not spans(turned, broad) & spans(nested, finer)
+    pipe.model.config.breadth_margin = 1e6
+    by_margins = pipe(text, threshold=0.2)
+    pipe.model.config.use_breadth = False
+    assert pipe(text, threshold=0.2) == by_margins != turned
+
+
 def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
     sentence = "the IL-2 gene promoter of cells. "
     text = sentence * 40
@@ -208,6 +287,8 @@ def test_input_split_into_words(pipe):
         ({"inference": "both"}, ValueError, "inference must be one of 'span', 'joint'"),
         ({"entity_types": []}, ValueError, "there are no entity types"),
         ({"entity_types": {"A": ""}}, ValueError, "must not be blank"),
+        ({"entity_types": {"A": {"parent": "B"}}}, ValueError, "the parent of 'A' is 'B', which is not an entity type"),
+        ({"entity_types": [{"name": "A", "parent": "A"}]}, ValueError, "'A' is its own ancestor: A -> A"),
         ({"max_length": 4096}, ValueError, "more than the 128 tokens"),
         ({"max_length": 16, "stride": 16}, ValueError, "stride=16 and max_length=16"),
         ({"flat": True}, TypeError, "unknown arguments: flat. A call takes entity_types, threshold, .*batch_size"),

@@ -117,10 +117,13 @@ def test_parents_given_in_the_call():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"poet": {"description": "A poet.", "parent": "person"}}, "the parent of 'poet' is 'person', which is not an"),
+        (
+            {"poet": {"description": "A poet.", "parent": "person"}},
+            "the parent of 'poet' is 'person', which is not an entity type; add it",
+        ),
         ([{"name": "poet", "parent": 3}, "person"], "the parent of 'poet' is 3"),
-        ([{"name": "a", "parent": "a"}], "its own ancestor: a -> a"),
-        ([{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}], "its own ancestor: a -> b -> a"),
+        ([{"name": "a", "parent": "a"}], "'a' is its own ancestor: a -> a"),
+        ([{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}], "'a' is its own ancestor: a -> b -> a"),
         ([{"name": "person", "parent": "minister"}, "politician", "minister"], "its own ancestor: person -> minister"),
     ],
 )
@@ -218,7 +221,7 @@ def test_the_number_of_vectors_kept_is_limited(monkeypatch):
     monkeypatch.setattr("modeling_binder.types_binder.MAX_CACHED_TYPES", 4)
     pipe = build_pipeline()
     many = {f"T{index}": f"description {index}" for index in range(9)}
-    assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_vectors._vectors) == 4
+    assert pipe.type_vectors(many).shape == (9, 3, 16) and len(pipe._type_cache._kept) == 4
     torch.testing.assert_close(pipe.type_vectors(many)[0], pipe.type_vectors({"T0": many["T0"]})[0])
 
 
