@@ -130,6 +130,8 @@ class MixBatches(Dataset[Any]):
     ) -> None:
         self.mix, self.tokenized = mix, tokenized
         self.pad_token_id, self.type_pad_token_id = pad_token_id, type_pad_token_id
+        if mix.settings.foreign_types:
+            _ = mix.related  # computed once, before worker processes start
 
     def __len__(self) -> int:
         return len(self.mix)

@@ -14,11 +14,11 @@ from transformers import TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..processing_binder import BinderWindower
-from .data import as_documents
+from .data import Document, as_documents
 from .metrics import SpanMetrics, compute_span_metrics
 from .mix import TypedDocuments
 from .parts import encode_phrasings, types_are_frozen
-from .predictions import PredictedSpans
+from .predictions import Decoding, PredictedSpans
 from .sharing import SharingTrainer
 from .time_limit import Clock
 from .windows import FixedOrder, WindowDataset
@@ -131,9 +131,10 @@ class EvaluatingTrainer(SharingTrainer):
         self.callback_handler.eval_dataloader = dataloader
 
         predicted, loss = self._predict(model, dataloader)
-        algorithm = self.flat_algorithm if model.config.decoding == "flat" else None
-        predictions = predicted.entities(algorithm, self.accelerator.num_processes)
-        metrics = {**self._metrics(dataset, predictions), "loss": loss}
+        predictions = predicted.entities(self.accelerator.num_processes)
+        # Flat decoding predicts one type for a span, nested decoding its ancestors as well.
+        documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
+        metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
         self.clock.evaluated(time.monotonic() - began)
         return EvalLoopOutput(
             predictions=predictions,
@@ -145,17 +146,17 @@ class EvaluatingTrainer(SharingTrainer):
     def _predict(self, model: Any, dataloader: DataLoader[Any]) -> tuple[PredictedSpans, float]:
         """Return the predicted spans and the mean loss of a data set."""
         dataset: Any = dataloader.dataset
-        predicted = PredictedSpans(dataset)
         total_loss, seen = 0.0, 0
         with torch.no_grad(), self.compute_loss_context_manager():
-            type_vectors = self._type_vectors(model, dataset)
+            type_vectors, breadths = self._encoded_types(model, dataset)
+        predicted = PredictedSpans(dataset, Decoding(model.config, dataset, breadths, self.flat_algorithm))
         for batch in dataloader:
             batch = self._prepare_inputs(batch)
             rows, owned = batch.pop("window").tolist(), batch.pop("owned")
             inputs = {name: value for name, value in batch.items() if name not in TYPE_INPUTS}
             with torch.inference_mode(), self.compute_loss_context_manager():
                 output = model(**inputs, type_vectors=type_vectors)
-                predicted.add(rows, output, batch, owned, model.config.inference == "joint")
+                predicted.add(rows, output, batch, owned)
             total_loss += output.loss.item() * len(rows)
             seen += len(rows)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
@@ -163,14 +164,16 @@ class EvaluatingTrainer(SharingTrainer):
             total_loss, seen = (sum(values) for values in zip(*gather_object([(total_loss, seen)]), strict=True))
         return predicted, total_loss / max(seen, 1)
 
-    def _metrics(self, dataset: WindowDataset, predictions: list[list[dict[str, Any]]]) -> dict[str, float]:
+    def _metrics(
+        self, documents: list[Document], labels: list[str], predictions: list[list[dict[str, Any]]]
+    ) -> dict[str, float]:
         scores = compute_span_metrics(
-            [document.entities for document in dataset.documents],
+            [document.entities for document in documents],
             [[(entity["start"], entity["end"], entity["label"]) for entity in entities] for entities in predictions],
-            dataset.entity_types,
+            labels,
         )
         self.last_metrics = scores
-        own = {} if self.compute_metrics is None else self.compute_metrics(dataset.documents, predictions)
+        own = {} if self.compute_metrics is None else self.compute_metrics(documents, predictions)
         return {
             "precision": scores.micro.precision,
             "recall": scores.micro.recall,
@@ -180,16 +183,15 @@ class EvaluatingTrainer(SharingTrainer):
             **own,
         }
 
-    def _type_vectors(self, model: Any, dataset: WindowDataset) -> Tensor:
-        """Return the vectors of the types of a data set, [T, 3, D]."""
+    def _encoded_types(self, model: Any, dataset: WindowDataset) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors [T, 3, D] and, if the model uses them, the breadths [T] of the types of a data set."""
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
-            vectors: Tensor = model.frozen_type_vectors
-            return vectors
+            return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)
         fixed = types_are_frozen(model)
         states = self._type_states.get(dataset) if fixed else None
         if states is None:
             states = encode_phrasings(model, self.processor, [kind.description for kind in dataset.types])
             if fixed:
                 self._type_states[dataset] = states
-        vectors = model.project_types(states)
-        return vectors
+        breadths = None if model.breadth is None else model.breadth(states).cpu()
+        return model.project_types(states), breadths

@@ -7,13 +7,72 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..decoding_binder import Proposals, flat_spans, probability, propose_spans
+from ..breadth_binder import broader_types
+from ..decoding_binder import Proposals, flat_spans, probability, propose_spans, required_margin
 from .windows import WindowDataset
 
 logger = logging.getLogger(__name__)
 
 MAX_SPANS_PER_WINDOW = 5000
 MAX_BLOCK_SCORES = 2**23  # scores of a batch that are compared with their thresholds at once
+
+
+class Decoding:
+    """Decodes the spans of a data set as the pipeline of the model does.
+
+    Args:
+        config: `BinderConfig` of the model: its thresholds, the parents of its types, `decoding` and `inference`.
+        dataset: the windows; types with a parent in the data set keep it.
+        breadths: [T], of the types of the data set, see `breadth_binder`; None if the model does not use breadth.
+        algorithm: of flat decoding, "exact" or "greedy".
+    """
+
+    def __init__(self, config: Any, dataset: WindowDataset, breadths: Tensor | None, algorithm: str) -> None:
+        self.algorithm = algorithm if config.decoding == "flat" else None
+        self.joint: bool = config.inference == "joint"
+        names = dataset.entity_types
+        thresholds = config.thresholds or {}
+        self.required = required_margin([thresholds.get(name, 0.5) for name in names], len(names))
+        self._parents = {kind.name: kind.parent or config.type_parents.get(kind.name) for kind in dataset.types}
+        self._breadths, self._margin = breadths, config.breadth_margin
+        self._names = names
+        self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}
+
+    def choose(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> Tensor:
+        """Return the indices of the spans of a document that are predicted, sorted by position.
+
+        Args:
+            spans: [N, 3], start, end and type, sorted. margins: [N].
+            types: the types that the document is searched for, if it has its own.
+        """
+        if self.algorithm is None or len(spans) < 2:
+            return torch.arange(len(spans))
+        starts, ends, type_ids = spans.long().unbind(1)
+        required, broader = self.required, self._broader_of(types)
+        if types is not None:  # positions among the types of the document
+            chosen = torch.tensor(types)
+            order = chosen.argsort()
+            type_ids = order[torch.searchsorted(chosen[order], type_ids.contiguous())]
+            required = required[chosen]
+        return flat_spans(starts, ends, type_ids, margins, required, self.algorithm, broader)
+
+    def _broader_of(self, types: list[int] | None) -> Tensor | None:
+        key = None if types is None else tuple(types)
+        if key not in self._broader:
+            ids = range(len(self._names)) if types is None else types
+            names = [self._names[type_id] for type_id in ids]
+            parents = {name: self._nearest(name, set(names)) for name in names}
+            breadths = None if self._breadths is None else self._breadths[list(ids)]
+            self._broader[key] = broader_types(parents, breadths, self._margin)
+        return self._broader[key]
+
+    def _nearest(self, name: str, names: set[str]) -> str | None:
+        """Return the nearest ancestor of a type among some types."""
+        parent, seen = self._parents.get(name), {name}
+        while parent is not None and parent not in names and parent not in seen:
+            seen.add(parent)
+            parent = self._parents.get(parent)
+        return parent if parent in names else None
 
 
 class PredictedSpans:
@@ -24,15 +83,16 @@ class PredictedSpans:
 
     Args:
         dataset: the windows.
+        decoding: how spans are chosen.
     """
 
-    def __init__(self, dataset: WindowDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: WindowDataset, decoding: Decoding) -> None:
+        self.dataset, self.decoding = dataset, decoding
         self._spans: list[Tensor] = []  # [N, 4]: document, start, end (characters), type
         self._margins: list[Tensor] = []  # [N]
         self._capped = 0
 
-    def add(self, rows: list[int], output: Any, batch: dict[str, Tensor], owned: Tensor, joint: bool) -> None:
+    def add(self, rows: list[int], output: Any, batch: dict[str, Tensor], owned: Tensor) -> None:
         """Add the predictions for a batch.
 
         Args:
@@ -41,10 +101,11 @@ class PredictedSpans:
             batch: `word_start_mask` and `word_end_mask` [B, L], and `type_index` [B, T] if windows have types of their
                 own.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
-            joint: whether the start and the end of a span must exceed their thresholds, too.
         """
-        scores = output.span_scores
-        required = scores.new_zeros(scores.shape[1])
+        scores, joint = output.span_scores, self.decoding.joint
+        required = self.decoding.required.to(scores.device)
+        if "type_index" in batch:
+            required = required.min().expand(scores.shape[1])  # the types of a window are known only below
         step = max(1, MAX_BLOCK_SCORES // max(1, scores[0].numel()))
         for begin in range(0, len(rows), step):
             part = slice(begin, begin + step)
@@ -59,8 +120,8 @@ class PredictedSpans:
             )
             if "type_index" in batch:  # from the types of the window to those of the data set; padding is -1
                 types = batch["type_index"][part][found.window, found.type_id]
-                known = types >= 0
-                found = Proposals(*(column[known] for column in found._replace(type_id=types)))
+                kept = (types >= 0) & (found.margin > self.decoding.required.to(found.margin)[types.clamp_min(0)])
+                found = Proposals(*(column[kept] for column in found._replace(type_id=types)))
             self._keep(rows[part], found)
 
     def _keep(self, rows: list[int], found: Proposals) -> None:
@@ -86,11 +147,10 @@ class PredictedSpans:
         self._spans.append(torch.stack([documents, *edges, found.type_id], 1).int())
         self._margins.append(found.margin.float())
 
-    def entities(self, algorithm: str | None, processes: int = 1) -> list[list[dict[str, Any]]]:
+    def entities(self, processes: int = 1) -> list[list[dict[str, Any]]]:
         """Return the entities of each document in order of position, as `{"start", "end", "label", "score"}`.
 
         Args:
-            algorithm: of flat decoding, "exact" or "greedy"; None for nested decoding.
             processes: number of processes that evaluate together; the spans of all are gathered.
         """
         spans = torch.cat([torch.zeros(0, 4, dtype=torch.int32), *self._spans])
@@ -110,16 +170,15 @@ class PredictedSpans:
         margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
         counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()
         return [
-            self._entities(found, margin, algorithm)
-            for found, margin in zip(spans.split(counts), margins.split(counts), strict=True)
+            self._entities(found, margin, types)
+            for found, margin, types in zip(
+                spans.split(counts), margins.split(counts), self.dataset.looked_for, strict=True
+            )
         ]
 
-    def _entities(self, spans: Tensor, margins: Tensor, algorithm: str | None) -> list[dict[str, Any]]:
-        if algorithm and len(spans) > 1:
-            required = torch.zeros(len(self.dataset.types))
-            starts, ends, types = spans[:, 1:].long().unbind(1)
-            kept = flat_spans(starts, ends, types, margins, required, algorithm)
-            spans, margins = spans[kept], margins[kept]
+    def _entities(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> list[dict[str, Any]]:
+        kept = self.decoding.choose(spans[:, 1:], margins, types)
+        spans, margins = spans[kept], margins[kept]
         names = self.dataset.entity_types
         return [
             {"start": start, "end": end, "label": names[type_id], "score": score}

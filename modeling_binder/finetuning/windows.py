@@ -43,6 +43,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
         max_span_width: in tokens. Wider mentions are counted as lost, but do not serve as negatives either.
         description: text of the progress bar; empty for no bar.
 
+    Attributes:
+        annotated: the documents as they were given.
+        documents: the same documents with mentions of ancestors.
+
     Raises:
         DataError: the label of a mention, or one of the types of a document, is not an entity type.
     """
@@ -56,7 +60,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
         description: str = "Tokenising",
     ) -> None:
         self.types = _as_types(entity_types)
-        self.documents = with_ancestors(documents, self.types)
+        self.annotated = list(documents)
+        self.documents = with_ancestors(self.annotated, self.types)
         self.windows: list[TextWindow] = []
         self.document_index: list[int] = []
         self.labels: list[list[tuple[int, int, int]]] = []

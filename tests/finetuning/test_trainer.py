@@ -9,8 +9,9 @@ from datasets import Dataset
 from transformers import TrainingArguments
 from transformers.trainer_utils import HPSearchBackend
 
-from modeling_binder import BinderNerPipeline
-from modeling_binder.finetuning import BinderTrainer, DataError, Document
+from modeling_binder import BinderNerPipeline, BinderWindower
+from modeling_binder.finetuning import BinderTrainer, DataError, Document, EntityType, Mention, WindowDataset
+from modeling_binder.finetuning.predictions import Decoding
 from tests.tiny import build_model, corpus, small_model
 
 
@@ -278,3 +279,39 @@ def test_a_run_stops_in_time_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
     assert run.state.log_history[-2]["eval_f1"] >= 0 and run.state.log_history[-2]["step"] == run.state.global_step
     rates = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
     assert rates[-1] < 0.3 * rates[0]
+
+
+def test_evaluation_uses_tuned_thresholds(tmp_path, tokenizer):
+    model = build_model()
+    everything = trainer(tmp_path, tokenizer, model=model).predict(corpus(1)).predictions
+    model.config.thresholds = {"Gene": 0.9, "Cell": 0.2}
+    tuned = trainer(tmp_path, tokenizer, model=model).predict(corpus(1)).predictions
+    for one, two in zip(everything, tuned, strict=True):
+        assert [e for e in one if e["label"] == "Gene" and e["score"] > 0.9] == [e for e in two if e["label"] == "Gene"]
+        assert [e for e in one if e["label"] == "Place"] == [e for e in two if e["label"] == "Place"]
+    assert any(e["score"] < 0.5 for entities in tuned for e in entities if e["label"] == "Cell")
+    assert any(e["score"] < 0.9 for entities in everything for e in entities if e["label"] == "Gene")
+
+
+def test_in_flat_evaluation_the_finest_type_of_a_span_wins(tokenizer):
+    """For all types, and among the types of a single document, where an ancestor may be missing in between."""
+    types = [
+        EntityType("person", ("a person",)),
+        EntityType("politician", ("a person in politics",), "person"),
+        EntityType("mayor", ("the head of a city",), "politician"),
+    ]
+    documents = [Document("a", "ann", (Mention(0, 3, "mayor"),)), Document("b", "bob", types=("mayor", "person"))]
+    dataset = WindowDataset(documents, BinderWindower(tokenizer, 64, 16), types, 12)
+    assert [len(document.entities) for document in dataset.documents] == [3, 0] and dataset.annotated == documents
+    decoding = Decoding(build_model(decoding="flat").config, dataset, None, "exact")
+    spans, margins = torch.tensor([[0, 3, 0], [0, 3, 1], [0, 3, 2]]), torch.tensor([3.0, 2.0, 1.0])
+    assert decoding.choose(spans, margins, None).tolist() == [2]
+    assert decoding.choose(spans[:2], margins[:2], None).tolist() == [1]
+    assert decoding.choose(spans[[0, 2]], margins[[0, 2]], [2, 0]).tolist() == [1]
+    by_breadth = Decoding(
+        build_model(decoding="flat", breadth_margin=1.0).config,
+        WindowDataset([documents[0]], BinderWindower(tokenizer, 64, 16), ["person", "mayor"], 12),
+        torch.tensor([5.0, 1.0]),
+        "exact",
+    )
+    assert by_breadth.choose(torch.tensor([[0, 3, 0], [0, 3, 1]]), margins[:2], None).tolist() == [1]
