@@ -49,7 +49,7 @@ def zero_shot_rows(corpora: Mapping[str, Any], decoding: str) -> list[list[str]]
     if not corpora:
         return []
     scores = {
-        name: [100 * result["ways"][way][decoding]["f1"] for way in ("name", "description")]
+        name: [100 * result["wordings"][wording][decoding]["f1"] for wording in ("name", "description")]
         for name, result in corpora.items()
     }
     rows = [

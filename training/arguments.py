@@ -261,7 +261,10 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     parser.set_defaults(**settings)
     untouched, overrides = vars(parser.parse_args([])), vars(parser.parse_args(argv))
     given = {key: value for key, value in overrides.items() if value != untouched[key]}
-    changed = {key: value for key, value in overrides.items() if key in settings or key in given}
+    # A setting that is named with its default value counts as set: a checkpoint to start from may have another value.
+    options = {argument.split("=")[0] for argument in argv}
+    named = {action.dest for action in parser._actions if options.intersection(action.option_strings)}
+    changed = {key: value for key, value in overrides.items() if key in settings or key in named}
     data, model, start, card, training = parser.parse_dict(overrides)
     start.config = {key: value for key, value in changed.items() if key in CHANGEABLE}
     return Recipe(data, model, card, training, changed, name, given, start)

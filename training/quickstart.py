@@ -1,10 +1,12 @@
-"""Fine-tune on the sample corpus, evaluate, and draw the entities of sentences that are not in the corpus.
+"""Ask a checkpoint for types that it was never trained on, then fine-tune it on the sample corpus, evaluate and draw.
 
 python -m training.quickstart
+python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
 """
 
 import argparse
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +14,38 @@ from rich.rule import Rule
 from rich.text import Text
 from transformers import pipeline
 
+import modeling_binder  # noqa: F401 (registers the pipeline)
 from training.drawing import draw_entities
 from training.finetune import main as finetune
 
-RECIPE = Path(__file__).parent / "recipes" / "quickstart.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "training" / "recipes" / "quickstart.yaml"
+MODEL = ROOT / "demo" / "model"  # the checkpoint of the clone, trained on many corpora
+EPOCHS_FROM_MODEL = 3  # of the recipe's 8, which are for a bare encoder
+# Sentences and types that did not train the checkpoint
+QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Dr Maria Jensen called from +45 20 31 44 55 about the invoice of 4,200 kroner, due on 3 May.",
+        {
+            "person": "A person, real or fictional, by name.",
+            "phone number": "phone number",
+            "amount of money": "amount of money",
+            "due date": "due date",
+        },
+    ),
+    (
+        "Patients received metformin 500 mg twice daily for type 2 diabetes; two developed lactic acidosis.",
+        {name: name for name in ("drug", "dose", "frequency", "disease")},
+    ),
+    (
+        "cheap thai place with outdoor seating near the station open after 10",
+        {name: name for name in ("price", "cuisine", "amenity", "opening hours")},
+    ),
+    (
+        "The trebuchet battered the curtain wall of Dover Castle while sappers dug under the barbican.",
+        {name: name for name in ("siege weapon", "castle", "part of a castle")},
+    ),
+)
 SENTENCES = (
     "Deletion of the NF-kB binding site in the IL-6 gene promoter abolished its induction by dexamethasone in CD14+ "
     "monocytes.",
@@ -37,6 +67,23 @@ def show(checkpoint: str, console: Console) -> None:
         console.print(draw_entities(sentence, recognizer(sentence), min(console.width, 100), labels))
 
 
+def ask(checkpoint: str | Path, questions: Iterable[tuple[str, Mapping[str, str]]], console: Console) -> None:
+    """Find entities of the given types in each sentence, and draw them."""
+    recognizer = pipeline("binder-ner", model=str(checkpoint))
+    console.print(Rule(Text("types that the checkpoint was not trained on, asked for by name")))
+    for sentence, types in questions:
+        found = recognizer(sentence, entity_types=types, decoding="nested")
+        console.print(draw_entities(sentence, found, min(console.width, 100), list(types)))
+
+
+def parse_type(text: str) -> tuple[str, str]:
+    """Return the name and the description of `name` or `name: description`."""
+    name, colon, description = (part.strip() for part in text.partition(":"))
+    if not name or (colon and not description):
+        raise argparse.ArgumentTypeError(f"expected 'name' or 'name: description', got {text!r}")
+    return name, description or name
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,13 +93,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
     )
+    parser.add_argument("--ask", metavar="TEXT", help="find the types of --type in this text, and end")
+    parser.add_argument("--type", type=parse_type, action="append", default=[], help="'name' or 'name: description'")
     parser.add_argument("--svg", type=Path, help="also save the drawing as an SVG file")
     arguments = parser.parse_args(argv)
 
+    if bool(arguments.ask) != bool(arguments.type):
+        parser.error("--ask and --type go together: --ask TEXT --type NAME")
+    from_model = MODEL.is_dir() and not arguments.encoder
+    if arguments.ask or (from_model and not arguments.show_only):
+        questions = [(arguments.ask, dict(arguments.type))] if arguments.ask else QUESTIONS
+        ask(MODEL, questions, Console())
+        if arguments.ask:
+            return
     if not arguments.show_only:
         command = [str(RECIPE), "--output_dir", arguments.output_dir, "--restart", "true"]
         if arguments.encoder:
             command += ["--encoder", arguments.encoder]
+        elif from_model:
+            command += ["--init_from", str(MODEL), "--decoding", "nested"]
+            command += ["--num_train_epochs", str(EPOCHS_FROM_MODEL)]
         finetune(command)
     console = Console(record=bool(arguments.svg), width=100 if arguments.svg else None)
     show(arguments.output_dir, console)

@@ -353,7 +353,7 @@ ZERO_SHOT = {
     name: {
         "texts": 500,
         "types": 6,
-        "ways": {"name": {"nested": {"f1": f1}}, "description": {"nested": {"f1": f1 / 2}}},
+        "wordings": {"name": {"nested": {"f1": f1}}, "description": {"nested": {"f1": f1 / 2}}},
     }
     for name, f1 in (("chemistry", 0.4), ("archaeology", 0.2))
 }

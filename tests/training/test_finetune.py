@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from modeling_binder.finetuning import DataError, write_jsonl
@@ -17,6 +18,7 @@ from tests.tiny import TYPES, corpus
 from training.arguments import DataArguments, expand, parse_recipe
 from training.evaluate import main as evaluate
 from training.finetune import main as finetune
+from training.finetune_mix import parse as parse_mix
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -195,7 +197,10 @@ def test_recipes_in_the_repository_parse():
     recipes = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
     assert recipes
     for path in recipes:
-        parse_recipe([str(path)])
+        if "mix" in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert parse_mix([str(path)]).mix.mix
+        else:
+            parse_recipe([str(path)])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,25 @@ def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
     assert "mentions" not in capsys.readouterr().out
 
 
+def test_the_clone_asks_its_checkpoint_first(tmp_path, capsys, checkpoint, monkeypatch):
+    monkeypatch.setattr("training.quickstart.MODEL", checkpoint)
+    trained = []
+    monkeypatch.setattr("training.quickstart.finetune", trained.append)
+    monkeypatch.setattr("training.quickstart.show", lambda *arguments: None)
+    main(["--output-dir", str(tmp_path / "quickstart")])
+    assert "trebuchet" in capsys.readouterr().out
+    assert trained[0][trained[0].index("--init_from") + 1] == str(checkpoint)
+    main(["--ask", "the il2 gene", "--type", "gene", "--type", "cell: a living cell"])
+    assert "the il2 gene" in capsys.readouterr().out and len(trained) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--ask", "the gene"], ["--type", "gene"], ["--ask", "x", "--type", "gene:"]])
+def test_half_a_question_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2 and "--type" in capsys.readouterr().err
+
+
 def test_minilm_resolves_to_a_folder_with_an_encoder():
     config = AutoConfig.from_pretrained(resolve_encoder("minilm"))
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == ("bert", 6, 384)

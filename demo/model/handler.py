@@ -1,0 +1,77 @@
+"""Handler for Inference Endpoints: the Hub imports this file from the repository and calls `EndpointHandler`.
+
+    {"inputs": "IL-2 gene expression", "parameters": {"threshold": 0.7, "entity_types": {"Gene": "A gene."}}}
+
+It needs only transformers and torch.
+"""
+
+from typing import Any
+
+import torch
+from transformers import pipeline
+
+PARAMETERS = (
+    "entity_types",
+    "threshold",
+    "decoding",
+    "inference",
+    "max_length",
+    "stride",
+    "is_split_into_words",
+    "batch_size",
+)
+
+
+class EndpointHandler:
+    """Answers requests with the "binder-ner" pipeline of its repository.
+
+    Args:
+        path: folder that holds the files of the repository.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        # The owner of the endpoint chose this repository, so its code is trusted.
+        self.pipeline = pipeline(
+            "binder-ner", model=path or ".", trust_remote_code=True, device=0 if torch.cuda.is_available() else -1
+        )
+
+    def __call__(self, data: dict[str, Any]) -> Any:
+        """Find the entities of a text, or of each text of a list.
+
+        Args:
+            data: `{"inputs": text or list of texts, "parameters": {...}}` with parameters of the pipeline. With
+                `is_split_into_words`, the inputs are a list of words or a list of such lists.
+
+        Returns:
+            A list of `{"entity_group", "score", "word", "start", "end"}`, or a list of such lists for a list of texts.
+
+        Raises:
+            ValueError: the request is malformed; the message says what is expected.
+        """
+        if not isinstance(data, dict) or "inputs" not in data:
+            given = f"the keys {sorted(map(str, data))}" if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f'expected {{"inputs": text or list of texts, "parameters": {{...}}}}, got {given}.')
+        inputs, parameters = data["inputs"], data.get("parameters")
+        if parameters is None:
+            parameters = {}
+        if not isinstance(parameters, dict):
+            raise ValueError(f'"parameters" must be an object such as {{"threshold": 0.7}}, got {parameters!r:.80}.')
+        unknown = sorted(str(name) for name in parameters if name not in PARAMETERS)
+        if unknown:
+            raise ValueError(f"unknown parameters: {', '.join(unknown)}. Known are {', '.join(PARAMETERS)}.")
+        if parameters.get("is_split_into_words"):
+            if not _is_words(inputs) and not (isinstance(inputs, list) and all(map(_is_words, inputs))):
+                raise ValueError(
+                    '"inputs" must be a list of words, or a list of such lists, with is_split_into_words; '
+                    f"got {inputs!r:.80}."
+                )
+        elif not isinstance(inputs, str) and not _is_words(inputs):
+            raise ValueError(f'"inputs" must be a text or a list of texts, got {inputs!r:.80}.')
+        try:
+            return self.pipeline(inputs, **parameters)
+        except TypeError as error:
+            raise ValueError(f"a parameter has a wrong type: {error}") from error
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
