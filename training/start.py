@@ -87,12 +87,11 @@ def load_checkpoint(
         The model in float32, and its tokenizer.
     """
     model = BinderModel.from_pretrained(source, dtype=torch.float32)
-    model.config.entity_types = [
-        {"name": entity_type.name, "description": entity_type.description} for entity_type in entity_types
-    ]
-    removed = {"thresholds": None, "use_breadth": False}
-    changes = {name: value for name, value in removed.items() if hasattr(model.config, name)}
-    for name, value in {**changes, **(config or {})}.items():
+    model.breadth = model.config.thresholds = None
+    model.config.use_breadth = False
+    own = [{"name": t.name, "description": t.description, "parent": t.parent} for t in entity_types]
+    model.config.entity_types = [{key: text for key, text in fields.items() if text is not None} for fields in own]
+    for name, value in (config or {}).items():
         setattr(model.config, name, value)
     model.config.validate_ranges()
     model.config.validate_entity_types()

@@ -7,7 +7,7 @@ import yaml
 from transformers import AutoModel
 
 from modeling_binder.finetuning import Document, EntityType, Mention, write_jsonl
-from tests.tiny import TYPES
+from tests.tiny import TYPES, build_model
 from training.arguments import parse_recipe
 from training.finetune import main as finetune
 from training.start import StartArguments, load_checkpoint
@@ -53,15 +53,20 @@ def test_without_replay_the_data_are_the_documents(recipe, checkpoint, tmp_path)
     assert not all(tensor.equal(trained[name]) for name, tensor in weights(before, "type_encoder").items())
 
 
-def test_a_checkpoint_gets_the_types_of_the_corpus(checkpoint):
-    config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps({**config, "decoding": "flat", "use_breadth": True}))
-    model, tokenizer = load_checkpoint(str(checkpoint), [EntityType("River", ("A stream.", "Water."))], {"stride": 4})
-    assert model.config.type_descriptions == {"River": "A stream."} and model.config.stride == 4
-    assert model.config.decoding == "flat" and not getattr(model.config, "use_breadth", False)
-    assert tokenizer("gene")["input_ids"]
+def test_a_checkpoint_gets_the_types_of_the_corpus(tokenizer, tmp_path):
+    former = build_model(use_breadth=True, thresholds={"Gene": 0.7}, decoding="flat")
+    former.save_pretrained(tmp_path / "former")
+    tokenizer.save_pretrained(tmp_path / "former")
+    types = [EntityType("Water", ("What is wet.",)), EntityType("River", ("A stream.", "Running water."), "Water")]
+    started, loaded = load_checkpoint(str(tmp_path / "former"), types, {"stride": 4})
+    assert started.config.type_descriptions == {"Water": "What is wet.", "River": "A stream."}
+    assert started.config.type_parents == {"Water": None, "River": "Water"} and started.config.thresholds is None
+    assert started.config.stride == 4 and started.config.decoding == "flat" and loaded("gene")["input_ids"]
+    assert started.breadth is None and not started.config.use_breadth
+    started.save_pretrained(tmp_path / "again")
+    assert AutoModel.from_pretrained(tmp_path / "again").breadth is None
     with pytest.raises(ValueError, match="stride must be at least 0"):
-        load_checkpoint(str(checkpoint), [EntityType("River", ("A stream.",))], {"stride": 640})
+        load_checkpoint(str(tmp_path / "former"), types, {"stride": 640})
 
 
 def test_shared_encoders_are_not_frozen(checkpoint):
