@@ -6,6 +6,8 @@ Every key of the recipe can be overridden; `--help` lists all keys. To continue 
 again. To start from a checkpoint that finds types it was not trained on, and to keep this ability:
 
     python -m training.finetune --corpus my_corpus --init_from demo/model --replay 0.3
+
+A recipe with a `mix` of corpora is passed to `training.finetune_mix`.
 """
 
 import logging
@@ -24,6 +26,8 @@ from training.arguments import BinderTrainingArguments, CardArguments, ModelArgu
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
+from training.finetune_mix import is_mix_recipe
+from training.finetune_mix import main as train_on_mix
 from training.runs import publish, run_training, save_results
 from training.start import StartArguments
 
@@ -150,6 +154,8 @@ def _evaluate(trainer: BinderTrainer, splits: Mapping[str, Any]) -> dict[str, An
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     argv = sys.argv[1:] if argv is None else argv
+    if argv and is_mix_recipe(argv[0]):
+        return train_on_mix(argv)
     try:
         recipe = parse_recipe(argv)
         origin = provenance("training.finetune", argv, recipe.name, recipe.given, "binder")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+import yaml
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 
 from modeling_binder import BinderModel
@@ -98,6 +99,15 @@ def parse(argv: list[str]) -> Run:
             chosen[key] = _from_json(key, chosen[key])
     mix, model, card, training = parser.parse_dict(chosen)
     return Run(mix, model, card, training, path.stem, given)
+
+
+def is_mix_recipe(path: str) -> bool:
+    """Return whether a file is a recipe with a `mix` of corpora."""
+    try:
+        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(recipe, dict) and "mix" in recipe
 
 
 def _from_json(key: str, text: str) -> Any:

@@ -16,6 +16,7 @@ from modeling_binder.finetuning import Corpus, DataError, Document, EntityType, 
 from modeling_binder.finetuning.mix import MixSettings
 from modeling_binder.hub import push_dataset
 from tests.tiny import TYPES, corpus
+from training.finetune import main as finetune
 from training.finetune_mix import main, parse
 from training.mixes import Folders, as_asked, read_dev, read_mix
 
@@ -52,7 +53,8 @@ def mix_recipe(recipe, tmp_path):
 
 
 def test_two_partial_corpora_train_one_model(mix_recipe, tmp_path, capsys):
-    results = main([str(mix_recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "60", "--eval_steps", "60"])
+    command = [str(mix_recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "60", "--eval_steps", "60"]
+    results = finetune(command)  # passes recipes with a mix to training.finetune_mix
     assert results["metrics"]["eval_both_f1"] > 0.9 and results["metrics"]["eval_genes_f1"] > 0.9
     assert [(part["name"], part["documents"]) for part in results["mix"]] == [("genes", 16), ("cells", 16)]
     assert "66.7%" in capsys.readouterr().out
