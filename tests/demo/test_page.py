@@ -235,7 +235,7 @@ def test_an_example_brings_its_types_and_is_searched(page):
     row(page, "Gene").first.wait_for()
 
 
-def test_own_types_are_added_removed_and_reset(page):
+def test_types_are_added_removed_and_reset(page):
     page.get_by_role("button", name="Add or remove types").click()
     page.fill("#name textarea, #name input", "Drug")
     page.fill("#description textarea, #description input", "A chemical that heals.")
@@ -308,7 +308,7 @@ def test_errors_are_sentences_on_the_page(page):
     page.wait_for_function("!document.querySelector('#message').innerText.trim()")
 
 
-def test_why(page, checkpoint):
+def test_the_reasons_of_an_entity(page, checkpoint):
     text = "gene of cells"
     ask(page, text)
     found = answer(page)
@@ -369,7 +369,7 @@ def test_users_do_not_see_each_others_types(browser, address):
         page.context.close()
 
 
-def test_a_file_in_and_a_file_out(page, tmp_path, checkpoint):
+def test_a_file_is_searched(page, tmp_path, checkpoint):
     page.get_by_role("tab", name="Files").click()
     source = tmp_path / "texts.jsonl"
     source.write_text('{"text": "the gene of cells", "id": 7}\n{"text": "oslo"}\n')
@@ -404,7 +404,7 @@ def test_the_files_of_a_result_are_removed(checkpoint, tmp_path, monkeypatch):
     assert app.build().delete_cache == (600, 3600)
 
 
-def test_a_broken_file_and_a_cancelled_one(page, tmp_path):
+def test_a_malformed_file_and_a_cancelled_run(page, tmp_path):
     page.get_by_role("tab", name="Files").click()
     page.click("#start")
     page.locator("#file-message").get_by_text("Choose a file first").wait_for()
@@ -432,7 +432,7 @@ def test_the_page_works_without_the_web(page, address):
     assert not {url for url in strangers if "fonts.g" not in url}
 
 
-def test_programs_can_call_it(address, checkpoint):
+def test_the_api_for_programs(address, checkpoint):
     from gradio_client import Client
 
     client = Client(address, verbose=False, analytics_enabled=False)

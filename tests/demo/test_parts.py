@@ -154,7 +154,7 @@ def luminance(color):
 
 
 @pytest.mark.parametrize(("background", "ink"), PALETTE)
-def test_ink_is_readable_on_every_colour(background, ink):
+def test_labels_are_readable_on_every_colour(background, ink):
     dark, light = sorted([luminance(background), luminance(ink)])
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
@@ -305,7 +305,7 @@ def space(monkeypatch):
     importlib.reload(recognizer)
 
 
-def test_a_zerogpu_space_pickles_what_functions_get_and_give(space, checkpoint, tmp_path, monkeypatch):
+def test_arguments_and_results_can_be_pickled_on_zerogpu(space, checkpoint, tmp_path, monkeypatch):
     loaded, decorated = space
     assert decorated == ["find", "find_all", "margins"]
     monkeypatch.setenv("BINDER_MODEL", str(checkpoint))

@@ -1,4 +1,4 @@
-"""Metrics computed by hand, and nesting against the obvious quadratic loop."""
+"""Metrics: examples computed by hand, and nesting compared with a simple quadratic loop."""
 
 import json
 
@@ -10,7 +10,7 @@ from modeling_binder.finetuning import Mention, compute_span_metrics
 from modeling_binder.finetuning.metrics import has_overlap, nested_flags
 
 
-def test_by_hand():
+def test_an_example_computed_by_hand():
     gold = [[Mention(0, 9, "G"), Mention(0, 4, "P"), Mention(20, 25, "C")], [Mention(3, 5, "G")]]
     found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "C"), (20, 25, "C")], []]
     metrics = compute_span_metrics(gold, found, ["G", "P", "C", "unused"])
@@ -31,7 +31,7 @@ def test_by_hand():
     assert len({len(row) for row in table.splitlines()}) == 1
 
 
-def test_the_two_hits_of_nested_mentions_differ():
+def test_nested_precision_and_recall_count_different_mentions():
     """A flat prediction can find a nested gold mention, and a nested prediction can be a flat gold mention."""
     gold, found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "G")]], [[(0, 9, "G"), (20, 25, "G"), (21, 24, "G")]]
     nested = compute_span_metrics(gold, found, ["G"]).nested
@@ -41,7 +41,7 @@ def test_the_two_hits_of_nested_mentions_differ():
     assert (nested.correct, nested.predicted, nested.found, nested.gold) == (0, 0, 1, 2)
 
 
-def test_a_mention_of_another_document_is_no_hit():
+def test_a_mention_in_another_document_is_wrong():
     metrics = compute_span_metrics([[(0, 1, "G")], []], [[], [(0, 1, "G")]], ["G"])
     assert metrics.micro.correct == 0
 
@@ -71,13 +71,13 @@ def test_nesting_of_many_mentions_is_not_quadratic():
     assert all(nested_flags([*spans, (0, 2 * count, "A")]))
 
 
-def test_nothing_at_all():
+def test_no_mentions_and_no_documents():
     metrics = compute_span_metrics([[]], [[]], ["G"])
     assert metrics.micro.f1 == metrics.macro_f1 == metrics.nested.f1 == 0.0
     assert compute_span_metrics([], [], []).table()
 
 
-def test_documents_must_match():
+def test_numbers_of_documents_must_match():
     with pytest.raises(ValueError, match="1 documents with gold mentions and 2 with predictions"):
         compute_span_metrics([[]], [[], []], ["G"])
 
@@ -90,7 +90,7 @@ SPANS = st.lists(
 
 
 @given(SPANS)
-def test_nesting_is_the_quadratic_loops(spans):
+def test_nesting_equals_the_quadratic_loop(spans):
     def inside(a, b):
         return a != b and b[0] <= a[0] and a[1] <= b[1]
 

@@ -399,7 +399,7 @@ def test_examples_with_their_own_types(model, tokenizer):
     assert {entity["entity_group"] for entity in typed.entities} == {"City"}
 
 
-def test_a_cased_tokenizer_has_no_limit_of_case(tokenizer, model, tmp_path):
+def test_the_card_of_a_cased_model_does_not_mention_case(tokenizer, model, tmp_path):
     tokenizer.backend_tokenizer.normalizer = None
     prepare_model(model, tmp_path, "alice/tiny", tokenizer=tokenizer)
     assert "**Case.**" not in (tmp_path / "README.md").read_text()

@@ -95,7 +95,7 @@ def test_a_mix_is_pushed_with_licences_and_sources_of_its_parts(hub):
     assert "| queries | none stated | a/b |" in files["README.md"].decode()
 
 
-def test_corpora_that_are_not_pushed(hub, caplog):
+def test_refused_corpora(hub, caplog):
     with pytest.raises(ValueError, match="no corpus whose licence allows"):
         push_dataset(two_corpora(), "alice/mix", origins={"news": {"license": "CC BY-NC 4.0"}})
     assert "Left out, because their licence does not clearly allow a published copy: news, queries" in caplog.text

@@ -348,7 +348,7 @@ def test_the_hub_reads_the_metadata(hub, model, tokenizer):
     assert "biology" in info.tags
 
 
-def test_names_of_before_still_work():
+def test_deprecated_names_warn():
     with pytest.warns(FutureWarning, match="FACTS_FILE"):
         assert hub_package.FACTS == FACTS_FILE
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

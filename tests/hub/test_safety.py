@@ -83,8 +83,8 @@ def steer(config):
 
 
 @pytest.mark.parametrize("package", [True, False])
-def test_a_configuration_switches_no_trust_on(package, hub, checkpoint, mark, tmp_path):
-    """Also where the repository itself is trusted: that says nothing about another one."""
+def test_a_configuration_cannot_enable_remote_code(package, hub, checkpoint, mark, tmp_path):
+    """Trust in a repository does not extend to other repositories that its configuration names."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
     change_config(checkpoint, steer)
     (tmp_path / "cache").mkdir()
@@ -105,7 +105,7 @@ def test_a_configuration_switches_no_trust_on(package, hub, checkpoint, mark, tm
     assert not any("mallory" in line for line in hub.log)
 
 
-def test_with_the_package_the_repositorys_own_code_is_not_run(hub, checkpoint, mark, tmp_path):
+def test_with_the_package_the_code_of_the_repository_is_not_run(hub, checkpoint, mark, tmp_path):
     """The installed package is trusted, so the auto_map and the pipeline of the repository are ignored."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
 
