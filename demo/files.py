@@ -96,15 +96,15 @@ def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) 
     """
     folder = tempfile.mkdtemp(prefix="entities-")
     target = os.path.join(folder, "entities.jsonl")
-    beside = f"{target}.part"
+    partial = f"{target}.part"
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with open(partial, "w", encoding="utf-8") as file:
             for number, (record, entities) in enumerate(zip(records, found, strict=True), 1):
                 file.write(json.dumps({**record, "entities": entities}, ensure_ascii=False) + "\n")
                 yield number, None
-        os.replace(beside, target)
+        os.replace(partial, target)
     except BaseException:  # a generator that is closed ends here too
-        os.remove(beside)
+        os.remove(partial)
         os.rmdir(folder)
         raise
     yield len(records), target

@@ -1,7 +1,7 @@
 """A local Hub for tests: it serves the real protocol over HTTP to an unchanged huggingface_hub.
 
 Repositories of models, datasets and Spaces; branches, pull requests, private and gated repositories; regular and LFS
-uploads; downloads with ETag and Range. It can be told to fail, see `LocalHub.fail`. Tests read `LocalHub.repos`.
+uploads; downloads with ETag and Range. It can be set to fail, see `LocalHub.fail`. Tests read `LocalHub.repos`.
 
 Every request is handled in one step: `_endpoint` reads the whole body before it calls the handler, which is a plain
 function. So no other request can change a repository between a handler's check and its change.

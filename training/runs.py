@@ -20,7 +20,7 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
         checkpoint: checkpoint to resume from; None to start from the beginning.
 
     Returns:
-        `minutes` (None for a resumed run, of which only the last part was measured), `epochs`, `steps`,
+        `minutes` (None for a resumed run, because only its last part was measured), `epochs`, `steps`,
         `best_checkpoint_step`, `seed`, `processes` and `versions`.
     """
     began = time.monotonic()

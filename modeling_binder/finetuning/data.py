@@ -35,14 +35,14 @@ class Document:
     """A text with its mentions, nested, crossing or flat.
 
     Args:
-        id: unique within a file.
-        text: any text.
+        id: id of the document, unique within a file.
+        text: the text.
         entities: its mentions.
-        words: character spans of its words, in order and apart; None to have them split by `split_words`.
-        undecided: spans of which nobody knows whether they are mentions (distant labels): training takes them neither
-            for mentions nor for negatives.
-        types: names of the types that its annotators looked for; None for all types of its corpus. Training and
-            evaluation leave out every other type.
+        words: character spans of its words, ordered and disjoint; if None, `split_words` splits the text.
+        undecided: spans that may or may not be mentions (distant labels). Training uses them neither as mentions nor as
+            negatives.
+        types: names of the types for which the text was annotated; None for all types of its corpus. Training and
+            evaluation ignore the other types.
     """
 
     id: str

@@ -177,8 +177,8 @@ class PackedMix:
     def related(self) -> Array:
         """Pairs of types that share a span in some text of the mix, sorted: first * number of types + second.
 
-        Such a type ("person") may hold for the mentions of the other ("politician"), so that it must not be taken for
-        absent from a text in which nobody looked for it.
+        One of these types ("person") may apply to the mentions of the other ("politician"). So it must not serve as a
+        negative in a text that was not annotated for it.
         """
         window = np.repeat(np.arange(len(self.windows)), self.windows.row_counts)
         first, last = (self.windows.rows[:, column].astype(np.int64) for column in (1, 2))

@@ -71,7 +71,7 @@ def push_files(
     """Upload the files of a folder to a repository in one commit; creates the repository or branch if needed.
 
     Other files of the repository are kept, except those that match a pattern of `stale` and are not in the folder. If
-    somebody else commits in between, the commit is repeated on top of theirs. If the push fails, a repository or a
+    another commit is made in between, this one is repeated on top of it. If the push fails, a repository or a
     branch that it created is removed.
 
     Raises:
@@ -113,7 +113,7 @@ def push_files(
             except HfHubHTTPError as error:
                 if error.response.status_code != 412 or attempt == _MAX_ATTEMPTS - 1:
                     raise
-                logger.info("Somebody else committed to %s first; trying again on top of that commit.", repo_id)
+                logger.info("Another commit to %s came first; trying again on top of it.", repo_id)
     raise AssertionError("unreachable")  # pragma: no cover
 
 
@@ -198,7 +198,7 @@ def _explain(error: BaseException, repo_id: str) -> str:
         403: "you may not write here: use a member's token with the role 'write', another name, or create_pr=True.",
         404: "the namespace, repository or revision does not exist, or you may not see it: check the name.",
         409: "the name is taken, or another push is running: choose another name, or push again in a minute.",
-        412: "somebody else keeps committing to this repository: push again later.",
+        412: "other commits to this repository keep coming first: push again later.",
         413: "a file is larger than the Hub accepts: push with max_shard_size='5GB'.",
         429: "too many requests: wait a few minutes and push again.",
     }

@@ -57,7 +57,7 @@ def test_one_corpus_with_all_types_has_the_loss_of_plain_training(tokenizer):
     assert [name for name, value in found.items() if not value.equal(expected[name])] == []
 
 
-def test_what_nobody_looked_for_is_in_no_loss(tokenizer):
+def test_types_that_were_not_annotated_count_in_no_loss(tokenizer):
     """A window's loss is the same whether the other windows ask for further types or not."""
     model = small_model().eval()
     documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]

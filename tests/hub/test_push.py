@@ -182,7 +182,7 @@ FAILURES = {  # name -> failing request, token, repository, pattern of the error
         {**COMMIT, "status": 412, "times": 99},
         "hf_alice",
         "alice/tiny",
-        "keeps committing",
+        "keep coming first",
     ),
     "a name that was taken meanwhile": ({**COMMIT, "status": 409}, "hf_alice", "alice/tiny", "name is taken"),
 }

@@ -47,7 +47,7 @@ def _document(path: Path, span: str) -> Document:
     candidates = [path.with_name(identifier + suffix) for suffix in (".sgm", ".SGM")]
     source = next((candidate for candidate in candidates if candidate.exists()), None)
     if source is None:
-        raise DataError(f"{path}: its text {identifier}.sgm is not beside it.")
+        raise DataError(f"{path}: its text {identifier}.sgm is missing in the same folder.")
     # A line end counts as one character, however it is written.
     written = _TAG.sub("", read_text(source).replace("\r\n", "\n"))
     try:

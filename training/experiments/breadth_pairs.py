@@ -1,4 +1,4 @@
-"""Pairs of entity types of which one is broader than the other, counted in the mentions of corpora."""
+"""Pairs of a broader and a finer entity type, counted in the mentions of corpora."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -4,7 +4,7 @@
     python -m training.open_types --card       # also write the counts and the review into its README.md
     python -m training.open_types my_corpus
 
-`checks.find_problems` lists what is checked. The review is read from review.json beside the corpus.
+`checks.find_problems` lists what is checked. The review is read from review.json in the folder of the corpus.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     [Ada Lovelace|person; mathematician] wrote to [Charles Babbage|person] in [1843|year]. ## university; computer
 
-`[span|type; type]` is a mention; mentions may be nested. The types after ` ## ` were looked for and are absent. Types
-that are neither used nor listed were not looked for. The file NAME.types.tsv beside NAME.txt describes the types, one
-phrasing a line: `mathematician<TAB>A person who studies mathematics.`
+`[span|type; type]` is a mention; mentions may be nested. The text was annotated for the types after ` ## ` too, but has
+no mention of them. It was not annotated for any other type. The file NAME.types.tsv in the folder of NAME.txt describes
+the types, one phrasing per line: `mathematician<TAB>A person who studies mathematics.`
 
     python -m training.open_types.compact mine.txt                                       # check and count
     python -m training.open_types.compact mine.txt --out training/open_types --append    # add to the corpus
@@ -151,7 +151,7 @@ def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
 
 
 def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
-    """Read files of texts with the tables of types and of domains beside them, and further tables of types.
+    """Read files of texts, the tables of types and of domains in their folders, and further tables of types.
 
     Raises:
         DataError: two files have the same name, or a file is malformed.
@@ -262,7 +262,9 @@ def main(argv: list[str] | None = None) -> Corpus:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("texts", nargs="+", type=Path, help="files of texts; NAME.types.tsv beside each is read too")
+    parser.add_argument(
+        "texts", nargs="+", type=Path, help="files of texts; NAME.types.tsv in the same folder is read too"
+    )
     parser.add_argument("--types", nargs="*", default=[], type=Path, help="further tables of types")
     parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="files that are the test set")
     parser.add_argument("--out", type=Path, help="folder of the corpus; without it the texts are only checked")

@@ -45,7 +45,7 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
     documents = []
     for stem in stems:
         if f"{stem}.txt" not in files:
-            raise DataError(f"{source}: {stem}.ann has no text beside it ({stem}.txt).")
+            raise DataError(f"{source}: {stem}.ann has no text: {stem}.txt is missing.")
         name = PurePosixPath(stem).name
         document = RawDocument(
             name if names[name] == 1 else stem,

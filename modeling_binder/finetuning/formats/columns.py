@@ -190,7 +190,7 @@ def _layout(
     same = len(rows) > max(2, len(sentences)) and all(len(found) == 1 for found in values)
     if len(tokens) > 1 and (numbers or same):
         raise DataError(
-            f"{path}: the column of the tokens cannot be told: column {tokens[0] + 1} holds "
+            f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} holds "
             f"{'numbers only' if numbers else 'one value in each sentence'}, such as {cells[0]!r:.30}; say it with "
             "token_column=... (--token-column), counted from 1."
         )

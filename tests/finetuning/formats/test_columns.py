@@ -88,7 +88,7 @@ def test_columns_can_be_named(tmp_path):
         ("Anna NNP I-NP I-PER\nx NN I-NP X-PER\n", r"file\.tsv:2: unknown tag 'X-PER'"),
         ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 holds one value in each sentence, such as 's1'"),
         ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 holds one value in each sentence, such as 'd1'"),
-        ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be told: column 1 holds numbers only"),
+        ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be detected: column 1 holds numbers only"),
         ("word tag\nAnna B-PER\n", r"file\.tsv:1: unknown tag 'tag'"),
         ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # no comment inside a sentence
         ("Anna NE B-PER\n# O\nb NN O\n", r"file\.tsv:2: expected 3 columns as in most rows, got 2: '# O'"),

@@ -139,7 +139,7 @@ def test_broken_ace(tmp_path):
     with pytest.raises(DataError, match=r"no \.apf\.xml"):
         read_ace(tmp_path)
     (tmp_path / "a.apf.xml").write_text("<source_file/>")
-    with pytest.raises(DataError, match=r"its text a\.sgm is not beside it"):
+    with pytest.raises(DataError, match=r"its text a\.sgm is missing in the same folder"):
         read_ace(tmp_path)
     (tmp_path / "a.sgm").write_text("<DOC>Her.</DOC>")
     charseq = '<charseq START="{}" END="{}">Her</charseq>'
