@@ -53,7 +53,7 @@ def test_python_examples(hub, tmp_path, monkeypatch, capsys):
         types = {renamed.get(label, label): text for label, text in TYPES.items()}
         Path(folder, "types.json").write_text(json.dumps({label: f"{folder}: {text}" for label, text in types.items()}))
     run(finetune_on_mix.replace("google-bert/bert-base-uncased", "encoder").replace("epochs=20", "epochs=1"))
-    for find in [*examples("README.md"), *examples("docs/usage.md")]:
+    for find in examples("docs/usage.md"):
         run(find.replace("checkpoints/quickstart", "checkpoints/mine"))
 
     for folder, label in (("persons", "Gene"), ("diseases", "Cell")):
@@ -71,6 +71,13 @@ def test_python_examples(hub, tmp_path, monkeypatch, capsys):
     history = hub.repos["model", "alice/name"].history()
     assert [commit.title for commit in history] == ["End of training", "initial commit"], "the second changed nothing"
     assert type(run(load)["ner"]).__name__ == "BinderNerPipeline"
+
+
+def test_the_readme_shows_what_its_example_prints(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (find,) = examples("README.md")
+    run(find)
+    assert f"{find}```\n\n```\n{capsys.readouterr().out}```\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
