@@ -184,6 +184,8 @@ def test_the_command_writes_a_checkpoint(checkpoint, folders, monkeypatch, capsy
     assert (saved["pairs"], saved["types"], saved["margin"]) == (30, 33, 2.5)
     assert set(saved["f1_by_margin"]) == {str(margin) for margin in MARGINS} and saved["texts"] == {"flat": 2}
     assert 0 <= saved["right_order"] <= 1 and saved["test_pairs"] + saved["training_pairs"] == 30
+    assert [saved["by_margin"][margin]["decided"] for margin in ("0.0", "inf")] == [1.0, 0.0]
+    assert saved["by_margin"]["0.0"]["right_order"] == saved["right_order"]
     assert list(saved["breadth"].values()) == sorted(saved["breadth"].values(), reverse=True)
     assert "pairs of 33 types" in capsys.readouterr().out
 

@@ -55,6 +55,8 @@ FEW_SHOT = {
 BREADTH = {
     "pairs": 1612, "types": 1407, "hidden_types": 211, "test_pairs": 400, "right_order": 0.95, "margin": 2.0,
     "texts": {"news": 9, "web": 9},
+    "by_margin": {margin: {"decided": decided, "right_order": right}
+                  for margin, decided, right in (("0.0", 1.0, 0.95), ("2.0", 0.6, 0.99), ("inf", 0.0, None))},
     "f1_by_margin": {margin: {"news": f1, "web": 0.3} for margin, f1 in (("0.0", 0.5), ("2.0", 0.6), ("inf", 0.4))},
 }  # fmt: skip
 
@@ -89,7 +91,8 @@ def test_few_shot_and_forgetting():
 def test_breadth_by_margin():
     text = breadth_table(BREADTH)
     assert "1,612 pairs of 1,407 types" in text and "95.0% of the 400 pairs" in text
-    assert "| 2 (chosen) | 60.0 | 30.0 | 45.0 |" in text and "| no network | 40.0 | 30.0 | 35.0 |" in text
+    assert "| 2 (chosen) | 60% | 99.0% | 60.0 | 30.0 | 45.0 |" in text
+    assert "| no network |  |  | 40.0 | 30.0 | 35.0 |" in text
     assert "(chosen)" not in breadth_table({**BREADTH, "margin": None})
 
 

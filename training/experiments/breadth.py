@@ -122,7 +122,8 @@ def order_of_unseen(
     """Train without some types and test on the pairs with one of them.
 
     Returns:
-        Numbers of types and pairs, and the share of the test pairs in the right order.
+        Numbers of types and pairs, and the share of the test pairs in the right order; `by_margin` has the share of the
+        test pairs whose difference is larger, and the share of these in the right order.
     """
     labels = sorted({label for pair in pairs for label in (pair.broad, pair.fine)})
     hidden = random.Random(training.seed).sample(labels, max(1, round(training.held_out * len(labels))))
@@ -132,6 +133,8 @@ def order_of_unseen(
     breadth = types.mean_breadth(train_network(new_network(model, training.seed), seen, types, training))
     unseen = [pair for pair in test if pair.broad in hidden and pair.fine in hidden]
     right = {name: _share(found, breadth) for name, found in (("one", test), ("both", unseen))}
+    differences = [breadth[pair.broad] - breadth[pair.fine] for pair in test]
+    clear = {margin: [value for value in differences if abs(value) > margin] for margin in MARGINS}
     return {
         "hidden_types": len(hidden),
         "training_pairs": len(seen),
@@ -139,6 +142,13 @@ def order_of_unseen(
         "right_order": right["one"],
         "test_pairs_of_two_hidden_types": len(unseen),
         "right_order_of_two_hidden_types": right["both"],
+        "by_margin": {
+            str(margin): {
+                "decided": len(found) / len(test),
+                "right_order": sum(value > 0 for value in found) / len(found) if found else None,
+            }
+            for margin, found in clear.items()
+        },
     }
 
 

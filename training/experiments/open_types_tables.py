@@ -104,13 +104,18 @@ def breadth_table(results: Mapping[str, Any]) -> str:
     for margin, found in results["f1_by_margin"].items():
         name = "no network" if margin == "inf" else f"{float(margin):g}"
         chosen = " (chosen)" if results["margin"] is not None and float(margin) == results["margin"] else ""
-        rows.append([name + chosen, *(f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))])
+        unseen = results["by_margin"][margin]
+        decided = f"{unseen['decided']:.0%}" if unseen["decided"] else ""
+        right = "" if unseen["right_order"] is None else f"{unseen['right_order']:.1%}"
+        scores = (f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))
+        rows.append([name + chosen, decided, right, *scores])
     right = f"{results['right_order']:.1%} of the {results['test_pairs']:,} pairs"
     order = (
         f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} types, "
         f"the network has {right} with one of them in the right order."
     )
-    return f"{order}\n\n{table(['margin', *results['texts'], 'mean'], rows, numbers=len(results['texts']) + 1)}"
+    header = ["margin", "pairs decided", "of these right", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
+    return f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
 
 
 # Marker in the page -> file of the results and their table

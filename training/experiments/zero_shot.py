@@ -71,7 +71,11 @@ class Task:
         documents = restrict(getattr(corpus, splits[0]), types) if splits else []
         if not documents:
             raise DataError(f"{source}: the corpus has no documents{f' in the split {split!r}' if split else ''}.")
-        return cls(splits[0], spread(documents, limit), types)
+        documents = spread(documents, limit)
+        if all(document.types is not None for document in documents):  # the other types are never asked for
+            asked = {label for document in documents for label in document.types or ()}
+            types = tuple(entity_type for entity_type in types if entity_type.name in asked)
+        return cls(splits[0], documents, types)
 
     @property
     def decoding(self) -> str:
