@@ -247,7 +247,7 @@ class MixBatches(Dataset[Any]):
         item, place = _expand(end - begin)
         keys = types[begin[item] + place] * len(self.mix.table) + tries[item]
         related = np.zeros(len(takers), bool)
-        related[item[np.isin(keys, self.mix.related)]] = True
+        related[item[_contains(self.mix.related, keys)]] = True
         return related
 
     def _phrasings(self, pairs: _Pairs, size: int, random: np.random.Generator) -> dict[str, Tensor]:
@@ -317,6 +317,14 @@ class MixBatches(Dataset[Any]):
         known = np.cumsum(inside, 1)[thin, :-1] > 0
         for name in ("word_start_mask", "word_end_mask"):
             batch[name][thin] &= known | (random.random(known.shape) < rates[thin, None])
+
+
+def _contains(values: Array, keys: Array) -> Array:
+    """Return which keys are among some sorted values."""
+    if not len(values):
+        return np.zeros(len(keys), bool)
+    found: Array = values[np.minimum(np.searchsorted(values, keys), len(values) - 1)] == keys
+    return found
 
 
 def _expand(counts: Array) -> tuple[Array, Array]:

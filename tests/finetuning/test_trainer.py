@@ -12,7 +12,7 @@ from transformers.trainer_utils import HPSearchBackend
 from modeling_binder import BinderNerPipeline, BinderWindower
 from modeling_binder.finetuning import BinderTrainer, DataError, Document, EntityType, Mention, WindowDataset
 from modeling_binder.finetuning.predictions import Decoding
-from tests.tiny import build_model, corpus, small_model
+from tests.tiny import TYPES, build_model, corpus, small_model
 
 
 def arguments(folder, **changes):
@@ -315,3 +315,18 @@ def test_in_flat_evaluation_the_finest_type_of_a_span_wins(tokenizer):
         "exact",
     )
     assert by_breadth.choose(torch.tensor([[0, 3, 0], [0, 3, 1]]), margins[:2], None).tolist() == [1]
+
+
+def test_flat_predictions_with_parents_and_thresholds_are_the_pipelines(tmp_path, tokenizer):
+    types = [{"name": name, "description": text} for name, text in TYPES.items()]
+    types[0]["parent"] = "Cell"
+    types[1]["parent"] = "Place"
+    model = build_model(decoding="flat", entity_types=types, thresholds={"Gene": 0.6, "Place": 0.3})
+    texts = [document.text for document in corpus(1)]
+    predictions = trainer(tmp_path, tokenizer, model=model).predict(corpus(1)).predictions
+    found = BinderNerPipeline(model=model, tokenizer=tokenizer, device="cpu")(texts)
+    expected = [[(e["start"], e["end"], e["entity_group"]) for e in entities] for entities in found]
+    assert [[(e["start"], e["end"], e["label"]) for e in entities] for entities in predictions] == expected
+    model.config.entity_types = [{**entity_type, "parent": None} for entity_type in types]
+    without = BinderNerPipeline(model=model, tokenizer=tokenizer, device="cpu")(texts)
+    assert [[(e["start"], e["end"], e["entity_group"]) for e in entities] for entities in without] != expected
