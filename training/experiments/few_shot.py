@@ -65,8 +65,8 @@ class Settings:
         min_passes, max_passes: over the drawn texts.
         encoder_passes: a model from an encoder makes this many times the passes, since its heads are untrained.
         tokens_per_batch: tokens in a batch, padding included.
-        learning_rate, head_learning_rate: of the encoders and of the heads.
-        encoder_head_learning_rate: of the heads of a model from an encoder.
+        learning_rate, head_learning_rate: of the text encoder and of the heads of a checkpoint.
+        encoder_learning_rate, encoder_head_learning_rate: the same of a model from an encoder, and of its type encoder.
     """
 
     limit: int = 400
@@ -76,8 +76,9 @@ class Settings:
     encoder_passes: int = 2
     tokens_per_batch: int = 600
     learning_rate: float = 1e-4
-    head_learning_rate: float = 2e-4
-    encoder_head_learning_rate: float = 1e-3
+    head_learning_rate: float = 4e-4
+    encoder_learning_rate: float = 2e-4
+    encoder_head_learning_rate: float = 2e-3
 
     def passes(self, size: int, start: str) -> int:
         """Passes over `size` texts."""
@@ -239,11 +240,13 @@ class Experiment:
             old = [self._repeated(run)] if run.replay else []
             mix = replay_mix(MixPart.of("new", drawn), old, run.replay, settings.tokens_per_batch)
         from_encoder = run.start == ENCODER
-        heads = settings.encoder_head_learning_rate if from_encoder else settings.head_learning_rate
+        rates = (settings.learning_rate, settings.head_learning_rate)
+        if from_encoder:
+            rates = (settings.encoder_learning_rate, settings.encoder_head_learning_rate)
         arguments = TrainingArguments(
             folder,
             num_train_epochs=settings.passes(run.size, run.start) if run.size else 1,
-            learning_rate=settings.learning_rate,
+            learning_rate=rates[0],
             warmup_steps=0.1,
             weight_decay=0.01,
             per_device_eval_batch_size=32,
@@ -261,7 +264,7 @@ class Experiment:
             train_dataset=mix,
             processing_class=tokenizer,
             freeze=[] if from_encoder or model.config.share_encoders else ["type_encoder"],
-            learning_rates={"heads": heads},
+            learning_rates={"heads": rates[1]},
         )
 
 
@@ -368,7 +371,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
     parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of repeated texts")
     parser.add_argument("--limit", type=int, default=default.limit, help=f"test texts (default {default.limit})")
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="of the encoders")
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="of a checkpoint")
     parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="with padding")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument("--json", type=Path, required=True, help="file of the results, from which a command continues")
