@@ -116,8 +116,8 @@ class BinderNerPipeline(ChunkPipeline):
         if compile:
             # One graph serves all lengths and batch sizes. Compiling in place does not affect saving the model.
             self.model.text_encoder.compile(**{"dynamic": True, **(compile if isinstance(compile, Mapping) else {})})
-        default_batch_size = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
-        self._batch_size: int = kwargs.get("batch_size") or default_batch_size
+        if self._batch_size is None:
+            self._batch_size: int = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
 
     def _sanitize_parameters(
         self,

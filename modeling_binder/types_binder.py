@@ -236,7 +236,7 @@ def type_modules(model: Any) -> list[nn.Module]:
 
 
 class _WeightWatch:
-    """Detects that weights have changed since the last look, at a small part of the cost of comparing all of them.
+    """Detects that weights have changed since the last call, at a small part of the cost of comparing all of them.
 
     It compares the modules, the address and the version of each tensor, which every in-place operation increments, and
     some values of each tensor, because operations on `tensor.data` do not increment the version.

@@ -325,6 +325,8 @@ def test_an_iterator_that_fails_loses_no_results(pipe):
 def test_a_batch_has_at_least_one_window(pipe, batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
         pipe(TEXTS, batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
+        build_pipeline({"batch_size": batch_size})(TEXTS)
 
 
 def test_a_device_has_no_limit_on_padding():
