@@ -126,6 +126,22 @@ def train(
     """
     output = Path(str(arguments.output_dir))
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
+    trainer, data = _build_trainer(corpus, model_arguments, arguments)
+    if trainer.is_world_process_zero():
+        save_settings(output, settings)
+    results: dict[str, Any] = {**(origin or {}), "metrics": {}, **run_training(trainer, checkpoint)}
+    for name in ("dev", "test"):
+        measured = score(trainer, data[name])
+        results["metrics"][name] = measured.to_dict()
+        print(f"\n{name}\n{measured.table()}", flush=True)
+    save_results(trainer, results)
+    return results
+
+
+def _build_trainer(
+    corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrainingArguments
+) -> tuple[TokenTrainer, dict[str, TaggedWindows]]:
+    """Build a token classifier on a pretrained encoder; return its trainer and the windows of each split."""
     set_seed(arguments.seed)
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
@@ -159,15 +175,7 @@ def train(
         data_collator=DataCollatorForTokenClassification(tokenizer),
         compute_metrics=metrics,
     )
-    if trainer.is_world_process_zero():
-        save_settings(output, settings)
-    results: dict[str, Any] = {**(origin or {}), "metrics": {}, **run_training(trainer, checkpoint)}
-    for name in ("dev", "test"):
-        measured = score(trainer, data[name])
-        results["metrics"][name] = measured.to_dict()
-        print(f"\n{name}\n{measured.table()}", flush=True)
-    save_results(trainer, results)
-    return results
+    return trainer, data
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
