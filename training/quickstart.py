@@ -1,4 +1,4 @@
-"""Find types that a checkpoint was not trained on, then fine-tune it on the sample corpus, evaluate it and draw entities.
+"""Find types that a checkpoint was not trained on, then fine-tune it on the sample corpus, evaluate it and draw.
 
 python -m training.quickstart
 python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
