@@ -60,7 +60,7 @@ def deploy(
         private: whether a Space that is created is private.
         license: licence of the Space.
         token: defaults to HF_TOKEN or to `hf auth login`.
-        datasets: ids of the datasets that trained the model, for the card.
+        datasets: ids of the datasets on which the model was trained, for the card.
         commit_message: title of the commit.
 
     Raises:

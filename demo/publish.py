@@ -1,4 +1,4 @@
-"""Publish a checkpoint, the corpora that trained it and a Space that shows it, all under one name.
+"""Publish a checkpoint, its training corpora and a demo Space, all under one name.
 
 python -m demo.publish user/name --model demo/model --data corpora
 """
@@ -40,7 +40,7 @@ def publish(
     Args:
         repo_id: "user/name", or "name" in your own namespace.
         model: folder of the checkpoint.
-        data: folder that holds the corpora of the model's mix, each in the folder of its name.
+        data: folder with the corpora of the model's mix, each in a sub-folder with the name of the corpus.
         private: whether repositories that are created are private.
         license: licence of the model and of the Space.
 
@@ -58,7 +58,7 @@ def publish(
     loaded = AutoModel.from_pretrained(model)
     facts = facts_of(loaded)
     corpora, origins = _corpora(facts, data)
-    description = f"Corpora that trained the model {repo_id}." if facts.get("mix") else ""
+    description = f"Training corpora of the model {repo_id}." if facts.get("mix") else ""
     dataset = push_dataset(
         corpora, repo_id, language=facts.get("language"), description=description, origins=origins, private=private
     )

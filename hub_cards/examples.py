@@ -1,9 +1,9 @@
-"""Sentences of this project for model cards whose author gave no examples.
+"""Example sentences for model cards, used if the author of the model passes none.
 
 A card never quotes the training corpus, because it may be private.
 """
 
-# For models with types of their own: the card shows the sentences in which the model finds most.
+# For models that have default types: the card shows the sentences in which the model finds most entities.
 EXAMPLES: tuple[str, ...] = (
     "Deletion of the NF-kB binding site in the IL-6 gene promoter abolished its induction by dexamethasone in CD14+ "
     "monocytes.",
@@ -20,7 +20,7 @@ EXAMPLES: tuple[str, ...] = (
     "The new Falcon X2 laptop with a 14-inch screen costs less than the Orion tablet at Bright & Sons.",
 )
 
-# For models without types of their own: each sentence with the types to look for.
+# For models without default types: each sentence with the types to find.
 OPEN_EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Please send the invoice for order 7741 to Maria Jensen, 12 Harbour Street, Aarhus, or call +45 5550 1234.",

@@ -21,9 +21,9 @@ def space_card(
         repo_id: "user/name" of the Space.
         model_id: "user/name" of the model.
         gradio_version: version of Gradio that the Hub installs.
-        license: licence of the Space; left out of the card if missing.
+        license: licence of the Space; omitted from the card if None.
         python_version: version of Python that the Hub installs.
-        datasets: ids of the datasets that trained the model.
+        datasets: ids of the datasets on which the model was trained.
     """
     data = SpaceCardData(
         title=f"{model_id.split('/')[-1]}: find entities",

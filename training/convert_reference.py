@@ -1,6 +1,6 @@
 """Convert a checkpoint of the released BINDER code (microsoft/binder) into a checkpoint of this package.
 
-    python -m training.convert_reference pytorch_model.bin --encoder google-bert/bert-base-uncased \
+    python -m training.convert_reference pytorch_model.bin --encoder google-bert/bert-base-uncased \\
         --types types.json checkpoints/converted
 """
 

@@ -1,4 +1,4 @@
-"""Label raw text with a dictionary: training data for a model without an annotator.
+"""Label raw text with a dictionary, to get training data without human annotation.
 
     python -m training.distant dictionary.tsv abstracts.txt distant.jsonl --types types.json
 
@@ -301,13 +301,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("dictionary", type=Path, help="JSON, TSV or CSV of names and types; see read_dictionary")
     parser.add_argument("text", type=Path, help="raw text (.txt) or a file of documents; their labels are ignored")
     parser.add_argument("output", type=Path, help="JSONL to write")
-    parser.add_argument("--names", type=Path, action="append", default=[], help="names of unknown type: undecided")
-    parser.add_argument("--types", type=Path, help="JSON name -> description: labels these types alone")
-    parser.add_argument("--ignore", type=Path, help="names to leave out, one a line")
+    parser.add_argument(
+        "--names",
+        type=Path,
+        action="append",
+        default=[],
+        help="file of names of unknown type, which become undecided spans",
+    )
+    parser.add_argument(
+        "--types", type=Path, help="JSON file that maps names of types to descriptions: label only these types"
+    )
+    parser.add_argument("--ignore", type=Path, help="file of names to leave out, one per line")
     parser.add_argument("--case", choices=["auto", "sensitive", "insensitive"], default="auto", help="default: auto")
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
     parser.add_argument("--nested", action="store_true", help="label names inside longer ones as well")
-    parser.add_argument("--no-undecided", action="store_true", help="take what cannot be decided for negative")
+    parser.add_argument("--no-undecided", action="store_true", help="use undecided spans as negatives")
     parser.add_argument("--allow-no-mentions", action="store_true", help="write texts in which no name was found, too")
     parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")
     parser.add_argument("--score", action="store_true", help="compare with the labels that the text has")

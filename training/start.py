@@ -1,4 +1,4 @@
-"""Start fine-tuning from a checkpoint, and repeat texts of other corpora so that it does not forget their types."""
+"""Start fine-tuning from a checkpoint, and replay texts of other corpora so that it does not forget their types."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ CHANGEABLE = ("decoding", "inference", "max_length", "stride")
 
 @dataclass
 class StartArguments:
-    """The checkpoint to start from, and what keeps its other types findable."""
+    """The checkpoint to start from, and the replay that prevents it from forgetting other types."""
 
     init_from: str | None = field(
         default=None, metadata={"help": "checkpoint to start from (folder or id on the Hub), instead of bare encoders"}
@@ -37,13 +37,13 @@ class StartArguments:
     )
     freeze: list[str] | None = field(
         default=None,
-        metadata={"help": "parts that are not trained; with --init_from the type encoder, unless it reads texts too"},
+        metadata={"help": "parts that are not trained; default with --init_from: type_encoder, unless it is shared"},
     )
     config: dict[str, Any] = field(init=False, default_factory=dict)  # fields of the configuration that were set
 
     def __post_init__(self) -> None:
         if self.replay and not self.init_from:
-            raise ValueError("--replay needs --init_from CHECKPOINT, whose types must not be forgotten.")
+            raise ValueError("--replay needs --init_from CHECKPOINT, the checkpoint to start from.")
 
     def frozen_parts(self, model: BinderModel) -> list[str]:
         """Return the parts of a model that are not trained."""
@@ -52,16 +52,16 @@ class StartArguments:
         return ["type_encoder"] if self.init_from and not model.config.share_encoders else []
 
     def load(self, entity_types: Sequence[EntityType]) -> tuple[BinderModel, Any]:
-        """Return the checkpoint, with the types of a corpus as its own, and its tokenizer."""
+        """Return the checkpoint, with its types replaced by `entity_types`, and its tokenizer."""
         if self.init_from is None:
             raise ValueError("there is no checkpoint to start from.")
         return load_checkpoint(self.init_from, entity_types, self.config)
 
     def training_data(self, corpus: Corpus) -> Any:
-        """Return the training documents, or a mix of them and of repeated texts.
+        """Return the training documents or, with replay, a mix of them and of texts from other corpora.
 
         Raises:
-            DataError: a corpus cannot be read, or the share of repeated texts is out of range.
+            DataError: a corpus cannot be read, or the share of replayed texts is out of range.
         """
         if not self.replay:
             return corpus.train
@@ -79,8 +79,9 @@ def load_checkpoint(
 
     Args:
         source: folder or id on the Hub.
-        entity_types: become the model's own types. What belonged to its former types is removed: tuned thresholds, and
-            the preference for fine types in flat decoding, which a corpus of exclusive types does not want.
+        entity_types: replace the types of the checkpoint. The tuned thresholds of the former types are removed. The
+            breadth network is removed too, because a preference for fine types is wrong if the types exclude each
+            other.
         config: further fields of the configuration to change.
 
     Returns:

@@ -35,7 +35,8 @@ def export(
         target: output folder; must not exist or must be empty, unless `overwrite`.
         onnx: store the encoders as ONNX files; otherwise only freeze the types.
         int8, freeze_types: see `export_onnx`.
-        data: documents with gold mentions: int8 is judged by its F1 on them, float32 is compared on their texts.
+        data: documents with gold mentions. An int8 export must reach the F1 of the original on them, within `max_loss`;
+            a float32 export must find the same spans in their texts.
         max_loss: points of F1 that int8 may lose on the data.
         overwrite: replace the output folder.
 
@@ -47,7 +48,7 @@ def export(
         ValueError: an argument is wrong.
     """
     if int8 and data is None:
-        raise ValueError("int8 is judged by its F1: pass documents with gold mentions, --data dev.jsonl.")
+        raise ValueError("the check of an int8 export needs documents with gold mentions: add --data dev.jsonl.")
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
         raise ValueError(f"{target} already exists: choose another folder, or add --overwrite.")

@@ -43,5 +43,6 @@ def _heads(attended: ir.Value) -> list[int | None]:
     return [shape[1] if shape is not None and isinstance(shape[1], int) else None for shape in shapes]
 
 
-# Encoders that change the heads before attention, as rotary positions do, do not match and stay as they are.
+# The pattern does not match encoders that change the heads before attention, such as those with rotary position
+# embeddings. They are not rewritten.
 ATTENTION_ON_HIDDEN_STATES = pattern.RewriteRule(_on_heads, _on_hidden_states, _is_known)

@@ -12,11 +12,11 @@ def count_documents(documents: Sequence[Document], labels: Iterable[str] | None 
     """Count documents, mentions per label and nested mentions.
 
     Args:
-        documents: those of one split.
+        documents: the documents of one split.
         labels: labels to count, in this order; defaults to the labels that occur, sorted.
 
     Returns:
-        `{"documents": int, "mentions": {label: int}, "nested": int}`; nested mentions lie inside or around another one.
+        `{"documents": int, "mentions": {label: int}, "nested": int}`; nested mentions lie inside or around other ones.
     """
     mentions = Counter(mention.label for document in documents for mention in document.entities)
     return {

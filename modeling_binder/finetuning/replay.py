@@ -19,8 +19,8 @@ def replay_mix(
 
     Args:
         new: the corpus to fine-tune on.
-        old: corpora whose types must not be forgotten, such as those that trained the checkpoint; they share `share` in
-            proportion to their weights.
+        old: corpora whose types must not be forgotten, such as the training corpora of the checkpoint; they share
+            `share` in proportion to their weights.
         share: share of the texts of an epoch that come from `old`, at least 0 and less than 1.
         tokens_per_batch: tokens in a batch of one process, padding included.
 

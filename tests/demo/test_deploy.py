@@ -157,7 +157,7 @@ def test_everything_is_published_under_one_name(hub, checkpoint, open_types, tmp
         *("news/train.jsonl.gz", "news/types.json", "open_types/train.jsonl.gz", "open_types/types.json")
     }
     card = corpora["README.md"].decode()
-    assert "Corpora that trained the model alice/tiny." in card and "https://example.org/news" in card
+    assert "Training corpora of the model alice/tiny." in card and "https://example.org/news" in card
     assert "| closed | none stated | a/b |" in card
     card = ModelCard(hub.files("alice/tiny")["README.md"].decode())
     assert card.data.datasets == ["alice/tiny"] and card.data.license == "apache-2.0" and card.data.language == "en"

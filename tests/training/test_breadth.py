@@ -52,7 +52,7 @@ def test_the_broad_type_of_a_pair_holds_nearly_all_mentions_of_the_fine_one():
 
 def test_documents_that_were_not_searched_for_both_types_do_not_count():
     mixed = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]], ("person", "poet"))
-    poets = document("Ed Flo", [["poet"], ["poet"]], ("poet",), "e")  # nobody looked for persons
+    poets = document("Ed Flo", [["poet"], ["poet"]], ("poet",), "e")  # persons were not annotated
     assert count_pairs([a_corpus(mixed, poets)]) == [Pair("person", "poet")]
     searched = document("Ed Flo", [["poet"], ["poet"]], ("poet", "person"), "e")
     assert count_pairs([a_corpus(mixed, searched)]) == []

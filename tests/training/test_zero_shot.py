@@ -118,7 +118,7 @@ def test_the_decoding_fits_the_corpus_and_the_limit_spreads():
     assert (result["texts"], result["mentions"], result["types"]) == (2, 2, 3)
     own = [Document("1", "Basho.", types=("Poet",)), Document("2", "Ada.", types=("Person",))]
     corpus = Corpus({t.name: t.description for t in TYPES}, [], [], own, TYPES)
-    assert [t.name for t in Task.of(corpus, "here", None, [], 1).types] == ["Poet"]  # what nobody asks for is left out
+    assert [t.name for t in Task.of(corpus, "here", None, [], 1).types] == ["Poet"]  # types not searched are left out
     assert spread(range(10), 4) == [0, 2, 5, 7] and spread(range(3), 4) == [0, 1, 2]
 
 

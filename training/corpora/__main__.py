@@ -1,11 +1,11 @@
-"""From the original files of a corpus to train.jsonl, dev.jsonl, test.jsonl and types.json.
+"""Convert the original files of a corpus to train.jsonl, dev.jsonl, test.jsonl and types.json.
 
     python -m training.corpora ncbi downloads/NCBI corpora/ncbi
     python -m training.corpora brat my_annotations corpora/mine
-    python -m training.corpora hub somebody/their-dataset corpora/theirs --config en --split train=train_en
+    python -m training.corpora hub user/dataset corpora/dataset --config en --split train=train_en
 
-NAME is one of the paper's benchmarks, whose form is recognised from the files, or a format of annotations. A report
-counts what was found; for a benchmark, it also compares the counts with those of the literature.
+NAME is one of the paper's benchmarks, or a format of annotations. The files of a benchmark can have several formats,
+which are detected. A report counts documents and mentions; for a benchmark, it compares the counts with the literature.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def convert(
             types are described by their names.
         options: options of benchmarks.
         splits: split -> names of the files, folders or dataset splits that are it (see `read_splits`).
-        allow_no_mentions: write a corpus without any mention too.
+        allow_no_mentions: also write a corpus that has no mentions.
         reader_options: options of the reader of the format, for example `text_field`.
 
     Raises:
@@ -160,21 +160,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help=f"{', '.join(NAMES)}")
     parser.add_argument("source", metavar="SOURCE", help="folder (or file) of the original files, or id of a dataset")
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="folder for the JSONL files")
-    parser.add_argument("--types", type=Path, help="JSON file name -> description, instead of the recipe's")
+    parser.add_argument(
+        "--types", type=Path, help="JSON file that maps names of types to descriptions, instead of the recipe's"
+    )
     parser.add_argument(
         "--split",
         metavar="train=NAME",
         type=_split_argument,
         action="append",
         default=[],
-        help="the file, folder or dataset split to read as train, dev or test; several by commas; may be repeated",
+        help="file, folder or dataset split to read as train, dev or test; several with commas; may be repeated",
     )
-    parser.add_argument("--allow-no-mentions", action="store_true", help="write a corpus without any mention too")
+    parser.add_argument("--allow-no-mentions", action="store_true", help="also write a corpus that has no mentions")
     parser.add_argument(
-        "--context", choices=["sentence", "document"], help="columns and CoNLL 2003: what a document is"
+        "--context", choices=["sentence", "document"], help="columns and CoNLL 2003: the unit that becomes a document"
     )
-    parser.add_argument("--span", choices=["extent", "head"], default="extent", help="ACE: what of a mention")
-    parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, an id a line")
+    parser.add_argument(
+        "--span", choices=["extent", "head"], default="extent", help="ACE: the part of a mention that is marked"
+    )
+    parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
     parser.add_argument("--label", help="columns: the type of bare B and I tags")
     parser.add_argument("--token-column", type=_column_argument, help="columns: its number, from 1; hub: its name")
     parser.add_argument("--tag-column", type=_column_argument, help="columns: number(s), from 1; hub: its name")

@@ -4,11 +4,11 @@
         --out checkpoints/open-breadth --json breadth.json
 
 The network learns from pairs of types in which nearly all mentions of one ("politician") are mentions of the other
-("person") but not the other way round. It reads the states that the type encoder computes of names and descriptions.
-First it is trained without a share of the types, and tested on the pairs with one of them: how many are in the right
-order? Then it is trained on all pairs. The margin (`config.breadth_margin`), from which on a type counts as broader, is
-the one with the highest mean F1 on the `--dev` corpora, searched in flat decoding by the names of their types. If no
-margin is better than no network, nothing is written to `--out`.
+("person") but not the other way round. Its input is the states of names and descriptions from the type encoder. First,
+a share of the types is held out, and the command reports how many pairs with a held-out type are in the right order.
+Then the network is trained on all pairs. A type counts as broader if its breadth exceeds that of the other type by a
+margin (`config.breadth_margin`). The margin with the highest mean F1 on the `--dev` corpora is chosen, in flat decoding
+with the types passed by name. If the F1 is highest without the network, nothing is written to `--out`.
 """
 
 import argparse
@@ -249,7 +249,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--dev", nargs="+", required=True, help="flat corpora on which the margin is tuned")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint with the network")
-    parser.add_argument("--limit", type=int, default=1000, help="texts of each --dev corpus, at most (default 1000)")
+    parser.add_argument(
+        "--limit", type=int, default=1000, help="maximum number of texts of each --dev corpus (default 1000)"
+    )
     parser.add_argument("--epochs", type=int, default=Training.epochs, help=f"default {Training.epochs}")
     parser.add_argument("--seed", type=int, default=Training.seed, help=f"default {Training.seed}")
     parser.add_argument("--device", help="cpu, cuda, ...")

@@ -4,8 +4,8 @@
     python -m training.experiments.results ncbi-minilm --seeds 42 43 44 --token-classifier
 
 Every run writes its metrics, command, commit and machine to `results.json` in its output folder. This command collects
-them into training/experiments/results.json, which also keeps earlier runs whose checkpoints are gone, and writes the
-tables into docs/results.md and README.md. A finished run is not repeated; an interrupted run is continued.
+them in training/experiments/results.json, and writes the tables into docs/results.md and README.md. Results of earlier
+runs are kept, even if their checkpoints were deleted. A finished run is not repeated; an interrupted run is continued.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Zero-shot: search corpora that did not train a checkpoint for their types, by name and by description.
+"""Zero-shot: evaluate a checkpoint on corpora that it was not trained on, with types by name and by description.
 
     python -m training.experiments.zero_shot demo/model corpora/archaeology corpora/aptner --json zero_shot.json
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
-Each corpus is a folder in the project's format, also relative to `--data` or to $BINDER_DATA. Its types are given to
-the model in three wordings or more: by name, by description, by "name: description", and by the further phrasings of
-types.json. If the first phrasing of a type begins with a short name and a colon ("threat actor: a group of hackers"),
-this is its name; otherwise its label is. Each wording is evaluated in flat and in nested decoding. A text with its own
-`types` is searched for these only.
+Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Its types are
+passed to the model in at least three wordings: by name, by description, by "name: description", and by the further
+phrasings of types.json. If the first phrasing of a type begins with a short name and a colon ("threat actor: a group of
+hackers"), this is its name; otherwise the label is the name. Each wording is evaluated in flat and in nested decoding.
+A text with its own `types` is searched for these only.
 
 `false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """

@@ -49,13 +49,13 @@ def read_iob(
     token_column: int | None = None,
     tag_column: int | Sequence[int] | None = None,
 ) -> list[Document]:
-    """Read a file with a token and its tag on each line, one document a sentence.
+    """Read a file with a token and its tag on each line, one document per sentence.
 
     Columns are separated by tabs or blanks, sentences by blank lines. `-DOCSTART-` and `###MEDLINE:` rows and comments
-    ("# text = ...") are skipped. All rows must have the same number of columns. The column of the tags is the one with
-    tags in the whole file (tags of chunks such as B-NP do not count). The column of the tokens is the first other
-    column that does not contain the numbers of the tokens. The text of a document consists of its tokens joined by
-    blanks, and its words are the tokens. Blank tokens are left out.
+    ("# text = ...") are skipped. All rows must have the same number of columns. The tag column is the one that contains
+    tags in the whole file; tags of chunks, such as B-NP, do not count. The token column is the first other column
+    that does not number the tokens. The text of a document consists of its tokens joined by blanks, and its words are
+    the tokens. Blank tokens are left out.
 
     The tags of the whole file determine the scheme: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- at the start
     of a mention means IOB1, or IO if the file has no B-. A warning names the scheme if it is not IOB2. All schemes
@@ -71,8 +71,8 @@ def read_iob(
             tags give nested mentions.
 
     Raises:
-        DataError: a row has another number of columns, no tag, an unknown tag, or a bare tag without `label` (the
-            message names the line); or the columns cannot be detected.
+        DataError: a row has a different number of columns than the others, no tag, an unknown tag, or a bare tag
+            without `label` (the message names the line); or the columns cannot be detected.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -127,7 +127,7 @@ def _width(rows: Sequence[_Row]) -> int:
 
 
 def _trimmed(cells: list[str]) -> list[str]:
-    """Return cells without blank ones at the end."""
+    """Return the cells without the blank cells at the end."""
     end = len(cells)
     while end > 1 and not cells[end - 1]:
         end -= 1
@@ -191,7 +191,7 @@ def _layout(
     if len(tokens) > 1 and (numbers or same):
         raise DataError(
             f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} holds "
-            f"{'numbers only' if numbers else 'one value in each sentence'}, such as {cells[0]!r:.30}; say it with "
+            f"{'numbers only' if numbers else 'one value in each sentence'}, such as {cells[0]!r:.30}; set it with "
             "token_column=... (--token-column), counted from 1."
         )
     return _Layout(tokens[0], tuple(tags))
@@ -245,7 +245,7 @@ def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
         if len(values) < len(sentence) or any(b < a for a, b in pairwise(values)):
             return False
         if len(values) > 1 and values[0] == values[-1]:
-            return False  # the number of the sentence
+            return False  # the column contains the number of the sentence
     return True
 
 
@@ -310,9 +310,9 @@ def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: 
 def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
     """Write a token, a tab and its IOB2 tag on each line, and a blank line after each document.
 
-    Tags cannot overlap: of overlapping mentions the longest is written (of equally long ones the one with the higher
-    score), and a warning gives the number of the others. Tokens are the words of the document, split where a mention
-    begins or ends.
+    Tags cannot express overlapping mentions. So only the longest one is written, or the one with the higher score if
+    they are equally long. A warning gives the number of mentions that are left out. Tokens are the words of the
+    document, split where a mention begins or ends.
 
     Args:
         documents: documents, or found entities (see `found_documents`).
@@ -330,7 +330,7 @@ def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str |
                 file.write("\t".join(row) + "\n")
             file.write("\n")
     if left_out:
-        logger.warning("%s: columns hold no overlapping mentions: left out %d.", path, left_out)
+        logger.warning("%s: columns cannot contain overlapping mentions: left out %d.", path, left_out)
 
 
 def _flat(found: Found) -> list[Mention]:
@@ -349,7 +349,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
     words = document.words if document.words is not None else split_words(document.text)
     rows = _tokens(document.text, words, mentions)
     if sum(tag.startswith("B-") for _, tag in rows) < len(mentions):
-        # a mention outside the words of the document: blanks part its tokens
+        # a mention lies outside the words of the document: use tokens separated by blanks instead
         rows = _tokens(document.text, [match.span() for match in re.finditer(r"\S+", document.text)], mentions)
     return rows
 
@@ -357,7 +357,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
 def _tokens(text: str, words: Iterable[tuple[int, int]], mentions: Sequence[Mention]) -> list[tuple[str, str]]:
     edges = sorted({edge for mention in mentions for edge in (mention.start, mention.end)})
     rows: list[tuple[str, str]] = []
-    number, opened = 0, -1  # the mention at hand or to come, and the last one that has a token
+    number, opened = 0, -1  # indices of the current or next mention, and of the last mention that has a token
     for start, end in words:
         inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
         for a, b in pairwise([start, *inner, end]):

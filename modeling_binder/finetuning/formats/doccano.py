@@ -1,4 +1,4 @@
-"""doccano: sequence labelling in JSONL. Its page counts UTF-16 units; older versions count code points."""
+"""doccano: sequence labelling in JSONL. Its editor counts offsets in UTF-16 units; older versions count code points."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,8 +21,9 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
     """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
 
     Exports with relations are supported too: `{"text", "entities": [{"label", "start_offset", "end_offset"}],
-    "relations"}`. Exports do not contain the texts of mentions, so the unit of the offsets is chosen such that mentions
-    begin and end at word boundaries. Files from `write_doccano` contain the unit, even after corrections in doccano.
+    "relations"}`. Exports do not contain the texts of mentions. So the reader chooses the unit of the offsets with
+    which mentions begin and end at word boundaries. Files from `write_doccano` contain the unit, even after corrections
+    in doccano.
 
     Args:
         path: the file, JSONL or JSON.
@@ -70,7 +71,7 @@ def _mentions(record: Record) -> Iterable[RawMention]:
 
 
 def write_doccano(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write JSONL for doccano's import: the column "label" holds `[start, end, type]` in UTF-16 units, without scores.
+    """Write JSONL for doccano's import: "label" contains `[start, end, type]` in UTF-16 units, without scores.
 
     Args:
         documents: documents, or found entities (see `found_documents`).

@@ -31,8 +31,8 @@ def read_splits(
 ) -> Splits:
     """Read the splits of a corpus in one of the FORMATS, or of a dataset of the Hub ("hub").
 
-    The split of a file or folder is determined by the words of its name (see `split_of`), and so is that of a split of
-    a dataset. If no name has such a word, all documents are training data.
+    The words in the name of a file, folder or dataset split determine its split (see `split_of`). If no name of a file
+    or folder contains such a word, all documents are training data.
 
     Args:
         source: a folder (sub-folders are read too) or a file; the id of a dataset for "hub".
@@ -71,7 +71,7 @@ def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
         return [_Part(source.name, (source.name,), read_documents(source, format, **options))]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder.")
-    # "eng.train" has its split in the place of a suffix
+    # in "eng.train", the suffix is the split
     files = [path for path in visible_files(source) if suffix_of(path) in suffixes or splits_in(suffix_of(path))]
     if not files:
         raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
@@ -83,7 +83,7 @@ def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
 
 
 def _brat_parts(source: Path, **options: Any) -> list[_Part]:
-    """Group documents by folder, or by file if each file name tells its split and no folder does."""
+    """Group documents by folder, or by file if every file name contains its split and no folder name does."""
     documents = read_brat(source, **options)
     paths = {stem: PurePosixPath(stem) for stem in documents}
     by_folder = {stem: (path.parent.as_posix(), path.parent.parts) for stem, path in paths.items()}
@@ -104,7 +104,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
     unplaced = [part.name for part, split in zip(parts, splits, strict=True) if split is None]
     if unplaced:
         raise DataError(
-            f"{source}: cannot tell which split {_listed(unplaced)} is: a name must hold one of the words "
+            f"{source}: cannot tell which split {_listed(unplaced)} is: a name must contain one of the words "
             f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Say what to read, for example "
             f"with --split train={unplaced[0]}."
         )

@@ -18,12 +18,12 @@ class Found(NamedTuple):
 def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
     """Return documents and scores from documents, or from dictionaries with "text" and "entities".
 
-    An entity may have the keys of the data contract (`label`) or those of the pipeline (`entity_group`), and a `score`,
-    so `{"text": text, "entities": pipe(text)}` is a valid item. A missing id becomes the number of the document, and
-    duplicate ids are made distinct.
+    An entity has its type in `label`, as in a corpus file, or in `entity_group`, as in the output of the pipeline. It
+    may have a `score`. So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id becomes the number of
+    the document, and duplicate ids are made distinct.
 
     Raises:
-        DataError: names the document and field that is wrong.
+        DataError: an item is malformed; the message names the document and the field.
     """
     found: list[Found] = []
     for number, item in enumerate(items, 1):

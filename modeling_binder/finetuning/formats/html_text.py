@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-_TRANSPARENT = {"html", "head", "body"}  # a browser leaves them out where it puts HTML into an element
+_TRANSPARENT = {"html", "head", "body"}  # a browser omits these tags when it inserts HTML into an element
 _BLOCKS = {
     *("address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl", "dt", "fieldset"),
     *(
@@ -29,7 +29,7 @@ _BLOCKS = {
     ),
     *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
 }
-# An open element that the start of another one ends, without an end tag
+# Open element -> elements whose start tag closes it, so that it needs no end tag
 _ENDED_BY = {
     "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
     "li": {"li"},
@@ -116,7 +116,7 @@ class HtmlText(HTMLParser):
         return node.start
 
     def with_line_ends(self) -> tuple[str, "LineEnds"]:
-        """Return the text with line ends between adjacent blocks, and the object that converts offsets into it."""
+        """Return the text with line ends between adjacent blocks, and the object that converts offsets to this text."""
         places = [
             place
             for place in sorted(set(self._breaks))
@@ -127,7 +127,7 @@ class HtmlText(HTMLParser):
 
 
 class LineEnds:
-    """Line ends that are inserted into a text at some places."""
+    """Converts offsets after line ends were inserted into a text."""
 
     def __init__(self, places: list[int]) -> None:
         self.places = places

@@ -1,6 +1,7 @@
-"""Label Studio: exports in JSON and JSON-MIN, and predictions to correct.
+"""Label Studio: reads exports in JSON and JSON-MIN, and writes predictions that annotators can correct.
 
-Its editor runs in a browser: offsets count UTF-16 units (newer versions: code points), and "\\r\\n" as one character.
+Its editor runs in a browser: offsets count UTF-16 units (code points in newer versions), and
+"\\r\\n" counts as one character.
 """
 
 import json
@@ -48,7 +49,7 @@ class _Annotation:
 
 
 def read_label_studio(path: str | Path, text_field: str | None = None) -> list[Document]:
-    """Read an export of Label Studio, JSON or JSON-MIN, also one of an old version ("completions").
+    """Read an export of Label Studio: JSON or JSON-MIN, also from old versions ("completions").
 
     Regions can be in plain text, in HTML (`hypertextlabels`: the text is the HTML without tags, one line per block) and
     in dialogues (`paragraphlabels`: the text has one line per turn). Each annotation of a task becomes a document; if
@@ -57,7 +58,7 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
 
     Args:
         path: the file.
-        text_field: the field of the text; defaults to "text", for HTML also to "html", for dialogues to the only list.
+        text_field: the field of the text; defaults to "text", then "html" for HTML, or the only list for dialogues.
 
     Raises:
         DataError: a task has an unknown key, no text, or a region whose offsets do not fit its stated text (the message
@@ -115,7 +116,7 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """Return the regions of a row of JSON-MIN, whose field name depends on the project."""
+    """Return the regions of a row of JSON-MIN. They can be in any field, because the project sets its name."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
@@ -132,7 +133,7 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
-    """Return the region of a result; None if it has no region, or if another result has the labels of its region.
+    """Return the region of a result; None if it has no region, or if the labels of the region are in another result.
 
     Args:
         result: the result.
@@ -207,7 +208,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
         ]
         if len(turns) == 1:
             return turns[0]
-    return "text"  # which is not there, and is named in the error
+    return "text"  # this field is missing, and the error names it
 
 
 def _turns(values: Sequence[Any], where: str) -> list[str]:

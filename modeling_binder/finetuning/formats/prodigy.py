@@ -63,7 +63,7 @@ def _mentions(record: Record) -> Iterator[RawMention]:
 
 
 def _stated(span: Mapping[str, Any], tokens: list[Mapping[str, Any]]) -> str | None:
-    """Return the text of a span: its own field, or the texts of the tokens that it counts."""
+    """Return the text of a span: its own field, or the texts of the tokens from `token_start` to `token_end`."""
     if isinstance(span.get("text"), str):
         return str(span["text"])
     first, last = span.get("token_start"), span.get("token_end")
