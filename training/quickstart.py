@@ -1,4 +1,4 @@
-"""Find types that a checkpoint was not trained on, then fine-tune it on the sample corpus, evaluate it and draw.
+"""Find types of your own without training, then fine-tune the checkpoint on the sample corpus, evaluate it and draw.
 
 python -m training.quickstart
 python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "training" / "recipes" / "quickstart.yaml"
 MODEL = ROOT / "demo" / "model"  # trained on many corpora
 EPOCHS_FROM_MODEL = 3  # the recipe has 8, for a bare encoder
-# Sentences and types that are not in the training data of the checkpoint
+# None of these sentences is in the training data of the checkpoint; some of the types are.
 QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Dr Maria Jensen called from +45 20 31 44 55 about the invoice of 4,200 kroner, due on 3 May.",
@@ -70,7 +70,7 @@ def show(checkpoint: str, console: Console) -> None:
 def ask(checkpoint: str | Path, questions: Iterable[tuple[str, Mapping[str, str]]], console: Console) -> None:
     """Find entities of the given types in each sentence, and draw them."""
     recognizer = pipeline("binder-ner", model=str(checkpoint))
-    console.print(Rule(Text("types that the checkpoint was not trained on, given by name")))
+    console.print(Rule(Text("types of your own, without training")))
     for sentence, types in questions:
         found = recognizer(sentence, entity_types=types, decoding="nested")
         console.print(draw_entities(sentence, found, min(console.width, 100), list(types)))
