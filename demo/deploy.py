@@ -57,7 +57,7 @@ def deploy(
     Args:
         space_id: "user/name" of the Space.
         model_id: "user/name" of the model.
-        private: whether a Space that is created is private.
+        private: whether a new Space is private.
         license: licence of the Space.
         token: defaults to HF_TOKEN or to `hf auth login`.
         datasets: ids of the datasets on which the model was trained, for the card.

@@ -42,7 +42,7 @@ CSS = f"""
 .bn-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
 .bn-note {{ font-size: .85rem; opacity: .85; margin: .4rem 0; color: var(--body-text-color); }}
 """
-# White space; characters of scripts that break lines anywhere, with their marks; parts of long words; words
+# Alternatives: white space; a character of a script that breaks lines anywhere; a part of a long word; a word
 _CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 _RUNS = re.compile(rf"\s+|{_CJK}[\u3099\u309a\ufe00-\ufe0f]*|[!-~]{{8}}(?=[!-~])|(?:(?![!-~]{{9}}|{_CJK})\S)+")
 _LABEL_CSS = (
@@ -151,7 +151,7 @@ def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str
     position = 0
 
     def advance(end: int) -> Iterator[str]:
-        """Yield the text up to a position, and the end tags on the way."""
+        """Yield the text up to a position, with the end tags in between."""
         nonlocal position
         while open_pieces and open_pieces[-1].end <= end:
             yield from _characters(text, position, open_pieces[-1].end, open_pieces)
@@ -199,7 +199,7 @@ def _tag(
 
 
 def _bar(label: str, style: str) -> str:
-    """Return a bar as the address of an SVG image that is as wide as the element whose background it is."""
+    """Return a bar as the data URL of an SVG image, which fills the background of an element."""
     shown = html.escape("".join(letter if letter.isprintable() else " " for letter in label))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%"><foreignObject width="100%" height="100%">'

@@ -1,4 +1,4 @@
-"""Rows of the tables of counts that the cards of models and datasets share."""
+"""Table rows with counts, for model cards and dataset cards."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

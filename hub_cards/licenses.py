@@ -1,8 +1,8 @@
-"""Licences of corpora: their ids on the Hub, and which of them allow to publish a converted copy."""
+"""Licences of corpora: their ids on the Hub, and which of them allow publishing a converted copy."""
 
 import re
 
-# Pattern of a licence as sources state it, its id on the Hub with a version and without one
+# For each licence: a pattern for its name in sources, its id on the Hub with a version, and its id without a version
 _PATTERNS: tuple[tuple[str, str, str], ...] = (
     (r"cc0(?:[ -]1\.0)?|cc[ -]zero", "cc0-1.0", "cc0-1.0"),
     (r"cc[ -]by[ -]sa(?:[ -](\d\.\d))?", "cc-by-sa-{}", "cc"),
@@ -18,7 +18,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
 
 
 def license_ids(statement: str | None) -> list[str]:
-    """Return the ids of the licences that a statement names, if all of them allow to publish a converted copy.
+    """Return the ids of the licences that a statement names, if all of them allow publishing a converted copy.
 
     Notes in parentheses are ignored. A statement may name several licences, separated by commas, semicolons, slashes
     or "and". If one of the parts is not a licence known to allow publication ("CC BY-NC", "none stated", "and others"),

@@ -1,4 +1,4 @@
-"""Build Markdown from untrusted text: it is escaped, so that it is shown and never interpreted."""
+"""Build Markdown from untrusted text: the text is escaped, so it is shown as it is and not read as markup."""
 
 import html
 import re

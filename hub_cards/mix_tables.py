@@ -9,7 +9,7 @@ _UNKNOWN = "not stated"
 
 
 def mix_rows(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return a row for each corpus of a mix, those that are drawn most often first, and a row with the totals.
+    """Return a row for each corpus of a mix, most frequently drawn corpus first, and a row with the totals.
 
     Args:
         mix: `{"name", "documents", "mentions", "types", "drawn"}` of each corpus, and optionally `license` and

@@ -24,7 +24,7 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
     if config.onnx and name in config.onnx:
         return OnnxEncoder(encoder_config, name, config.onnx[name])
-    # Trust in the repository of the checkpoint does not extend to the repository that an encoder's config may name.
+    # Users trust the repository of the checkpoint. The encoder's config may name another one, whose code must not run.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
     return encoder
 
@@ -37,7 +37,7 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         options: passed to `AutoModel.from_pretrained`.
 
     Raises:
-        ValueError: transformers cannot load the model as an encoder, or its first token does not see the others.
+        ValueError: transformers cannot load the model as an encoder, or its first token does not attend to later ones.
     """
     options = {"dtype": torch.float32, **options}
     where = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
@@ -116,7 +116,9 @@ def max_positions(encoder: nn.Module) -> int | None:
 
 
 def execution_device(*modules: nn.Module) -> torch.device:
-    """Return the device of the first weight of some modules; the CPU if all are offloaded, since hooks move the inputs.
+    """Return the device of the first weight of some modules, or the CPU if all weights are offloaded.
+
+    Hooks of offloaded modules move the inputs to the right device.
 
     An encoder that is an ONNX file has no weights, so pass the modules that read its output as well.
     """

@@ -19,11 +19,11 @@ Array = NDArray[Any]
 
 
 class MixSampler(Sampler[list[int]]):
-    """Draws batches of windows that have similar lengths, as many windows as a budget of tokens allows.
+    """Draws batches of windows with similar lengths; a budget of tokens limits the windows in a batch.
 
-    An epoch draws `PackedMix.epoch_size` windows, from each corpus its share. A window is drawn again only after all
-    other windows of its corpus. The windows of an epoch are shuffled, split into pools, sorted by length within each
-    pool and split into batches, which are shuffled.
+    An epoch draws `PackedMix.epoch_size` windows, which the corpora contribute according to their shares. A window is
+    drawn again only after all other windows of its corpus. The windows of an epoch are shuffled, split into pools,
+    sorted by length within each pool and split into batches, which are shuffled.
 
     Args:
         mix: the windows.
@@ -51,7 +51,7 @@ class MixSampler(Sampler[list[int]]):
         self.rank, self.processes = rank, processes
         quotas = mix.shares * mix.epoch_size
         self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
-        self.batches = max(1, len(self.plan(0)) // processes) * processes  # of an epoch, in all processes
+        self.batches = max(1, len(self.plan(0)) // processes) * processes  # per epoch, all processes together
 
     def __len__(self) -> int:
         return self.batches // self.processes
@@ -213,14 +213,15 @@ class MixBatches(Dataset[Any]):
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
         """Draw further types, as negatives, for windows with types of their own.
 
-        They are types of other windows that share no word with the window's own types, and no span in any text.
+        They are types of other windows. They have no word in common with the window's own types, and no span in any
+        text.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
         rows, types = rows[own], types[own]
         if not len(rows):
             return rows, types
-        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # some draws share a word
+        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # more than wanted, because some are rejected below
         tries = types[random.integers(len(types), size=len(takers))]
 
         def words(rows: Array, types: Array) -> tuple[Array, Array]:
@@ -258,7 +259,7 @@ class MixBatches(Dataset[Any]):
         shares = np.array([settings.name, settings.named_description, settings.description])
         form = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], random.random(len(types)), side="right")
         chosen = (random.random(len(types)) * descriptions).astype(np.int64)
-        # The name alone does not tell two types of a window apart that have the same name.
+        # If two types of a window have the same name, the name alone does not distinguish them.
         name = rows * len(table.texts) + table.phrasings[table.first[types]]
         _, inverse, counts = np.unique(name, return_inverse=True, return_counts=True)
         form = np.where((form == 0) & (counts[inverse] > 1), 1, form)
@@ -269,7 +270,7 @@ class MixBatches(Dataset[Any]):
             unique = np.zeros(1, np.int64)
         index = np.full((size, int(place.max(initial=0)) + 1), -1, np.int64)
         index[rows, place] = inverse
-        if (index == index[0]).all() and (index[0] >= 0).all():  # all windows share the types, as without a mix
+        if (index == index[0]).all() and (index[0] >= 0).all():  # all windows share the types, as in a single corpus
             return self._type_inputs(unique[index[0]])
         return {**self._type_inputs(unique), "type_index": torch.from_numpy(index)}
 

@@ -18,8 +18,8 @@ class EntityType:
     Args:
         name: the label of its mentions.
         phrasings: texts that say what it is; the first one is its description.
-        parent: name of a broader type of the same corpus. A mention of this type counts as a mention of its parent
-            wherever the parent is looked for.
+        parent: name of a broader type of the same corpus. A mention of this type also counts as a
+            mention of its parent, in every text that is compared with the parent.
     """
 
     name: str
@@ -34,10 +34,11 @@ class EntityType:
 def read_entity_types(path: str | Path) -> list[EntityType]:
     """Read entity types from a JSON file, in the order of the file.
 
-    The file is an object name -> description, list of descriptions, or `{"description": ..., "parent": name}`.
+    The file is an object that maps each name to a description, a list of descriptions, or
+    `{"description": ..., "parent": name}`.
 
     Raises:
-        DataError: the file is no such object, has no type, or a type is malformed; see `parse_entity_types`.
+        DataError: the file is not such an object, it has no type, or a type is malformed; see `parse_entity_types`.
     """
     path = Path(path)
 
@@ -80,7 +81,7 @@ def parse_entity_types(types: Mapping[str, Any], source: str | Path) -> list[Ent
             if owner != entity_type.name:
                 problems.append(
                     f"{source}: the types {owner!r} and {entity_type.name!r} have the same description "
-                    f"{phrasing!r:.80}, so that the model cannot tell them apart; say how they differ."
+                    f"{phrasing!r:.80}, so the model cannot tell them apart; say how they differ."
                 )
     parents = {entity_type.name: entity_type.parent for entity_type in parsed}
     for name, parent in parents.items():

@@ -32,7 +32,8 @@ def read_bioc(path: str | Path) -> list[Document]:
     are skipped.
 
     Raises:
-        DataError: names the document and the annotation without a type, or whose offsets do not fit its text.
+        DataError: an annotation has no type, or its offsets do not fit its text; the message names the document and the
+            annotation.
     """
     start = read_text(path).lstrip()[:1] if _is_text(path) else "<"
     found = _from_xml(Path(path)) if start == "<" else _from_json(Path(path))
@@ -42,7 +43,7 @@ def read_bioc(path: str | Path) -> list[Document]:
 
 def _is_text(path: str | Path) -> bool:
     with open_bytes(path) as file:
-        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")  # XML names its own encoding
+        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")  # XML declares its own encoding
 
 
 def _from_json(path: Path) -> list[Mapping[str, Any]]:
@@ -130,7 +131,7 @@ def _read_passage(
     if isinstance(text, str) and text:
         offset = offset_of(passage.get("offset"), "offset", where)
         if pieces:
-            # The offset that this piece would have if the file continued from the piece before
+            # Number of characters in the file between the previous piece and this one
             gap = offset - pieces[-1].offset - (len(document.text) - pieces[-1].base)
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         pieces.append(_Piece(offset, len(document.text)))
@@ -169,7 +170,7 @@ def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | 
 
 
 def write_bioc(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write a BioC collection as JSON: one passage a document, offsets in code points, scores as the infon "score".
+    """Write a BioC collection as JSON: one passage per document, offsets in code points, scores as the infon "score".
 
     Args:
         documents: documents, or found entities (see `found_documents`).

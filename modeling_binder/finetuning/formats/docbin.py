@@ -18,8 +18,8 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         groups: the names of the groups to read; defaults to all.
 
     Raises:
-        DataError: the file is not a DocBin, no document has one of the groups, or a span has no label (groups of other
-            things than entities, such as coreference clusters, have none).
+        DataError: the file is not a DocBin, no document has one of the groups, or a span has no label (as in
+            groups that do not contain entities, such as coreference clusters).
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
