@@ -13,15 +13,25 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from modeling_binder.finetuning import Corpus, DataError, load_corpus
+from modeling_binder.finetuning.counts import aligned_table
 from modeling_binder.finetuning.data import (
     EntityType,
     parse_entity_types,
     read_jsonl,
     write_json,
 )
-from modeling_binder.finetuning.mix import Mix, MixPart, MixSettings, TypedDocuments, choose_types, restrict
+from modeling_binder.finetuning.mix import (
+    PARTIAL_NEGATIVE_RATE,
+    Mix,
+    MixPart,
+    MixSettings,
+    TypedDocuments,
+    choose_types,
+    restrict,
+)
 from modeling_binder.finetuning.packed import PackedMix
 from modeling_binder.finetuning.type_table import TypeTable
+from modeling_binder.finetuning.windows import Loss
 from training.arguments import expand
 
 _PART = {
@@ -137,7 +147,7 @@ def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict
     for index, raw in enumerate(entries):
         entry = _entry(raw, defaults, _PART, f"mix[{index}]")
         if entry.get("partial"):
-            entry.setdefault("negative_rate", 0.1)
+            entry.setdefault("negative_rate", PARTIAL_NEGATIVE_RATE)
         keys[_name(entry)] = {"weight": 1.0, "share": None, **entry}
     return keys
 
@@ -272,17 +282,14 @@ def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
 
 def report_table(mix: PackedMix) -> str:
     """What a mix is made of, as text for the terminal."""
+    report = mix.report()
     rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]
-    for part in mix.report():
+    for part in report:
         lost = part.get("lost", {})
-        wide = lost.get("wider than max_span_width", 0)
+        wide = lost.get(Loss.SPAN_WIDTH.value, 0)
         counts = [part["documents"], part["windows"], part["mentions"], part["types"]]
         other = sum(lost.values()) - wide
         rows.append([part["name"], *(f"{n:,}" for n in counts), f"{part['drawn']:.1%}", f"{wide:,}", f"{other:,}"])
-    total = [sum(part[key] for part in mix.report()) for key in ("documents", "windows", "mentions", "types")]
+    total = [sum(part[key] for part in report) for key in ("documents", "windows", "mentions", "types")]
     rows.append(["all", *(f"{n:,}" for n in total), "", "", ""])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    return aligned_table(rows)

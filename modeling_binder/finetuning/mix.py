@@ -11,6 +11,8 @@ from typing import Any
 from .corpus import Corpus
 from .data import DataError, Document, EntityType, as_documents, check_labels, parse_entity_types
 
+PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a corpus in which only some mentions are marked
+
 
 @dataclass(frozen=True)
 class MixPart:
@@ -79,7 +81,7 @@ class MixPart:
         """
         chosen = choose_types(name, corpus.types, types, exclude, parents or {})
         if partial:
-            options.setdefault("negative_rate", 0.1)
+            options.setdefault("negative_rate", PARTIAL_NEGATIVE_RATE)
         return cls(name, restrict(corpus.train, chosen), chosen, **options)
 
 
