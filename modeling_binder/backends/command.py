@@ -1,0 +1,67 @@
+"""Export a checkpoint with ONNX encoders (float32 or int8), or with frozen entity types.
+
+  binder-ner export onnx checkpoints/mine checkpoints/mine-onnx
+  binder-ner export onnx checkpoints/mine checkpoints/mine-int8 --int8 --data my_corpus/dev.jsonl
+  binder-ner export frozen checkpoints/mine checkpoints/mine-frozen
+
+The result loads like any other checkpoint: pipeline("binder-ner", model="checkpoints/mine-int8"). Only the encoders
+run in onnxruntime; heads, windows and decoding are unchanged, with any number of types. The export is compared with the
+original checkpoint and is written only if the two agree.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    for name, text in (
+        ("onnx", "store the encoders as ONNX files"),
+        ("frozen", "store the vectors of the types instead of a type encoder"),
+    ):
+        command = formats.add_parser(name, help=text, description=text)
+        command.add_argument("model", metavar="MODEL", help="folder, or id on the Hub")
+        command.add_argument("output", metavar="OUTPUT", type=Path, help="output folder")
+        command.add_argument(
+            "--data",
+            metavar="FILE",
+            type=Path,
+            help="documents with gold mentions, for the comparison (JSONL, or IOB columns)",
+        )
+        command.add_argument("--overwrite", action="store_true", help="replace the output folder")
+        if name == "onnx":
+            command.add_argument("--int8", action="store_true", help="8 bits for the text encoder; needs --data")
+            command.add_argument(
+                "--max-loss", metavar="POINTS", type=float, default=0.5, help="F1 that it may lose (default: 0.5)"
+            )
+            command.add_argument("--freeze-types", action="store_true", help="store no type encoder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export a checkpoint and print its size and the result of the comparison.
+
+    Raises:
+        ExportError: the export does not agree with the original, or a package is missing.
+        ValueError: an argument is wrong.
+        OSError: the model cannot be loaded.
+    """
+    from transformers.utils import logging
+
+    from .export import export
+
+    logging.disable_progress_bar()
+    onnx = arguments.format == "onnx"
+    report = export(
+        arguments.model,
+        arguments.output,
+        onnx=onnx,
+        int8=onnx and arguments.int8,
+        freeze_types=not onnx or arguments.freeze_types,
+        data=arguments.data,
+        max_loss=arguments.max_loss if onnx else 0.5,
+        overwrite=arguments.overwrite,
+    )
+    size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
+    print(f"{arguments.output}: {size:,.0f} MB; {report}.")
+    return 0

@@ -1,0 +1,90 @@
+"""The command `binder-ner`.
+
+A command is a module of this package with `add_arguments(parser)` and `run(arguments) -> int` (the exit code). Its
+docstring is its description in `--help`. The module is imported only when its command is called, and it imports torch,
+transformers and the other parts of this package inside its functions, so that `--help` answers at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .. import __version__
+
+
+class Command(NamedTuple):
+    """A command: its name, its module in this package, and its line in `binder-ner --help`."""
+
+    name: str
+    module: str
+    help: str
+
+
+class CommandError(Exception):
+    """The input of a command is wrong; the message is printed without a traceback."""
+
+
+# To add a command, add a line here (name, module, line of the help) and its module to this package.
+COMMANDS = (
+    Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
+    Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
+)
+
+_EXAMPLES = """\
+examples:
+  binder-ner find --model user/name "The IL-2 gene is expressed in T cells."
+  binder-ner find --model user/name --type "drug: a medicine" notes.jsonl > found.jsonl
+  binder-ner evaluate checkpoints/mine my_corpus/test.jsonl
+
+`binder-ner COMMAND --help` shows the arguments of a command.
+"""
+
+# The codes of a shell for a process that a signal has ended: 128 and the number of the signal.
+_INTERRUPTED = 130
+_CLOSED_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    The code is 0 if the command succeeded, 1 if its input or its model is wrong, 2 if the arguments are wrong, 130
+    after Ctrl-C and 141 if the reader of the output has closed the pipe. Errors are printed to stderr.
+
+    Args:
+        arguments: the arguments of the command line; defaults to those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command = next((command for command in COMMANDS if command.name == next(iter(arguments), None)), None)
+    module = None if command is None else importlib.import_module(f".{command.module}", __name__)
+    parser = argparse.ArgumentParser(
+        prog="binder-ner",
+        description="Find entities of any type in texts.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"binder-ner {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for entry in COMMANDS:
+        subparser = subparsers.add_parser(entry.name, help=entry.help)
+        if entry is command and module is not None:
+            subparser.description = module.__doc__
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(subparser)
+    parsed = parser.parse_args(arguments)
+    assert command is not None and module is not None  # the parser has refused other arguments
+    try:
+        code = module.run(parsed)
+        sys.stdout.flush()
+        return int(code)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+    except (CommandError, ValueError, OSError, ImportError) as error:
+        print(f"binder-ner {command.name}: error: {error}", file=sys.stderr)
+        return 1
