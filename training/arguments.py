@@ -69,7 +69,7 @@ class DataArguments:
 
     @staticmethod
     def _types(types: str | Mapping[str, Any]) -> list[EntityType]:
-        """The types of a recipe, or of a file."""
+        """Read types from the mapping in a recipe, or from a file."""
         return parse_entity_types(types, "types") if isinstance(types, Mapping) else read_entity_types(expand(types))
 
 
@@ -93,7 +93,9 @@ class ModelArguments:
         default=True, metadata={"help": "add a learned vector for the width of a span"}
     )
     max_span_width: int = field(default=64, metadata={"help": "longest span that can be found, in tokens"})
-    init_temperature: float = field(default=0.07, metadata={"help": "scores start as cosine / temperature"})
+    init_temperature: float = field(
+        default=0.07, metadata={"help": "initial temperature: a score is cosine similarity / temperature"}
+    )
     start_loss_weight: float = field(default=0.2, metadata={"help": "weight of the start head in the loss"})
     end_loss_weight: float = field(default=0.2, metadata={"help": "weight of the end head in the loss"})
     span_loss_weight: float = field(default=0.6, metadata={"help": "weight of the span head in the loss"})
@@ -101,24 +103,27 @@ class ModelArguments:
     threshold_loss_weight: float = field(default=0.5, metadata={"help": "weight of the threshold loss"})
     type_pooling: str = field(
         default="cls",
-        metadata={"help": "state of a type: that of [CLS], or the mean over its tokens", "choices": ["cls", "mean"]},
+        metadata={
+            "help": "the vector of a description: 'cls' is the state of [CLS], 'mean' the mean over its tokens",
+            "choices": ["cls", "mean"],
+        },
     )
     decoding: str = field(
         default="nested",
         metadata={
-            "help": "'nested' returns all entities, 'flat' those that do not overlap",
+            "help": "'nested' returns all entities, 'flat' only entities that do not overlap",
             "choices": ["nested", "flat"],
         },
     )
     inference: str = field(
         default="span",
         metadata={
-            "help": "'span' uses the span scores, 'joint' also those of start and end",
+            "help": "'span' uses only the scores of spans, 'joint' also the scores of starts and ends",
             "choices": ["span", "joint"],
         },
     )
-    max_length: int = field(default=256, metadata={"help": "tokens in a window"})
-    stride: int = field(default=32, metadata={"help": "tokens that neighbouring windows share"})
+    max_length: int = field(default=256, metadata={"help": "maximum number of tokens in a window"})
+    stride: int = field(default=32, metadata={"help": "number of tokens that neighbouring windows share"})
 
     def config(self) -> dict[str, Any]:
         """Return the fields of `BinderConfig`."""
@@ -128,7 +133,7 @@ class ModelArguments:
 
 @dataclass
 class CardArguments:
-    """Facts for the model card that the training run cannot know."""
+    """Facts for the model card that cannot be derived from the training run."""
 
     language: str | None = field(default=None, metadata={"help": "language of the corpus: a code such as 'en'"})
     license: str | None = field(default=None, metadata={"help": "license of the model: a code such as 'apache-2.0'"})
@@ -216,9 +221,9 @@ class Recipe(NamedTuple):
 
     Args:
         data, model, card, training, start: the groups of arguments.
-        changed: every setting of the recipe and of the command line, by name.
+        changed: the settings in the recipe or on the command line, name -> value; defaults are not included.
         name: name of the recipe's file without folder and suffix; None without a recipe.
-        given: the settings that the command line changed.
+        given: the settings for which the command line gives another value than the recipe or the default.
     """
 
     data: DataArguments
@@ -231,7 +236,7 @@ class Recipe(NamedTuple):
     start: StartArguments
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings that affect the trained model: those of sharing, such as a token, are left out."""
+        """Return all settings that affect the trained model, without those for the Hub and the model card."""
         sharing = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
         start = asdict(self.start) if self.start.init_from else {}
         settings = {**asdict(self.data), **asdict(self.model), **start, **self.changed}
@@ -261,7 +266,8 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     parser.set_defaults(**settings)
     untouched, overrides = vars(parser.parse_args([])), vars(parser.parse_args(argv))
     given = {key: value for key, value in overrides.items() if value != untouched[key]}
-    # A setting that is named with its default value counts as set: a checkpoint to start from may have another value.
+    # A setting on the command line counts as set even if its value is the default, because a checkpoint to start from
+    # may have another value.
     options = {argument.split("=")[0] for argument in argv}
     named = {action.dest for action in parser._actions if options.intersection(action.option_strings)}
     changed = {key: value for key, value in overrides.items() if key in settings or key in named}
@@ -271,7 +277,7 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
 
 
 def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
-    """Read a recipe as a dictionary, without its `results`.
+    """Read a recipe as a dictionary, without the key `results`.
 
     Raises:
         ValueError: the file is missing, is not a YAML mapping, or has a key that is not in `known`.

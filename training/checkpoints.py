@@ -21,8 +21,8 @@ _RESUMABLE = {"output_dir", "restart", "resume_from_checkpoint", "report_to", "d
 def last_whole_checkpoint(output: Path) -> str | None:
     """Return the checkpoint with the most steps in the output folder of a run; None if there is none.
 
-    A checkpoint that was being written when the run was killed is skipped: the continued run writes it again.
-    `transformers.trainer_utils.get_last_checkpoint` would return it.
+    If the run was killed while it wrote a checkpoint, this incomplete checkpoint is skipped.
+    (`transformers.trainer_utils.get_last_checkpoint` would return it.)
     """
     steps = {int(name[1]): path for path in output.glob("*") if (name := _CHECKPOINT_NAME.fullmatch(path.name))}
     return next((str(steps[step]) for step in sorted(steps, reverse=True) if _is_whole(steps[step])), None)
@@ -30,7 +30,7 @@ def last_whole_checkpoint(output: Path) -> str | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # the last file that Trainer writes
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))  # Trainer writes it last
     except (FileNotFoundError, ValueError):
         return False
     return True
@@ -46,7 +46,7 @@ def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | Non
 
     Args:
         output: output folder of the run.
-        settings: settings of the new run, to compare with those that `save_settings` saved.
+        settings: settings of the new run; they are compared with the settings that `save_settings` saved.
 
     Raises:
         ValueError: the earlier run had other settings.

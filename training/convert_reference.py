@@ -28,7 +28,7 @@ _UNUSED = re.compile(r"^(text|type)_encoder\.(pooler\.|embeddings\.position_ids$
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of the released code; the poolers, which BINDER does not use, are left out."""
+    """Rename the weights of the released code, and remove those of the poolers, which BINDER does not use."""
     renamed = {}
     for name, tensor in state.items():
         if _UNUSED.match(name):
@@ -43,8 +43,8 @@ def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> 
     """Build a `BinderModel` with the weights of the released code.
 
     Args:
-        state: state dict of the released code. It determines the sizes of the heads.
-        encoder_config: configuration of the encoders that were fine-tuned.
+        state: state dict of the released code. The sizes of the heads are taken from it.
+        encoder_config: configuration of the encoder that was fine-tuned (the same for texts and types).
         config: other fields of `BinderConfig`, such as `entity_types`.
 
     Raises:
@@ -74,7 +74,7 @@ def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> 
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read weights from a .safetensors or .bin file, or from a folder with one; never runs pickled code."""
+    """Read weights from a .safetensors or .bin file, or from a folder with such a file; never run pickled code."""
     if path.is_dir():
         found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).exists()]
         if not found:

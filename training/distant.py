@@ -2,9 +2,9 @@
 
     python -m training.distant dictionary.tsv abstracts.txt distant.jsonl --types types.json
 
-Names are found at word boundaries, in linear time, by an Aho-Corasick automaton over words. Spans that the dictionary
-cannot decide (an ambiguous name, a name of unknown type) are written as `undecided`: training uses them neither as
-mentions nor as negatives. With --score, the labels are compared with those that the text already has.
+Names are found at word boundaries, in linear time, by an Aho-Corasick automaton over words. If the type of a name is
+ambiguous or unknown, its spans are written as `undecided`: training uses them neither as mentions nor as negatives.
+With --score, the labels of the dictionary are evaluated against the mentions that the file of texts already has.
 """
 
 import argparse
@@ -36,10 +36,11 @@ from modeling_binder.finetuning.iob import is_tag
 from modeling_binder.processing_binder import join_words, split_words
 from training.experiments.provenance import provenance
 
-# What a name means: its number of words, and each type with the exact words where case matters (or an empty tuple)
+# The value of a name in the automaton: (number of words, ((type, words), ...)). If case matters for the name, `words`
+# are its words in their exact case; otherwise, `words` is empty.
 Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]
 UNKNOWN = ""  # the type of names whose type the dictionary does not give
-_BEGINNING = 1000  # lines that are looked at to tell what a text file holds
+_BEGINNING = 1000  # number of lines from which the format of a text file is detected
 
 
 class Entry(NamedTuple):
@@ -52,12 +53,15 @@ class Entry(NamedTuple):
 def read_dictionary(path: str | Path) -> Iterator[Entry]:
     """Yield the names of a dictionary and their types.
 
-    Forms: JSON `{"Type": ["name", ...]}` or `[{"name", "synonyms": [...], "type"}, ...]`; TSV or CSV with a header that
-    has `name` and `type` (and `synonym`, whose names may be separated by |), or with the columns type and name
-    (AutoNER's dict_core.txt), or with names alone (dict_full.txt), whose type is unknown.
+    These formats are read:
+
+    - JSON: `{"Type": ["name", ...]}` or `[{"name", "synonyms": [...], "type"}, ...]`.
+    - TSV or CSV with a header: the columns `name` and `type`, and optionally `synonym`, with names separated by |.
+    - TSV or CSV without a header: the columns type and name, as in AutoNER's dict_core.txt.
+    - One name per line, as in AutoNER's dict_full.txt; the type of these names is unknown.
 
     Raises:
-        DataError: names the line without a type or a name, or with other columns than the first line.
+        DataError: a line has no type or no name, or not the columns of the first line; the message gives its number.
     """
     path = Path(path)
     yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
@@ -65,7 +69,7 @@ def read_dictionary(path: str | Path) -> Iterator[Entry]:
 
 def _table_entries(path: Path) -> Iterator[Entry]:
     header: list[str] | None = None
-    typed: bool | None = None  # whether the rows have types, as the first one shows
+    typed: bool | None = None  # whether the rows have types; the first row decides
     for number, row in _table_rows(path):
         cells = [cell.strip() for cell in row]
         if not any(cells):
@@ -86,12 +90,15 @@ def _table_entries(path: Path) -> Iterator[Entry]:
             if typed != (len(cells) > 1):
                 raise DataError(f"{where}: expected {'a type and a name' if typed else 'a name'}, got {row!r:.80}.")
         if (typed and not label) or not any(names):
-            raise DataError(f"{where}: expected a type and a name by a tab, got {row!r:.80}.")
+            raise DataError(f"{where}: expected a type and a name, separated by a tab, got {row!r:.80}.")
         yield from (Entry(name.strip(), label) for name in names if name.strip())
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield rows with the numbers of their lines: by commas in .csv, where cells may be quoted, otherwise by tabs."""
+    """Yield the line number and the cells of each row.
+
+    Cells of a .csv file are separated by commas and may be quoted; those of other files are separated by tabs.
+    """
     if suffix_of(path) != ".csv":
         yield from ((number, line.split("\t")) for number, line in enumerate(iter_lines(path), 1))
         return
@@ -119,7 +126,7 @@ def _json_entries(path: Path) -> Iterator[Entry]:
     for label, names, where in items:
         odd = [value for value in [label, *names] if not isinstance(value, str) or not value.strip()]
         if odd:
-            raise DataError(f"{path}: {where}: expected {expected}, got {odd[0]!r:.80} for a type or a name.")
+            raise DataError(f"{path}: {where}: expected {expected}, got {odd[0]!r:.80} as a type or a name.")
         yield from (Entry(name.strip(), label) for name in names)
 
 
@@ -128,13 +135,19 @@ class Labeler:
     """Find the names of a dictionary in texts.
 
     Args:
-        entries: names and types; a name with several types is ambiguous and decides nothing.
-        ignore: names to leave out, whatever their case.
-        case: "auto" compares the case of names with a capital inside a word, as abbreviations have; "sensitive" that of
-            all names; "insensitive" that of none.
-        plurals: also find the plural of a name's last word.
-        nested: also label names inside longer ones; otherwise the longest name wins, then the first.
-        undecided: mark spans that the dictionary cannot decide.
+        entries: names and their types. A name with several types is ambiguous: its spans get no type.
+        ignore: names to leave out; case is ignored.
+        case: which names are found only in their own case: "sensitive" means all names, "insensitive" none. "auto"
+            means names with a capital letter inside a word ("mRNA"), and names in capitals ("K").
+        plurals: also find names whose last word is in the plural.
+        nested: also label names inside longer names. Otherwise, of names that overlap, the longest is labelled, and of
+            equally long ones the first.
+        undecided: mark the spans of ambiguous names and of names with an unknown type as undecided.
+
+    Attributes:
+        names: number of names in the dictionary, without ignored ones.
+        ambiguous: names that were found and have several types, with these types.
+        found: number of mentions of each (name, type).
     """
 
     entries: Iterable[Entry]
@@ -151,7 +164,7 @@ class Labeler:
         ignored = {_key(_words(name)) for name in self.ignore}
         self._numbers: dict[str, int] = {}
         self._automaton = ahocorasick.Automaton()
-        # Most names of the same type and length have equal payloads, so they share one object.
+        # Most names of the same type and length have equal payloads. They share one object, to save memory.
         payloads: dict[Payload, Payload] = {}
         for entry in self.entries:
             words = _words(entry.name)
@@ -171,7 +184,7 @@ class Labeler:
     def _needs_case(self, name: str, words: Sequence[str]) -> bool:
         if self.case != "auto":
             return self.case == "sensitive"
-        # "ALL", "mRNA" and the element "K", but not "Acute Kidney Injury" or "Pain"
+        # True for "ALL", "mRNA" and the element "K", but not for "Acute Kidney Injury" or "Pain"
         return any(any(letter.isupper() for letter in word[1:]) for word in words) or name.isupper()
 
     def _forms(self, words: Sequence[str]) -> list[Sequence[str]]:
@@ -190,9 +203,9 @@ class Labeler:
         return self._numbers.setdefault(word, len(self._numbers) + 1)
 
     def label(self, document: Document) -> Document:
-        """Return the document with the dictionary's mentions in place of its own."""
+        """Return the document with the mentions that the dictionary finds; its former mentions are removed."""
         words = document.words if document.words is not None else split_words(document.text)
-        # A word of the document may hold several of ours: "IL-2" against "IL", "-", "2".
+        # A given word of the document, such as "IL-2", may be several words to `split_words`: "IL", "-", "2".
         pieces = [(start + a, start + b) for start, end in words for a, b in split_words(document.text[start:end])]
         edges = {start for start, _ in words}, {end for _, end in words}
         texts = [document.text[start:end] for start, end in pieces]
@@ -214,7 +227,8 @@ class Labeler:
         open_spans: list[tuple[int, int]] = []
         covered = bytearray(len(document.text))
         for (start, end), labels in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
-            # Longest first: a span that overlaps one kept before has its first or its last character inside it.
+            # Spans are sorted by length, longest first. So if a span overlaps one that was kept before, its first or
+            # last character is covered.
             if not self.nested and (covered[start] or covered[end - 1]):
                 continue
             covered[start:end] = b"\1" * (end - start)
@@ -236,10 +250,11 @@ _CODE = 3
 
 
 def _code(number: int) -> str:
-    """Return the number of a word as three characters, each from an alphabet of its own.
+    """Encode the number of a word as three characters, each from a different alphabet.
 
-    The names in the automaton are strings of such codes. A match therefore starts and ends at a word, and no node has
-    more than 256 children, which the automaton searches one by one.
+    Names are stored in the automaton as strings of these codes. Because the alphabets differ, a match can only start
+    and end at a word. A single character per word would not do: a node could have thousands of children, and the
+    automaton searches the children of a node one by one. With three characters, a node has at most 256.
     """
     return chr(1 + number % 256) + chr(257 + number // 256 % 256) + chr(513 + number // 65536)
 
@@ -253,10 +268,11 @@ def _key(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_texts(path: str | Path) -> Iterator[Document]:
-    """Yield documents of raw text: .txt holds one a line; other files are read by `read_documents`.
+    """Yield the documents of a file.
 
-    A .txt whose lines are single words with blank lines between them (AutoNER's raw_text.txt) is read as sentences of
-    words. PubTator, brat and columns with tags are recognised in a .txt, too.
+    Each line of a .txt file is a document. But if its lines are single words, with blank lines between sentences (as in
+    AutoNER's raw_text.txt), each sentence is a document. A .txt file in PubTator or brat format or with a column of
+    tags, and any other file, is read by `read_documents`.
 
     Raises:
         DataError: the file is missing or malformed.
@@ -283,7 +299,7 @@ def read_texts(path: str | Path) -> Iterator[Document]:
 
 
 def _is_tagged(path: Path) -> bool:
-    """Return whether the first lines of a file all end in a tag."""
+    """Return whether the first lines of a file all end in an IOB tag."""
     lines = [line.split() for line in islice(iter_lines(path), _BEGINNING) if line.strip()]
     rows = [cells for cells in lines if not cells[0].startswith(("#", "-DOCSTART-"))]
     return bool(rows) and all(len(cells) > 1 and is_tag(cells[-1], None) for cells in rows)
@@ -306,19 +322,30 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="file of names of unknown type, which become undecided spans",
+        help="file of names whose type is unknown; their spans become undecided",
     )
     parser.add_argument(
         "--types", type=Path, help="JSON file that maps names of types to descriptions: label only these types"
     )
     parser.add_argument("--ignore", type=Path, help="file of names to leave out, one per line")
-    parser.add_argument("--case", choices=["auto", "sensitive", "insensitive"], default="auto", help="default: auto")
+    parser.add_argument(
+        "--case",
+        choices=["auto", "sensitive", "insensitive"],
+        default="auto",
+        help="which names are found only in their own case; auto (the default): abbreviations",
+    )
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
-    parser.add_argument("--nested", action="store_true", help="label names inside longer ones as well")
-    parser.add_argument("--no-undecided", action="store_true", help="use undecided spans as negatives")
-    parser.add_argument("--allow-no-mentions", action="store_true", help="write texts in which no name was found, too")
+    parser.add_argument("--nested", action="store_true", help="also label names inside longer names")
+    parser.add_argument(
+        "--no-undecided",
+        action="store_true",
+        help="do not mark undecided spans, so that training uses them as negatives",
+    )
+    parser.add_argument("--allow-no-mentions", action="store_true", help="write the output even if no name was found")
     parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")
-    parser.add_argument("--score", action="store_true", help="compare with the labels that the text has")
+    parser.add_argument(
+        "--score", action="store_true", help="evaluate the labels against the mentions in the text file"
+    )
     return parser
 
 
@@ -339,7 +366,7 @@ def _labeler(arguments: argparse.Namespace) -> Labeler:
 
 
 def _label_file(labeler: Labeler, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the labelled documents; returns counts, and metrics with --score."""
+    """Write the labelled documents and return their counts, with --score also the metrics."""
     counts = Counter(documents=0, mentions=0, undecided=0)
     gold, guess = [], []
     with written_whole(arguments.output) as file:
@@ -351,11 +378,11 @@ def _label_file(labeler: Labeler, arguments: argparse.Namespace) -> dict[str, An
                 gold.append(document.entities)
                 guess.append(labeled.entities)
         if not counts["documents"]:
-            raise DataError(f"{arguments.text}: there is no text in this file.")
+            raise DataError(f"{arguments.text}: this file has no text.")
         if not counts["mentions"] and not arguments.allow_no_mentions:
             raise DataError(
                 f"{arguments.text}: none of {labeler.names:,} names was found in {counts['documents']:,} documents; "
-                "--allow-no-mentions writes them all the same."
+                "to write the documents anyway, pass --allow-no-mentions."
             )
     facts: dict[str, Any] = dict(counts)
     if arguments.score:
@@ -372,7 +399,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     try:
         inputs = [arguments.dictionary, arguments.text, *arguments.names]
         if any(path.exists() and arguments.output.resolve() == path.resolve() for path in inputs):
-            raise DataError(f"{arguments.output}: this file is read; name another one to write.")
+            raise DataError(f"{arguments.output}: this file is an input; pass another file for the output.")
         labeler = _labeler(arguments)
         counts = _label_file(labeler, arguments)
     except (DataError, OSError, ModuleNotFoundError) as error:

@@ -6,14 +6,14 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-# The palette of Okabe and Ito, for readers with colour blindness
+# The palette of Okabe and Ito, whose colours readers with colour blindness can distinguish
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
 
 
 def draw_entities(
     text: str, entities: Sequence[Mapping[str, Any]], width: int = 100, labels: Sequence[str] | None = None
 ) -> Text:
-    """Draw lines of text with bars under them.
+    """Draw a text in lines, with a labelled bar under each entity.
 
     Args:
         text: a text of any length.
@@ -30,7 +30,7 @@ def draw_entities(
     labels = labels or sorted({entity["entity_group"] for entity in entities})
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     drawing = Text(no_wrap=True)
-    room = max((cell_len(label) + 2 for label in labels), default=0)  # the last bar of a line has its label behind it
+    room = max((cell_len(label) + 2 for label in labels), default=0)  # for the label after the last bar
     for begin, stop in _lines(text, max(width - room, 10)):
         line = text[begin:stop].replace("\n", " ").replace("\t", " ").replace("\r", " ")
         drawing.append(line.rstrip() + "\n", style="bold")
@@ -53,7 +53,10 @@ def draw_entities(
 
 
 def _lines(text: str, width: int) -> list[tuple[int, int]]:
-    """Return the character spans of lines of at most `width` columns; lines break at blanks if possible."""
+    """Divide a text into lines of at most `width` columns and return their character spans.
+
+    Lines break at blanks if possible.
+    """
     lines = []
     begin = 0
     while begin < len(text):
@@ -74,7 +77,16 @@ def _lines(text: str, width: int) -> list[tuple[int, int]]:
 def _rows(
     entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int
 ) -> list[list[tuple[int, int, Mapping[str, Any]]]]:
-    """Place bars in rows: each below the shorter bars that it overlaps, and without covering a label."""
+    """Place a bar for each entity in rows; a bar is below the shorter bars that it overlaps and covers no label.
+
+    Args:
+        entities: entities that have a part between `begin` and `stop`.
+        text: the whole text.
+        begin, stop: span of the line, in characters.
+
+    Returns:
+        The rows from top to bottom, each a list of bars (first column, last column + 1, entity).
+    """
     rows: list[list[tuple[int, int, Mapping[str, Any]]]] = []
     placed: list[tuple[Mapping[str, Any], int]] = []
 

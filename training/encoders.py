@@ -1,4 +1,7 @@
-"""Resolve the names of encoders: ids on the Hub, local folders, and a small encoder that is a Python package."""
+"""Resolve the names of encoders.
+
+A name is an id on the Hub, a local folder, or "minilm", a small encoder that is installed as a Python package.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +11,7 @@ _HUB_IDS = {MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
 
 
 def resolve_encoder(name: str) -> str:
-    """Return the id or folder to pass to `from_pretrained`: for "minilm" the folder of its package, else the name.
+    """Return the id or folder to pass to `from_pretrained`: the package's folder for "minilm", otherwise the name.
 
     Raises:
         ModuleNotFoundError: the name is "minilm" and its package is not installed.
@@ -24,6 +27,6 @@ def resolve_encoder(name: str) -> str:
 
 
 def hub_ids(*names: str | None) -> list[str] | None:
-    """Return the Hub ids of encoders whose name is not their id, for the model card; None if there are none."""
+    """Return the Hub ids for the model card of those encoders whose name is not their id; None if there are none."""
     ids = list(dict.fromkeys(_HUB_IDS[name] for name in names if name in _HUB_IDS))
     return ids or None

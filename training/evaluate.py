@@ -1,8 +1,9 @@
-"""Evaluate a checkpoint: precision, recall and F1, micro, macro, per type and for nested mentions.
+"""Evaluate a checkpoint.
 
-python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
+    python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
 
-This is `binder-ner evaluate`.
+Precision, recall and F1 are printed as micro and macro averages, for each type and for nested mentions. The command
+`binder-ner evaluate` does the same.
 """
 
 import argparse

@@ -3,7 +3,8 @@
     python -m training.finetune training/recipes/quickstart.yaml --output_dir checkpoints/mine
 
 Every key of the recipe can be overridden; `--help` lists all keys. To continue an interrupted run, run the same command
-again. To start from a checkpoint that finds types it was not trained on, and to keep this ability:
+again. A run can also start from a checkpoint. `--replay` repeats texts of other corpora, so that the model does not
+forget the types that it found before:
 
     python -m training.finetune --corpus my_corpus --init_from demo/model --replay 0.3
 
@@ -50,10 +51,12 @@ def finetune(
         corpus: documents of the splits and their entity types.
         model_arguments, training_arguments: see `training.arguments`.
         settings: settings of this run. They are saved, and compared with those of an interrupted run.
-        card: facts for the model card. If `training_arguments.hub_model_id` is set, the result is pushed to it.
+        card: facts for the model card.
         origin: where the result comes from, see `training.experiments.provenance`; saved with the result.
         model_class: the class of the model, for ablations.
         start: a checkpoint to start from, instead of bare encoders.
+
+    If `training_arguments.hub_model_id` is set, the model is pushed to this repository at the end.
 
     Returns:
         The results: metrics of dev and test, minutes of training (None for a resumed run) and counts. They are also
@@ -95,8 +98,8 @@ def _build_trainer(
     model_class: type[BinderModel],
     start: StartArguments,
 ) -> BinderTrainer:
-    """Build a model from pretrained encoders or from a checkpoint, and its trainer."""
-    set_seed(training_arguments.seed)  # Trainer sets the seed only after the heads are initialised
+    """Build a model from pretrained encoders or load a checkpoint, and return its trainer."""
+    set_seed(training_arguments.seed)  # here, because Trainer sets the seed only after the heads are initialised
     if start.init_from:
         model, tokenizer = start.load(corpus.types)
         base_model = None if Path(start.init_from).exists() else [start.init_from]

@@ -1,10 +1,11 @@
-"""Train BINDER on a mix of corpora that have types of their own.
+"""Train BINDER on a mix of corpora, each with its own types.
 
     python -m training.finetune_mix training/recipes/open-types-minilm.yaml --data FOLDER --output_dir checkpoints/open
 
 The recipe lists the corpora (`mix`) and the development sets (`dev`), see docs/partial-corpora.md. Every other key can
 be overridden; `--help` lists them all. An interrupted run continues from its last checkpoint when the same command is
-given again. With `--prepared FOLDER` the tokenised mix is kept there; a folder that holds one needs no corpora.
+given again. `--prepared FOLDER` keeps the tokenised mix in a folder. If the folder has a mix already, it is used, and
+the corpora are not needed.
 """
 
 import json
@@ -42,32 +43,58 @@ class MixArguments:
     dev: str | None = field(default=None, metadata={"help": "(in a recipe) list of development sets"})
     data: str | None = field(default=None, metadata={"help": "folder of the corpora; defaults to $BINDER_DATA"})
     prepared: str | None = field(default=None, metadata={"help": "folder that keeps the tokenised mix"})
-    prepare_only: bool = field(default=False, metadata={"help": "tokenise the mix into --prepared and end"})
-    processes: int = field(default=1, metadata={"help": "processes that tokenise"})
-    tokens_per_batch: int = field(default=4096, metadata={"help": "padded tokens of a batch of one process"})
-    max_types: int = field(default=24, metadata={"help": "types that a window is compared with at most"})
-    foreign_types: int = field(default=4, metadata={"help": "further types, from other texts"})
+    prepare_only: bool = field(
+        default=False, metadata={"help": "tokenise the mix into the folder --prepared, without training"}
+    )
+    processes: int = field(default=1, metadata={"help": "number of processes that tokenise"})
+    tokens_per_batch: int = field(
+        default=4096, metadata={"help": "maximum number of tokens in a batch of one process, padding included"}
+    )
+    max_types: int = field(default=24, metadata={"help": "maximum number of types that a window is compared with"})
+    foreign_types: int = field(
+        default=4,
+        metadata={"help": "number of types of other texts that a window is compared with in addition, as negatives"},
+    )
     phrasings: str | None = field(
-        default=None, metadata={"help": "(in a recipe) shares of name, named_description and description"}
+        default=None,
+        metadata={
+            "help": "(in a recipe) shares of the phrasings 'film' (name), 'film: a movie' (named_description) and "
+            "'a movie' (description)"
+        },
     )
-    augment: str | None = field(default=None, metadata={"help": "(in a recipe) shares of lower, upper and breaks"})
-    freeze: list[str] = field(default_factory=list, metadata={"help": "parts that are not trained: type_encoder, ..."})
+    augment: str | None = field(
+        default=None,
+        metadata={
+            "help": "(in a recipe) shares of the texts that are put in lower case (lower), in capitals (upper) or "
+            "broken into lines (breaks)"
+        },
+    )
+    freeze: list[str] = field(
+        default_factory=list, metadata={"help": "parts of the model that are not trained, for example type_encoder"}
+    )
     learning_rates: str | None = field(
-        default=None, metadata={"help": "part -> learning rate, on the command line as JSON: '{\"heads\": 4e-4}'"}
+        default=None,
+        metadata={"help": "learning rates of parts of the model; on the command line as JSON: '{\"heads\": 4e-4}'"},
     )
-    max_minutes: float | None = field(default=None, metadata={"help": "evaluate, save and stop after so many minutes"})
-    init_from: str | None = field(default=None, metadata={"help": "checkpoint whose weights the training begins with"})
-    default_types: str | None = field(default=None, metadata={"help": "(in a recipe) types of the checkpoint"})
+    max_minutes: float | None = field(
+        default=None, metadata={"help": "maximum training time in minutes; then the model is evaluated and saved"}
+    )
+    init_from: str | None = field(
+        default=None, metadata={"help": "checkpoint to start from, instead of an encoder with untrained heads"}
+    )
+    default_types: str | None = field(
+        default=None, metadata={"help": "(in a recipe) types that the checkpoint finds if the user passes none"}
+    )
 
     def settings(self) -> MixSettings:
-        """How batches are drawn."""
+        """Return the settings by which batches are drawn."""
         shares: Any = self.phrasings or {}
         augment: Any = self.augment or {}
         return MixSettings(self.tokens_per_batch, self.max_types, self.foreign_types, augment=augment, **shares)
 
 
 class Run(NamedTuple):
-    """The groups of arguments, the recipe's name and what the command line set."""
+    """A parsed recipe: groups of arguments, the recipe's name, and `given`, the settings of the command line."""
 
     mix: MixArguments
     model: ModelArguments
@@ -118,7 +145,7 @@ def _from_json(key: str, text: str) -> Any:
 
 
 def build_model(run: Run) -> tuple[BinderModel, Any]:
-    """The model to train and its tokenizer: encoders with fresh heads, or a checkpoint."""
+    """Return the model to train and its tokenizer: a checkpoint (`init_from`), or an encoder with untrained heads."""
     if run.mix.init_from:
         model = BinderModel.from_pretrained(run.mix.init_from, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(run.mix.init_from)
@@ -133,7 +160,10 @@ def build_model(run: Run) -> tuple[BinderModel, Any]:
 
 
 def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
-    """The tokenised mix and the development sets: from `--prepared` where they are, else from the corpora."""
+    """Return the tokenised mix and the development sets.
+
+    They are read from the folder `--prepared` if it has them; otherwise they are made from the corpora and saved there.
+    """
     folder = Path(run.mix.prepared) if run.mix.prepared else None
     if folder is not None and (folder / "dev.json").exists():
         mix, dev = load_prepared(folder)
@@ -153,19 +183,23 @@ def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, di
 
 
 def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Train on a mix, keep the checkpoint with the best mean F1 of the development sets, evaluate it.
+    """Train on a mix, keep the checkpoint with the highest mean F1 over the development sets, and evaluate it.
+
+    Args:
+        run: the parsed recipe.
+        origin: where the result comes from, see `training.experiments.provenance`; saved with the results.
 
     Returns:
-        What was measured; also written to `output_dir/results.json`.
+        The metrics and facts about the run; also written to `output_dir/results.json`.
 
     Raises:
-        DataError, ValueError: bad data or settings; nothing was trained.
-        PushError: the push failed; the checkpoint is saved.
+        DataError, ValueError: the data or the settings are invalid; nothing was trained.
+        PushError: the push to the Hub failed; the checkpoint is saved.
     """
     arguments, output = run.training, Path(str(run.training.output_dir))
     settings = {**asdict(run.mix), **asdict(run.model), "seed": arguments.seed, "max_steps": arguments.max_steps}
     for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
-        del settings[name]  # a run that goes on may have others
+        del settings[name]  # may differ when an interrupted run is continued
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     set_seed(arguments.seed)
     model, tokenizer = build_model(run)

@@ -1,4 +1,7 @@
-"""Recipes of mixes: which corpora, how often, which of their types; and prepared mixes in a folder."""
+"""Read recipes of mixes: the corpora to train on, how often each is drawn, and which of its types are trained.
+
+A prepared mix is a folder with the tokenised texts of such a recipe; this module writes and reads these folders too.
+"""
 
 import gzip
 import json
@@ -50,7 +53,7 @@ class Folders:
 
     Args:
         data: a folder with the corpora, or the id of a dataset repository on the Hub that has a folder for each of them
-            (see `hub.push_dataset`); defaults to the environment variable BINDER_DATA.
+            (as `hub.push_dataset` writes it); defaults to the environment variable BINDER_DATA.
     """
 
     data: str | None = None
@@ -59,11 +62,12 @@ class Folders:
         """Return the folder of a corpus.
 
         Args:
-            corpus: relative to `data` or to the current folder, also by its last part alone; or
-                `hf://datasets/user/name`, or `hf://datasets/user/name/configuration`.
+            corpus: a path, relative to `data` or to the current folder. If `data` has no such path, the last part of
+                the path is searched in `data` alone. A corpus on the Hub is `hf://datasets/user/name` or
+                `hf://datasets/user/name/configuration`.
 
         Raises:
-            DataError: there is no such folder; the message lists the places that were searched.
+            DataError: no folder was found; the message lists the places that were searched.
         """
         if match := _HUB.fullmatch(corpus):
             return self._download(match["repository"], match["configuration"] or "")
@@ -83,7 +87,7 @@ class Folders:
         )
 
     def _download(self, repository: str, configuration: str) -> Path:
-        """Download a corpus from a dataset repository: all files at its root, or those of one folder."""
+        """Download a corpus from a dataset repository: the folder `configuration`, or the whole repository if ""."""
         pattern = f"{configuration}/*" if configuration else "*"
         try:
             folder = Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern]))
@@ -96,15 +100,21 @@ class Folders:
 
 
 def chosen_sets(dev: Mapping[str, TypedDocuments], entries: Sequence[Any]) -> dict[str, TypedDocuments]:
-    """Return those of the prepared development sets that a recipe names.
+    """Return the prepared development sets that a recipe lists.
+
+    Args:
+        dev: all prepared development sets, by name.
+        entries: the `dev` list of the recipe.
 
     Raises:
-        DataError: one of them was not prepared.
+        DataError: a set in the list was not prepared.
     """
     wanted = [_name(_entry(raw, {}, _DEV, f"dev[{index}]")) for index, raw in enumerate(entries)]
     missing = [name for name in wanted if name not in dev]
     if missing:
-        raise DataError(f"the development set {missing[0]!r} was not prepared ({', '.join(dev)} were): prepare again.")
+        raise DataError(
+            f"the development set {missing[0]!r} was not prepared, only {', '.join(dev)}; prepare the mix again."
+        )
     return {name: dev[name] for name in wanted}
 
 
@@ -118,14 +128,15 @@ def read_mix(
     """Build a mix from the `mix` list of a recipe.
 
     Args:
-        entries: a list of `{"corpus": folder, ...}`, see `_part`; a text alone is the folder.
+        entries: a list of mappings `{"corpus": folder, ...}` with the keys that `_part` describes; an entry that is a
+            string is the folder.
         defaults: values for the keys that an entry leaves out.
         settings: how batches are drawn.
-        folders: where corpora are.
-        source: named in errors.
+        folders: finds the folders of the corpora.
+        source: name of the recipe, for error messages.
 
     Raises:
-        DataError: an entry is malformed, or a corpus cannot be used; all problems are named.
+        DataError: an entry is malformed, or a corpus cannot be used; the message lists all problems.
     """
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{source}: 'mix' must be a list of corpora, such as - {{corpus: my_corpus, weight: 2}}.")
@@ -142,7 +153,7 @@ def read_mix(
 
 
 def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The keys of each corpus of a recipe by its name, for `PackedMix.configure`."""
+    """Return the settings of each corpus of a recipe, by the name of the corpus, for `PackedMix.configure`."""
     keys: dict[str, dict[str, Any]] = {}
     for index, raw in enumerate(entries):
         entry = _entry(raw, defaults, _PART, f"mix[{index}]")
@@ -158,16 +169,21 @@ def _entry(entry: Any, defaults: Mapping[str, Any], known: set[str], where: str)
         raise DataError(f"{where} must be a folder, or a mapping with 'corpus', got {entry!r:.80}.")
     unknown = sorted(set(entry) - known)
     if unknown:
-        raise DataError(f"{where} has a key {unknown[0]!r}, which is not known; known are {', '.join(sorted(known))}.")
+        raise DataError(f"{where} has the unknown key {unknown[0]!r}; the known keys are {', '.join(sorted(known))}.")
     return {**{key: value for key, value in defaults.items() if key in known}, **entry}
 
 
 def _part(entry: dict[str, Any], folders: Folders) -> MixPart:
-    """A corpus of a mix.
+    """Load a corpus of a mix.
 
-    Keys: `corpus` (folder), `name` (that of the folder unless given), `types` (labels to train, or label ->
-    description instead of the corpus' own), `exclude`, `parents` (label -> label), `weight`, `share`, `named`,
-    `partial`, `negative_rate`, `license`, `source` (see `MixPart`), `max_documents`.
+    Keys of an entry:
+        corpus: folder of the corpus.
+        name: defaults to the name of the folder.
+        types: list of the labels to train, or a mapping of labels to descriptions that replace those of the corpus.
+        exclude: labels that are not trained.
+        parents: mapping of a label to the label of its parent.
+        max_documents: maximum number of documents of each split.
+        weight, share, named, partial, negative_rate, license, source: see `MixPart`.
     """
     name, corpus = _load(entry, folders)
     types, exclude, parents = entry.pop("types", None), entry.pop("exclude", ()), entry.pop("parents", {})
@@ -183,7 +199,7 @@ def _load(entry: dict[str, Any], folders: Folders) -> tuple[str, Corpus]:
         known = {entity_type.name: entity_type for entity_type in corpus.types}
         unknown = [label for label in entry["types"] if label not in known]
         if unknown:
-            raise DataError(f"{name}: types names {unknown[0]!r}, which is not a type of this corpus.")
+            raise DataError(f"{name}: 'types' lists {unknown[0]!r}, which is not a type of this corpus.")
         described = {label: {"description": list(kind.phrasings)} for label, kind in known.items()}
         described |= {label: {"description": text} for label, text in entry["types"].items()}
         types = tuple(parse_entity_types(described, f"{name}: types"))
@@ -195,7 +211,7 @@ def _load(entry: dict[str, Any], folders: Folders) -> tuple[str, Corpus]:
 def _cut(corpus: Corpus, most: int | None) -> Corpus:
     if most is None:
         return corpus
-    # Every n-th, since files are often sorted by source
+    # Keep every n-th document instead of the first ones, because files are often sorted by source.
     splits = {}
     for split in ("train", "dev", "test"):
         documents = getattr(corpus, split)
@@ -207,10 +223,13 @@ def _cut(corpus: Corpus, most: int | None) -> Corpus:
 def read_dev(
     entries: Sequence[Any], defaults: Mapping[str, Any], folders: Folders, source: str = "dev"
 ) -> dict[str, TypedDocuments]:
-    """Read the development sets of a recipe, each with types of its own.
+    """Read the development sets of a recipe, each with its own types.
 
-    Keys of an entry: `corpus`, `name`, `types`, `exclude`, `max_documents` as in a mix; `split` ("dev" unless given);
-    `ask`: "name" (the default) or "description", how the types are put to the model.
+    Keys of an entry:
+        corpus, name, types, exclude, max_documents: as in a mix, see `_part`.
+        named: whether the first phrasing of each type begins with its name, see `MixPart`.
+        split: the split to evaluate on; "dev" by default.
+        ask: the text that the model gets for a type, "name" (the default) or "description".
 
     Raises:
         DataError: an entry is malformed, or a corpus cannot be used.
@@ -226,11 +245,11 @@ def read_dev(
         )
         documents = getattr(corpus, split, None)
         if not documents:
-            raise DataError(f"{name}: the corpus has no documents in the split {split!r}; there are train, dev, test.")
+            raise DataError(f"{name}: the corpus has no documents in the split {split!r} (one of train, dev, test).")
         if ask not in ASK:
             raise DataError(f"{name}: ask must be {' or '.join(ASK)}, got {ask!r}.")
         if name in sets:
-            raise DataError(f"dev names two sets {name!r}; give one of them another 'name'.")
+            raise DataError(f"'dev' lists two sets with the name {name!r}; give one of them another 'name'.")
         documents = restrict(documents, types)
         if all(document.types is not None for document in documents):
             asked = {label for document in documents for label in document.types or ()}
@@ -240,9 +259,13 @@ def read_dev(
 
 
 def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[EntityType, ...]:
-    """Return types whose only phrasing is their name, or the description without it.
+    """Return the types with a single phrasing each: the text by which the model is asked for the type.
 
-    Two types that bear the same name are asked by "name: description".
+    Args:
+        types: the types, with all their phrasings.
+        named: whether the phrasings begin with the name of the type, see `MixPart`.
+        ask: "name" for the name, or "description" for a description without the name. If several types have the same
+            name, "name" gives "name: description" for them, to distinguish them.
     """
     table = TypeTable([(types, named)])
     asked = []
@@ -257,7 +280,7 @@ def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[Entity
 
 
 def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments]) -> None:
-    """Write a prepared mix and its development sets into a folder that needs no corpora any more."""
+    """Write a tokenised mix and its development sets into a folder; training from it does not need the corpora."""
     mix.save(folder)
     for name, documents in dev.items():
         path = folder / "dev" / name
@@ -269,7 +292,7 @@ def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments
 
 
 def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
-    """Read what `save_prepared` wrote."""
+    """Read the mix and the development sets that `save_prepared` wrote."""
     mix = PackedMix.load(folder)
     dev: dict[str, TypedDocuments] = {}
     for name in json.loads((folder / "dev.json").read_text(encoding="utf-8")):
@@ -281,7 +304,7 @@ def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
 
 
 def report_table(mix: PackedMix) -> str:
-    """What a mix is made of, as text for the terminal."""
+    """Return a table of the corpora in a mix, for the terminal: their sizes, how often each is drawn, what is lost."""
     report = mix.report()
     rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]
     for part in report:

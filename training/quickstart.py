@@ -1,7 +1,9 @@
-"""Find types of your own without training, then fine-tune the checkpoint on the sample corpus, evaluate it and draw.
+"""Find entities of your own types, then fine-tune a checkpoint on the sample corpus, evaluate it and draw entities.
 
-python -m training.quickstart
-python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
+    python -m training.quickstart
+    python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
+
+The second command only finds entities of the given types in one text, without training.
 """
 
 import argparse
@@ -20,9 +22,10 @@ from training.finetune import main as finetune
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "training" / "recipes" / "quickstart.yaml"
-MODEL = ROOT / "demo" / "model"  # trained on many corpora
-EPOCHS_FROM_MODEL = 3  # the recipe has 8, for a bare encoder
-# None of these sentences is in the training data of the checkpoint; some of the types are.
+MODEL = ROOT / "demo" / "model"  # a checkpoint that was trained on many corpora
+EPOCHS_FROM_MODEL = 3  # enough for a trained checkpoint; the recipe's 8 epochs are for a bare encoder
+# Sentences, each with the descriptions of the types to find. The checkpoint was not trained on these sentences, but on
+# some of the types.
 QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Dr Maria Jensen called from +45 20 31 44 55 about the invoice of 4,200 kroner, due on 3 May.",
@@ -59,7 +62,7 @@ SENTENCES = (
 
 
 def show(checkpoint: str, console: Console) -> None:
-    """Find the entities of some sentences that are not in the sample corpus, and draw them."""
+    """Find the entities in sentences that are not in the sample corpus, and draw them."""
     recognizer = pipeline("binder-ner", model=checkpoint)
     labels = list(recognizer.model.config.type_descriptions)
     console.print(Rule(Text('pipeline("binder-ner") on sentences that are not in the corpus')))
@@ -93,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
     )
-    parser.add_argument("--ask", metavar="TEXT", help="find the types of --type in this text, and end")
+    parser.add_argument("--ask", metavar="TEXT", help="only find entities of the types in --type in this text")
     parser.add_argument("--type", type=parse_type, action="append", default=[], help="'name' or 'name: description'")
     parser.add_argument("--svg", type=Path, help="also save the drawing as an SVG file")
     arguments = parser.parse_args(argv)
@@ -118,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     show(arguments.output_dir, console)
     if arguments.svg:
         picture = console.export_svg(title="binder-ner")
-        # Without the fonts, which rich loads from the web, the viewer uses its own monospace font.
+        # Remove the fonts, which rich would load from the web; the viewer then uses its own monospace font.
         arguments.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What the commands that train have in common: train, save results.json, publish the model."""
+"""Steps that all training commands share: train a model, save its results.json and publish it."""
 
 import time
 from pathlib import Path
@@ -16,8 +16,8 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
     """Train and save a model, and return the facts about the run for its results.
 
     Args:
-        trainer: the trainer.
-        checkpoint: checkpoint to resume from; None to start from the beginning.
+        trainer: a trainer that is ready to train.
+        checkpoint: the checkpoint to resume from; None to start from the beginning.
 
     Returns:
         `minutes` (None for a resumed run, because only its last part was measured), `epochs`, `steps`,

@@ -1,4 +1,7 @@
-"""Start fine-tuning from a checkpoint, and replay texts of other corpora so that it does not forget their types."""
+"""Start fine-tuning from a checkpoint.
+
+With replay, training also repeats texts of other corpora, so that the model does not forget their types.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,7 @@ from modeling_binder import BinderModel
 from modeling_binder.finetuning import Corpus, EntityType, Mix, MixPart, load_corpus, replay_mix
 from modeling_binder.finetuning.replay import TOKENS_PER_BATCH
 
-# Fields of the configuration that a recipe may change in a checkpoint; the others belong to its weights.
+# A recipe may change these fields of a checkpoint's configuration. The other fields must fit the weights.
 CHANGEABLE = ("decoding", "inference", "max_length", "stride")
 
 
@@ -37,7 +40,10 @@ class StartArguments:
     )
     freeze: list[str] | None = field(
         default=None,
-        metadata={"help": "parts that are not trained; default with --init_from: type_encoder, unless it is shared"},
+        metadata={
+            "help": "parts of the model that are not trained; with --init_from, the default is type_encoder, unless "
+            "texts and types share one encoder"
+        },
     )
     config: dict[str, Any] = field(init=False, default_factory=dict)  # fields of the configuration that were set
 
@@ -46,7 +52,7 @@ class StartArguments:
             raise ValueError("--replay needs --init_from CHECKPOINT, the checkpoint to start from.")
 
     def frozen_parts(self, model: BinderModel) -> list[str]:
-        """Return the parts of a model that are not trained."""
+        """Return the names of the parts of a model that are not trained."""
         if self.freeze is not None:
             return self.freeze
         return ["type_encoder"] if self.init_from and not model.config.share_encoders else []
@@ -54,7 +60,7 @@ class StartArguments:
     def load(self, entity_types: Sequence[EntityType]) -> tuple[BinderModel, Any]:
         """Return the checkpoint, with its types replaced by `entity_types`, and its tokenizer."""
         if self.init_from is None:
-            raise ValueError("there is no checkpoint to start from.")
+            raise ValueError("there is no checkpoint to start from: init_from is not set.")
         return load_checkpoint(self.init_from, entity_types, self.config)
 
     def training_data(self, corpus: Corpus) -> Any:
@@ -79,10 +85,10 @@ def load_checkpoint(
 
     Args:
         source: folder or id on the Hub.
-        entity_types: replace the types of the checkpoint. The tuned thresholds of the former types are removed. The
-            breadth network is removed too, because a preference for fine types is wrong if the types exclude each
-            other.
-        config: further fields of the configuration to change.
+        entity_types: the types to train; they replace the types of the checkpoint. The tuned thresholds of the former
+            types are removed. The breadth network, which prefers the finer of two types of a span, is removed too,
+            because this preference is wrong for types that exclude each other.
+        config: further fields of the configuration to change, with their new values.
 
     Returns:
         The model in float32, and its tokenizer.

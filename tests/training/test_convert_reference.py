@@ -1,4 +1,4 @@
-"""Conversion of checkpoints of the released code: both file formats, and weights that do not fit."""
+"""Conversion of checkpoints of the released BINDER code: both file formats, and weights that do not fit the model."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_command_converts_both_file_formats(tmp_path, suffix, monkeypatch):
         assert torch.equal(tensor, converted.state_dict()[name])
 
 
-def test_weights_that_do_not_fit_are_named():
+def test_error_names_weights_that_do_not_fit_the_model():
     state = released_state(build_model())
     with pytest.raises(ValueError, match="not a checkpoint of the released BINDER code"):
         convert({"a": torch.zeros(1)}, tiny_encoder_config())

@@ -27,7 +27,7 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 
-def test_finetune_evaluate_and_predict(recipe, tmp_path, capsys):
+def test_evaluating_a_fine_tuned_checkpoint_repeats_its_test_results(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     results = finetune([str(recipe), "--output_dir", str(output), "--num_train_epochs", "10"])
     printed = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_finetune_evaluate_and_predict(recipe, tmp_path, capsys):
     assert flat.nested.predicted == 0
 
 
-def test_a_killed_run_resumes_and_gives_the_same_weights(recipe, tmp_path):
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
     command = [sys.executable, "-m", "training.finetune", str(recipe), "--save_strategy", "steps", "--save_steps", "2"]
     command += ["--eval_strategy", "steps", "--eval_steps", "2", "--num_train_epochs", "8"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -73,14 +73,14 @@ def test_a_killed_run_resumes_and_gives_the_same_weights(recipe, tmp_path):
             [*command, "--output_dir", str(killed)], env=environment(), cwd=ROOT, stdout=log, stderr=log
         )
         deadline = time.time() + 200
-        # after the first epoch (6 steps), in the middle of another one
+        # Kill the run after the first epoch (6 steps), in the middle of another epoch.
         while not list(killed.glob("checkpoint-*/trainer_state.json")) or _steps(killed) < 8:
             assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert not (killed / "model.safetensors").exists() and _steps(killed) < 46
-    # A kill while a checkpoint is written leaves it without its last file, the state, or with half of it
+    # Imitate kills during the writing of a checkpoint: its last file, trainer_state.json, is missing or incomplete.
     for ahead in (2, 4):
         half = killed / f"checkpoint-{_steps(killed) + ahead}"
         half.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def _steps(folder):
     )
 
 
-def test_an_interrupted_run_with_other_settings_is_not_resumed(recipe, tmp_path, capsys):
+def test_a_run_with_other_settings_does_not_resume_an_interrupted_one(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6"])
     with pytest.raises(SystemExit, match=r"learning_rate: 0\.005 before, 0\.001 now.*--restart true"):
@@ -122,7 +122,7 @@ def test_an_interrupted_run_with_other_settings_is_not_resumed(recipe, tmp_path,
     )
 
 
-def test_two_processes_equal_one_with_twice_the_batch(recipe, tmp_path):
+def test_two_processes_equal_one_process_with_twice_the_batch_size(recipe, tmp_path):
     common = [str(recipe), "--projection_dropout", "0", "--optim", "sgd", "--learning_rate", "0.1"]
     common += ["--num_train_epochs", "2", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
@@ -220,7 +220,7 @@ def test_malformed_recipes_are_refused(tmp_path, content, message):
         finetune([str(tmp_path / "none.yaml")])
 
 
-def test_bad_data_is_refused_before_anything_is_written(recipe, tmp_path):
+def test_invalid_data_raise_an_error_before_anything_is_written(recipe, tmp_path):
     output = tmp_path / "run"
     arguments = [str(recipe), "--output_dir", str(output)]
     (tmp_path / "corpus" / "types.json").write_text('{"Gene": "A gene."}')

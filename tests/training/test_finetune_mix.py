@@ -1,4 +1,4 @@
-"""Training on a mix from the command line: recipes, errors, prepared mixes, resuming, two processes."""
+"""Training on a mix of corpora from the command line: recipes, errors, prepared mixes, resuming, two processes."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_two_partial_corpora_train_one_model(mix_recipe, tmp_path, capsys):
     assert "genes" in card and "cells" in card
 
 
-def test_a_prepared_mix_needs_no_corpora(mix_recipe, tmp_path, monkeypatch):
+def test_training_from_a_prepared_mix_does_not_need_the_corpora(mix_recipe, tmp_path, monkeypatch):
     prepared = ["--prepared", str(tmp_path / "prepared")]
     main([str(mix_recipe), *prepared, "--prepare_only", "true"])
     whole = main([str(mix_recipe), "--output_dir", str(tmp_path / "one")])
@@ -79,7 +79,7 @@ def test_a_prepared_mix_needs_no_corpora(mix_recipe, tmp_path, monkeypatch):
     assert alone["metrics"] == {}
 
 
-def test_a_resumed_run_gives_the_same_weights(mix_recipe, tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(mix_recipe, tmp_path):
     main([str(mix_recipe), "--output_dir", str(tmp_path / "whole"), "--max_steps", "12", "--save_steps", "5"])
     (tmp_path / "resumed").mkdir()
     shutil.copy(tmp_path / "whole" / "settings.json", tmp_path / "resumed")
@@ -96,9 +96,10 @@ def assert_equal(one, two):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_two_processes_equal_one_that_accumulates(mix_recipe, tmp_path):
+def test_two_processes_equal_one_process_that_accumulates_gradients(mix_recipe, tmp_path):
     common = ["-m", "training.finetune_mix", str(mix_recipe), "--projection_dropout", "0", "--optim", "sgd"]
-    # The steps are within an epoch, at the end of which one process may have a batch that two cannot share.
+    # All steps are within the first epoch. The end of an epoch may differ: an odd last batch cannot be divided between
+    # two processes.
     common += ["--learning_rate", "0.1", "--freeze", "type_encoder", "--tokens_per_batch", "30", "--output_dir"]
     two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29633"]
     commands = {
@@ -140,7 +141,7 @@ def read(tmp_path, *entries, **defaults):
         ({"corpus": "genes", "types": ["Cell"]}, r"genes: types names 'Cell'.* its types are Gene"),
         ({"corpus": "genes", "exclude": ["Gene"]}, r"genes: 'types' and 'exclude' leave no type"),
         ({"corpus": "genes", "parents": {"Gene": "Thing"}}, r"genes: parents names 'Thing'"),
-        ({"corpus": "genes", "wieght": 2}, r"mix\.yaml: mix\[0\] has a key 'wieght'"),
+        ({"corpus": "genes", "wieght": 2}, r"mix\.yaml: mix\[0\] has the unknown key 'wieght'"),
         ({"weight": 2}, r"mix\.yaml: mix\[0\] must be a folder, or a mapping with 'corpus'"),
         ({"corpus": "nothing"}, r"there is no corpus 'nothing'.*--data"),
         ({"corpus": "genes", "types": {"Gene": " "}}, r"the type 'Gene' needs a description"),
@@ -156,7 +157,7 @@ def test_errors_of_a_mix_name_corpus_and_field(mix_recipe, tmp_path, entry, mess
         read(tmp_path, entry)
 
 
-def test_all_errors_of_a_mix_are_named_at_once(mix_recipe, tmp_path):
+def test_one_error_lists_all_problems_of_a_mix(mix_recipe, tmp_path):
     with pytest.raises(DataError, match=r"(?s)'one'.*'two'.*2 problems in total"):
         read(tmp_path, "one", "two", "genes")
     with pytest.raises(DataError, match=r"two corpora named 'genes'"):
@@ -165,7 +166,7 @@ def test_all_errors_of_a_mix_are_named_at_once(mix_recipe, tmp_path):
         read(tmp_path, {"corpus": "genes", "share": 1.0}, "cells")
 
 
-def test_development_sets_are_asked_by_name_or_description(tmp_path, mix_recipe):
+def test_types_of_development_sets_are_passed_by_name_or_description(tmp_path, mix_recipe):
     types = (
         EntityType("PER", ("person: a person by name.",)),
         EntityType("LOC", ("place: a town.", "place: a river.")),
@@ -182,7 +183,7 @@ def test_development_sets_are_asked_by_name_or_description(tmp_path, mix_recipe)
         read_dev([{"corpus": "genes", "split": "test"}], {}, Folders(str(tmp_path)))
 
 
-def test_corpora_come_from_a_dataset_repository(hub, tmp_path):
+def test_corpora_are_downloaded_from_a_dataset_repository(hub, tmp_path):
     corpora = {
         name: Corpus({label: TYPES[label]}, [Document("a", "the gene", (Mention(4, 8, label),))], [], [])
         for name, label in (("genes", "Gene"), ("cells", "Cell"))
@@ -203,7 +204,7 @@ def load_corpus_of(folder):
     return load_corpus(folder / "single")
 
 
-def test_json_on_the_command_line(mix_recipe):
+def test_mappings_are_passed_as_json_on_the_command_line(mix_recipe):
     run = parse([str(mix_recipe), "--learning_rates", '{"heads": 0.001}', "--phrasings", '{"name": 1.0}'])
     assert run.mix.learning_rates == {"heads": 0.001} and run.mix.settings().name == 1.0
     with pytest.raises(ValueError, match=r"--learning_rates must be JSON"):

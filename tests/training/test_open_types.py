@@ -1,4 +1,4 @@
-"""The corpus of texts with types of their own: the corpus itself, its notation and its checker."""
+"""The corpus training/open_types, whose texts list the types they were annotated for: content, notation and checks."""
 
 import json
 from pathlib import Path
@@ -56,17 +56,17 @@ def corpus():
     return load_corpus(FOLDER)
 
 
-def test_the_corpus_is_sound(corpus):
+def test_the_corpus_has_no_problems(corpus):
     assert find_problems(corpus) == []
 
 
-def test_its_card_shows_its_counts_and_its_review(corpus):
+def test_the_card_shows_the_counts_and_the_review(corpus):
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert counts_table(corpus) in page
     assert review_table(FOLDER) in page
 
 
-def test_its_test_set_asks_for_types_of_other_domains(corpus):
+def test_most_types_of_the_test_set_are_not_in_the_training_set(corpus):
     trained = {name for document in corpus.train for name in document.types}
     asked = {name for document in corpus.test for name in document.types}
     assert len(asked - trained) > len(asked) / 2
@@ -81,7 +81,7 @@ def test_most_types_have_several_phrasings(corpus):
 # ---- the notation ----
 
 
-def test_a_line_is_a_document():
+def test_a_line_becomes_a_document():
     document = parse("[[Boston|city] University|school; club] won. ## river; lake", "x-1")
     assert document.text == "Boston University won."
     assert document.entities == (Mention(0, 17, "club"), Mention(0, 17, "school"), Mention(0, 6, "city"))
@@ -107,7 +107,7 @@ def test_malformed_lines_are_refused(line, message):
     assert message in str(error.value)
 
 
-def test_a_problem_names_file_and_line(tmp_path):
+def test_errors_give_file_and_line(tmp_path):
     path = tmp_path / "bad.txt"
     path.write_text("fine\n\n[open\nfine\n", encoding="utf-8")
     with pytest.raises(DataError) as error:
@@ -115,7 +115,7 @@ def test_a_problem_names_file_and_line(tmp_path):
     assert f"{path}:3: the bracket" in str(error.value) and f"{path}:4: the same text as line 1" in str(error.value)
 
 
-def test_no_two_types_keep_the_same_description():
+def test_a_shared_description_is_kept_by_one_type():
     phrasings = {"compound": ["A substance.", "Two elements."], "material": ["a substance."], "matter": ["Stuff."]}
     assert distinct_phrasings(phrasings) == {
         "compound": ("Two elements.",),
@@ -129,12 +129,12 @@ def test_no_two_types_keep_the_same_description():
 # ---- the commands ----
 
 
-def test_texts_are_converted_and_divided(sources, tmp_path, capsys):
+def test_texts_are_converted_and_divided_into_splits(sources, tmp_path, capsys):
     folder = tmp_path / "corpus"
     convert([str(sources / "mine.txt"), "--out", str(folder)])
     corpus = load_corpus(folder)
     assert [document.id for document in corpus.train] == ["mine-1", "mine-3"]
-    assert [document.id for document in corpus.dev] == ["mine-4"]  # of a domain of the development set
+    assert [document.id for document in corpus.dev] == ["mine-4"]  # chess is a domain of the development set
     assert corpus.types[0].name == "board game" and corpus.test == []
     assert dict(corpus.entity_types)["person"] == "A named human being."
     assert next(t for t in corpus.types if t.name == "person").phrasings[1] == "Someone with a name."
@@ -142,13 +142,13 @@ def test_texts_are_converted_and_divided(sources, tmp_path, capsys):
     check([str(folder)])
 
 
-def test_texts_are_added_to_a_corpus_and_replaced(sources, tmp_path):
+def test_append_adds_texts_and_replaces_texts_of_the_same_file(sources, tmp_path):
     folder = tmp_path / "corpus"
     convert([str(sources / "mine.txt"), "--out", str(folder)])
     (sources / "yours.txt").write_text("[Lena|person] swims in the [Elbe|river]. ## lake\n", encoding="utf-8")
     (sources / "yours.types.tsv").write_text("person\tAn individual.\nlake\tStill water.\n", encoding="utf-8")
     (sources / "yours.domains.tsv").write_text("1\tsport\n", encoding="utf-8")
-    for _ in range(2):  # the second time replaces what the first one wrote
+    for _ in range(2):  # the second call replaces the texts of the first
         convert([str(sources / "yours.txt"), "--out", str(folder), "--append"])
     corpus = load_corpus(folder)
     assert [document.id for document in corpus.train] == ["mine-1", "mine-3", "yours-1"] and len(corpus.dev) == 1
@@ -161,10 +161,10 @@ def test_texts_are_added_to_a_corpus_and_replaced(sources, tmp_path):
     ("arguments", "message"),
     [
         (["--append"], "--append needs --out"),
-        (["--test", "other"], "--test names 'other', but the files are mine"),
+        (["--test", "other"], "--test lists 'other', but the files are mine"),
     ],
 )
-def test_wrong_arguments_are_explained(sources, arguments, message):
+def test_invalid_arguments_raise_an_error(sources, arguments, message):
     with pytest.raises(SystemExit, match=message):
         convert([str(sources / "mine.txt"), *arguments])
 
@@ -180,7 +180,7 @@ def test_wrong_arguments_are_explained(sources, arguments, message):
         ),
     ],
 )
-def test_wrong_tables_of_types_are_refused_and_nothing_is_written(sources, tmp_path, types, message):
+def test_invalid_tables_of_types_are_refused_and_nothing_is_written(sources, tmp_path, types, message):
     (sources / "mine.types.tsv").write_text(types, encoding="utf-8")
     with pytest.raises(SystemExit, match=message):
         convert([str(sources / "mine.txt"), "--out", str(tmp_path / "corpus")])
@@ -203,7 +203,7 @@ def a_corpus(*documents, lake="Still water."):
         ([Document("b", "Ann is.", (Mention(0, 4, "person"),), types=("person",))], "begins or ends with a blank"),
         ([Document("b", "Anna is.", (Mention(0, 3, "person"),), types=("person",))], "begins or ends inside a word"),
         ([Document("b", "Ann, be.", (Mention(0, 4, "person"),), types=("person",))], "ends with a comma"),
-        ([Document("b", "Ann is.", (Mention(0, 3, "person"),))], "does not say which types were looked for"),
+        ([Document("b", "Ann is.", (Mention(0, 3, "person"),))], "does not list the types that it was annotated for"),
         (
             [Document("b", "Ann is.", (Mention(0, 3, "person"),), types=("person", "Person"))],
             "'Person', the same in another spelling, is listed as absent",
@@ -213,18 +213,18 @@ def a_corpus(*documents, lake="Still water."):
         ([Document("b", "Another text.", types=("sea",))], "the type 'sea' has no description"),
     ],
 )
-def test_problems_are_found(documents, message):
+def test_checks_find_problems_of_texts(documents, message):
     assert find_problems(a_corpus(SOUND)) == []
     assert any(message in problem for problem in find_problems(a_corpus(SOUND, *documents)))
 
 
-def test_problems_of_types_are_found():
+def test_checks_find_problems_of_types():
     assert "have the same description" in find_problems(a_corpus(SOUND, lake="A named human being"))[0]
     unused = Document("a-1", SOUND.text, SOUND.entities, types=("person",))
     assert "'lake' is described, but no text uses it" in find_problems(a_corpus(unused))[0]
 
 
-def test_the_checker_fails_and_writes_the_card(sources, tmp_path):
+def test_the_command_writes_the_card_and_fails_on_a_problem(sources, tmp_path):
     folder = tmp_path / "corpus"
     convert([str(sources / "mine.txt"), "--out", str(folder)])
     marks = "<!-- counts -->\n<!-- /counts -->\n<!-- review -->\n<!-- /review -->\n"

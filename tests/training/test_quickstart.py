@@ -26,7 +26,7 @@ def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
     assert "mentions" not in capsys.readouterr().out
 
 
-def test_the_clone_asks_its_checkpoint_first(tmp_path, capsys, checkpoint, monkeypatch):
+def test_quickstart_with_a_checkpoint_finds_types_without_training_first(tmp_path, capsys, checkpoint, monkeypatch):
     monkeypatch.setattr("training.quickstart.MODEL", checkpoint)
     trained = []
     monkeypatch.setattr("training.quickstart.finetune", trained.append)
@@ -39,7 +39,7 @@ def test_the_clone_asks_its_checkpoint_first(tmp_path, capsys, checkpoint, monke
 
 
 @pytest.mark.parametrize("arguments", [["--ask", "the gene"], ["--type", "gene"], ["--ask", "x", "--type", "gene:"]])
-def test_half_a_question_is_refused(arguments, capsys):
+def test_incomplete_questions_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2 and "--type" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from training.sample.generate import load
 SAMPLE = Path(__file__).resolve().parents[2] / "training" / "sample"
 
 
-def test_generator_writes_the_files_of_the_repository(tmp_path):
+def test_generator_reproduces_the_files_in_the_repository(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "training.sample.generate", str(tmp_path)],
         check=True,

@@ -33,7 +33,7 @@ def test_a_checkpoint_is_fine_tuned_with_replay(recipe, checkpoint, replayed, tm
     assert results["metrics"]["test"]["micro"]["gold"] > 0 and "mentions" in capsys.readouterr().out
     before, after = AutoModel.from_pretrained(checkpoint), AutoModel.from_pretrained(output)
     assert after.config.type_descriptions == TYPES and after.config.decoding == "flat"
-    assert after.config.max_length == 64 and after.config.stride == 8  # of the recipe
+    assert after.config.max_length == 64 and after.config.stride == 8  # the values in the recipe
     frozen, trained = weights(before, "type_encoder"), weights(after, "type_encoder")
     assert all(tensor.equal(trained[name]) for name, tensor in frozen.items())
     text = weights(after, "text_encoder")
@@ -43,7 +43,7 @@ def test_a_checkpoint_is_fine_tuned_with_replay(recipe, checkpoint, replayed, tm
     assert results["windows"]["train"] == 24
 
 
-def test_without_replay_the_data_are_the_documents(recipe, checkpoint, tmp_path):
+def test_freeze_without_replay_freezes_only_the_given_part(recipe, checkpoint, tmp_path):
     output = tmp_path / "run"
     finetune([str(recipe), "--output_dir", str(output), "--init_from", str(checkpoint), "--freeze", "embeddings"])
     before, after = AutoModel.from_pretrained(checkpoint), AutoModel.from_pretrained(output)
@@ -53,7 +53,7 @@ def test_without_replay_the_data_are_the_documents(recipe, checkpoint, tmp_path)
     assert not all(tensor.equal(trained[name]) for name, tensor in weights(before, "type_encoder").items())
 
 
-def test_a_checkpoint_gets_the_types_of_the_corpus(tokenizer, tmp_path):
+def test_types_of_the_corpus_replace_those_of_the_checkpoint(tokenizer, tmp_path):
     former = build_model(use_breadth=True, thresholds={"Gene": 0.7}, decoding="flat")
     former.save_pretrained(tmp_path / "former")
     tokenizer.save_pretrained(tmp_path / "former")
@@ -77,7 +77,7 @@ def test_shared_encoders_are_not_frozen(checkpoint):
     assert start.frozen_parts(model) == [] and StartArguments().frozen_parts(model) == []
 
 
-def test_wrong_arguments_are_explained(recipe, checkpoint, replayed, tmp_path):
+def test_invalid_arguments_raise_an_error(recipe, checkpoint, replayed, tmp_path):
     output = ["--output_dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="--replay needs --init_from"):
         finetune([str(recipe), *output, "--replay", "0.3"])
@@ -88,7 +88,7 @@ def test_wrong_arguments_are_explained(recipe, checkpoint, replayed, tmp_path):
         StartArguments().load([])
 
 
-def test_settings_of_a_run_from_encoders_are_those_of_before(recipe):
+def test_settings_of_a_run_without_a_checkpoint_have_no_replay(recipe):
     assert "replay" not in parse_recipe([str(recipe)]).settings()
     settings = yaml.safe_load(recipe.read_text())
     assert {name: parse_recipe([str(recipe)]).settings()[name] for name in settings} == settings

@@ -4,8 +4,9 @@
     python -m training.corpora brat my_annotations corpora/mine
     python -m training.corpora hub user/dataset corpora/dataset --config en --split train=train_en
 
-NAME is one of the paper's benchmarks, or a format of annotations. The files of a benchmark can have several formats,
-which are detected. A report counts documents and mentions; for a benchmark, it compares the counts with the literature.
+NAME is one of the paper's benchmarks or an annotation format. If a benchmark is distributed in several formats, the
+format of the files is detected. A report counts documents and mentions; for a benchmark, it compares the number of
+mentions with the number in the literature.
 """
 
 import argparse
@@ -29,15 +30,15 @@ NAMES = (*BENCHMARKS, *FORMATS, "iob", "hub")
 
 
 def report(splits: Splits, expected: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, Any]:
-    """Count each split, and list where it differs from the expected counts.
+    """Count documents and mentions of each split, and list the differences from the expected numbers of mentions.
 
     Args:
         splits: the documents of each split.
-        expected: split -> type -> number of mentions; the type "" stands for all types together.
+        expected: split -> type -> number of mentions; the type "" means all types together.
     """
     counts = {split: count_documents(documents) for split, documents in splits.items()}
     differences = [
-        f"{split}{f', {label}' if label else ''}: {found:,} mentions, not {wanted:,}"
+        f"{split}{f', {label}' if label else ''}: {found:,} mentions, expected {wanted:,}"
         for split, types in (expected or {}).items()
         for label, wanted in types.items()
         if (found := sum(n for name, n in counts[split]["mentions"].items() if label in ("", name))) != wanted
@@ -67,23 +68,22 @@ def convert(
 ) -> dict[str, Any]:
     """Read a corpus and write it as JSONL with its types and a report.
 
-    The files of an earlier conversion in the same folder are replaced, those of splits that are not written now are
-    removed.
+    The files of an earlier conversion in the same folder are replaced. If the earlier conversion has a split that the
+    new one does not have, the file of this split is removed.
 
     Args:
-        name: the name of a benchmark, of a format, or "hub".
-        source: folder or file; for "hub" the id of a dataset.
-        output: folder; its files appear whole or not at all.
-        types: name -> description, or what else types.json may hold; a benchmark's types come with its recipe, other
-            types are described by their names.
-        options: options of benchmarks.
-        splits: split -> names of the files, folders or dataset splits that are it (see `read_splits`).
+        name: the name of a benchmark or of a format, or "hub" for a dataset on the Hub.
+        source: folder or file; for "hub" the id of the dataset.
+        output: output folder; each file appears in it only when it is complete.
+        types: name -> description, or another content of types.json that `parse_entity_types` accepts. By default, the
+            types of a benchmark come from its recipe, and other types are described by their names.
+        options: options of single benchmarks.
+        splits: split -> names of the files, folders or dataset splits to read as this split (see `read_splits`).
         allow_no_mentions: also write a corpus that has no mentions.
         reader_options: options of the reader of the format, for example `text_field`.
 
     Raises:
-        DataError: a file is missing or malformed, or the result is no corpus that `load_corpus` reads; nothing was
-            written.
+        DataError: a file is missing or malformed, or `load_corpus` could not read the result; nothing was written.
     """
     expected: Mapping[str, Mapping[str, int]] | None = None
     if name in BENCHMARKS:
@@ -99,7 +99,7 @@ def convert(
     write_json(output / "types.json", as_mapping(checked))
     facts = {"corpus": name, "form": described, **report(documents, expected)}
     write_json(output / "report.json", facts)
-    for split in set(SPLIT_NAMES) - set(documents):  # of an earlier conversion
+    for split in set(SPLIT_NAMES) - set(documents):  # files of an earlier conversion
         (output / f"{split}.jsonl").unlink(missing_ok=True)
     return facts
 
@@ -107,7 +107,7 @@ def convert(
 def _checked(
     source: str | Path, splits: Splits, types: Mapping[str, Any] | None, allow_no_mentions: bool
 ) -> list[EntityType]:
-    """Return the types, once the splits are a corpus that can be loaded."""
+    """Return the types, after checking that the splits and the types make a corpus that `load_corpus` reads."""
     empty = [split for split, documents in splits.items() if not documents]
     if empty:
         raise DataError(f"{source}: the split {empty[0]} has no document; leave it out, for example with --split.")
@@ -115,20 +115,20 @@ def _checked(
     if not found and not allow_no_mentions:
         count = sum(map(len, splits.values()))
         raise DataError(
-            f"{source}: no mention was found in {count:,} documents; is it annotated, and is this its format? "
-            "--allow-no-mentions writes it all the same."
+            f"{source}: no mention was found in {count:,} documents. Check that they are annotated, and that NAME is "
+            "their format. To write a corpus without mentions, pass --allow-no-mentions."
         )
     if types is None:
         types = {label: label for label in sorted(found)}
     if not types:
-        raise DataError(f"{source}: there is no entity type; name a file with the types by --types.")
+        raise DataError(f"{source}: there is no entity type; pass a file with the types as --types.")
     if unknown := sorted(found - set(types)):
-        raise DataError(f"{source}: no description for {', '.join(unknown)}: name a file with all types by --types.")
+        raise DataError(f"{source}: no description for {', '.join(unknown)}: pass a file with all types as --types.")
     return parse_entity_types(types, f"{source}: types")
 
 
 def _check_output(source: Path, output: Path, splits: Splits) -> None:
-    """Refuse to write over the files that were read."""
+    """Raise DataError if the output would replace files of the source."""
     folder = source if source.is_dir() else source.parent
     written = [output / f"{split}.jsonl" for split in SPLIT_NAMES if (output / f"{split}.jsonl").exists()]
     if source.exists() and written and output.resolve() == folder.resolve():
@@ -143,7 +143,7 @@ def _split_argument(value: str) -> tuple[str, list[str]]:
 
 
 def _column_argument(value: str) -> Any:
-    """Return columns counted from 1, "3" or "3,4", or the name of a column of a dataset."""
+    """Parse "3" or "3,4" as column numbers, counted from 1; any other value is the name of a dataset's column."""
     numbers = value.split(",")
     if all(number.isdecimal() for number in numbers):
         return int(value) if len(numbers) == 1 else [int(number) for number in numbers]
@@ -169,7 +169,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_split_argument,
         action="append",
         default=[],
-        help="file, folder or dataset split to read as train, dev or test; several with commas; may be repeated",
+        help="file, folder or dataset split to read as train, dev or test; several are separated by commas; can be "
+        "passed several times",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="also write a corpus that has no mentions")
     parser.add_argument(
@@ -179,13 +180,17 @@ def _parser() -> argparse.ArgumentParser:
         "--span", choices=["extent", "head"], default="extent", help="ACE: the part of a mention that is marked"
     )
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
-    parser.add_argument("--label", help="columns: the type of bare B and I tags")
-    parser.add_argument("--token-column", type=_column_argument, help="columns: its number, from 1; hub: its name")
-    parser.add_argument("--tag-column", type=_column_argument, help="columns: number(s), from 1; hub: its name")
-    parser.add_argument("--text-field", help="Label Studio and doccano: the field of the text")
-    parser.add_argument("--config", help="hub: the configuration of a dataset that has several")
-    parser.add_argument("--layer", help="WebAnno TSV: the layer of the mentions")
-    parser.add_argument("--feature", help="WebAnno TSV: the feature of the types")
+    parser.add_argument("--label", help="columns: the type of the tags B and I if they name no type")
+    parser.add_argument(
+        "--token-column", type=_column_argument, help="columns: number of the token column, from 1; hub: its name"
+    )
+    parser.add_argument(
+        "--tag-column", type=_column_argument, help="columns: number(s) of the tag column(s), from 1; hub: its name"
+    )
+    parser.add_argument("--text-field", help="Label Studio and doccano: the field with the text")
+    parser.add_argument("--config", help="hub: the configuration to read, if the dataset has several")
+    parser.add_argument("--layer", help="WebAnno TSV: the layer with the mentions")
+    parser.add_argument("--feature", help="WebAnno TSV: the feature with the types")
     parser.add_argument(
         "--spans", dest="groups", type=lambda value: value.split(","), help="DocBin: the groups of spans to read"
     )
@@ -199,13 +204,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.name not in NAMES:
-        parser.error(f"there is no corpus {arguments.name!r}; known are {', '.join(NAMES)}.")
+        parser.error(f"unknown corpus or format {arguments.name!r}; the known ones are {', '.join(NAMES)}.")
     given = {name: getattr(arguments, name) for name in _READER_OPTIONS if getattr(arguments, name) is not None}
     splits: dict[str, list[str]] = {}
     for split, names in arguments.split:
         splits.setdefault(split, []).extend(names)
     if arguments.name in BENCHMARKS and (given or splits):
-        parser.error(f"the benchmark {arguments.name} has no option for {', '.join(given) or 'split'}.")
+        parser.error(f"the benchmark {arguments.name} does not accept the option {', '.join(given) or 'split'}.")
     if arguments.name not in BENCHMARKS and arguments.context:
         given["context"] = arguments.context
     options = Options(arguments.context or "sentence", arguments.span, arguments.splits)
@@ -225,9 +230,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     print(f"{facts['corpus']} ({facts['form']})\n{table(facts['splits'])}")
     if facts["differences"]:
-        print("This is not what the literature counts:", *facts["differences"], sep="\n  ")
+        print("The numbers of mentions differ from those in the literature:", *facts["differences"], sep="\n  ")
     elif facts["expected"]:
-        print("The mentions are those that the literature counts.")
+        print("The numbers of mentions agree with those in the literature.")
     print(f"Written to {arguments.output}.")
 
 

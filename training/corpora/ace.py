@@ -1,4 +1,4 @@
-"""ACE 2004 and ACE 2005 as the LDC distributes them: a text in SGML and its annotation in apf.xml."""
+"""Read ACE 2004 and ACE 2005 as the LDC distributes them: each text in SGML, with its annotation in apf.xml."""
 
 import html
 import re
@@ -16,19 +16,22 @@ _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);", re.IGNORECASE)
 
 
 def read_ace(folder: str | Path, span: Literal["extent", "head"] = "extent") -> dict[str, Document]:
-    """Read the documents of a folder of ACE files, by their ids; sub-folders are read too, hidden files are not.
+    """Read the ACE files of a folder and its sub-folders, without hidden files; return id -> document.
 
-    ACE 2005 names its files X.sgm and X.apf.xml (if a document has several versions, the one in `timex2norm` is read),
-    ACE 2004 X.SGM and X_APF.XML. Offsets point into the SGML without its tags, and the end is inclusive. An XML entity
-    such as &amp; counts as it is written or as one character, whichever fits the annotation; in the documents it is one
-    character.
+    The files of a document X are X.sgm and X.apf.xml in ACE 2005, X.SGM and X_APF.XML in ACE 2004. If ACE 2005 has
+    several versions of a document, the version in the folder `timex2norm` is read.
+
+    Offsets in the annotation point into the SGML without its tags, and the end is inclusive. An XML entity such as
+    &amp; has five characters in some annotations and one in others; the length that fits the annotation is used. In the
+    returned documents, XML entities are decoded to one character.
 
     Args:
         folder: the folder of a distribution.
         span: "extent" for the full extent of a mention, "head" for its head.
 
     Raises:
-        DataError: names the file whose XML is malformed, whose text is missing, or whose offsets fit neither way.
+        DataError: the XML is malformed, a text is missing, or the offsets do not fit the text; the message names the
+            file.
     """
     folder = Path(folder)
     files = [path for path in visible_files(folder) if path.name.lower().endswith((".apf.xml", "_apf.xml"))]
@@ -38,7 +41,7 @@ def read_ace(folder: str | Path, span: Literal["extent", "head"] = "extent") -> 
         document = _document(path, span)
         documents[document.id] = document
     if not documents:
-        raise DataError(f"{folder}: it holds no .apf.xml or _APF.XML file.")
+        raise DataError(f"{folder}: this folder has no .apf.xml or _APF.XML file.")
     return documents
 
 
@@ -48,7 +51,7 @@ def _document(path: Path, span: str) -> Document:
     source = next((candidate for candidate in candidates if candidate.exists()), None)
     if source is None:
         raise DataError(f"{path}: its text {identifier}.sgm is missing in the same folder.")
-    # A line end counts as one character, however it is written.
+    # The offsets count a line end as one character, even if it is written as two.
     written = _TAG.sub("", read_text(source).replace("\r\n", "\n"))
     try:
         root = ElementTree.fromstring(read_bytes(path))
@@ -78,7 +81,12 @@ def _document(path: Path, span: str) -> Document:
 
 
 def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
-    """Return a text with its XML entities decoded, and pairs of a written offset and the characters lost up to it."""
+    """Decode the XML entities in a text.
+
+    Returns:
+        The decoded text; and a pair for each XML entity: its end in the original text, and the number of characters by
+        which the text before this end became shorter.
+    """
     parts, gone, pieces, position = [], 0, [], 0
     for match in _ENTITY.finditer(written):
         character = html.unescape(match[0]) if html.unescape(match[0]) != match[0] else html.unescape(match[0].lower())
@@ -90,7 +98,7 @@ def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _shift(pieces: list[tuple[int, int]], offset: int) -> int:
-    """Return a written offset as an offset into the decoded text."""
+    """Convert an offset into the original text to an offset into the decoded text (`pieces` are from `_decode`)."""
     gone = 0
     for end, total in pieces:
         if end > offset:

@@ -1,4 +1,4 @@
-"""The ten benchmarks of the paper: which files of a distribution are which split, and how many mentions they hold."""
+"""The ten benchmarks of the paper: the files of each split, and how many mentions each split must have."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,14 @@ _SUFFIXES = (".tsv", ".txt", ".iob", ".iob2", ".conll", ".bio")
 
 @dataclass(frozen=True)
 class Format:
-    """One form in which a benchmark is distributed.
+    """A file format in which a benchmark is distributed.
 
     Args:
-        name: its name in messages.
-        files: patterns of the files that a folder of this form must have.
+        name: name of the format, for messages.
+        files: patterns of file names; a folder in this format has a file for each of them.
         read: the function that reads the splits of a folder.
         mentions: split -> type -> the number of mentions in the literature (or in the README of the data); the type ""
-            stands for all types together.
+            means all types together.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Format:
     mentions: Mapping[str, Mapping[str, int]]
 
     def fits(self, folder: Path) -> bool:
-        """Return whether all files of this form are in a folder."""
+        """Return whether a folder has the files of this format."""
         return all(next(folder.glob(pattern), None) is not None for pattern in self.files)
 
 
@@ -42,9 +42,9 @@ class Options:
     """Options of single benchmarks.
 
     Args:
-        context: CoNLL 2003: "sentence" for one document a sentence, "document" for one a news story.
-        span: ACE: "extent" for the full extent of a mention, "head" for its head.
-        splits: ACE: folder with train.txt, dev.txt and test.txt, which hold the id of a document on each line.
+        context: only for CoNLL 2003: "sentence" makes each sentence a document, "document" each news story.
+        span: only for ACE: "extent" for the full extent of a mention, "head" for its head.
+        splits: only for ACE: folder with train.txt, dev.txt and test.txt, which have the id of a document on each line.
     """
 
     context: str = "sentence"
@@ -57,7 +57,7 @@ def _one(folder: Path, names: Sequence[str], suffixes: Sequence[str] = _SUFFIXES
         for suffix in suffixes:
             if (folder / f"{name}{suffix}").exists():
                 return folder / f"{name}{suffix}"
-    raise DataError(f"{folder}: there is no {' or '.join(names)} with {', '.join(suffixes)}.")
+    raise DataError(f"{folder}: there is no file {' or '.join(names)} with the suffix {' or '.join(suffixes)}.")
 
 
 def _iob(label: str | None = None) -> Callable[[Path, Options], Splits]:
@@ -76,7 +76,7 @@ def _ncbi_pubtator(folder: Path, options: Options) -> Splits:
     types = dict.fromkeys(("SpecificDisease", "DiseaseClass", "CompositeMention", "Modifier"), "Disease")
     names = {"train": "train", "dev": "develop", "test": "test"}
     files = {split: folder / f"NCBI{name}set_corpus.txt" for split, name in names.items()}
-    # one offset of the training set does not match its text
+    # One mention of the training set has an offset that does not match its text, so offsets are repaired.
     return {split: read_pubtator(path, types, repair_within=20) for split, path in files.items()}
 
 
@@ -85,7 +85,7 @@ def _bc5_pubtator(*labels: str) -> Callable[[Path, Options], Splits]:
         names = {"train": "Training", "dev": "Development", "test": "Test"}
         types = {label: label for label in labels}
         splits = {s: read_pubtator(folder / f"CDR_{name}Set.PubTator.txt", types) for s, name in names.items()}
-        # Some copies of the training set hold the development set too.
+        # Some copies of the training file contain the development set too.
         held_out = {document.id for document in splits["dev"]}
         return {**splits, "train": [document for document in splits["train"] if document.id not in held_out]}
 
@@ -100,14 +100,14 @@ def _jnlpba(folder: Path, options: Options) -> Splits:
     for path, document in documents.items():
         split = PurePosixPath(path).parent.name
         if split not in ("train", "test"):
-            raise DataError(f"{source}: {path} lies neither in train nor in test.")
+            raise DataError(f"{source}: {path} is neither in the folder train nor in the folder test.")
         name = PurePosixPath(path).name
         splits["dev" if split == "train" and name in held_out else split].append(document)
     return splits
 
 
 def _genia_xml(folder: Path, options: Options) -> Splits:
-    # The split of the literature: by sentences in the order of the corpus, 81, 9 and 10 per cent.
+    # The usual split: the first 81% of the sentences for training, then 9% for development and 10% for the test.
     sentences = genia_xml.read_genia_xml(next(folder.glob("GENIAcorpus3.0*.xml")))
     first, second = math.ceil(0.81 * len(sentences)), math.ceil(0.9 * len(sentences))
     return {"train": sentences[:first], "dev": sentences[first:second], "test": sentences[second:]}
@@ -124,7 +124,10 @@ def _ace(folder: Path, options: Options) -> Splits:
     for split in _IOB:
         path = lists / f"{split}.txt"
         if not path.exists():
-            raise DataError(f"{path}: ACE is split by lists of document ids; name their folder with --splits.")
+            raise DataError(
+                f"{path} does not exist. It must list the document ids of this split of ACE; pass the folder of the "
+                "lists as --splits."
+            )
         ids = [Path(line.strip()).name for line in read_lines(path, "ids of documents") if line.strip()]
         missing = [identifier for identifier in ids if identifier not in documents]
         if missing:
@@ -193,10 +196,10 @@ BENCHMARKS: dict[str, tuple[Format, ...]] = {
 
 
 def read_benchmark(name: str, folder: str | Path, options: Options = Options()) -> tuple[Format, Splits]:
-    """Read the splits of a benchmark, in the form that the folder holds.
+    """Read the splits of a benchmark; return them with the format that was detected.
 
     Raises:
-        DataError: the folder is missing, or holds none of the forms; or a file is malformed.
+        DataError: the folder is missing, it has no known format of the benchmark, or a file is malformed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -204,5 +207,5 @@ def read_benchmark(name: str, folder: str | Path, options: Options = Options()) 
     form = next((form for form in BENCHMARKS[name] if form.fits(folder)), None)
     if form is None:
         expected = "; or ".join(f"{form.name}: {', '.join(form.files)}" for form in BENCHMARKS[name])
-        raise DataError(f"{folder}: this is no known distribution of {name}. Expected {expected}.")
+        raise DataError(f"{folder}: this folder is not a known distribution of {name}. Expected {expected}.")
     return form, form.read(folder, options)

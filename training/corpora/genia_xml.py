@@ -1,4 +1,4 @@
-"""GENIAcorpus3.02 in its original XML: nested terms, collapsed to the five types of the literature."""
+"""Read GENIAcorpus3.02 in its original XML: nested terms, whose classes are reduced to five types, as is usual."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,14 +11,14 @@ TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
 
 
 def read_genia_xml(path: str | Path) -> list[Document]:
-    """Read the sentences of GENIAcorpus3.02.xml, one a document, in the order of the corpus.
+    """Read GENIAcorpus3.02.xml; each sentence becomes a document, in the order of the corpus.
 
-    The type of a term `<cons sem="G#DNA_domain_or_region">` is the one with which its class begins. Terms of other
-    classes, and coordinated terms whose parts have different types, are left out; the terms inside them are kept.
-    Blanks around a sentence are trimmed.
+    The class of a term begins with its type: `<cons sem="G#DNA_domain_or_region">` has the type DNA. Terms whose class
+    begins with none of the five types are left out, and so are coordinated terms whose parts have different types. The
+    terms inside them are kept. Blanks around a sentence are removed.
 
     Raises:
-        DataError: the file is not XML, or has no sentence.
+        DataError: the file is not valid XML, or has no sentence.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -34,7 +34,7 @@ def read_genia_xml(path: str | Path) -> list[Document]:
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}).") from None
     if not documents:
-        raise DataError(f"{path}: there is no <article> with a <sentence> in it.")
+        raise DataError(f"{path}: this file has no <article> with a <sentence> in it.")
     return distinct_ids(documents)
 
 
@@ -62,7 +62,10 @@ def _sentence(element: ElementTree.Element, identifier: str) -> Document:
 
 
 def _type(classes: str | None) -> str | None:
-    """Return the type of a class such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)"."""
+    """Return the type of a class, such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)".
+
+    None means that the class begins with none of the five types, or that its parts have different types.
+    """
     names = [name.removeprefix("G#") for name in (classes or "").strip("()").split() if name.startswith("G#")]
     found = {next((label for label in TYPES if name == label or name.startswith(f"{label}_")), None) for name in names}
     return found.pop() if len(found) == 1 else None

@@ -1,1 +1,1 @@
-"""A corpus of texts with types of their own, written for this project."""
+"""A corpus that was written for this project; each text lists the types that it was annotated for."""

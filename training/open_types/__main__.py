@@ -1,10 +1,11 @@
-"""Check the corpus of texts with types of their own, and show its counts.
+"""Check a corpus in which each text lists the types that it was annotated for, and print its counts.
 
     python -m training.open_types              # training/open_types
     python -m training.open_types --card       # also write the counts and the review into its README.md
     python -m training.open_types my_corpus
 
-`checks.find_problems` lists what is checked. The review is read from review.json in the folder of the corpus.
+`checks.find_problems` describes the checks. The review, in which a person read a sample of the lines, is read from
+review.json in the folder of the corpus.
 """
 
 import argparse
@@ -22,10 +23,10 @@ HERE = Path(__file__).resolve().parent
 
 
 def review_table(folder: Path) -> str:
-    """What a person who read lines at random would have annotated otherwise, from review.json.
+    """Return the table of a review: a person read random lines, and counted what he would have annotated differently.
 
-    The file holds `lines` and `mentions` that were read, and `kinds`: what would be annotated otherwise -> how many
-    mentions of it.
+    The counts are read from review.json: `lines` and `mentions` that were read, `lines_changed`, the lines with a
+    difference, and `kinds`, which maps each kind of difference to its number of mentions.
     """
     path = folder / "review.json"
     if not path.exists():
@@ -35,17 +36,21 @@ def review_table(folder: Path) -> str:
     total = sum(kinds.values())
     rows = [[name, number, f"{number / review['mentions']:.1%}"] for name, number in kinds.items()]
     rows.append(["all", total, f"{total / review['mentions']:.1%}"])
-    read = f"{review['lines']:,} lines with {review['mentions']:,} mentions, {review['lines_changed']:,} lines of them"
-    text = f"Read: {read} with something that the reviewer would have annotated otherwise."
-    return f"{text}\n\n{table(['what', 'mentions', 'share'], rows, numbers=2)}"
+    read = f"{review['lines']:,} lines with {review['mentions']:,} mentions"
+    text = f"The reviewer read {read}, and would have annotated {review['lines_changed']:,} of these lines differently."
+    return f"{text}\n\n{table(['difference', 'mentions', 'share'], rows, numbers=2)}"
 
 
 def main(argv: list[str] | None = None) -> Corpus:
     parser = argparse.ArgumentParser(
         prog="python -m training.open_types", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="corpus to check")
-    parser.add_argument("--card", action="store_true", help="write counts and review into its README.md")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=HERE, help="folder of the corpus (default: training/open_types)"
+    )
+    parser.add_argument(
+        "--card", action="store_true", help="also write the counts and the review into the README.md of the corpus"
+    )
     arguments = parser.parse_args(argv)
     try:
         corpus = load_corpus(arguments.folder)

@@ -1,4 +1,4 @@
-"""Check a corpus whose texts have types of their own, and count what it holds."""
+"""Check and count a corpus in which each text lists the types that it was annotated for."""
 
 import re
 from collections import defaultdict
@@ -13,11 +13,16 @@ from modeling_binder.processing_binder import split_words
 
 
 def find_problems(corpus: Corpus) -> list[str]:
-    """Return what is wrong with a corpus, one sentence a problem; an empty list if nothing is.
+    """Return the problems of a corpus, a sentence for each; an empty list if there are none.
 
-    Beyond what `load_corpus` refuses: mentions that begin or end with a blank or inside a word, texts that do not say
-    which types were looked for, a type that is both present and absent under two spellings, types that no text uses,
-    two types with the same description, and texts or ids that occur twice in any of the splits.
+    `load_corpus` already refuses malformed files. This function finds further problems:
+
+    - a mention begins or ends with a blank or inside a word, or ends with a comma
+    - a text does not list the types that it was annotated for (`types`)
+    - a text has mentions of a type, and lists the same type in another spelling as absent
+    - no text uses a type, or a type has no description
+    - two types have the same description
+    - a text or an id occurs twice, in the same split or in two splits
     """
     documents = [document for split in SPLIT_NAMES for document in getattr(corpus, split)]
     return [
@@ -41,7 +46,7 @@ def _of_document(document: Document) -> Iterator[str]:
         elif span.endswith(","):
             yield f"{where}: the mention {span!r} ({mention.label}) ends with a comma."
     if document.types is None:
-        yield f"{where} does not say which types were looked for; add 'types'."
+        yield f"{where} does not list the types that it was annotated for; add 'types'."
         return
     present = {mention.label for mention in document.entities}
     spellings = {_letters(name): name for name in present}
@@ -76,16 +81,16 @@ def _twice(keyed: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
-    """A text in lower case without punctuation, to compare spellings."""
+    """Return a text in lower case without punctuation, to compare spellings."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def count(documents: Sequence[Document], seen: set[str]) -> dict[str, Any]:
-    """Count what a split holds.
+    """Count the texts, mentions and types of a split.
 
     Args:
-        documents: of the split.
-        seen: types that the training set looks for.
+        documents: the documents of the split.
+        seen: the types that the training set is annotated for.
     """
     present = [{mention.label for mention in document.entities} for document in documents]
     absent = [set(document.types or ()) - found for document, found in zip(documents, present, strict=True)]
@@ -106,7 +111,7 @@ def count(documents: Sequence[Document], seen: set[str]) -> dict[str, Any]:
 
 
 def counts_table(corpus: Corpus) -> str:
-    """The counts of the splits as a Markdown table."""
+    """Return the counts of the splits as a Markdown table."""
     seen = {name for document in corpus.train for name in document.types or ()}
     columns = {split: count(getattr(corpus, split), seen) for split in SPLIT_NAMES if getattr(corpus, split)}
     everything = [document for split in columns for document in getattr(corpus, split)]

@@ -2,17 +2,18 @@
 
     [Ada Lovelace|person; mathematician] wrote to [Charles Babbage|person] in [1843|year]. ## university; computer
 
-`[span|type; type]` is a mention; mentions may be nested. The text was annotated for the types after ` ## ` too, but has
-no mention of them. It was not annotated for any other type. The file NAME.types.tsv in the folder of NAME.txt describes
-the types, one phrasing per line: `mathematician<TAB>A person who studies mathematics.`
+`[span|type; type]` is a mention; mentions may be nested. The types after ` ## ` are absent: the text was annotated for
+them, but has no mention of them. It was not annotated for any other type. The file NAME.types.tsv in the folder of
+NAME.txt describes the types, one phrasing per line: `mathematician<TAB>A person who studies mathematics.`
 
     python -m training.open_types.compact mine.txt                                       # check and count
     python -m training.open_types.compact mine.txt --out training/open_types --append    # add to the corpus
     python -m training.open_types.compact texts/*.txt --test O --out training/open_types # build the corpus anew
 
-A text belongs to the development set if it mentions a type of one of its domains (`DEV_DOMAINS`), else to the training
-set; the files that `--test` names are the test set. The optional file NAME.domains.tsv names the domain of each text:
-`1<TAB>beekeeping`. Nothing is written if `python -m training.open_types` would find a problem in the result.
+The files in `--test` become the test set. Other texts with mentions of a type of certain domains (`DEV_DOMAINS`), such
+as chess or wine, become the development set, and the rest becomes the training set. The optional file NAME.domains.tsv
+gives the domain of a text by its number: `1<TAB>beekeeping`. Nothing is written if `python -m training.open_types`
+would find a problem in the result.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Texts:
     Args:
         documents: file name without suffix -> its documents.
         phrasings: type -> its descriptions.
-        domains: id of a document -> its domain, where the author names it.
+        domains: id of a document -> its domain; documents with an unknown domain are missing.
     """
 
     documents: dict[str, list[Document]] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Texts:
 
 
 def parse(line: str, identifier: str = "") -> Document:
-    """Return the document of a line.
+    """Convert a line in the compact notation to a document.
 
     Raises:
         DataError: a bracket is not closed, a mention has no type, its span begins or ends with a blank, or a type is
@@ -82,7 +83,7 @@ def parse(line: str, identifier: str = "") -> Document:
             mentions += [Mention(start, len(text), label) for label in labels]
             position = end
         elif character == "]":
-            raise DataError(f"']' at column {position + 1} closes no mention; the text itself must not hold it.")
+            raise DataError(f"']' at column {position + 1} closes no mention; a text must not contain brackets.")
         else:
             text.append(character)
         position += 1
@@ -103,10 +104,12 @@ def _names(text: str) -> list[str]:
 
 
 def read_compact(path: Path) -> list[Document]:
-    """Read a file of texts; blank lines are skipped. Ids are the file's name and the line's number.
+    """Read a file of texts in the compact notation; blank lines are skipped.
+
+    The id of a document is the name of the file and the number of the line, for example "mine-3".
 
     Raises:
-        DataError: names file and line of each malformed text, and of each that occurs twice.
+        DataError: a text is malformed or occurs twice; the message gives the file and the line of each problem.
     """
     documents: list[Document] = []
     problems: list[str] = []
@@ -129,10 +132,10 @@ def read_compact(path: Path) -> list[Document]:
 
 
 def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Read tables `type<TAB>description`; a type may have several lines, one a phrasing.
+    """Read tables `type<TAB>description`; a type with several phrasings has a line for each of them.
 
     Raises:
-        DataError: names the file and the line without a name or a description.
+        DataError: a line has no name or no description; the message gives its file and its number.
     """
     phrasings: dict[str, list[str]] = {}
     problems = []
@@ -151,7 +154,11 @@ def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
 
 
 def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
-    """Read files of texts, the tables of types and of domains in their folders, and further tables of types.
+    """Read files of texts, and the tables of types and of domains in the same folders.
+
+    Args:
+        paths: files of texts.
+        tables: further tables of types.
 
     Raises:
         DataError: two files have the same name, or a file is malformed.
@@ -186,7 +193,13 @@ def read_back(folder: Path) -> tuple[dict[str, list[Document]], Texts]:
 
 
 def split_of(document: Document, name: str, test: Iterable[str]) -> str:
-    """The split that a text of the file `name` belongs to."""
+    """Return the split to which a text belongs.
+
+    Args:
+        document: the text.
+        name: name of its file.
+        test: names of the files that become the test set.
+    """
     if name in test:
         return "test"
     labels = {mention.label for mention in document.entities}
@@ -194,10 +207,11 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 
 
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Leave to each description one type, so that no two types have the same; a type keeps at least one.
+    """Remove descriptions that several types share, so that each description belongs to one type.
 
-    Of the types that share a description, those without another one keep it, else the first by name. (If two types have
-    no other, both keep it, and the checker complains.)
+    Each type keeps at least one description. A shared description is kept by a type that has no other description, or,
+    if all have others, by the first type in alphabetical order. (If two types have no other description, both keep it,
+    and `checks.find_problems` reports it.)
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():
@@ -216,9 +230,10 @@ def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[
     """Divide texts into splits and describe the types that they use.
 
     Args:
-        texts: all texts, and all phrasings.
-        test: names of the files that are the test set.
-        before: the splits of a corpus that the texts are added to; its texts from files of the same name are replaced.
+        texts: all texts, and the phrasings of their types.
+        test: names of the files that become the test set.
+        before: the splits of a corpus to which the texts are added. If it has texts from files with the same names,
+            they are replaced.
 
     Raises:
         DataError: a type that is used has no description.
@@ -234,7 +249,7 @@ def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[
     missing = sorted(used - set(texts.phrasings))
     if missing:
         raise DataError.of([f"the type {name!r} has no description; add a line '{name}<TAB>...'." for name in missing])
-    # By code points, as the file is sorted: a rule that no locale changes
+    # Sort by code points, which gives the same order in every locale.
     phrasings = distinct_phrasings({name: texts.phrasings[name] for name in sorted(used)})
     types = tuple(EntityType(name, descriptions) for name, descriptions in phrasings.items())
     return Corpus({entity_type.name: entity_type.description for entity_type in types}, types=types, **splits)
@@ -266,17 +281,23 @@ def main(argv: list[str] | None = None) -> Corpus:
         "texts", nargs="+", type=Path, help="files of texts; NAME.types.tsv in the same folder is read too"
     )
     parser.add_argument("--types", nargs="*", default=[], type=Path, help="further tables of types")
-    parser.add_argument("--test", nargs="*", default=[], metavar="NAME", help="files that are the test set")
-    parser.add_argument("--out", type=Path, help="folder of the corpus; without it the texts are only checked")
-    parser.add_argument("--append", action="store_true", help="keep what the folder holds of other files")
+    parser.add_argument(
+        "--test",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="names of the files that become the test set, without .txt",
+    )
+    parser.add_argument("--out", type=Path, help="output folder; if it is missing, the texts are only checked")
+    parser.add_argument("--append", action="store_true", help="add the texts to the corpus in --out")
     arguments = parser.parse_args(argv)
     try:
         if arguments.append and not arguments.out:
-            raise DataError("--append needs --out FOLDER, the corpus that the texts are added to.")
+            raise DataError("--append needs --out FOLDER, the corpus to which the texts are added.")
         texts = read_texts(arguments.texts, arguments.types)
         unknown = sorted(set(arguments.test) - set(texts.documents))
         if unknown:
-            raise DataError(f"--test names {unknown[0]!r}, but the files are {', '.join(texts.documents)}.")
+            raise DataError(f"--test lists {unknown[0]!r}, but the files are {', '.join(texts.documents)}.")
         before: dict[str, list[Document]] = {}
         if arguments.append:
             before, known = read_back(arguments.out)

@@ -3,7 +3,8 @@
     python -m training.sample.generate [FOLDER]
 
 A template is a sentence with slots such as `{Gene}`. A slot with the name of an entity type is filled with a pattern of
-this type, which marks mentions with brackets and can have slots for names: `[Gene [Protein {protein}] gene]`.
+this type, for example `[Gene [Protein {protein}] gene]`. A pattern marks mentions with brackets. Its slots, such as
+`{protein}`, are filled with names from a list.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from modeling_binder.finetuning.counts import count_documents
 
 HERE = Path(__file__).parent
 SEED = 20
-# Number of sentences of each split, and the part of each list of names that the split uses, as (first, last) fractions.
-# About half of the names in the test set do not occur in the training set.
+# Split -> (number of sentences, (first, last)). The two fractions select the part of each list of names that the split
+# uses: (0.0, 0.7) is the first 70%. About half of the names in the test set do not occur in the training set.
 SPLITS = {"train": (480, (0.0, 0.7)), "dev": (100, (0.4, 0.85)), "test": (120, (0.35, 1.0))}
 _SLOT = re.compile(r"\{(\w+)\}")
 _PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")  # "gastric" is capitalised, "p53" and "c-Fos" are not
@@ -33,7 +34,7 @@ def load(name: str) -> dict[str, list[str]]:
 
 
 def parse(marked: str, identifier: str) -> Document:
-    """Return the document of a sentence with mentions in brackets.
+    """Convert a sentence with mentions in brackets to a document.
 
     >>> parse("the [Gene [Protein IL-2] gene]", "x").entities
     (Mention(start=4, end=13, label='Gene'), Mention(start=4, end=8, label='Protein'))
@@ -55,7 +56,7 @@ def parse(marked: str, identifier: str) -> Document:
 
 
 def sentences(split: str, chance: random.Random) -> Iterator[Document]:
-    """Yield sentences of a split without end; each template is used once per turn."""
+    """Yield sentences of a split endlessly; all templates are used once, in random order, before any is repeated."""
     templates, patterns = load("templates.json")[split], load("patterns.json")
     low, high = SPLITS[split][1]
     names = {
@@ -77,7 +78,15 @@ def sentences(split: str, chance: random.Random) -> Iterator[Document]:
 
 
 def generate(split: str, taken: set[str]) -> list[Document]:
-    """Return the documents of a split, without sentences that were generated before; `taken` is updated."""
+    """Return the documents of a split.
+
+    Args:
+        split: name of the split.
+        taken: sentences that must not be generated again; the sentences of this split are added to it.
+
+    Raises:
+        ValueError: the templates cannot generate enough different sentences.
+    """
     count = SPLITS[split][0]
     documents: list[Document] = []
     stream = sentences(split, random.Random(f"{SEED} {split}"))
@@ -89,7 +98,7 @@ def generate(split: str, taken: set[str]) -> list[Document]:
             documents.append(document)
             skipped = 0
         elif (skipped := skipped + 1) > 10_000:
-            raise ValueError(f"the templates of {split} give fewer than {count} different sentences")
+            raise ValueError(f"the templates of {split} generate fewer than {count} different sentences")
     return documents
 
 

@@ -1,4 +1,7 @@
-"""The benchmarks in their original files, where they are at hand: the counts of the literature."""
+"""Conversion of the benchmarks' original files; the numbers of mentions must be those in the literature.
+
+Tests that read the files are skipped unless the environment variable BINDER_DATA is the folder of the corpora.
+"""
 
 import json
 import os
@@ -27,16 +30,16 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not set to the folder of the corpora")
 @pytest.mark.parametrize(("name", "folder"), FOLDERS)
-def test_counts(name, folder, tmp_path):
+def test_converted_benchmark_has_expected_mentions_and_types(name, folder, tmp_path):
     facts = convert(name, DATA / folder, tmp_path / "out")
     assert facts["expected"] and facts["differences"] == []
     assert set(json.loads((tmp_path / "out" / "types.json").read_text())) == set(recipe_types(name))
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
-def test_gold_json_of_genia(tmp_path):
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not set to the folder of the corpora")
+def test_both_json_formats_of_genia_give_the_same_documents(tmp_path):
     from modeling_binder.finetuning.formats import read_token_spans
 
     for split in ("dev", "test"):

@@ -1,4 +1,4 @@
-"""The command that converts corpora: what it writes, and what it refuses to write."""
+"""The command that converts corpora, `python -m training.corpora`: its output and its errors."""
 
 import json
 
@@ -37,7 +37,7 @@ Rome NNP I-NP I-LOC
 """
 
 
-def test_conll_2003_with_documents_as_context(tmp_path):
+def test_conll_2003_with_one_document_per_news_story(tmp_path):
     for name in ("eng.train", "eng.testa", "eng.testb"):
         write(tmp_path, name, CONLL)
     main(["conll2003", str(tmp_path), str(tmp_path / "out"), "--context", "document"])
@@ -46,10 +46,10 @@ def test_conll_2003_with_documents_as_context(tmp_path):
     assert corpus.dev[0].text == "Berlin won\nAda Byron"
     assert found(corpus.dev[0]) == [("Berlin", "LOC"), ("Ada Byron", "PER")]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert "train, LOC: 2 mentions, not 7,140" in report["differences"]
+    assert "train, LOC: 2 mentions, expected 7,140" in report["differences"]
 
 
-def test_files_and_folders_are_splits(tmp_path, capsys):
+def test_splits_are_recognised_by_names_of_files_and_folders(tmp_path, capsys):
     source = tmp_path / "mine"
     for name in ("train/a.tsv", "train/x.tsv", "valid-1.tsv", "test.tsv"):
         write(source, name, "Rome\tB-LOC\n")
@@ -82,15 +82,15 @@ PASSAGE = {"offset": 0, "text": "Rome", "annotations": [PLACE]}
         ("bioc", "a.json", json.dumps({"id": "1", "passages": [PASSAGE]}), []),
     ],
 )
-def test_every_format_gives_a_corpus_that_loads(tmp_path, name, file, content, options):
+def test_each_format_is_converted_to_a_corpus_that_can_be_loaded(tmp_path, name, file, content, options):
     write(tmp_path / "in", file, content)
     main([name, str(tmp_path / "in"), str(tmp_path / "out"), *options])
     (document,) = load_corpus(tmp_path / "out").train
     assert found(document) == [("Rome", "LOC")]
 
 
-def test_types_whose_names_are_alike_need_descriptions(tmp_path):
-    """`load_corpus` refuses two types with one description."""
+def test_types_whose_names_differ_only_in_case_need_descriptions(tmp_path):
+    """Without descriptions, types are described by their names, and `load_corpus` refuses equal descriptions."""
     write(tmp_path, "in/a.tsv", "Rome\tB-LOC\nOslo\tB-Loc\n")
     with pytest.raises(SystemExit, match="types 'LOC' and 'Loc' have the same description"):
         main(["iob", str(tmp_path / "in"), str(tmp_path / "out")])
@@ -105,7 +105,7 @@ def test_phrasings_and_parents_of_types_are_kept(tmp_path):
     assert json.loads((tmp_path / "out" / "types.json").read_text()) == rows
 
 
-def test_what_an_earlier_conversion_left_goes(tmp_path):
+def test_splits_of_an_earlier_conversion_are_removed(tmp_path):
     for name in ("one/train.tsv", "one/dev.tsv", "one/test.tsv", "two/train.tsv"):
         write(tmp_path, name, "Rome\tB-LOC\n")
     main(["iob", str(tmp_path / "one"), str(tmp_path / "out")])
@@ -115,7 +115,7 @@ def test_what_an_earlier_conversion_left_goes(tmp_path):
     assert load_corpus(tmp_path / "out").dev == []
 
 
-def test_a_conversion_that_fails_leaves_the_earlier_one(tmp_path):
+def test_a_failed_conversion_keeps_the_files_of_an_earlier_one(tmp_path):
     write(tmp_path, "in/train.tsv", "Rome\tB-LOC\n")
     main(["iob", str(tmp_path / "in"), str(tmp_path / "out")])
     before = (tmp_path / "out" / "train.jsonl").read_text()
@@ -125,7 +125,7 @@ def test_a_conversion_that_fails_leaves_the_earlier_one(tmp_path):
     assert (tmp_path / "out" / "train.jsonl").read_text() == before
 
 
-def test_the_source_is_not_written_over(tmp_path):
+def test_the_source_is_not_overwritten(tmp_path):
     write(tmp_path, "train.jsonl", '{"tokenized_text": ["Rome"], "ner": [[0, 0, "LOC"]]}')
     with pytest.raises(SystemExit, match=r"train\.jsonl would be replaced, but this is the folder of the source"):
         main(["gliner", str(tmp_path), str(tmp_path)])
@@ -136,20 +136,20 @@ def test_the_source_is_not_written_over(tmp_path):
     assert "train.jsonl" in names(tmp_path / "columns")
 
 
-def test_a_corpus_without_mentions_is_refused_unless_it_is_asked_for(tmp_path):
+def test_a_corpus_without_mentions_is_written_only_with_allow_no_mentions(tmp_path):
     write(tmp_path, "in/train.tsv", "Rome\tO\n")
     types = write(tmp_path, "types.json", '{"LOC": "A place."}')
     arguments = ["iob", str(tmp_path / "in"), str(tmp_path / "out")]
     with pytest.raises(SystemExit, match=r"no mention was found in 1 documents.*--allow-no-mentions"):
         main([*arguments, "--types", str(types)])
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SystemExit, match="there is no entity type; name a file with the types by --types"):
+    with pytest.raises(SystemExit, match="there is no entity type; pass a file with the types as --types"):
         main([*arguments, "--allow-no-mentions"])
     main([*arguments, "--types", str(types), "--allow-no-mentions"])
     assert load_corpus(tmp_path / "out").train[0].text == "Rome"
 
 
-def test_splits_that_are_named(tmp_path):
+def test_splits_can_be_passed_by_file_name(tmp_path):
     for name in ("a.tsv", "b.tsv", "c.tsv"):
         write(tmp_path, f"in/{name}", "Rome\tB-LOC\n")
     main(["iob", str(tmp_path / "in"), str(tmp_path / "out"), "--split", "train=a.tsv,b.tsv", "--split", "test=c"])
@@ -157,7 +157,7 @@ def test_splits_that_are_named(tmp_path):
     assert [len(split) for split in (corpus.train, corpus.dev, corpus.test)] == [2, 0, 1]
 
 
-def test_a_dataset(tmp_path):
+def test_a_dataset_is_converted(tmp_path):
     from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
     kinds = Sequence(ClassLabel(names=["O", "B-LOC", "I-LOC"]))
@@ -183,7 +183,7 @@ def test_an_empty_split_is_refused(tmp_path):
     ("arguments", "message"),
     [
         (["ncbi", "nowhere"], "there is no such folder"),
-        (["ncbi", "."], "this is no known distribution of ncbi. Expected PubTator: NCBItrainset_corpus.txt; or"),
+        (["ncbi", "."], "folder is not a known distribution of ncbi. Expected PubTator: NCBItrainset_corpus.txt; or"),
         (["iob", "nowhere"], "there is no such file or folder"),
         (["docbin", "."], r"there is no file with \.spacy"),
         (["brat", "."], r"there is no \.ann file"),
@@ -195,7 +195,7 @@ def test_an_empty_split_is_refused(tmp_path):
         (["hub", "nowhere/nothing"], "the dataset cannot be loaded"),
     ],
 )
-def test_what_cannot_be_read(arguments, message, tmp_path, monkeypatch, hub):
+def test_unreadable_sources_raise_an_error(arguments, message, tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "latin.tsv", "Café\tB-LOC\n".encode("latin-1"))
     write(tmp_path, "bom.tsv", "\ufeffRome\tB-LOC\n")
@@ -218,10 +218,10 @@ def test_a_type_without_a_description_is_refused(tmp_path):
     [
         (["xmi", "x", "y"], "conll2003, ace2004"),
         (["iob", "x", "y", "--split", "training=x"], "expected train or dev or test=NAME"),
-        (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi has no option for split"),
+        (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi does not accept the option split"),
     ],
 )
-def test_arguments_that_are_refused(arguments, message, capsys):
+def test_invalid_arguments_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Readers of formats that only the benchmarks have, on files of our own in those formats."""
+"""Readers of formats that only the benchmarks use, tested on files that are written for these tests."""
 
 import json
 
@@ -27,16 +27,16 @@ GENIA = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def test_genia_xml(tmp_path):
+def test_genia_terms_are_reduced_to_five_types(tmp_path):
     (tmp_path / "GENIAcorpus3.02.xml").write_text(GENIA)
     title, sentence = read_genia_xml(tmp_path / "GENIAcorpus3.02.xml")
     assert title.text == "IL-2 gene expression & more." and title.id == "MEDLINE:1-1"
     assert found(title) == [("IL-2", "protein"), ("IL-2 gene", "DNA")]
     assert sentence.text == "NFAT and AP-1 in\nT cells."
-    assert found(sentence) == [("NFAT and AP-1", "protein")], "parts of two types have none"
+    assert found(sentence) == [("NFAT and AP-1", "protein")], "no type if the parts have different types"
 
 
-def test_genia_is_split_by_sentences_in_order(tmp_path):
+def test_genia_sentences_are_split_in_the_order_of_the_corpus(tmp_path):
     sentences = "".join(
         f'<sentence>Sentence <cons sem="G#RNA_molecule">{number}</cons>.</sentence>' for number in range(100)
     )
@@ -48,7 +48,7 @@ def test_genia_is_split_by_sentences_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [("<set>", "not valid XML"), ("<set/>", "no <article>")])
-def test_broken_genia(text, message, tmp_path):
+def test_malformed_genia_files_raise_an_error(text, message, tmp_path):
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(DataError, match=message):
         read_genia_xml(tmp_path / "a.xml")
@@ -69,7 +69,15 @@ Lisbon, met her.
 
 
 def ace(folder, name, sgml, mentions, counted):
-    """Write a document; `counted` is the text into which its offsets point."""
+    """Write the two files of a document.
+
+    Args:
+        folder: output folder.
+        name: name of the files; in capitals, the files are named as in ACE 2004, otherwise as in ACE 2005.
+        sgml: content of the text file.
+        mentions: (type, extent, head) of each mention.
+        counted: the text into which the offsets of the mentions point.
+    """
     plain = counted.replace("<DOC>", "").replace("<DOCID>", "").replace("</DOCID>", "")
     for tag in ("<BODY>", "<TEXT>", "</TEXT>", "</BODY>", "</DOC>"):
         plain = plain.replace(tag, "")
@@ -101,8 +109,8 @@ MENTIONS = [
 
 @pytest.mark.parametrize("entities", ["counted as written", "counted as one character"])
 @pytest.mark.parametrize("name", ["ours.1", "OURS.1"])
-def test_ace(entities, name, tmp_path):
-    """Nested heads, an extent over a line break, an XML entity; both namings, both ways to count."""
+def test_ace_mentions_are_nested_and_cross_line_breaks_and_xml_entities(entities, name, tmp_path):
+    """Files are named as in ACE 2004 or 2005, and XML entities are counted as written or as one character."""
     sgml = ACE_TEXT.format(amp="&amp;")
     amp = "&amp;" if entities == "counted as written" else "&"
     mentions = [(kind, extent.format(amp=amp), head.format(amp=amp)) for kind, extent, head in MENTIONS]
@@ -114,7 +122,7 @@ def test_ace(entities, name, tmp_path):
     assert sorted(found(heads)) == sorted((head.format(amp="&"), kind) for kind, _, head in MENTIONS)
 
 
-def test_ace_takes_one_version_of_a_document_and_splits_by_lists(tmp_path):
+def test_ace_reads_one_version_of_each_document_and_splits_by_lists(tmp_path):
     sgml = ACE_TEXT.format(amp="and")
     mentions = [(kind, e.format(amp="and"), h.format(amp="and")) for kind, e, h in MENTIONS]
     for number in range(3):
@@ -131,11 +139,11 @@ def test_ace_takes_one_version_of_a_document_and_splits_by_lists(tmp_path):
     (lists / "dev.txt").write_text("ours.9\n")
     with pytest.raises(SystemExit, match=r"1 of its documents are not in .*ours\.9"):
         main(["ace2005", str(tmp_path / "English"), str(tmp_path / "out"), "--splits", str(lists)])
-    with pytest.raises(SystemExit, match="name their folder with --splits"):
+    with pytest.raises(SystemExit, match="pass the folder of the lists as --splits"):
         main(["ace2005", str(tmp_path / "English"), str(tmp_path / "out")])
 
 
-def test_broken_ace(tmp_path):
+def test_malformed_ace_files_raise_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no \.apf\.xml"):
         read_ace(tmp_path)
     (tmp_path / "a.apf.xml").write_text("<source_file/>")
@@ -184,4 +192,4 @@ def test_conll_with_sentence_and_document_context(tmp_path, caplog):
     corpus = load_corpus(tmp_path / "out")
     assert len(corpus.test) == 2 and list(corpus.entity_types) == ["PER", "LOC", "ORG", "MISC"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert "train, LOC: 2 mentions, not 7,140" in report["differences"]
+    assert "train, LOC: 2 mentions, expected 7,140" in report["differences"]
