@@ -23,7 +23,7 @@ _EXECUTION_KEYS = {
 }
 _ENCODER_EXECUTION_KEYS = _EXECUTION_KEYS | {"auto_map", "custom_pipelines"}
 
-# Far beyond any real encoder: a larger size is a mistake or an attempt to exhaust the memory.
+# These limits are far beyond any real encoder: a larger size is a mistake or an attempt to exhaust the memory.
 _MAX_SIZES = {
     "hidden_size": 2**16,
     "intermediate_size": 2**18,
@@ -44,21 +44,23 @@ class BinderConfig(PreTrainedConfig):
         text_config: configuration of the text encoder (any encoder of transformers whose position 0 is [CLS]).
         type_config: configuration of the type encoder; ignored when `share_encoders` is true.
         share_encoders: encode the type descriptions with the text encoder instead of a separate type encoder.
-        projection_size: dimensions of the space in which spans and types are compared (128 in the paper).
+        projection_size: number of dimensions of the space in which spans and types are compared (128 in the paper).
         projection_dropout: dropout on the projected vectors during training.
         use_span_width_embedding: add a learned vector for the width of a span (in tokens) to its two end tokens.
         max_span_width: the widest span that can be found, in tokens.
-        init_temperature: each head compares by cosine times exp(scale); the scale starts at log(1/init_temperature).
-        start_loss_weight, end_loss_weight, span_loss_weight: shares of the three heads in the loss.
-        mention_loss_weight, threshold_loss_weight: shares of the mention loss and of the threshold loss.
+        init_temperature: the score of a head is a cosine times exp(scale). The scale is learned and starts at
+            log(1/init_temperature).
+        start_loss_weight, end_loss_weight, span_loss_weight: weights of the three heads in the loss.
+        mention_loss_weight, threshold_loss_weight: weights of the mention losses and of the threshold losses.
         entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`. An entry may have
-            a "parent", the name of a broader one: in flat decoding the finest of the types that claim a span wins.
-        thresholds: name of an entity type -> probability that its spans must exceed, where it was tuned; 0.5 otherwise.
+            a "parent", which is the name of a broader type in the list. If several types claim the same span, flat
+            decoding keeps the narrowest one.
+        thresholds: maps the name of an entity type to the probability that its spans must exceed. The default is 0.5.
         use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
             parents. See `breadth_binder.BreadthNetwork`.
-        breadth_margin: the difference of breadth from which on a type counts as broader. Differences are log-odds: 3
-            stands for a probability of 95 %.
-        decoding: "nested" keeps every span that beats its threshold; "flat" keeps a non-overlapping set of them.
+        breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
+            Differences of breadth are log-odds: 3 means a probability of 95 %.
+        decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also compares the start and the end with their thresholds.
         type_pooling: a type's state is that of its [CLS] token ("cls") or the mean over its tokens ("mean").
         max_length: maximum number of tokens in a window of text, special tokens included.
@@ -114,18 +116,21 @@ class BinderConfig(PreTrainedConfig):
         elif self.type_config is None:
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
-        # Only the copy of this class that is loaded from a repository (trust_remote_code) announces the repository's
-        # pipeline. The installed package has registered its own, and pipeline() would require trust if it saw this key.
+        # Only the copy of this class that is loaded from a repository (with trust_remote_code) keeps this key. The
+        # installed package has registered its own pipeline, and pipeline() would require trust if it saw the key.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
         self.validate_encoders()
-        self._set_labels()  # the file may hold others
+        self._set_labels()  # id2label in the configuration file may differ from the entity types
         if self.frozen_types and not self.entity_types:
             raise ValueError("frozen_types=True needs entity_types: without them the model could find nothing.")
         unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
         if unknown:
-            raise ValueError(f"onnx names encoders that BINDER does not have: {sorted(unknown)}.")
+            raise ValueError(
+                f"onnx names encoders that BINDER does not have: {sorted(unknown)}. It has 'text_encoder' and "
+                "'type_encoder'."
+            )
 
     def validate_ranges(self) -> None:
         """Check the ranges of the numbers; raise ValueError with the allowed range."""
@@ -198,7 +203,7 @@ class BinderConfig(PreTrainedConfig):
         for label, value in (self.thresholds or {}).items():
             if label not in self.type_descriptions:
                 raise ValueError(
-                    f"thresholds names {label!r}, which is not an entity type of this model. Its types are "
+                    f"thresholds has the key {label!r}, which is not an entity type of this model. Its types are "
                     f"{', '.join(self.type_descriptions) or 'not given'}."
                 )
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -209,14 +214,14 @@ class BinderConfig(PreTrainedConfig):
         if name == "entity_types":
             self.validate_entity_types()
             self._set_labels()
-            if self.thresholds:  # those of types that are gone mean nothing
+            if self.thresholds:  # drop the thresholds of types that were removed
                 kept = {label: value for label, value in self.thresholds.items() if label in self.type_descriptions}
                 self.thresholds = kept or None
         elif name == "thresholds":
             self.validate_thresholds()
 
     def _set_labels(self) -> None:
-        """Make `id2label` and `label2id` name the entity types."""
+        """Set `id2label` and `label2id` to the names of the entity types."""
         if self.entity_types:
             self.id2label = dict(enumerate(self.type_descriptions))
             self.label2id = {label: type_id for type_id, label in self.id2label.items()}
@@ -249,7 +254,7 @@ class BinderConfig(PreTrainedConfig):
         for encoder in (output.get("text_config"), output.get("type_config")):
             if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
                 del encoder["_name_or_path"]
-        # pipeline() replaces names by classes in this dictionary, in place: restore the names.
+        # pipeline() replaces the class names in this dictionary by classes, which JSON cannot hold: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
 

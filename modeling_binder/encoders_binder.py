@@ -67,7 +67,7 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
 
 
 def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
-    """Check that the state of the first token, which stands for the whole text, depends on later tokens."""
+    """Check that the state of the first token, which represents the whole text, depends on later tokens."""
     advice = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
     if encoder.config.is_encoder_decoder:
         raise ValueError(f"{name!r} is a {encoder.config.model_type!r} model, an encoder with a decoder. {advice}")
@@ -81,7 +81,7 @@ def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
     if not first.is_meta and (first[0] - first[1]).abs().max() <= 1e-6 * first.abs().max():
         raise ValueError(
             f"{name!r} reads texts from left to right: its first token does not see the tokens after it, so it cannot "
-            f"stand for the whole text. {advice}"
+            f"represent the whole text. {advice}"
         )
 
 
@@ -118,9 +118,9 @@ def max_positions(encoder: nn.Module) -> int | None:
 def execution_device(*modules: nn.Module) -> torch.device:
     """Return the device of the first weight of some modules, or the CPU if all weights are offloaded.
 
-    Hooks of offloaded modules move the inputs to the right device.
+    The hooks of offloaded modules move the inputs to the right device.
 
-    An encoder that is an ONNX file has no weights, so pass the modules that read its output as well.
+    An encoder that is an ONNX file has no weights, so also pass a module that takes its output as input.
     """
     devices = (tensor.device for module in modules for tensor in module.parameters() if tensor.device.type != "meta")
     return next(devices, torch.device("cpu"))

@@ -1,7 +1,8 @@
 """The three heads of BINDER: each projects tokens or spans and entity types into one space and compares them there.
 
-Projections are computed by calling their layers, so that adapters (LoRA), quantised layers and the hooks of accelerate
-work. A plain `nn.Linear` is not called where using its weight directly is faster.
+A projection is computed by calling its layer, so that adapters (LoRA), quantised layers and the hooks of accelerate
+work. The only exception is the span head: if its layer is a plain `nn.Linear`, multiplying by slices of the weight is
+faster.
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
 spans.
@@ -21,8 +22,8 @@ from .scoring_binder import SpanParts, past_the_end
 class Head(nn.Module):
     """Base class of the heads: projects text and types into a shared space and holds the learned scale.
 
-    Norms and comparisons are in float32, also under autocast and in half-precision models, and `from_pretrained` loads
-    the heads in float32 whatever the dtype is: the cost is small compared with the encoder's.
+    Norms and comparisons are computed in float32, also under autocast and in half-precision models. `from_pretrained`
+    loads the heads in float32 whatever `dtype` is, because they cost little compared with the encoders.
     """
 
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
@@ -54,7 +55,7 @@ class SpanHead(Head):
         super().__init__(2 * text_size + width_size, type_size, config)
         self.text_size, self.width_size = text_size, width_size
         self.max_span_width = config.max_span_width
-        # Row 0 is padding, row 1 a span of one token, as in the released checkpoints.
+        # Row 0 is padding and row 1 is for spans of one token, as in the checkpoints that the paper's authors released.
         self.width_embedding = (
             nn.Embedding(config.max_span_width + 1, width_size, padding_idx=0) if width_size else None
         )
@@ -81,10 +82,11 @@ class SpanHead(Head):
         return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)
 
     def _calls(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Call the layer with zeros in place of the other two inputs, as adapters, quantised layers and hooks need it.
+        """Return what `_slices` returns, but call the layer, as adapters, quantised layers and hooks need it.
 
-        For the span of tokens i..j the layer computes W [h_i ; h_j ; e] + b. The calls give W_start h_i + b,
-        W_end h_j + b, W_width e + b and, for zeros alone, b, which is subtracted from all but the first.
+        For the span of tokens i..j with hidden states h_i and h_j and width embedding e the layer computes
+        W [h_i ; h_j ; e] + b. Each call has zeros in place of the other inputs, so the results are W_start h_i + b,
+        W_end h_j + b and W_width e + b. An input of zeros gives b, which is subtracted from the last two results.
         """
         size, texts = self.text_size, hidden.shape[0]
         tokens = hidden.shape[0] * hidden.shape[1]
@@ -105,14 +107,14 @@ class SpanHead(Head):
         """Score spans against unit type vectors.
 
         Args:
-            parts: of a batch, from `parts`.
+            parts: the result of `parts` for a batch.
             types: [T, D], or [B, T, D] with different types for each window.
-            spans: window, first token and width - 1 of the spans to score, [N] each; None for all spans.
-            block_scores: number of scores to compute at once, with `spans`.
+            spans: window, first token and width - 1 of the spans to score, [N] each. `None` means all spans.
+            block_scores: number of scores to compute at once if `spans` is given.
 
         Returns:
-            The scores of all spans, [B, T, L, W], -inf past the end. With `spans`, an iterator over blocks of them: a
-            slice of the spans, and their scores minus the threshold of their window.
+            The scores of all spans, [B, T, L, W], -inf for spans past the end of the window. If `spans` is given, an
+            iterator over blocks of spans: a slice of `spans`, and the scores of these spans minus their thresholds.
         """
         scale = self.scale.float().exp()
         if spans is not None:
@@ -124,7 +126,7 @@ class SpanHead(Head):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Switch autocast off for what is computed on a device; on devices without autocast (meta) do nothing."""
+    """Return a context that switches autocast off on a device; it does nothing on devices without autocast (meta)."""
     kind = device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
@@ -133,7 +135,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 def project(layer: nn.Module, inputs: Tensor) -> Tensor:
     """Call a linear layer in its own dtype, or in float32 if it is quantised; returns float32."""
-    weight = getattr(layer, "weight", None)  # a method of layers that torch has quantised
+    weight = getattr(layer, "weight", None)  # a method, not a tensor, if torch has quantised the layer
     dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
     outputs: Tensor = layer(inputs.to(dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32))
     return outputs.float()

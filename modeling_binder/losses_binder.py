@@ -4,11 +4,11 @@ For each head and each type, the score of a mention should be above the threshol
 negatives, which are the candidates that are not mentions of the type. The threshold should be above the negatives too.
 Together: mentions > threshold > negatives.
 
-Both losses use one log-sum-exp over the threshold and the negatives of a window and a type. The threshold loss is the
-log-sum-exp minus the threshold; the loss of a mention adds its score with `logaddexp`. So no mask per mention is
-needed.
+Both losses use one log-sum-exp over the threshold and the negatives of a window and a type. The threshold loss is this
+log-sum-exp minus the threshold. For the loss of a mention, `logaddexp` adds the score of the mention to the same
+log-sum-exp. So no mask per mention is needed.
 
-Dimensions: B windows, T types, L tokens, W widths, M mentions of the fullest window.
+Dimensions: B windows, T types, L tokens, W widths, M the largest number of mentions in a window.
 """
 
 from typing import NamedTuple
@@ -60,44 +60,54 @@ def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor,
     return scores.masked_fill(~rivals, float("-inf")).logsumexp(-1), scores[..., 0]
 
 
-class _Marks(NamedTuple):
+class _Spans(NamedTuple):
     """N spans as columns: window, type, first and last token, [N] each."""
 
     window: Tensor
-    type: Tensor
+    type_id: Tensor
     first: Tensor
     last: Tensor
 
 
-def _split_labels(labels: Tensor, num_types: int, width: int) -> tuple[_Marks, _Marks]:
-    """Split padded labels [B, M, 3] into mentions that have a span score, and spans to exclude from the negatives.
+def _split_labels(labels: Tensor, excluded: Tensor | None, num_types: int, width: int) -> tuple[_Spans, _Spans]:
+    """Return the mentions that have a span score, and the spans to exclude from the negatives.
 
-    Excluded are mentions wider than W, and undecided spans for every type.
+    From padded labels [B, M, 3], two kinds of spans are excluded: mentions wider than W, and undecided spans, which are
+    excluded for every type. The arguments are those of `binder_losses`.
     """
+    if labels.dim() == 2:
+        excluded = labels[:0] if excluded is None else excluded
+        return _Spans(*labels.unbind(-1)), _Spans(*excluded.unbind(-1))
     window, row = (labels[..., 0] >= 0).nonzero(as_tuple=True)
-    mentions = _Marks(window, *labels[window, row].unbind(-1))
+    mentions = _Spans(window, *labels[window, row].unbind(-1))
     scored = mentions.last - mentions.first < width
     window, row = (labels[..., 0] == UNDECIDED).nonzero(as_tuple=True)
     _, first, last = labels[window, row].unbind(-1)
     every = torch.arange(num_types, device=labels.device).repeat(len(window))
     undecided = (window, first, last)
     window, first, last = (column.repeat_interleave(num_types) for column in undecided)
-    wide = _Marks(*(column[~scored] for column in mentions))
+    wide = _Spans(*(column[~scored] for column in mentions))
     columns = zip(wide, (window, every, first, last), strict=True)
-    return _Marks(*(column[scored] for column in mentions)), _Marks(*(torch.cat(pair) for pair in columns))
+    return _Spans(*(column[scored] for column in mentions)), _Spans(*(torch.cat(pair) for pair in columns))
 
 
-def _gold_masks(mentions: _Marks, excluded: _Marks, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return masks of the mentions and excluded spans for the three heads; true entries are not negatives."""
+def _gold_masks(mentions: _Spans, excluded: _Spans, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return masks of the mentions and excluded spans for the three heads; true entries are not negatives.
+
+    Args:
+        width: W.
+        like: the scores of the three heads, which the masks have the shapes of.
+    """
     starts, ends, spans = (torch.zeros_like(scores, dtype=torch.bool) for scores in like)
-    for window, kind, first, last in (mentions, excluded):
-        starts[window, kind, first] = True
-        ends[window, kind, last] = True
-    spans[mentions.window, mentions.type, mentions.first, mentions.last - mentions.first] = True
-    # A span wider than W has no entry, so entry (0, 0) is marked: it is the threshold, which is never masked.
+    for window, type_id, first, last in (mentions, excluded):
+        starts[window, type_id, first] = True
+        ends[window, type_id, last] = True
+    spans[mentions.window, mentions.type_id, mentions.first, mentions.last - mentions.first] = True
+    # An excluded span wider than W has no entry. Entry (0, 0) is set to true in its place, which has no effect:
+    # `_contrast` always includes the threshold.
     narrow = excluded.last - excluded.first < width
     first = torch.where(narrow, excluded.first, 0)
-    spans[excluded.window, excluded.type, first, torch.where(narrow, excluded.last - excluded.first, 0)] = True
+    spans[excluded.window, excluded.type_id, first, torch.where(narrow, excluded.last - excluded.first, 0)] = True
     return starts, ends, spans
 
 
@@ -127,45 +137,37 @@ def binder_losses(
         num_mentions, num_windows: divisors of the losses, instead of the counts of this batch. With gradient
             accumulation or several processes they are the counts of the whole optimizer step, so that the gradient
             does not depend on how the step is split.
-        excluded: with labels [N, 4], spans in the same form that are neither mentions nor negatives.
-        asked: [B, T], true if a window is compared with a type; other pairs count in no loss.
-        num_asked: divisor of the threshold losses: a number of pairs of window and type, instead of `num_windows`.
+        excluded: spans that are neither mentions nor negatives, in the form of labels [N, 4]. Used only with such
+            labels.
+        asked: [B, T], true if a window is compared with a type. Other pairs of a window and a type count in no loss.
+        num_asked: divisor of the threshold losses, a number of pairs of a window and a type. Replaces `num_windows`.
 
     Returns:
-        The six terms. Mention losses are averaged over mentions, threshold losses over pairs of window and type.
+        The six terms. Mention losses are averaged over mentions, threshold losses over pairs of a window and a type.
     """
     num_types, width = span_scores.shape[1], span_scores.shape[-1]
-    if labels.dim() == 2:
-        found = _Marks(*labels.unbind(-1))
-        left_out = _Marks(*(labels[:0] if excluded is None else excluded).unbind(-1))
-    else:
-        found, left_out = _split_labels(labels, num_types, width)
-    gold = _gold_masks(found, left_out, width, (start_scores, end_scores, span_scores))
+    mentions, left_out = _split_labels(labels, excluded, num_types, width)
+    gold = _gold_masks(mentions, left_out, width, (start_scores, end_scores, span_scores))
+    if num_mentions is None:
+        num_mentions = max(len(mentions.window), 1)
+    if num_asked is None and asked is not None:
+        num_asked = asked.sum().clamp_min(1)
+    elif num_asked is None:
+        num_asked = (start_scores.shape[0] if num_windows is None else num_windows) * num_types
 
-    mentions = max(len(found.window), 1) if num_mentions is None else num_mentions
-    if num_asked is not None:
-        pairs = num_asked
-    elif asked is None:
-        pairs = (start_scores.shape[0] if num_windows is None else num_windows) * num_types
-    else:
-        pairs = asked.sum().clamp_min(1)
-
-    window, kind, first, last = found
+    window, type_id, first, last = mentions
+    span_entry = first * width + last - first  # in the flattened scores
     span_candidates = candidate_mask(word_start_mask, word_end_mask, width)
     heads = (
-        (start_scores, word_start_mask.bool(), gold[0], start_scores[window, kind, first]),
-        (end_scores, word_end_mask.bool(), gold[1], end_scores[window, kind, last]),
-        (
-            span_scores.flatten(2),
-            span_candidates.flatten(1),
-            gold[2].flatten(2),
-            span_scores[window, kind, first, last - first],
-        ),
+        (start_scores, word_start_mask.bool(), gold[0], first),
+        (end_scores, word_end_mask.bool(), gold[1], last),
+        (span_scores.flatten(2), span_candidates.flatten(1), gold[2].flatten(2), span_entry),
     )
     mention_terms, threshold_terms = [], []
-    for scores, candidates, gold_entries, gold_scores in heads:
+    for scores, candidates, gold_entries, entry in heads:
         others, threshold = _contrast(scores, candidates, gold_entries)
-        mention_terms.append((torch.logaddexp(others[window, kind], gold_scores) - gold_scores).sum() / mentions)
+        gold_scores = scores[window, type_id, entry]
+        mention_terms.append((torch.logaddexp(others[window, type_id], gold_scores) - gold_scores).sum() / num_mentions)
         distances = others - threshold
-        threshold_terms.append((distances if asked is None else distances.where(asked, 0)).sum() / pairs)
+        threshold_terms.append((distances if asked is None else distances.where(asked, 0)).sum() / num_asked)
     return BinderLosses(*mention_terms, *threshold_terms)

@@ -25,11 +25,11 @@ from .scoring_binder import SpanParts
 from .tokenizers_binder import find_type_tokenizer
 from .types_binder import EncodedTypes, encode_descriptions
 
-# Limits of the memory that `find_spans` needs: types compared with a batch in one block, ...
+# `find_spans` compares a batch with the types in blocks. These numbers limit the memory that a block needs.
 MAX_TYPES_PER_BLOCK = 1024
-MAX_TOKEN_PRODUCTS = 2**23  # ... products of its tokens with those types,
-CPU_BLOCK_SCORES = 2**18  # ... and span scores: on a CPU as many as fit into its cache,
-DEVICE_BLOCK_SCORES = 2**24  # elsewhere enough to keep the device busy.
+MAX_TOKEN_PRODUCTS = 2**23  # number of tokens in the batch times number of types in the block
+CPU_BLOCK_SCORES = 2**18  # span scores computed at once on a CPU: as many as fit into its cache
+DEVICE_BLOCK_SCORES = 2**24  # span scores computed at once on other devices: enough to keep the device busy
 
 
 @dataclass
@@ -37,12 +37,12 @@ class BinderOutput(ModelOutput):
     """Output of `BinderModel.forward`.
 
     Args:
-        loss: scalar, the weighted sum of the six terms below; None without labels, as are the terms.
+        loss: scalar, the weighted sum of the six terms below. Loss and terms are None if there are no labels.
         start_loss, end_loss, span_loss: mention losses.
         start_threshold_loss, end_threshold_loss, span_threshold_loss: threshold losses.
         start_scores, end_scores: [B, T, L], with the learned scale; position 0 is the threshold.
-        span_scores: [B, T, L, W], W = min(max_span_width, L); entry (i, w) is the span of tokens i..i+w, entry (0, 0)
-            the threshold; spans past the end are -inf.
+        span_scores: [B, T, L, W] with W = min(max_span_width, L). Entry (i, w) is the score of the span of tokens
+            i..i+w, and entry (0, 0) is the threshold. Entries of spans past the end of the window are -inf.
     """
 
     loss: Tensor | None = None
@@ -84,7 +84,7 @@ class BinderModel(BinderPreTrainedModel):
         self.span_head = SpanHead(text_size, type_size, config)
         self.breadth: Any = None
         if config.use_breadth and not config.frozen_types:
-            self.breadth = BreadthNetwork(type_size).requires_grad_(False)  # trained apart from the rest
+            self.breadth = BreadthNetwork(type_size).requires_grad_(False)  # it is trained separately
         if config.frozen_types:  # in the order of the entity types
             count = len(config.entity_types or [])
             self.register_buffer("frozen_type_vectors", torch.zeros(count, 3, config.projection_size))  # [T, 3, D]
@@ -105,8 +105,9 @@ class BinderModel(BinderPreTrainedModel):
 
         Args:
             text_encoder: id on the Hub or local folder of the text encoder.
-            type_encoder: the same for the type encoder; defaults to `text_encoder`, loaded a second time, so that the
-                two have separate weights. If its tokenizer is another one, it becomes `type_tokenizer` of the model.
+            type_encoder: id on the Hub or local folder of the type encoder. Defaults to `text_encoder`, loaded a second
+                time, so that the two encoders have separate weights. If the tokenizer of the type encoder differs from
+                that of the text encoder, it becomes `model.type_tokenizer`.
             encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
             config: fields of `BinderConfig`; `entity_types` may be a dictionary name -> description, or name ->
                 `{"description": ..., "parent": ...}`.
@@ -182,7 +183,7 @@ class BinderModel(BinderPreTrainedModel):
     ) -> Tensor:
         """Encode tokenised descriptions and pool their states as `config.type_pooling` says, [T, H].
 
-        A type encoder that is not trained gives the same states at every step, so that they can be computed once.
+        If the type encoder is not trained, the states are the same in every training step and can be computed once.
 
         Args:
             type_input_ids, type_attention_mask, type_token_type_ids: [T, length of the longest description].
@@ -248,7 +249,7 @@ class BinderModel(BinderPreTrainedModel):
         return self.encode_descriptions(tokenizer, [description]).vectors[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
-        """Project encoded texts [B, L, H] to the parts that spans are sums of; they can be compared with any types."""
+        """Project encoded texts [B, L, H] to start, end and width vectors; see `scoring_binder.SpanParts`."""
         with without_autocast(hidden.device):
             return self.span_head.parts(hidden)
 
@@ -284,9 +285,10 @@ class BinderModel(BinderPreTrainedModel):
     ) -> Proposals:
         """Find the spans of encoded texts that exceed their dynamic thresholds.
 
-        The result is that of `score` and `propose_spans`, but only spans from the start of a word to the end of a word
-        are scored, in blocks, and only the spans found are kept. So memory does not grow with the number of types, and
-        with the length of the windows it grows no faster than the encoder's.
+        The result is the same as that of `score` followed by `decoding_binder.propose_spans`, but needs less memory.
+        Only spans from the start of a word to the end of a word are scored. They are scored in blocks, and only spans
+        above their thresholds are kept. So memory does not grow with the number of types, and it grows no faster with
+        the length of the windows than the memory of the encoder.
 
         Args:
             hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
@@ -309,7 +311,7 @@ class BinderModel(BinderPreTrainedModel):
                     block = above_threshold(margin, required[type_ids], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
-                    if len(block.type_id):  # small tensors between large ones would keep the allocator from reuse
+                    if len(block.type_id):  # small tensors between large ones keep the allocator from reusing memory
                         found.append(block._replace(type_id=block.type_id + begin))
         if not found:
             empty = spans[0][:0]
@@ -346,13 +348,14 @@ class BinderModel(BinderPreTrainedModel):
             labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
             num_mentions, num_windows: divisors of the losses; default to the counts of this batch.
             type_states: [T, H] from `encode_type_states`, instead of descriptions.
-            type_index: [B, T], which of the given types each window is compared with, padded with -1. Scores and
-                labels then count in the types of the window; padding counts in no loss.
+            type_index: [B, T], the types that each window is compared with, as indices of the given types, padded with
+                -1. T is then the number of types of a window, and the types in `labels` are positions in a row of
+                `type_index`. Padding counts in no loss.
             excluded, num_asked: see `binder_losses`.
             return_dict: if False, return a tuple of the values that are not None.
 
         Raises:
-            ValueError: there are no types, or labels without the two word masks.
+            ValueError: there are no types, or there are labels but no word masks.
         """
         if type_vectors is None and type_states is not None:
             type_vectors = self.project_types(type_states)

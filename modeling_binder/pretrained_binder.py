@@ -1,4 +1,4 @@
-"""What transformers expects of a model class: abilities, initialisation, loading, saving and pushing."""
+"""Base class of `BinderModel` with what transformers expects: initialisation, loading, saving and pushing."""
 
 import contextlib
 import math
@@ -33,7 +33,7 @@ _LOCATION_ARGUMENTS = (
 
 
 class BinderPreTrainedModel(PreTrainedModel):
-    """Base class of `BinderModel`: how it is initialised, loaded, saved and pushed."""
+    """Base class of `BinderModel`: initialises, loads, saves and pushes a model."""
 
     config: BinderConfig
     config_class = BinderConfig
@@ -52,10 +52,10 @@ class BinderPreTrainedModel(PreTrainedModel):
         "end_head",
         "span_head",
         "breadth",
-    ]  # norms and softmax need it
+    ]  # their norms and the softmax of the loss need float32
     _keys_to_ignore_on_load_unexpected: list[str] = [
         r"^breadth\."
-    ]  # of a checkpoint whose use_breadth was switched off
+    ]  # weights in a checkpoint whose use_breadth was switched off
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -84,7 +84,7 @@ class BinderPreTrainedModel(PreTrainedModel):
         location = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
         commit = getattr(model.config, "_commit_hash", None)
         if commit is not None:
-            location["revision"] = commit  # all files of one commit, even if a branch moves meanwhile
+            location["revision"] = commit  # load all files from one commit, even if the branch moves meanwhile
         for encoder in model.onnx_encoders():
             encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **location))
         if model.config.type_tokenizer and pretrained_model_name_or_path is not None:
@@ -93,12 +93,13 @@ class BinderPreTrainedModel(PreTrainedModel):
 
     @property
     def type_tokenizer(self) -> Any:
-        """The tokenizer of descriptions, if it is not that of the texts; None otherwise.
+        """The tokenizer of descriptions if it differs from the tokenizer of the texts, otherwise None.
 
         It is loaded and saved with the model, in the folder `type_tokenizer/` of the checkpoint.
 
         Raises:
-            ValueError: the checkpoint has such a tokenizer, but it was not loaded; or one is set that cannot be used.
+            ValueError: the checkpoint has a separate tokenizer of descriptions, but it was not loaded; or the tokenizer
+                that you set cannot be used.
         """
         if self._type_tokenizer is None and self.config.type_tokenizer:
             raise ValueError(
@@ -125,19 +126,19 @@ class BinderPreTrainedModel(PreTrainedModel):
             self._complete_checkpoint(save_directory)
 
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
-        # save_pretrained(push_to_hub=True) calls this before it returns.
+        # save_pretrained(push_to_hub=True) uploads before it returns, so the folder must be complete here.
         self._complete_checkpoint(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _complete_checkpoint(self, folder: Any) -> None:
         """Add ONNX files and the type tokenizer to a saved checkpoint, and give its files the mode of config.json.
 
-        safetensors writes files that only their owner can read, whatever the umask is.
+        The mode has to be changed because safetensors writes files that only their owner can read, whatever the umask.
         """
         for encoder in self.onnx_encoders():
             target = os.path.join(folder, f"{encoder.name}.onnx")
             if encoder.path and os.path.exists(target) and os.path.samefile(encoder.path, target):
-                os.utime(target)  # an upload takes what is new
+                os.utime(target)  # transformers uploads only files with a new modification time
             elif encoder.path:
                 shutil.copyfile(encoder.path, target)
         if self.type_tokenizer is not None:
@@ -148,7 +149,7 @@ class BinderPreTrainedModel(PreTrainedModel):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
-                with contextlib.suppress(OSError):  # a file of another owner stays as it is
+                with contextlib.suppress(OSError):  # the mode of a file of another owner cannot be changed
                     os.chmod(path, mode)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:

@@ -1,8 +1,9 @@
 """The exact span score of BINDER, computed without a vector per span.
 
 The paper represents the span of tokens i..j by ``z_ij = Linear([h_i ; h_j ; e_(j-i+1)])`` and compares it with a type's
-vector t by cosine. The layer is linear, so ``z_ij = u_i + v_j + w_(j-i)`` with one vector per start token, one per end
-token and one per width. Both parts of the cosine are sums of small products:
+vector t by cosine. Here h_i is the hidden state of token i and e_(j-i+1) the embedding of the width of the span. The
+layer is linear, so ``z_ij = u_i + v_j + w_(j-i)`` with one vector u per start token, one vector v per end token and one
+vector w per width. The numerator of the cosine and the square of its denominator are sums of small products:
 
     t.z_ij   = t.u_i + t.v_j + t.w
     |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
@@ -31,8 +32,8 @@ def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -
     """Multiply each start vector with the next W end vectors: [..., L, D] twice -> [..., L, W].
 
     out[i, w] = starts[i].ends[i + w]; entries past the end are zero. The rows are computed in blocks, so no tensor of
-    size L x L is needed. In a block, the products of a row begin one column after those of the row before. With padding
-    and a row length that is larger by one, they are aligned.
+    size L x L is needed. In a block, the wanted products of each row begin one column later than those of the row
+    above. Adding padding and splitting the block into rows that are longer by one column aligns them.
     """
     length = starts.shape[-2]
     ends = nn.functional.pad(ends, (0, 0, 0, width - 1))
@@ -101,11 +102,11 @@ class SpanParts:
     def above_threshold(
         self, types: Tensor, window: Tensor, first: Tensor, offset: Tensor, at_once: int
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Return the differences between the cosines of some spans and those of [CLS], the dynamic threshold.
+        """Compute the cosines of some spans minus the cosine of [CLS], which is the dynamic threshold.
 
-        A cosine is the sum of three numbers per type: of the start token, the end token and the width. With up to a
-        thousand types this is cheaper than a vector per span. As in `cosine`, precision is lost if u and v nearly
-        cancel.
+        The dot product of a span and a type is the sum of three numbers: one for the start token, one for the end token
+        and one for the width. With up to a thousand types, adding these numbers is cheaper than computing a vector per
+        span. As in `cosine`, precision is lost if u and v nearly cancel.
 
         Args:
             types: unit vectors, [T, D], float32; multiply them by the scale to get scores instead of cosines.
@@ -113,7 +114,7 @@ class SpanParts:
             at_once: maximum number of differences to compute at once.
 
         Yields:
-            A slice of n spans, and their differences, [n, T].
+            A slice of n spans, and the differences of these spans, [n, T].
         """
         starts, ends = (vectors.flatten(0, 1) @ types.T for vectors in (self.starts, self.ends))  # [B * L, T]
         widths = None if self.widths is None else self.widths @ types.T  # [W, T]

@@ -50,8 +50,8 @@ def test_shared_encoders_have_no_type_config():
         ({"entity_types": typed(A="A")}, "entity_types: the entity type 'A' is its own ancestor: A -> A"),
         ({"entity_types": typed(A="B", B="C", C="B")}, "'B' is its own ancestor: A -> B -> C -> B"),
         ({"entity_types": typed(A=3)}, "the parent of 'A' must be the name of a type, got 3"),
-        ({"entity_types": typed(A=None), "thresholds": {"B": 0.5}}, "thresholds names 'B', .* Its types are A"),
-        ({"thresholds": {"B": 0.5}}, "thresholds names 'B', .* Its types are not given"),
+        ({"entity_types": typed(A=None), "thresholds": {"B": 0.5}}, "thresholds has the key 'B', .* Its types are A"),
+        ({"thresholds": {"B": 0.5}}, "thresholds has the key 'B', .* Its types are not given"),
         ({"entity_types": typed(A=None), "thresholds": {"A": 1.5}}, "threshold of 'A' must lie between 0 and 1"),
         ({"entity_types": typed(A=None), "thresholds": {"A": float("nan")}}, "must lie between 0 and 1, got nan"),
         ({"entity_types": typed(A=None), "thresholds": {"A": "0.5"}}, "must lie between 0 and 1, got '0.5'"),
@@ -106,7 +106,7 @@ def test_parents_and_thresholds_are_saved(tmp_path):
     assert again.thresholds == {"Poet": 0.25, "Writer": 1}
     again.entity_types = typed(Person=None, Poet="Person")
     assert again.thresholds == {"Poet": 0.25}, "thresholds of other types mean nothing"
-    with pytest.raises(ValueError, match="thresholds names 'Writer'"):
+    with pytest.raises(ValueError, match="thresholds has the key 'Writer'"):
         again.thresholds = {"Writer": 0.5}
     again.entity_types = typed(Person=None)
     assert again.thresholds is None
