@@ -1,7 +1,7 @@
 """Which entity types are broader than others: stated by their parents, or estimated by a small network.
 
-In flat decoding the finest of the types that claim the same span wins: a "politician" is a "person" as well, and the
-person's margin may be the larger one. See `decoding_binder.drop_broader`.
+If several types claim the same span, flat decoding keeps the narrowest one. For example, a "politician" is also a
+"person", and "person" may have the larger margin. See `decoding_binder.drop_broader`.
 
 Dimensions: T types, H hidden size of the type encoder.
 """
@@ -20,8 +20,8 @@ BREADTH_HIDDEN_SIZE = 64
 class BreadthNetwork(nn.Module):
     """Estimates the breadth of entity types from their pooled states: larger for "person" than for "politician".
 
-    Trained so that sigmoid(breadth(one) - breadth(two)) is the probability that the first type is broader than the
-    second, and apart from the rest of the model: the loss of `BinderModel.forward` does not depend on it.
+    It is trained so that sigmoid(breadth(one) - breadth(two)) is the probability that the first type is broader than
+    the second. It is trained separately: the loss of `BinderModel.forward` does not depend on it.
 
     Args:
         type_size: hidden size of the type encoder.
@@ -42,16 +42,17 @@ class BreadthNetwork(nn.Module):
 def broader_types(
     parents: Mapping[str, str | None], breadths: Tensor | None = None, margin: float = 0.0
 ) -> Tensor | None:
-    """Compare types: which are broader than which.
+    """Return which types are broader than others.
 
-    A type is broader than its descendants. Types that have neither a parent nor a child are compared with all others by
-    their breadth, the others only by their parents.
+    A type is broader than its descendants. Two types that both have a parent or a child are compared only by their
+    parents. If one of two types has neither, they are compared by their breadths.
 
     Args:
-        parents: label -> label of its parent or None, of T types in order. Parents are types as well, and no type is
-            its own ancestor.
-        breadths: [T], from `BreadthNetwork`; None to compare by parents only.
-        margin: the difference of breadth from which on a type counts as broader, at least 0.
+        parents: label -> label of its parent or None, for T types in order. Each parent must be one of the types, and
+            no type may be its own ancestor.
+        breadths: [T], from `BreadthNetwork`. `None` means that types are compared only by their parents.
+        margin: a type counts as broader than another type if its breadth is larger by more than this number, which is
+            at least 0.
 
     Returns:
         [T, T], bool, on the CPU: true where the type of the row is broader than the type of the column, without cycles.
@@ -68,7 +69,8 @@ def broader_types(
     if breadths is not None:
         breadth = breadths.detach().float().cpu()
         if broader.any():
-            # An ancestor is at least as broad as its descendants, whatever the network says, so that no cycle arises.
+            # The network may estimate that a type is broader than its ancestor. An ancestor gets at least the breadth
+            # of its descendants, so that there is no cycle.
             as_broad = broader | torch.eye(len(labels), dtype=torch.bool)
             breadth = breadth.expand_as(broader).masked_fill(~as_broad, float("-inf")).amax(1)
         alone = ~(broader.any(0) | broader.any(1))

@@ -1,7 +1,7 @@
 """Turn scores into spans: propose the spans above their dynamic threshold, then keep all of them or a flat subset.
 
-All functions are pure functions of tensors. Tensor operations compare the many candidates with their thresholds; only
-the few spans above a threshold are visited one by one, to choose a flat subset.
+All functions are pure functions of tensors. The many candidates are compared with their thresholds by tensor
+operations. Only the few spans above a threshold are visited one by one, to choose a flat subset.
 
 Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 """
@@ -69,7 +69,8 @@ def candidate_spans(
     Args:
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         width: W, the maximum width of a span in tokens.
-        owned: [B, 2]; windows overlap, and window b decides the spans with owned[b, 0] < first + last <= owned[b, 1].
+        owned: [B, 2]. Windows overlap, but each span is predicted by one window only: window b predicts the spans with
+            owned[b, 0] < first + last <= owned[b, 1]. `None` means that a window predicts all its spans.
 
     Returns:
         Three tensors [N]: the window of each span, its first token, and its width minus 1.
@@ -94,10 +95,10 @@ def propose_spans(
 ) -> Proposals:
     """Return the candidate spans that exceed the dynamic threshold of a type by the required margin.
 
-    Takes the scores of all spans; `BinderModel.find_spans` gives the same result without that matrix.
+    This function needs the scores of all spans. `BinderModel.find_spans` returns the same result with less memory.
 
     Args:
-        span_scores: [B, T, L, W], entry (0, 0) the threshold.
+        span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
         word_start_mask, word_end_mask, owned: see `candidate_spans`.
         required: [T], margins from `required_margin`.
         start_scores, end_scores: [B, T, L]; if given, the start and the end of a span must exceed their own
@@ -118,8 +119,8 @@ def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Ten
         margin: [N, T]. required: [T]. window, first, offset: [N].
     """
     required = required.to(margin)
-    # Most spans exceed the threshold of no type. With many types it is cheaper to look at the best margin first. The
-    # comparison is negated so that a type whose margins are nan does not hide the other types.
+    # Most spans exceed the threshold of no type. With many types it is cheaper to compare the largest margin of each
+    # span first. This maximum is nan if the margin of any type is nan, and the negated comparison keeps such a span.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)
@@ -131,7 +132,8 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
     """Keep the spans whose start and end exceed their own thresholds too (joint position-span inference).
 
     Args:
-        found: spans with type ids into T. start_scores, end_scores: [B, T, L]; position 0 is the threshold.
+        found: spans whose type ids are indices of the T types. start_scores, end_scores: [B, T, L]; position 0 is the
+            threshold.
     """
     window, type_id = found.window, found.type_id
     joint = (start_scores[window, type_id, found.first] > start_scores[window, type_id, 0]) & (
@@ -143,7 +145,7 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
 def probability(margin: Tensor) -> Tensor:
     """Convert margins to the scores that users see: sigmoid(margin), above 0.5 exactly if the margin is positive.
 
-    Computed in float64; a positive margin is never rounded down to 0.5.
+    The sigmoid is computed in float64. A positive margin is never rounded down to 0.5.
     """
     score = torch.sigmoid(margin.double())
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
@@ -152,10 +154,10 @@ def probability(margin: Tensor) -> Tensor:
 def _one_type_each(
     starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor
 ) -> Iterator[tuple[int, int, float, int]]:
-    """Yield each span once, with its heaviest type, as (end, start, weight, index), sorted.
+    """Yield each span once, with its type of largest weight, as (end, start, weight, index), sorted.
 
-    A flat set holds a span at most once, and then its heaviest type is the best choice. Ties are broken by type, so
-    that the result does not depend on the order of the input.
+    A flat set contains a span at most once, and the type of largest weight is the best choice for it. Between types of
+    equal weight the lower type id is chosen, so that the result does not depend on the order of the input.
     """
     type_id, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
     order = np.lexsort((type_id, -weight, start, end))  # the last key counts first
@@ -167,7 +169,7 @@ def _one_type_each(
 
 
 def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """Choose non-overlapping spans greedily: take the heaviest span, drop all that overlap it, repeat.
+    """Choose non-overlapping spans greedily: take the span of largest weight, drop all that overlap it, repeat.
 
     Args:
         starts, ends: [N], ends exclusive. types: [N], used to break ties. weights: [N], comparable across types.
@@ -178,7 +180,7 @@ def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) ->
     spans = [(-weight, start, end, index) for end, start, weight, index in _one_type_each(starts, ends, types, weights)]
     kept: list[tuple[int, int, int]] = []  # sorted by position
     for _, start, end, index in sorted(spans):
-        place = bisect_left(kept, (end,))  # kept spans before this place start before `end`
+        place = bisect_left(kept, (end,))  # the kept spans before this index start before `end`
         if place == 0 or kept[place - 1][1] <= start:
             kept.insert(place, (start, end, index))
     return starts.new_tensor([index for *_, index in kept], dtype=torch.long)
@@ -189,9 +191,10 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
 
     Arguments and result are those of `flat_greedy`. Spans of weight zero or less are never chosen.
     """
-    positions: list[int] = []  # distinct ends
-    total = [0.0]  # best total of the spans up to each end, starting with no span
-    choice: list[tuple[int, int] | None] = []  # last span of that set, and number of ends before it
+    positions: list[int] = []  # the distinct ends of the spans, in order
+    total = [0.0]  # largest total weight of spans that end at or before each position; 0 for no spans
+    # For each position, the last span of the best set if it ends there, and the number of positions before its start.
+    choice: list[tuple[int, int] | None] = []
     for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:
             positions.append(end)
@@ -217,12 +220,12 @@ FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
 def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, broader: Tensor) -> Tensor:
-    """Drop types that claim the same span as a finer type.
+    """Drop spans of types that claim the same span as a narrower type.
 
     Args:
         starts, ends, types: [N].
         broader: [T, T], bool, from `breadth_binder.broader_types`: true where the type of the row is broader than the
-            type of the column. Without cycles, so that the finest types remain.
+            type of the column. It must have no cycles, so that the narrowest types remain.
 
     Returns:
         Indices of the spans that remain, in order.
@@ -250,13 +253,13 @@ def flat_spans(
 ) -> Tensor:
     """Choose a non-overlapping set of spans across all types.
 
-    Spans are compared by how far they exceed the required margin of their type, never by raw score, because each type
-    has its own threshold.
+    Spans are compared by how far they exceed the required margin of their type. Raw scores are never compared, because
+    each type has its own threshold.
 
     Args:
         starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.
-        algorithm: "exact" (largest total) or "greedy".
-        broader: [T, T], bool, see `drop_broader`, which is applied first; None to compare margins only.
+        algorithm: "exact" (largest total weight) or "greedy".
+        broader: [T, T], bool, see `drop_broader`, which is applied first. `None` means that only margins are compared.
 
     Returns:
         Indices of the chosen spans, sorted by position.

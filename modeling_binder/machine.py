@@ -1,4 +1,4 @@
-"""The machine that the code runs on: processors, software versions, abilities of the CPU."""
+"""The machine that the code runs on: its GPU or CPU, the versions of libraries, and whether the CPU has bfloat16."""
 
 import platform
 import sys
@@ -8,7 +8,7 @@ import torch
 
 
 def hardware() -> str:
-    """Return the name of the GPU, or of the CPU with the number of threads, for the card."""
+    """Return the name of the GPU, or the name of the CPU with the number of threads, for the model card."""
     if torch.cuda.is_available():
         count, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
         return name if count == 1 else f"{count} x {name}"

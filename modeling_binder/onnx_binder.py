@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-_OMP_PAUSE_SOFT = 1  # of the OpenMP standard: threads end, settings are kept
+_OMP_PAUSE_SOFT = 1  # constant of the OpenMP standard: end the threads and keep the settings
 
 
 @contextmanager
 def _denormals_are_zero() -> Iterator[None]:
     """Treat denormal floats as zero in the calling thread, and restore its setting afterwards.
 
-    Attention weights of masked positions are denormal, and multiplying denormal floats is slow. onnxruntime sets this
-    for its own threads, but the calling thread works along with them.
+    Attention weights of masked positions are denormal, and multiplying denormal floats is slow. onnxruntime changes
+    this setting for its own threads, but the calling thread computes too.
     """
-    before = sys.float_info.min / 16 == 0
+    before = sys.float_info.min / 16 == 0  # true if the thread already treats denormal floats as zero
     torch.set_flush_denormal(True)
     try:
         yield
@@ -47,15 +47,17 @@ def _openmp() -> Any:
 def end_torch_threads() -> None:
     """End the threads that torch started for the calling thread; torch starts them again when it needs them.
 
-    Otherwise they keep spinning for milliseconds on the cores that onnxruntime needs, which costs a tenth of its time.
-    Starting a thread again takes some microseconds. Does nothing if torch's threads are not those of GNU OpenMP.
+    Otherwise these threads keep spinning for milliseconds on the cores that onnxruntime needs, which costs a tenth of
+    its time. Starting a thread again takes some microseconds. The function does nothing if torch does not use GNU
+    OpenMP.
     """
     if (openmp := _openmp()) is not None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
-# A fork copies only the thread that forks. In the child torch would wait forever for its other threads, which do not
-# exist there; it starts new ones if they are ended before (gunicorn's preloading, multiprocessing, datasets.map).
+# Preloading of gunicorn, multiprocessing and datasets.map fork the process. A fork copies only the calling thread, so
+# torch would wait forever in the child process for threads that do not exist there. If its threads are ended before the
+# fork, torch starts new ones in the child process.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 
@@ -66,7 +68,7 @@ class OnnxEncoder(nn.Module):
     Args:
         config: configuration of the exported encoder.
         name: "text_encoder" or "type_encoder".
-        max_positions: maximum number of tokens that it accepts.
+        max_positions: maximum number of tokens that the encoder accepts.
     """
 
     def __init__(self, config: Any, name: str, max_positions: int) -> None:
@@ -89,7 +91,8 @@ class OnnxEncoder(nn.Module):
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Spinning threads save time between two operators, but between two runs they would block the cores for torch.
+        # Threads that spin save time between two operators. Between two runs they would block the cores that torch
+        # needs, so they stop spinning at the end of a run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3

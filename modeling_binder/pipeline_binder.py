@@ -52,28 +52,29 @@ class BinderNerPipeline(ChunkPipeline):
 
     Arguments of `pipeline(...)`:
 
-        backend: "onnx" or "torch"; raises an error if the checkpoint uses the other one.
+        backend: "onnx" or "torch". If the checkpoint uses the other backend, an error is raised.
         compile: run the text encoder through `torch.compile`; a dictionary is passed to it as options. The first
-            batches take longer, so this pays off on a GPU.
+            batches take longer, so this saves time mainly on a GPU.
         type_cache: deprecated and ignored. Vectors of types are kept in memory and no longer in a file.
 
-    Arguments of a call, which `pipeline(...)` takes as defaults:
+    Arguments of a call, which `pipeline(...)` accepts as defaults:
 
         entity_types: names, name -> description, or name -> `{"description": ..., "parent": name of a broader type}`.
-            Defaults to the model's own types. A name without a description is looked up among these, in any case
-            ("gene" finds "Gene"). The vector of a type is computed once and kept while the weights do not change.
+            Defaults to the types in the model's configuration, its own types. A name without a description is looked up
+            among the own types, ignoring case ("gene" finds "Gene"). The vector of a type is computed once and kept
+            while the weights do not change.
         threshold: a probability for all types, or a dictionary name -> probability. Defaults to the model's
-            `config.thresholds`, and to 0.5, which is the dynamic threshold, for types without one.
-        decoding: "nested" or "flat". Defaults to the model's configuration. With "flat", the finest of the types that
-            claim the same span is chosen, if parents or the model tell which types are broader.
+            `config.thresholds`. Types without a threshold have 0.5, which is the dynamic threshold.
+        decoding: "nested" or "flat". Defaults to the model's configuration. If several types claim the same span,
+            "flat" keeps the narrowest one, provided that parents or the model determine which types are broader.
         inference: "span" or "joint". Defaults to the model's configuration.
         max_length: maximum number of tokens in a window.
         stride: number of tokens that neighbouring windows of a long text share.
         is_split_into_words: the input is a list of words, or a list of such lists. Offsets then refer to the words
             joined by single spaces.
         batch_size: maximum number of windows in a batch. Defaults to 16 on a CPU and 64 on other devices. The windows
-            of 16 batches are read ahead and sorted by length; on a CPU, batches are smaller if their windows are long
-            or differ in length. With 1, windows are read in order, one by one.
+            of 16 batches are read ahead and sorted by length. On a CPU, a batch has fewer windows if they are long or
+            differ in length. With a batch size of 1, windows are not read ahead but processed one by one.
 
     The input is a text, a list of texts, or any iterable of texts: a generator, a dataset's text column, a pandas
     Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score` (sigmoid of the
@@ -104,7 +105,7 @@ class BinderNerPipeline(ChunkPipeline):
             )
         self._type_cache = TypeCache()
         self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
-        self._reported: set[tuple[str, str]] = set()  # pairs of a requested and an own type that have been logged
+        self._reported: set[tuple[str, str]] = set()  # pairs of a given label and an own type that have been logged
         super().__init__(*args, **kwargs)
         own_backend = "onnx" if self.model.onnx_encoders() else "torch"
         if backend not in (None, own_backend):
@@ -114,7 +115,8 @@ class BinderNerPipeline(ChunkPipeline):
                 "pipeline('binder-ner', model=OUT) runs it without this argument."
             )
         if compile:
-            # One graph serves all lengths and batch sizes. Compiling in place does not affect saving the model.
+            # dynamic=True compiles one graph for all lengths and batch sizes. Module.compile() leaves the names of the
+            # weights unchanged, so that the model can still be saved.
             self.model.text_encoder.compile(**{"dynamic": True, **(compile if isinstance(compile, Mapping) else {})})
         if self._batch_size is None:
             self._batch_size: int = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
@@ -132,8 +134,8 @@ class BinderNerPipeline(ChunkPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown:
             raise TypeError(
-                f"unknown arguments: {', '.join(sorted(unknown))}. A call takes {', '.join(_CALL_ARGUMENTS)}; "
-                f"pipeline(...) also takes {', '.join(_CONSTRUCTOR_ARGUMENTS)}."
+                f"unknown arguments: {', '.join(sorted(unknown))}. A call accepts {', '.join(_CALL_ARGUMENTS)}; "
+                f"pipeline(...) also accepts {', '.join(_CONSTRUCTOR_ARGUMENTS)}."
             )
         for name, value, choices in (
             ("decoding", decoding, ("nested", "flat")),
@@ -198,7 +200,7 @@ class BinderNerPipeline(ChunkPipeline):
         """Push model, tokenizer, code, model card and handler in one commit; see `BinderModel.push_to_hub`."""
         try:
             from modeling_binder.hub import push_model
-        except ImportError:  # remote code without the package: transformers' own push, without card and handler
+        except ImportError:  # remote code without the package: push with transformers, without card and handler
             return super().push_to_hub(repo_id, **options)
         return push_model(self.model, repo_id, tokenizer=self.tokenizer, **options)
 
@@ -255,8 +257,7 @@ class BinderNerPipeline(ChunkPipeline):
             unknown = [name for name in threshold if name not in labels]
             if unknown:
                 raise ValueError(
-                    f"threshold names types that are not among the entity types: {unknown}. The entity types are "
-                    f"{labels}."
+                    f"threshold has keys that are not among the entity types: {unknown}. The entity types are {labels}."
                 )
             thresholds = [threshold.get(label, value) for label, value in zip(labels, thresholds, strict=True)]
         elif threshold is not None:
@@ -270,10 +271,10 @@ class BinderNerPipeline(ChunkPipeline):
         stride: int | None = None,
         is_split_into_words: bool = False,
     ) -> tuple[str, Iterator[TextWindow]]:
-        """Return a text and its windows, at least one. Words that are given are joined by spaces.
+        """Return a text and its windows, at least one. If the input is a list of words, they are joined by spaces.
 
         Raises:
-            ValueError: the input is not a text, or not a list of words if `is_split_into_words`.
+            ValueError: the input is not a text; or, with `is_split_into_words`, not a list of words.
         """
         words: list[tuple[int, int]] | None = None
         if is_split_into_words:
@@ -308,7 +309,7 @@ class BinderNerPipeline(ChunkPipeline):
         return self._type_cache.get(self.model, descriptions, self._encode_types)
 
     def _broader(self, types: Sequence[EntityType]) -> Tensor | None:
-        """Return which types are broader than others, [T, T]; None if none is."""
+        """Return which types are broader than others, [T, T]; None if no type is broader than another one."""
         breadths = None
         if self.model.config.use_breadth:
             breadths = self._encoded([entity_type.description for entity_type in types]).breadths
@@ -350,14 +351,15 @@ class BinderNerPipeline(ChunkPipeline):
         flat: bool,
         broader: Tensor | None = None,
     ) -> list[Entity]:
-        """Merge the windows of a text: order the spans by position, choose a flat set if required, name the types.
+        """Convert the spans found in the windows of a text to entities, ordered by position.
 
         Args:
-            model_outputs: `text`, and `spans` of each window that has any: starts, ends, type ids and margins.
-            labels: of the T types.
-            required: [T], margins that the spans exceed.
-            flat: whether to choose a non-overlapping set.
-            broader: [T, T], which types are broader than others; of the types of one span the finest is chosen.
+            model_outputs: `text`; and `spans`, which holds the starts, ends, type ids and margins of the spans found in
+                each window.
+            labels: the names of the T types.
+            required: [T], the margins that the spans exceed.
+            flat: whether to choose a non-overlapping set of spans.
+            broader: [T, T], which types are broader than others; see `decoding_binder.flat_spans`.
         """
         text = model_outputs["text"]
         if not model_outputs["spans"]:
@@ -383,10 +385,10 @@ class BinderNerPipeline(ChunkPipeline):
         """Return the margin between the score of every span and its threshold, to explain what was found.
 
         Args:
-            text: a text of any length. One window of it is scored, and some words of that window are returned.
+            text: a text of any length. Only the window around `position` is scored.
             entity_types: see the class.
             position: a character offset; the words around it are returned.
-            words: maximum number of words.
+            words: maximum number of words to return.
 
         Returns:
             The N words as character spans, and for each type a matrix [N, N]: the margin of the span from word i to
@@ -399,7 +401,8 @@ class BinderNerPipeline(ChunkPipeline):
         if max(window.starts) < 0:
             return [], {label: torch.empty(0, 0) for label in labels}
         firsts = [token for token, offset in enumerate(window.starts) if offset >= 0]
-        # A window may begin inside a word; the end of that word has no start in this window.
+        # A window may begin inside a word. The last token of that word is left out, as its first token is not in the
+        # window.
         lasts = [token for token, offset in enumerate(window.ends) if offset >= 0 and token >= firsts[0]]
         middle = sum(window.starts[token] <= position for token in firsts)
         low = max(0, min(middle - words // 2, len(firsts) - words))
@@ -418,7 +421,7 @@ class BinderNerPipeline(ChunkPipeline):
         return spans, dict(zip(labels, margin, strict=True))
 
     def _window_at(self, text: str, position: int) -> TextWindow:
-        """Return the window of a text that contains a character; the last one that starts before it, if several do."""
+        """Return the window that contains a character of a text; if several do, the last one that starts before it."""
         _, windows = self.preprocess(text)
         chosen: TextWindow | None = None
         for window in windows:

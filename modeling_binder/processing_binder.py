@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WordSpans = Sequence[tuple[int, int]]
-MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this length
+MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this many characters
 
 # Scripts that are written without spaces, or with particles attached to names as in Korean. Each of their characters is
 # a word, so that a mention can start and end anywhere: Han, kana, bopomofo, hangul, Thai, Lao, Khmer, Myanmar.
@@ -88,7 +88,7 @@ def join_words(words: Iterable[str], keep_blank: bool = True) -> tuple[str, list
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace each lone surrogate by U+FFFD, since a tokenizer accepts only whole characters; offsets stay the same."""
+    """Replace each lone surrogate by U+FFFD, because tokenizers reject lone surrogates; offsets stay the same."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -100,7 +100,7 @@ class EncodedText:
         input_ids: [N].
         starts: [N], for the first token of each word the character offset where the word starts; -1 for other tokens.
         ends: [N], for the last token of each word the character offset where the word ends; -1 for other tokens.
-        breakable: [N], whether a window may begin at a token, which is false inside a word.
+        breakable: [N], whether a window may begin at a token: false for a token that continues a word.
     """
 
     input_ids: list[int]
@@ -121,14 +121,14 @@ class EncodedText:
 
 @dataclass(slots=True)
 class TextWindow:
-    """A window: L tokens of a text that the model reads together, special tokens included.
+    """A window: L tokens of a text that the model encodes together, special tokens included.
 
     Args:
         input_ids: [L].
         starts, ends: [L], character offsets of word edges as in `EncodedText`; -1 for special tokens.
-        owned: of the spans that overlapping windows share, this window predicts those with
-            owned[0] < first + last <= owned[1].
-        begin, stop: positions of the window's tokens in the text, `stop` exclusive.
+        owned: two numbers. Windows overlap, but each span is predicted by one window only: this window predicts the
+            spans from token `first` to token `last` of the window with owned[0] < first + last <= owned[1].
+        begin, stop: the window holds the tokens begin..stop of the text, `stop` exclusive.
     """
 
     input_ids: list[int]
@@ -148,7 +148,7 @@ class TextWindow:
 
 
 class _Tokens:
-    """The tokens of a text that is tokenised in pieces, when they are needed; tokens no longer needed are dropped."""
+    """Tokenises a text in pieces when their tokens are needed, and drops the tokens that are no longer needed."""
 
     def __init__(self, pieces: Iterable[EncodedText]) -> None:
         self._pieces = iter(pieces)
@@ -176,7 +176,7 @@ class _Tokens:
         return self._kept.input_ids[part], self._kept.starts[part], self._kept.ends[part]
 
     def drop_before(self, begin: int) -> None:
-        """Drop the tokens before `begin`. This copies the others, so it is done only for many tokens at once."""
+        """Drop the tokens before `begin` if they are many; dropping copies the tokens that remain."""
         if begin - self._dropped > MIN_PIECE_CHARACTERS // 16:
             part = slice(begin - self._dropped, None)
             kept = self._kept
@@ -185,9 +185,10 @@ class _Tokens:
 
 
 def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, WordSpans | None]]:
-    """Split a long text into pieces (begin, text, words): before white space, or after a word if words are given.
+    """Split a long text into pieces; yield the offset, the text and the given words of each piece.
 
-    If there is no white space within two pieces' length, the text is split between two words.
+    The text is split before white space, or after a word if words are given. If there is no white space where the text
+    can be split, it is split between two words.
     """
     begin = word = 0
     while len(text) - begin > 2 * MIN_PIECE_CHARACTERS:
@@ -217,12 +218,11 @@ class BinderWindower:
     Args:
         tokenizer: a fast tokenizer that starts each sequence with [CLS] (or `<s>`).
         max_length: maximum number of tokens in a window, special tokens included.
-        stride: minimum number of tokens that neighbouring windows share. Spans of up to stride + 1 tokens always lie
-            whole in some window. A longer span of a long text is not found if the edges of windows cut it, so with a
-            stride below the model's max_span_width - 1, as by default, some spans that the model could score are out of
-            reach. Mentions of more than 32 tokens are rare; if yours are not, a larger stride finds them, and the
-            overlap costs time (each window adds only max_length - stride tokens).
-        type_tokenizer: the tokenizer of descriptions, if it is not `tokenizer`.
+        stride: minimum number of tokens that neighbouring windows share. Every span of up to stride + 1 tokens is
+            contained in some window. A longer span is not found if no window contains all of it. With the defaults
+            (stride 32, `max_span_width` 64) this concerns spans of 34 to 64 tokens, which are rare. If your mentions
+            are that long, use a larger stride. It takes more time, because each window adds fewer new tokens.
+        type_tokenizer: the tokenizer of descriptions. `None` means that `tokenizer` is used.
 
     Raises:
         ValueError: the tokenizer is not fast or adds no [CLS], or stride and max_length do not fit together.
@@ -259,10 +259,10 @@ class BinderWindower:
         """Create the windower of a `BinderModel`.
 
         Args:
-            max_length: defaults to `config.max_length`, or to what the text encoder and the tokenizer accept if that is
-                less.
-            stride: defaults to `config.stride`. Only if `max_length` is given, is shorter than `config.max_length` and
-                no stride is given, the default is scaled down in the same proportion.
+            max_length: defaults to `config.max_length`, or to the number of tokens that the text encoder and the
+                tokenizer accept if this is less.
+            stride: defaults to `config.stride`. If `max_length` is given and is less than `config.max_length`, this
+                default is scaled down in the same proportion.
 
         Raises:
             ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride does not fit.
@@ -284,10 +284,10 @@ class BinderWindower:
         """Tokenise a text and find the tokens at word edges.
 
         A token that covers two words is the first token of the first word and the last token of the second word. So
-        offsets stay exact, and only spans that would cut the token cannot be found.
+        offsets stay exact, but a span that begins or ends inside the token cannot be found.
 
         Args:
-            text: a text, which may be empty. Lone surrogates (halves of characters) are read as U+FFFD.
+            text: a text, which may be empty. Lone surrogates (halves of characters) are replaced by U+FFFD.
             words: character spans of its words, ordered and disjoint. Defaults to the result of `split_words`.
         """
         text = replace_surrogates(text)
@@ -328,9 +328,10 @@ class BinderWindower:
         return EncodedText(input_ids, starts, ends, breakable)
 
     def read(self, text: str, words: WordSpans | None = None) -> Iterator[TextWindow]:
-        """Yield the windows of a text, which is tokenised in pieces, so that memory does not grow with its length.
+        """Yield the windows of a text. The text is tokenised in pieces, so memory does not grow with its length.
 
-        The result is that of `windows(encode(text, words))` if a long text has white space to split it at.
+        The result is the same as that of `windows(encode(text, words))`, unless a very long text has to be split into
+        pieces where it has no white space.
         """
         return self._windows(self._encoded(*piece) for piece in _pieces(text, words))
 
@@ -344,8 +345,8 @@ class BinderWindower:
     def windows(self, encoded: EncodedText) -> list[TextWindow]:
         """Split an encoded text into windows of at most `max_length` tokens that overlap by at least `stride` tokens.
 
-        Windows begin and end between words if possible. Each span that lies in a window is predicted by exactly one
-        window: of those that contain it, the one whose middle is nearest. An empty text has one window.
+        Windows begin and end between words if possible. If several windows contain a span, it is predicted by the one
+        whose middle is nearest to the span. An empty text has one window.
         """
         return list(self._windows([encoded]))
 
@@ -364,13 +365,14 @@ class BinderWindower:
                 cut -= 1
             if tokens.breakable(cut):
                 stop = cut
-            # Go back by the stride, and on to the start of a word, but always begin after the previous window.
+            # The next window begins `stride` tokens before the end of this one, or earlier at the start of a word, but
+            # always later than this window.
             start = max(stop - self.stride, begin + 1)
             back = start
             while back > begin + 1 and not tokens.breakable(back):
                 back -= 1
             following = back if tokens.breakable(back) else start
-            high = following + stop - 1  # the earlier of two windows predicts spans with first + last up to this
+            high = following + stop - 1  # this window predicts the spans with first + last up to `high`
             yield self._window(tokens, begin, stop, low, high)
             tokens.drop_before(following)
             begin, low, reached = following, high, stop

@@ -1,4 +1,4 @@
-"""Read many texts: batch their windows by length, run the batches, and return the results in the order of the texts."""
+"""Process many texts: batch windows of similar length, run the batches, return results in the order of the texts."""
 
 import math
 from collections import deque
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from .processing_binder import TextWindow
 
-CPU_BATCH_SIZE = 16  # default number of windows in a batch on a CPU,
-DEVICE_BATCH_SIZE = 64  # and on any other device
-READ_AHEAD_BATCHES = 16  # batches of windows that are collected and sorted by length before the model runs
-MAX_PADDING_TOKENS = 64  # in a batch on a CPU: computing more padding takes longer than running another batch
-MAX_BATCH_TOKENS = 2**11  # in a batch on a CPU: the activations of larger batches do not fit into its caches
+CPU_BATCH_SIZE = 16  # default number of windows in a batch on a CPU
+DEVICE_BATCH_SIZE = 64  # default number of windows in a batch on any other device
+READ_AHEAD_BATCHES = 16  # number of batches whose windows are collected and sorted by length before the model runs
+# Limits of a batch on a CPU. More padding would take longer than running another batch, and the activations of a batch
+# with more tokens do not fit into the caches of the CPU.
+MAX_PADDING_TOKENS = 64
+MAX_BATCH_TOKENS = 2**11
 
 Entity = dict[str, Any]
 SpanColumns = tuple[Tensor, ...]  # starts, ends, type ids and margins of the spans found in a window
@@ -28,13 +30,14 @@ def cut_into_batches(
     max_padding: float = MAX_PADDING_TOKENS,
     max_tokens: float = MAX_BATCH_TOKENS,
 ) -> Iterator[slice]:
-    """Yield batches of windows that are sorted by length, as slices.
+    """Yield slices that cut windows sorted by length into batches.
 
     Args:
         lengths: number of tokens of each window, in descending order.
         size: maximum number of windows in a batch.
         max_padding: maximum number of padding tokens in a batch.
-        max_tokens: maximum number of tokens in a batch, padding included. A longer window is a batch of its own.
+        max_tokens: maximum number of tokens in a batch, padding included. A longer window becomes a batch with one
+            window.
     """
     begin, padding = 0, 0
     for index, length in enumerate(lengths):
@@ -51,8 +54,9 @@ def collate_windows(windows: Sequence[TextWindow], pad_token_id: int) -> dict[st
     """Convert windows to tensors, padded to the longest one.
 
     Returns:
-        `input_ids` and `attention_mask`, [B, L]; `word_starts` and `word_ends`, [B, L], character offsets of word edges
-        (starts plus 1), 0 on all other tokens; `owned`, [B, 2], see `TextWindow`.
+        `input_ids` and `attention_mask`, [B, L]; `word_starts`, [B, L], 1 + the character offset of a word on its first
+        token and 0 on other tokens; `word_ends`, [B, L], the end offset of a word on its last token and 0 on other
+        tokens; `owned`, [B, 2], see `TextWindow`.
     """
     length = max(len(window.input_ids) for window in windows)
 
@@ -75,10 +79,11 @@ class _PendingText:
     """A text whose result has not been returned yet.
 
     Args:
-        position: number of texts before it.
-        spans: number of a window -> the spans found in it; windows without spans are left out.
-        num_windows: windows split off so far. num_done: those of them that the model has read.
-        complete: whether all windows have been split off.
+        position: number of texts before this text.
+        spans: index of a window -> the spans found in this window. Windows without spans are left out.
+        num_windows: number of windows that the text has been split into so far.
+        num_done: number of windows that the model has processed.
+        complete: whether the whole text has been split into windows.
     """
 
     text: str
@@ -91,7 +96,7 @@ class _PendingText:
 
 @dataclass(slots=True)
 class _PendingWindow:
-    """A window that the model has not read yet: window number `index` of a text."""
+    """A window that the model has not processed yet: window number `index` of a text."""
 
     text: _PendingText
     index: int
@@ -100,16 +105,16 @@ class _PendingWindow:
 
 @dataclass(frozen=True)
 class TextReader:
-    """Reads texts in batches of windows of similar length.
+    """Processes texts in batches of windows of similar length.
 
-    Padding every window to the longest one of a batch of neighbours would double the work on sentences. So the windows
-    of `READ_AHEAD_BATCHES` batches are collected and sorted by length first.
+    If batches were made of consecutive sentences, about half of their tokens would be padding. So windows are first
+    collected in a pool. When the pool holds `READ_AHEAD_BATCHES` batches, its windows are sorted by length.
 
     Args:
         split: returns a text and its windows, at least one.
         find: returns the spans of each window of a batch.
         collect: returns the result of a text from the spans of its windows; windows without spans are left out.
-        batch_size: maximum number of windows in a batch. With 1, windows are read one by one without reading ahead.
+        batch_size: maximum number of windows in a batch. With 1, each window is processed at once, without a pool.
         max_padding, max_tokens: see `cut_into_batches`.
     """
 
@@ -124,9 +129,9 @@ class TextReader:
         """Yield the result of each text, in order.
 
         If a text or a batch fails, the results of the texts before it are yielded first, and then the error is raised.
-        No window is read twice.
+        No window is processed twice.
         """
-        queue: deque[_PendingText] = deque()  # in order, starting with the first text that has no result
+        queue: deque[_PendingText] = deque()  # the texts without a result, in order
         pool: list[_PendingWindow] = []
         pool_size = READ_AHEAD_BATCHES * self.batch_size if self.batch_size > 1 else 1
         failure: Exception | None = None
@@ -152,15 +157,16 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # it concerns an earlier text than a failure of the loop above
+            failure = error  # this text comes before the text of an error in the loop above
         yield from self._results(queue)
         if failure is not None:
             raise failure
 
     def _run(self, pool: list[_PendingWindow]) -> None:
-        """Read the windows of the pool and empty it.
+        """Process the windows of the pool and empty it.
 
-        If a batch fails, only windows of the texts before it are read afterwards, and then the error is raised.
+        If a batch fails, the windows of the texts before the failed ones are still processed, and then the error is
+        raised.
         """
         windows = sorted(pool, key=lambda pending: -len(pending.window.input_ids))
         pool.clear()
@@ -185,7 +191,7 @@ class TextReader:
             raise failure
 
     def _results(self, queue: deque[_PendingText]) -> Iterator[list[Entity]]:
-        """Yield the results of the texts at the front whose windows have all been read, and remove these texts."""
+        """Yield the results of the first texts, as long as all their windows are processed, and remove these texts."""
         while queue and queue[0].complete and queue[0].num_done == queue[0].num_windows:
             text = queue.popleft()
             yield self.collect(text.text, [text.spans[index] for index in sorted(text.spans)])
@@ -213,7 +219,7 @@ class EntityStream:
             )
         self._texts, self._read = texts, read
         self._is_iterator = isinstance(texts, Iterator)
-        self._results: Iterator[list[Entity]] | None = None  # of the pass that `next` continues
+        self._results: Iterator[list[Entity]] | None = None  # the running pass over the texts, which next() continues
 
     def __iter__(self) -> Iterator[list[Entity]]:
         # A new pass over an iterator would lose the texts that the running pass has read ahead.
@@ -239,10 +245,10 @@ class EntityStream:
 
 def _is_iterable_of_texts(texts: Any) -> bool:
     if isinstance(texts, (str, bytes, bytearray, Mapping)) or getattr(texts, "ndim", 1) != 1:
-        return False  # iterating over a mapping or a table gives its keys or column names
+        return False  # for example, iterating over a mapping or a table gives its keys or column names
     return hasattr(texts, "__iter__") or (hasattr(texts, "__getitem__") and hasattr(texts, "__len__"))
 
 
 def _iterate(texts: Any) -> Iterable[Any]:
-    # A map-style torch dataset has no __iter__ and may not raise IndexError at its end.
+    # A map-style torch dataset has no __iter__ and may not raise IndexError at its end, so iter() cannot be used.
     return texts if hasattr(texts, "__iter__") else (texts[index] for index in range(len(texts)))

@@ -1,4 +1,4 @@
-"""The tokenizer of entity types, for checkpoints whose type encoder has a different one than the text encoder."""
+"""The tokenizer of entity types, for checkpoints whose type encoder and text encoder have different tokenizers."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def load_tokenizers(text_encoder: str, type_encoder: str | None = None, **option
         options: passed to `AutoTokenizer.from_pretrained` (`revision`, `token`, `cache_dir`, ...).
 
     Returns:
-        The tokenizer of the texts, and that of the types; None instead of the latter if the two tokenise alike.
+        The tokenizer of the texts and the tokenizer of the types. The second is None if both tokenise alike.
 
     Raises:
         OSError: an encoder has no tokenizer.
@@ -38,7 +38,10 @@ def load_tokenizers(text_encoder: str, type_encoder: str | None = None, **option
 
 
 def find_type_tokenizer(text_encoder: str, type_encoder: str, **options: Any) -> Any:
-    """Return the tokenizer of a type encoder if it has one that differs from that of the text encoder, else None."""
+    """Return the tokenizer of the type encoder if it differs from that of the text encoder, otherwise None.
+
+    If the tokenizers cannot be loaded, a warning is logged and None is returned.
+    """
     try:
         return load_tokenizers(text_encoder, type_encoder, **options)[1]
     except (OSError, ValueError) as error:
@@ -72,7 +75,7 @@ def load_type_tokenizer(name: str, **location: Any) -> Any:
                 f"checkpoint has a separate tokenizer for the descriptions of entity types in {folder}/. Copy the "
                 f"tokenizer of the type encoder there, or save the checkpoint again. ({error})"
             ) from None
-    # Trust in the code of a checkpoint does not extend to code that a tokenizer's config may name.
+    # A user who trusts the code of a checkpoint has not agreed to run code that the tokenizer's config may refer to.
     return AutoTokenizer.from_pretrained(name, subfolder=folder, trust_remote_code=False, **location)
 
 

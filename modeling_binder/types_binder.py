@@ -1,4 +1,4 @@
-"""Entity types of a call: their names, descriptions and parents, and the vectors of their descriptions."""
+"""Entity types of a call of the pipeline: names, descriptions and parents, and the vectors of the descriptions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -12,9 +12,9 @@ from .configuration_binder import ancestors
 from .encoders_binder import execution_device
 from .processing_binder import BinderWindower
 
-MAX_CACHED_TYPES = 2**14  # type vectors that are kept in memory, about 25 MB; the oldest are dropped first
-MAX_BATCH_TOKENS = 2**11  # tokens of the descriptions that are encoded in one batch
-_PROBE_VALUES = 16  # values of each weight that are compared to detect a change
+MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest are dropped first
+MAX_BATCH_TOKENS = 2**11  # maximum number of tokens in a batch of descriptions
+_PROBE_VALUES = 16  # number of values of each weight that are compared to detect a change
 
 EntityTypes: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _KEYS = ("name", "description", "parent")
@@ -24,10 +24,10 @@ class EntityType(NamedTuple):
     """An entity type of a call.
 
     Args:
-        label: its name in the results.
-        description: the text that is encoded.
-        parent: label of the nearest broader type of the call.
-        own_label: name of the model's own type that it stands for.
+        label: name of the type in the results.
+        description: the text that the type encoder encodes.
+        parent: label of the nearest broader type of the call, or None.
+        own_label: name of the model's own type that has this label, ignoring case, and this description; or None.
     """
 
     label: str
@@ -43,10 +43,11 @@ def resolve_entity_types(
 
     Args:
         entity_types: names, name -> description, name -> `{"description", "parent"}`, or a list of `{"name",
-            "description", "parent"}` dictionaries; None for the model's own types. A name without a description gets
-            the description of the own type with this name, in any case ("gene" for "Gene"), or else serves as its own
-            description. An own type keeps its parent unless another one is given.
-        own_types: the types that the model was trained with, as in `config.entity_types`.
+            "description", "parent"}` dictionaries. `None` means all own types of the model. A name without a
+            description is looked up among the own types, ignoring case ("gene" finds "Gene"), and gets the description
+            found there. If there is no such type, the name is also the description. An own type keeps its parent unless
+            the call gives another one.
+        own_types: the model's own types, as in `config.entity_types`.
 
     Raises:
         ValueError: there is no type, a name appears twice, a name or a description is blank or not a string, or a
@@ -55,7 +56,7 @@ def resolve_entity_types(
     """
     own = {entity_type["name"]: entity_type for entity_type in own_types or ()}
     types: dict[str, EntityType] = {}
-    parents: dict[str, str | None] = {}  # those that were given
+    parents: dict[str, str | None] = {}  # only the parents that the call gives
     for label, fields in [(label, {}) for label in own] if entity_types is None else _items(entity_types):
         if label in types:
             raise ValueError(f"the entity type {label!r} appears twice; names must be unique.")
@@ -107,7 +108,7 @@ def _fields(name: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
-    """Return the name of the own type with this name, in any case; None if there is none or more than one."""
+    """Return the name of the own type that a label matches, ignoring case; None if none matches or several do."""
     if label in own or not isinstance(label, str):
         return label if label in own else None
     matches = [name for name in own if name.casefold() == label.casefold()]
@@ -117,7 +118,7 @@ def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
 def _with_parents(
     types: Mapping[str, EntityType], given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> list[EntityType]:
-    """Add the parents: those given; for other own types the nearest ancestor that is a type of the call."""
+    """Add the parents: the given parent, or for an own type without one the nearest ancestor among the types."""
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
     own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
     parents: dict[str, str | None] = {}
@@ -146,9 +147,10 @@ class EncodedTypes(NamedTuple):
 
 @torch.no_grad()
 def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str]) -> EncodedTypes:
-    """Encode descriptions of types in batches of equal length, which takes a quarter of the time of one by one.
+    """Encode descriptions of types in batches, which is four times as fast as encoding them one by one.
 
-    Without padding, the vectors of a type do not depend on the other types, except for rounding (up to 3e-7).
+    All descriptions in a batch have the same number of tokens. So there is no padding, and the vectors of a type do not
+    depend on the other types, except for rounding (up to 3e-7).
 
     Args:
         model: a `BinderModel`.
@@ -162,7 +164,8 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
     inputs = windower.encode_types(descriptions, model.max_type_positions)
     lengths = inputs["type_attention_mask"].sum(1)
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
-    # 8-bit ONNX text encoders round by the largest number of a batch, which would mix the types of a batch.
+    # An 8-bit ONNX text encoder rounds relative to the largest number in the batch, so the vectors of a type would
+    # depend on the other types. Therefore it encodes one type at a time.
     max_tokens = 1 if model.config.onnx and encoder is model.text_encoder else MAX_BATCH_TOKENS
     device = execution_device(encoder, model.start_head)
     vectors = torch.empty(len(lengths), 3, model.config.projection_size, device=device)
@@ -188,14 +191,14 @@ class TypeCache:
         self._weights = _WeightWatch()
 
     def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]) -> EncodedTypes:
-        """Return encoded descriptions, and encode only those that are not known.
+        """Return encoded descriptions; encode only those that are not in the cache.
 
-        In training mode nothing is kept, because dropout makes the vectors random.
+        In training mode nothing is cached, because dropout makes the vectors random.
 
         Args:
             model: a `BinderModel`.
-            descriptions: of T types.
-            encode: encodes descriptions.
+            descriptions: one text for each of T types.
+            encode: a function that encodes descriptions.
         """
         modules = type_modules(model)
         if any(module.training for module in modules):
@@ -210,7 +213,7 @@ class TypeCache:
         if missing:
             vectors, breadths = encode(missing)
             for row, text in enumerate(missing):
-                # Copies, since views would keep the vectors of the whole call in memory.
+                # A view would keep the vectors of the whole call in memory, so each row is copied.
                 found[text] = vectors[row].clone(), None if breadths is None else breadths[row].clone()
             self._kept |= {text: found[text] for text in missing}
             while len(self._kept) > MAX_CACHED_TYPES:
@@ -236,10 +239,10 @@ def type_modules(model: Any) -> list[nn.Module]:
 
 
 class _WeightWatch:
-    """Detects that weights have changed since the last call, at a small part of the cost of comparing all of them.
+    """Detects that weights have changed since the last call, much faster than by comparing all values.
 
-    It compares the modules, the address and the version of each tensor, which every in-place operation increments, and
-    some values of each tensor, because operations on `tensor.data` do not increment the version.
+    It compares the modules, and the address and the version of each tensor. Every in-place operation increments the
+    version, except operations on `tensor.data`. To detect those, it also compares some values of each tensor.
     """
 
     def __init__(self) -> None:
