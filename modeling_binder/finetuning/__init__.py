@@ -1,4 +1,4 @@
-"""Fine-tuning and evaluation: documents, readers, the data report, the trainer and the metrics.
+"""Fine-tuning and evaluation: documents, readers of corpus files, the data report, the trainer and the metrics.
 
 Example:
     >>> from transformers import AutoTokenizer, TrainingArguments

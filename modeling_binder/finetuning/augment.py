@@ -1,6 +1,6 @@
-"""Texts in other shapes: in lower case, in capitals, with line breaks in place of blanks.
+"""Data augmentation: convert texts into lower case or capitals, or replace blanks by line breaks.
 
-Every change keeps the number of characters, so that offsets stay right.
+No change alters the number of characters, so the offsets of mentions remain valid.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ BREAKS = 0.2  # share of the blanks of a text that become line breaks
 
 
 def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Document:
-    """Return a document in one of the shapes, or unchanged.
+    """Return a document with a random change of its text, or unchanged.
 
     Args:
         document: the document.
-        shares: probabilities of "lower", "upper" and "breaks".
-        seed: the same seed gives the same shape for a document.
+        shares: probabilities of the changes "lower", "upper" and "breaks", see `reshaped`.
+        seed: seed of the random choice. The same seed gives the same change for a document.
     """
     random = Random(f"{seed}/{document.id}")
     drawn = random.random()
@@ -30,9 +30,9 @@ def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Doc
 
 
 def reshaped(text: str, shape: str, random: Random) -> str:
-    """Return a text in lower case ("lower"), in capitals ("upper") or with some line breaks ("breaks")."""
+    """Return a text in lower case ("lower"), in capitals ("upper"), or with line breaks for some blanks ("breaks")."""
     if shape == "breaks":
         return "".join("\n" if c == " " and random.random() < BREAKS else c for c in text)
     changed = (c.lower() if shape == "lower" else c.upper() for c in text)
-    # Characters that become two ("ß" in capitals, "İ" in lower case) stay as they are.
+    # Characters that would become two characters ("ß" in capitals, "İ" in lower case) are not changed.
     return "".join(new if len(new) == 1 else old for old, new in zip(text, changed, strict=True))

@@ -1,7 +1,8 @@
-"""Batches of a mix: draw windows, the types that each window is compared with, and the phrasings of these types.
+"""Make batches of a mix: draw windows, the types that each window is compared with, and the phrasings of these types.
 
-All draws depend only on the seed, the epoch and the number of the batch. A resumed run therefore sees the same batches
-as an uninterrupted one, and all processes use the same order.
+A phrasing is the text by which a type is given to the model: its name, its description or both. All draws depend only
+on the seed, the epoch and the number of the batch. So a resumed run sees the same batches as an uninterrupted run, and
+all processes use the same order.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,21 +20,21 @@ Array = NDArray[Any]
 
 
 class MixSampler(Sampler[list[int]]):
-    """Draws batches of windows with similar lengths; a budget of tokens limits the windows in a batch.
+    """Draws batches of windows with similar lengths. The size of a batch is limited by its number of tokens.
 
-    An epoch draws `PackedMix.epoch_size` windows, which the corpora contribute according to their shares. A window is
-    drawn again only after all other windows of its corpus. The windows of an epoch are shuffled, split into pools,
-    sorted by length within each pool and split into batches, which are shuffled.
+    An epoch has `PackedMix.epoch_size` windows, divided between the corpora in proportion to their shares. A window is
+    drawn again only after all other windows of its corpus were drawn. The windows of an epoch are shuffled and split
+    into pools of about 64 batches. Each pool is sorted by length and split into batches, and all batches are shuffled.
 
     Args:
-        mix: the windows.
+        mix: the tokenised mix.
         tokens_per_batch: maximum number of tokens in a batch, padding included.
-        seed: seed of the run.
-        epoch: returns the number of the epoch that begins.
-        rank, processes: number of this process, and number of processes; each process gets every n-th batch.
+        seed: seed of the training run.
+        epoch: function that returns the number of the current epoch.
+        rank, processes: index of this process, and number of processes, between which the batches are divided.
 
     Yields:
-        A seed for the draws of the batch, followed by the indices of its windows.
+        For each batch, a list with a seed for its draws, followed by the indices of its windows.
     """
 
     POOL_BATCHES = 64
@@ -61,11 +62,12 @@ class MixSampler(Sampler[list[int]]):
         plan = self.plan(epoch)
         first = int(np.random.default_rng([self.seed, epoch, 1]).integers(2**62))
         for number in range(self.rank, self.batches, self.processes):
-            # Trainer expects the same number of batches in each epoch; the plans differ slightly.
+            # `Trainer` expects the same number of batches in each epoch, but the plans differ slightly in length. So
+            # the last batches of a plan can be missing, or its first batches can be repeated.
             yield [first + number, *plan[number % len(plan)].tolist()]
 
     def plan(self, epoch: int) -> list[Array]:
-        """Return the indices of the windows of each batch of an epoch."""
+        """Return the batches of an epoch, each as an array with the indices of its windows."""
         drawn = np.concatenate([self._drawn(part, epoch) for part in range(len(self.quotas))])
         random = np.random.default_rng([self.seed, epoch])
         random.shuffle(drawn)
@@ -78,14 +80,18 @@ class MixSampler(Sampler[list[int]]):
             windows = windows[np.argsort(lengths[windows], kind="stable")[::-1]]
             sizes = lengths[windows]
             at = 0
-            while at < len(windows):  # the first window of a batch is the longest one
+            while at < len(windows):  # the first window of a batch is the longest, and the others are padded to it
                 count = max(1, self.budget // int(sizes[at]))
                 batches.append(windows[at : at + count])
                 at += count
         return [batches[index] for index in random.permutation(len(batches))]
 
     def _drawn(self, part: int, epoch: int) -> Array:
-        """Return the windows that an epoch draws from a corpus: the next part of a sequence of shuffled passes."""
+        """Return the windows that an epoch draws from a corpus.
+
+        The windows of the corpus are shuffled again and again, and the results are concatenated. Each epoch takes the
+        next `quota` windows of this sequence.
+        """
         size, quota = self.mix.sizes[part], int(self.quotas[part])
         begin, stop = epoch * quota, (epoch + 1) * quota
         pieces = []
@@ -96,17 +102,17 @@ class MixSampler(Sampler[list[int]]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Return a batch unchanged; `MixBatches` returns whole batches, which need no collation."""
+    """Return a batch unchanged. `MixBatches` returns complete batches, so the data loader must not collate them."""
     return batch
 
 
 class _Pairs(NamedTuple):
-    """The types that the windows of a batch are compared with, sorted by window; three arrays [K].
+    """The K pairs of a window of a batch and a type that it is compared with, sorted by window.
 
     Args:
-        row: number of the window in the batch.
-        type_id: number of the type in the mix.
-        place: position of the type among those of its window.
+        row: [K], index of the window in the batch.
+        type_id: [K], number of the type among the types of all corpora.
+        place: [K], position of the type among the types of its window.
     """
 
     row: Array
@@ -115,14 +121,15 @@ class _Pairs(NamedTuple):
 
 
 class MixBatches(Dataset[Any]):
-    """Makes whole batches of a mix: `__getitems__` takes what `MixSampler` yields.
+    """Makes complete batches of a mix from the items of a `MixSampler`.
 
     Args:
-        mix: the windows and their types.
-        pad_token_id: padding of `input_ids`.
-        type_pad_token_id: padding of `type_input_ids`.
-        tokenized: token ids of each phrasing, which the type encoder encodes in every step; None if the states of all
-            phrasings are known. A batch then contains `type_phrasings`, indices into `mix.table.texts`.
+        mix: the tokenised mix.
+        pad_token_id: id of the padding token in `input_ids`.
+        type_pad_token_id: id of the padding token in `type_input_ids`.
+        tokenized: token ids of each phrasing in `mix.table.texts`, if the type encoder is trained. None if it is
+            frozen, so that the trainer encodes each phrasing only once. A batch then contains `type_phrasings`, indices
+            into `mix.table.texts`, instead of token ids.
     """
 
     def __init__(
@@ -140,13 +147,17 @@ class MixBatches(Dataset[Any]):
         return self.__getitems__([index, index])
 
     def __getitems__(self, keys: list[int]) -> dict[str, Any]:
-        """Make a batch of B windows.
+        """Make a batch of B windows, padded to L tokens.
+
+        Args:
+            keys: a seed for the draws of the batch, followed by the indices of its windows.
 
         Returns:
             `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L]; the phrasings of the types
-            (`type_phrasings`, or `type_input_ids` and `type_attention_mask`); `type_index` [B, T], unless all windows
-            are compared with the same types; `labels` and `excluded` [N, 4], see `binder_losses`; and `counts`, the
-            numbers of mentions and of pairs of a window and a type.
+            (`type_phrasings`, or `type_input_ids` and `type_attention_mask`); `type_index` [B, T], which is left out if
+            all windows are compared with the same types; `labels` and `excluded`, rows (window, type, first token, last
+            token) of the mentions and of spans that are neither mentions nor negatives, see `losses_binder`; and
+            `counts`, the number of mentions and the number of pairs of a window and a type.
         """
         random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])
         batch = self._tokens(windows)
@@ -205,23 +216,24 @@ class MixBatches(Dataset[Any]):
         return _Pairs(rows, types, _rank(rows))
 
     def _found(self, windows: Array) -> tuple[Array, Array]:
-        """Return the row and the type of each mention of a batch."""
+        """Return, for each mention in a batch, the index of its window in the batch and the number of its type."""
         rows, place = _expand(self.mix.windows.row_counts[windows])
         types = self.mix.row_types[self.mix.row_first[windows][rows] + place]
         return rows[types >= 0], types[types >= 0]
 
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
-        """Draw further types, as negatives, for windows with types of their own.
+        """Draw additional types, as negatives, for windows whose documents have `Document.types`.
 
-        They are types of other windows. They have no word in common with the window's own types, and no span in any
-        text.
+        They are types of other windows of the batch. A type is rejected if it may apply to the window: if its name has
+        a word in common with the name of a type of the window, or if the two types have a mention on the same span
+        anywhere in the mix.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
         rows, types = rows[own], types[own]
         if not len(rows):
             return rows, types
-        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # more than wanted, because some are rejected below
+        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # more types than needed, because some are rejected below
         tries = types[random.integers(len(types), size=len(takers))]
 
         def words(rows: Array, types: Array) -> tuple[Array, Array]:
@@ -243,7 +255,10 @@ class MixBatches(Dataset[Any]):
         return takers[kept], tries[kept]
 
     def _is_related(self, takers: Array, tries: Array, rows: Array, types: Array) -> Array:
-        """Return whether each drawn type shares a span, in some text of the mix, with one of its window's own types."""
+        """Return, for each drawn type, whether it has a mention on the same span as a type of its window.
+
+        Such a pair of mentions can be anywhere in the mix, see `PackedMix.related`.
+        """
         begin, end = (np.searchsorted(rows, takers, side=side) for side in ("left", "right"))
         item, place = _expand(end - begin)
         keys = types[begin[item] + place] * len(self.mix.table) + tries[item]
@@ -259,18 +274,18 @@ class MixBatches(Dataset[Any]):
         shares = np.array([settings.name, settings.named_description, settings.description])
         form = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], random.random(len(types)), side="right")
         chosen = (random.random(len(types)) * descriptions).astype(np.int64)
-        # If two types of a window have the same name, the name alone does not distinguish them.
+        # If two types of a window have the same name, the name alone does not distinguish them. So add the description.
         name = rows * len(table.texts) + table.phrasings[table.first[types]]
         _, inverse, counts = np.unique(name, return_inverse=True, return_counts=True)
         form = np.where((form == 0) & (counts[inverse] > 1), 1, form)
         offset = np.where((form == 0) | (descriptions == 0), 0, 1 + chosen + (form == 2) * descriptions)
         phrasing = table.phrasings[table.first[types] + offset]
         unique, inverse = np.unique(phrasing, return_inverse=True)
-        if not len(unique):  # no window is compared with any type, but the model needs one
+        if not len(unique):  # no window is compared with any type, but the model requires at least one type
             unique = np.zeros(1, np.int64)
         index = np.full((size, int(place.max(initial=0)) + 1), -1, np.int64)
         index[rows, place] = inverse
-        if (index == index[0]).all() and (index[0] >= 0).all():  # all windows share the types, as in a single corpus
+        if (index == index[0]).all() and (index[0] >= 0).all():  # all windows are compared with the same types
             return self._type_inputs(unique[index[0]])
         return {**self._type_inputs(unique), "type_index": torch.from_numpy(index)}
 
@@ -286,7 +301,10 @@ class MixBatches(Dataset[Any]):
     # ---- labels ----
 
     def _labels(self, windows: Array, pairs: _Pairs) -> tuple[Array, Array]:
-        """Return rows (window, place of the type, first, last) of the mentions, and of the spans that are excluded."""
+        """Return the mentions, and the spans that are neither mentions nor negatives.
+
+        Both are arrays of rows (window, position of the type among the types of the window, first token, last token).
+        """
         mix, total = self.mix, len(self.mix.table)
         rows, place = _expand(mix.windows.row_counts[windows])
         at = mix.row_first[windows][rows] + place
@@ -299,7 +317,7 @@ class MixBatches(Dataset[Any]):
         places = pairs.place[order][np.minimum(position, len(key) - 1)]
         found = np.stack([rows[marked], places, first[marked], last[marked]], 1).astype(np.int64)
         scored = found[:, 3] - found[:, 2] < mix.origin["max_span_width"]
-        # Undecided spans are excluded for all types of their windows.
+        # An undecided span is excluded for each type of its window, because any of them may apply.
         count = np.bincount(pairs.row, minlength=len(windows))
         open_rows, open_first, open_last = rows[~marked], first[~marked], last[~marked]
         item, place = _expand(count[open_rows])
@@ -307,7 +325,10 @@ class MixBatches(Dataset[Any]):
         return found[scored], np.concatenate([found[~scored], undecided])
 
     def _thin(self, batch: dict[str, Array], windows: Array, spans: Array, random: np.random.Generator) -> None:
-        """Remove most word edges outside mentions, in windows of corpora in which only some mentions are marked."""
+        """Remove random word starts and word ends outside mentions, so that they do not serve as negatives.
+
+        This applies to corpora with a `negative_rate` below 1, which gives the share that is kept.
+        """
         rates = np.array([part["negative_rate"] for part in self.mix.parts])[self.mix.part[windows]]
         thin = np.flatnonzero(rates < 1)
         if not len(thin):
@@ -321,7 +342,7 @@ class MixBatches(Dataset[Any]):
 
 
 def _contains(values: Array, keys: Array) -> Array:
-    """Return which keys are among some sorted values."""
+    """Return, for each key, whether it is among the values, which must be sorted."""
     if not len(values):
         return np.zeros(len(keys), bool)
     found: Array = values[np.minimum(np.searchsorted(values, keys), len(values) - 1)] == keys
@@ -329,13 +350,17 @@ def _contains(values: Array, keys: Array) -> Array:
 
 
 def _expand(counts: Array) -> tuple[Array, Array]:
-    """Return the item of each entry and the number of the entry within its item, for items with `counts` entries."""
+    """Number the entries of items, where item i has `counts[i]` entries.
+
+    Returns:
+        Two arrays with one value per entry: the index of its item, and its position within the item.
+    """
     items = np.repeat(np.arange(len(counts)), counts)
     return items, np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _rank(rows: Array) -> Array:
-    """Return the number of each entry within its row; the rows are sorted."""
+    """Return the position of each entry within its row. Entries must be sorted by row."""
     if not len(rows):
         return np.zeros(0, np.int64)
     starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))

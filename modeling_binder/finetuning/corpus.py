@@ -1,4 +1,7 @@
-"""A corpus as a folder: types.json, and train, dev and test in any of the formats."""
+"""A corpus in a folder: types.json with the entity types, and the files of the splits train, dev and test.
+
+The files of the splits can have any format that `read_documents` reads.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +17,10 @@ class Corpus:
     """A corpus: its types and its splits. `dev` and `test` may be empty.
 
     Args:
-        entity_types: name -> description.
-        train, dev, test: documents.
-        types: the same types with all their phrasings and their parents; made of `entity_types` where not given.
+        entity_types: name of each entity type -> its description.
+        train, dev, test: the documents of each split.
+        types: the same entity types as objects, with all their descriptions and their parents. If they are missing,
+            they are made from `entity_types`.
     """
 
     entity_types: dict[str, str]
@@ -32,16 +36,17 @@ class Corpus:
 
 
 def split_files(folder: str | Path) -> dict[str, Path]:
-    """Return the file of each split of a corpus folder, by the words of the file names: dev, valid, corpus-dev.
+    """Return the file of each split of a corpus folder: split ("train", "dev" or "test") -> path.
 
-    A file whose whole name is a split comes before one whose name has more words (train before train_extra), and JSONL
-    comes before columns.
+    A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll are files of "dev". If
+    several files belong to a split, a file whose whole name is the word is preferred (train.tsv to train_extra.jsonl),
+    and then the file whose suffix comes first in `SUFFIXES` (.jsonl).
 
     Raises:
-        DataError: a name stands for two splits, or two files of one format stand for the same split.
+        DataError: the name of a file contains words for two splits, or no file of a split is preferred to the others.
     """
     files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and not is_hidden(path.name)]
-    # "eng.train" has its split in the place of a suffix
+    # In "eng.train", the suffix is the split.
     files = [path for path in files if suffix_of(path) in SUFFIXES or splits_in(suffix_of(path))]
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
@@ -53,13 +58,13 @@ def split_files(folder: str | Path) -> dict[str, Path]:
         chosen = [path for path in candidates if _rank(path) == first]
         if len(chosen) > 1:
             raise DataError(
-                f"{folder}: {' and '.join(path.name for path in chosen)} all stand for {split}; keep one of them, or "
-                "join them."
+                f"{folder}: {' and '.join(path.name for path in chosen)} are all files of the split {split}; keep "
+                "one of them, or join them."
             )
         if len(splits := splits_in(chosen[0].name)) > 1:
             raise DataError(
-                f"{chosen[0]}: the name stands for {' and for '.join(splits)}; rename the file, for example to "
-                f"{splits[0]}{chosen[0].suffix}."
+                f"{chosen[0]}: the name contains words for the splits {' and '.join(splits)}; rename the file, for "
+                f"example to {splits[0]}{chosen[0].suffix}."
             )
         found[split] = chosen[0]
     return found
@@ -71,12 +76,13 @@ def _rank(path: Path) -> int:
 
 
 def load_corpus(folder: str | Path) -> Corpus:
-    """Read FOLDER/types.json and the files of its splits in any of the formats that `read_documents` reads.
+    """Read FOLDER/types.json and the files of the splits, in any of the formats that `read_documents` reads.
 
-    `split_files` tells which file is which split. Dev and test may be missing.
+    The names of the files determine their splits, see `split_files`. The files of "dev" and "test" may be missing.
 
     Raises:
-        DataError: a file is missing or malformed, or a label has no description.
+        DataError: the folder, types.json or the training file is missing, a file is malformed, or the label of a
+            mention has no description in types.json.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Counts of documents and mentions, and tables of them for the terminal."""
+"""Count documents and mentions, and format tables of counts for the terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ def count_documents(documents: Sequence[Document], labels: Iterable[str] | None 
 
     Args:
         documents: the documents of one split.
-        labels: labels to count, in this order; defaults to the labels that occur, sorted.
+        labels: labels to count, in the order of the result; defaults to all labels that occur, sorted.
 
     Returns:
-        `{"documents": int, "mentions": {label: int}, "nested": int}`; nested mentions lie inside or around other ones.
+        `{"documents": int, "mentions": {label: int}, "nested": int}`. A nested mention lies inside or around another.
     """
     mentions = Counter(mention.label for document in documents for mention in document.entities)
     return {
@@ -27,7 +27,7 @@ def count_documents(documents: Sequence[Document], labels: Iterable[str] | None 
 
 
 def aligned_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as lines of text: the first column aligned to the left, all others to the right.
+    """Format rows of cells as a table. The first column is aligned to the left, all other columns to the right.
 
     >>> print(aligned_table([["", "train"], ["documents", "1,200"], ["mentions", "7"]]))
                train

@@ -1,4 +1,8 @@
-"""The data contract: documents with character offsets, read from and written to JSONL; entity types from JSON."""
+"""The data contract: the form in which documents with character offsets are stored in JSONL files.
+
+A line of a file is an object with "id", "text" and "entities", see `Document.from_dict`. The functions for entity types
+are in `entity_types` and can be imported from this module as well.
+"""
 
 import difflib
 import json
@@ -23,7 +27,7 @@ from .files import written_whole as written_whole
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mention:
-    """A mention: text[start:end] in code points, and its entity type."""
+    """A mention: the characters text[start:end], counted in code points, and the name of its entity type."""
 
     start: int
     end: int
@@ -32,17 +36,18 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its mentions, nested, crossing or flat.
+    """A text with its mentions. Mentions may be nested in each other, and may cross.
 
     Args:
         id: id of the document, unique within a file.
         text: the text.
-        entities: its mentions.
-        words: character spans of its words, ordered and disjoint; if None, `split_words` splits the text.
-        undecided: spans that may or may not be mentions (distant labels). Training uses them neither as mentions nor as
-            negatives.
-        types: names of the types for which the text was annotated; None for all types of its corpus. Training and
-            evaluation ignore the other types.
+        entities: the mentions.
+        words: character spans (start, end) of the words, sorted and without overlap; if None, `split_words` splits the
+            text.
+        undecided: character spans that may or may not be mentions, for example in automatically annotated texts.
+            Training uses them neither as mentions nor as negatives.
+        types: names of the types that the text is annotated for; None means all types of the corpus. Training and
+            evaluation ignore all other types in this text.
     """
 
     id: str
@@ -54,15 +59,20 @@ class Document:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], default_id: str = "") -> "Document":
-        """A document from an object of the data contract.
+        """Create a document from a dictionary, such as a line of a JSONL file.
 
-        Where an entity states its "text" (or "word"), the text is compared, and offsets that count other units than
-        code points are converted.
+        The keys are "text", and optionally "id", "entities", "words", "undecided" and "types". An entity has "start",
+        "end" and "label". If it also has its "text" (or "word"), this text is compared with the offsets, and offsets
+        in other units, such as UTF-16 units, are converted into code points.
+
+        Args:
+            data: the dictionary.
+            default_id: id of the document if `data` has none.
 
         Raises:
-            DataError: names each field that is missing, of the wrong type or out of range.
+            DataError: a field is missing, has a wrong type or is out of range; the message names each such field.
         """
-        from .offsets import recounted  # which builds on documents
+        from .offsets import recounted  # not at the top of the file, because `offsets` imports this module
 
         text, problems = data.get("text"), []
         if not isinstance(text, str):
@@ -80,7 +90,7 @@ class Document:
             problems.append(f"'entities' must be a list, got {entities!r:.60}")
             entities = []
         found = [_mention(entity, f"entities[{index}]", text, problems) for index, entity in enumerate(entities)]
-        mentions = dict.fromkeys(mention for mention in found if mention is not None)  # each once, in order
+        mentions = dict.fromkeys(mention for mention in found if mention is not None)  # without duplicates
         words = _words(data.get("words"), text, problems)
         undecided = _undecided(data.get("undecided"), text, problems)
         types = _types(data.get("types"), mentions, problems)
@@ -89,7 +99,10 @@ class Document:
         return cls(str(identifier), text, tuple(mentions), words, undecided, types)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object of the data contract; `words`, `undecided` and `types` only where they are given."""
+        """Convert the document into a dictionary, the reverse of `from_dict`.
+
+        "words", "undecided" and "types" are left out if the document has none.
+        """
         entities = [{"start": m.start, "end": m.end, "label": m.label} for m in self.entities]
         output: dict[str, Any] = {"id": self.id, "text": self.text, "entities": entities}
         if self.words is not None:
@@ -142,8 +155,8 @@ def _words(words: Any, text: str, problems: list[str]) -> tuple[tuple[int, int],
         start, end = word
         if not position <= start < end <= len(text):
             problems.append(
-                f"'words[{index}]' spans {start}..{end}; words must be in order, apart, not empty and within the text "
-                f"({position}..{len(text)} is left)"
+                f"'words[{index}]' spans {start}..{end}; words must be sorted, not overlap, not be empty, and lie in "
+                f"the text (this word within {position}..{len(text)})"
             )
             break
         spans.append((start, end))
@@ -174,15 +187,15 @@ def _types(types: Any, mentions: Iterable[Mention], problems: list[str]) -> tupl
             return None
     for label in dict.fromkeys(mention.label for mention in mentions):
         if label not in types:
-            problems.append(f"'types' lacks {label!r}, which is the label of a mention: add it, or remove 'types'")
+            problems.append(f"'types' does not contain {label!r}, the label of a mention: add it, or remove 'types'")
     return tuple(dict.fromkeys(types))
 
 
 def as_documents(examples: Iterable[Any]) -> list[Document]:
-    """Documents from documents or dictionaries, for example the rows of a `datasets.Dataset`.
+    """Convert dictionaries, such as the rows of a `datasets.Dataset`, into documents. Documents are kept unchanged.
 
     Raises:
-        DataError: names the row and the field.
+        DataError: a dictionary is malformed; the message names the row and the field.
     """
     documents, problems = [], []
     for index, example in enumerate(examples):
@@ -201,12 +214,14 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
 
 
 def read_jsonl(path: str | Path) -> list[Document]:
-    """Documents from a JSONL file, one object a line; blank lines are skipped, unknown fields ignored.
+    """Read documents from a JSONL file with one object per line, see `Document.from_dict`.
 
-    A missing id becomes "<file>-<line>". `entities` must be there, if only as [].
+    Blank lines and unknown fields are ignored. A missing id becomes "<file>-<line>". "entities" is required, and is []
+    in a text without mentions.
 
     Raises:
-        DataError: names file, line and field of the first problems and counts them all.
+        DataError: a line is malformed; the message names the file, the line and the field of the first problems, and
+            gives the number of all.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -219,23 +234,25 @@ def read_jsonl(path: str | Path) -> list[Document]:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # the decoder's own "line 1" would contradict the line of the file
+            # not `str(error)`, which counts the lines from this line, so that it contradicts the line of the file
             reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-            problems.append(f"{where}: not valid JSON ({reason}); expected one object a line.")
+            problems.append(f"{where}: not valid JSON ({reason}); expected one object per line.")
             continue
         if not isinstance(data, dict):
             problems.append(f"{where}: expected an object with 'text' and 'entities', got {type(data).__name__}.")
             continue
-        if "entities" not in data:  # a misspelt field must not train a model that finds nothing
+        if "entities" not in data:  # a misspelt key would otherwise give texts without mentions
             keys = ", ".join(map(repr, data)) or "nothing"
-            problems.append(f"{where}: 'entities' is missing (there is {keys:.80}); a text without mentions has [].")
+            problems.append(
+                f"{where}: 'entities' is missing (the keys are {keys:.80}); a text without mentions needs []."
+            )
         try:
             document = Document.from_dict(data, default_id=f"{stem_of(path)}-{number}")
         except DataError as error:
             problems += [f"{where}: {problem}." for problem in error.problems]
             continue
         if document.id in lines_of:
-            problems.append(f"{where}: the id {document.id!r} is already that of line {lines_of[document.id]}.")
+            problems.append(f"{where}: the id {document.id!r} is also the id of line {lines_of[document.id]}.")
         lines_of.setdefault(document.id, number)
         documents.append(document)
     if problems:
@@ -244,14 +261,20 @@ def read_jsonl(path: str | Path) -> list[Document]:
 
 
 def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
-    """Write documents, one object a line; the file appears whole or not at all, and compressed if named ".gz"."""
+    """Write documents to a JSONL file with one object per line.
+
+    A file whose name ends in ".gz" is compressed. If an error occurs, an existing file is unchanged.
+    """
     with written_whole(path) as file:
         for document in documents:
             file.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
 
 
 def with_ancestors(documents: Iterable[Document], types: Iterable[EntityType]) -> list[Document]:
-    """Return documents in which a mention of a type is also one of each ancestor that was looked for."""
+    """Return documents with additional mentions: a mention of a type is also a mention of each ancestor of the type.
+
+    Ancestors that are missing from `Document.types` are left out, because the text is not annotated for them.
+    """
     lines = {name: line for name, line in ancestors(types).items() if line}
     if not lines:
         return list(documents)
@@ -270,10 +293,16 @@ def with_ancestors(documents: Iterable[Document], types: Iterable[EntityType]) -
 
 
 def check_labels(documents: Sequence[Document], entity_types: Iterable[str], source: str | Path) -> None:
-    """Refuse labels and `Document.types` that are no entity type.
+    """Check that all labels of mentions, and all names in `Document.types`, are entity types.
+
+    Args:
+        documents: the documents to check.
+        entity_types: the names of the entity types.
+        source: name of the file or corpus, for the error message.
 
     Raises:
-        DataError: names each unknown label, how often and where it occurs first, and the line that mends it.
+        DataError: a label or a name is not an entity type. For each unknown label, the message gives the number of its
+            mentions, the first document, and the line to add to types.json.
     """
     names = set(entity_types)
     known = {name.casefold(): name for name in sorted(names)}
@@ -285,7 +314,7 @@ def check_labels(documents: Sequence[Document], entity_types: Iterable[str], sou
                 first.setdefault(mention.label, document.id)
                 counts[mention.label] += 1
     problems = [
-        f"{source}: 'types' of document {document.id!r} names {name!r}, which has no description. Describe it in "
+        f"{source}: 'types' of document {document.id!r} contains {name!r}, which has no description. Describe it in "
         "types.json, or remove it from the document."
         for document in documents
         for name in document.types or ()

@@ -1,4 +1,4 @@
-"""Entity types of a corpus: names, phrasings and parents, read from types.json."""
+"""Entity types of a corpus: names, phrasings (one or several descriptions) and parents, read from types.json."""
 
 import json
 from collections import Counter
@@ -17,9 +17,9 @@ class EntityType:
 
     Args:
         name: the label of its mentions.
-        phrasings: texts that say what it is; the first one is its description.
-        parent: name of a broader type of the same corpus. A mention of this type also counts as a
-            mention of its parent, in every text that is compared with the parent.
+        phrasings: alternative descriptions of the type; the first one is its default description.
+        parent: name of a broader type of the same corpus ("person" for "politician"). A mention of this type also
+            counts as a mention of its parent, in every text that is annotated for the parent.
     """
 
     name: str
@@ -38,14 +38,14 @@ def read_entity_types(path: str | Path) -> list[EntityType]:
     `{"description": ..., "parent": name}`.
 
     Raises:
-        DataError: the file is not such an object, it has no type, or a type is malformed; see `parse_entity_types`.
+        DataError: the file is not a JSON object, or has no types or malformed types; see `parse_entity_types`.
     """
     path = Path(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         if twice:
-            raise DataError(f"{path}: the type {twice[0]!r} is there twice; names must differ.")
+            raise DataError(f"{path}: the type {twice[0]!r} occurs twice; names must differ.")
         return dict(pairs)
 
     try:
@@ -60,15 +60,15 @@ def read_entity_types(path: str | Path) -> list[EntityType]:
 
 
 def parse_entity_types(types: Mapping[str, Any], source: str | Path) -> list[EntityType]:
-    """Check entity types given as a mapping and return them.
+    """Convert a mapping with entity types, the content of types.json, into `EntityType` objects.
 
     Args:
         types: name -> description, list of descriptions, or `{"description": ..., "parent": name}`.
-        source: named in errors.
+        source: name of the file or corpus, for error messages.
 
     Raises:
-        DataError: there is no type; a name or a description is blank or not text; two types have the same description;
-            a parent is not a type of the mapping, or a type is its own ancestor.
+        DataError: the mapping is empty; a name or a description is blank or not a string; two types have the same
+            description; a parent is not a type of the mapping; or a type is its own ancestor.
     """
     if not types:
         raise DataError(f'{source}: there are no entity types; write {{"Disease": "The name of a disease."}}.')
@@ -81,12 +81,14 @@ def parse_entity_types(types: Mapping[str, Any], source: str | Path) -> list[Ent
             if owner != entity_type.name:
                 problems.append(
                     f"{source}: the types {owner!r} and {entity_type.name!r} have the same description "
-                    f"{phrasing!r:.80}, so the model cannot tell them apart; say how they differ."
+                    f"{phrasing!r:.80}, so the model cannot distinguish them; describe how they differ."
                 )
     parents = {entity_type.name: entity_type.parent for entity_type in parsed}
     for name, parent in parents.items():
         if parent is not None and parent not in parents:
-            problems.append(f"{source}: {name}.parent is {parent!r}, which is not a type of this file; describe it.")
+            problems.append(
+                f"{source}: {name}.parent is {parent!r}, which is not a type of this file; add it with a description."
+            )
     for name in parents:
         line = [name]
         while (parent := parents.get(line[-1])) is not None and parent not in line:
@@ -118,7 +120,8 @@ def _entity_type(name: Any, value: Any, source: str | Path, problems: list[str])
         if not isinstance(phrasing, str) or not phrasing.strip():
             place = f"{field}[{index}] " if isinstance(value, (list, tuple)) and value else ""
             problems.append(
-                f"{source}: {place}the type {name!r} needs a description, a sentence on what it is, got {phrasing!r}."
+                f"{source}: {place}the type {name!r} needs a description, a sentence that says what it is, got "
+                f"{phrasing!r}."
             )
     for text in (name, *phrasings):
         if isinstance(text, str) and (problem := surrogate_problem(text)):
@@ -132,7 +135,7 @@ def read_types(path: str | Path) -> dict[str, str]:
 
 
 def as_mapping(types: Iterable[EntityType]) -> dict[str, Any]:
-    """Return types as the mapping that `parse_entity_types` reads, the content of types.json."""
+    """Convert types into the mapping that `parse_entity_types` accepts, the content of types.json."""
     mapping: dict[str, Any] = {}
     for entity_type in types:
         texts = list(entity_type.phrasings)
@@ -143,7 +146,7 @@ def as_mapping(types: Iterable[EntityType]) -> dict[str, Any]:
 
 
 def ancestors(types: Iterable[EntityType]) -> dict[str, tuple[str, ...]]:
-    """Return the ancestors of each type, from its parent upwards."""
+    """Return the ancestors of each type: name -> its parent, the parent of its parent, and so on."""
     parents = {entity_type.name: entity_type.parent for entity_type in types}
     lines: dict[str, tuple[str, ...]] = {}
     for name in parents:

@@ -1,12 +1,12 @@
-"""The error that readers raise for a file or a corpus that is wrong."""
+"""The error that readers raise if a file or a corpus is malformed."""
 
 from collections.abc import Sequence
 
 
 class DataError(ValueError):
-    """A corpus or a file is wrong; the message names file, line and field and how to mend it.
+    """A corpus or a file is malformed. The message names the file, the line and the field, and how to correct them.
 
-    `problems` holds all problems, one string each, where the message shows only the first few.
+    The message shows at most `SHOWN` problems; `problems` contains all of them, one string each.
     """
 
     SHOWN = 5
@@ -14,7 +14,7 @@ class DataError(ValueError):
 
     @classmethod
     def of(cls, problems: Sequence[str]) -> "DataError":
-        """Return one error for several problems: the first few, and their number."""
+        """Return one error for several problems. Its message shows the first few problems and the number of all."""
         shown = list(problems[: cls.SHOWN])
         if len(problems) > 1:
             hidden = f"... and {len(problems) - len(shown)} more " if len(problems) > len(shown) else ""

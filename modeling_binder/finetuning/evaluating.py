@@ -1,4 +1,4 @@
-"""The part of the trainer that evaluates: span metrics, decoded batch by batch, on one data set or several."""
+"""The evaluation of the trainer: predict entities batch by batch, and compute span metrics."""
 
 import logging
 import time
@@ -29,9 +29,9 @@ TYPE_INPUTS = ("type_input_ids", "type_attention_mask", "type_token_type_ids")
 
 
 class EvaluatingTrainer(SharingTrainer):
-    """A `SharingTrainer` that evaluates documents with their types; `BinderTrainer` also trains.
+    """A `SharingTrainer` that also evaluates documents. Its subclass `BinderTrainer` also trains.
 
-    Subclasses set the attributes below before they call `super().__init__`.
+    A subclass must set the attributes from `processor` to `clock` before it calls `super().__init__`.
     """
 
     control: TrainerControl
@@ -40,19 +40,19 @@ class EvaluatingTrainer(SharingTrainer):
     max_span_width: int
     flat_algorithm: str
     clock: Clock
-    # Each takes documents and their predictions and returns metrics; transformers gives it another signature.
+    # A function of the documents and their predictions that returns metrics. `Trainer` declares another signature.
     compute_metrics: Callable[..., dict[str, float]] | None
 
     def __init__(self, **kwargs: Any) -> None:
         self.last_metrics: SpanMetrics | None = None
-        self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # results of the current weights, for the card
+        self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # split -> results of the current weights
         self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
         super().__init__(**kwargs)
 
     # ---- data ----
 
     def make_windows(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, name: str = "") -> WindowDataset:
-        """Cut documents into windows as the model reads them; a `WindowDataset` is returned unchanged."""
+        """Cut documents into windows for the model. A `WindowDataset` is returned unchanged."""
         if isinstance(dataset, WindowDataset):
             return dataset
         documents: Any = dataset
@@ -64,7 +64,7 @@ class EvaluatingTrainer(SharingTrainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler[int] | None:
-        # Longest first: batches have little padding, and if memory is too small, the first batch shows it.
+        # Longest windows first: batches then have little padding, and if memory is too small, the first batch fails.
         lengths = eval_dataset.lengths
         return FixedOrder(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
 
@@ -79,18 +79,18 @@ class EvaluatingTrainer(SharingTrainer):
     # ---- evaluation ----
 
     def score(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, split: str = "test") -> SpanMetrics:
-        """Predict documents and score them: micro, macro, per type and for nested mentions alone.
+        """Predict the entities of documents and score them against the gold mentions.
 
         Args:
-            dataset: documents with their gold mentions.
-            split: name of the split ("test", "dev"), under which the model card shows the result.
+            dataset: documents with gold mentions.
+            split: name of the split ("test", "dev"); the model card shows the result under this name.
         """
         windows = self.make_windows(dataset, split)
         self.predict(windows)
         if self.last_metrics is None:
             raise RuntimeError("the evaluation loop did not run")
         self.scored[split] = (self.last_metrics, windows)
-        self.facts()  # so that model.push_to_hub() includes the result
+        self.facts()  # updates `model.card_facts`, which `model.push_to_hub()` writes into the card
         return self.last_metrics
 
     def score_for_card(self) -> None:
@@ -100,7 +100,7 @@ class EvaluatingTrainer(SharingTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate as `Trainer.evaluate` does; for several data sets also return the means over them."""
+        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return mean metrics."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         several = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(several, Mapping):
@@ -132,7 +132,8 @@ class EvaluatingTrainer(SharingTrainer):
 
         predicted, loss = self._predict(model, dataloader)
         predictions = predicted.entities(self.accelerator.num_processes)
-        # Flat decoding predicts one type for a span, nested decoding its ancestors as well.
+        # Flat decoding predicts one type for a span, so the gold mentions must not contain ancestors. Nested decoding
+        # also predicts the ancestors of this type.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
         self.clock.evaluated(time.monotonic() - began)
@@ -184,7 +185,12 @@ class EvaluatingTrainer(SharingTrainer):
         }
 
     def _encoded_types(self, model: Any, dataset: WindowDataset) -> tuple[Tensor, Tensor | None]:
-        """Return the vectors [T, 3, D] and, if the model uses them, the breadths [T] of the types of a data set."""
+        """Encode the T types of a data set.
+
+        Returns:
+            The vectors [T, 3, D], where D is the projection size and each type has a start, an end and a span vector;
+            and the breadths [T], see `breadth_binder`, or None if the model does not use them.
+        """
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
             return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)
         fixed = types_are_frozen(model)

@@ -30,19 +30,21 @@ def evaluate(
     """Find the mentions of documents with a checkpoint and score them against the gold mentions.
 
     Args:
-        checkpoint: folder or id on the Hub.
-        documents: documents with gold mentions, or dictionaries of the data contract.
-        entity_types: name -> description of the types to look for; defaults to the checkpoint's.
-        decoding: "nested" or "flat"; defaults to the checkpoint's.
-        inference: "span" or "joint"; defaults to the checkpoint's.
-        max_length: tokens in a window; defaults to the checkpoint's.
-        stride: tokens that neighbouring windows share; defaults to the checkpoint's, but to at most an eighth of a
-            `max_length` that is given.
-        batch_size: windows per batch.
+        checkpoint: folder of the checkpoint, or its id on the Hub.
+        documents: `Document` objects with gold mentions, or dictionaries with the same fields (see
+            `Document.from_dict`).
+        entity_types: name -> description of the types to predict; defaults to the types of the checkpoint.
+        decoding: "nested" or "flat"; defaults to the setting of the checkpoint.
+        inference: "span" or "joint"; defaults to the setting of the checkpoint.
+        max_length: maximum number of tokens in a window; defaults to the setting of the checkpoint.
+        stride: number of tokens that neighbouring windows share; defaults to the setting of the checkpoint. If
+            `max_length` is given, the default is at most an eighth of it.
+        batch_size: number of windows in a batch.
         flat_algorithm: "exact" or "greedy", for flat decoding.
 
     Returns:
-        The metrics, and for each document a list of `{"start", "end", "label", "score"}` in order of position.
+        The metrics, and for each document the predicted entities as a list of `{"start", "end", "label", "score"}`,
+        sorted by position.
 
     Raises:
         DataError: a document is malformed, or a gold label is not one of the types.
@@ -84,8 +86,8 @@ def with_predictions(
     """Return the documents with the predicted mentions in place of the gold ones.
 
     Args:
-        documents: those that were evaluated.
-        predictions: the second result of `evaluate`.
+        documents: the documents that were passed to `evaluate`.
+        predictions: the predicted entities of each document, the second result of `evaluate`.
     """
     return [
         replace(

@@ -1,4 +1,4 @@
-"""Facts of a fine-tuning run for the model card: data, hyper-parameters, results, hardware, versions."""
+"""Collect facts about a fine-tuning run for its model card: data, hyper-parameters, results, hardware and versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,14 +55,14 @@ def training_facts(
     results: Mapping[str, SpanMetrics],
     minutes: float | None,
 ) -> dict[str, Any]:
-    """Collect the facts for `hub_cards.model_card`; unknown values are left out.
+    """Collect the facts for the model card. Unknown values are left out.
 
     Args:
-        model: the fine-tuned model, unwrapped.
-        args, state: training arguments and state of the trainer.
-        splits: split -> the windows that it was trained or evaluated on.
-        results: split -> metrics of the current weights.
-        minutes: duration of the training; None if the run was resumed, because then the total is unknown.
+        model: the fine-tuned `BinderModel`, without wrappers for distributed training.
+        args, state: arguments and state of the trainer.
+        splits: name of each split ("train", "dev", "test") -> its windows.
+        results: name of each evaluated split -> metrics of the current weights.
+        minutes: duration of the training in minutes; None if it is unknown, because the run was resumed.
     """
     settings: dict[str, Any] = {"text encoder": _encoder(model.config.text_config)}
     if model.config.type_config is not None:
@@ -79,7 +79,7 @@ def training_facts(
         run["optimizer steps"] = state.global_step
     if state.best_global_step and args.load_best_model_at_end:
         run["checkpoint kept"] = (
-            f"step {state.best_global_step}, the best {args.metric_for_best_model} of its evaluations"
+            f"step {state.best_global_step}, with the best {args.metric_for_best_model} of all evaluations"
         )
     return {
         "weights": fingerprint(model),
@@ -97,4 +97,4 @@ def _encoder(config: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)  # enums become their value
+    return getattr(value, "value", value)  # an enum becomes its value, because the card is stored as JSON

@@ -1,7 +1,7 @@
-"""Open text files, list folders and write files: the functions that all readers and writers share.
+"""Functions that all readers and writers share: open text files, list folders and write files.
 
 Text is UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends at "\\n" or "\\r\\n"
-only: `str.splitlines` also cuts at characters such as U+2028, which a text may contain.
+only, because `str.splitlines` also cuts at characters such as U+2028, which a text may contain.
 """
 
 import codecs
@@ -42,7 +42,7 @@ def visible_files(folder: str | Path, suffixes: Collection[str] | None = None) -
 
     Args:
         folder: the folder.
-        suffixes: the suffixes to keep, in lower case (see `suffix_of`); None keeps all files.
+        suffixes: suffixes of the files to return, in lower case (see `suffix_of`); None returns all files.
     """
     folder = Path(folder)
     return sorted(
@@ -59,7 +59,7 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file to read its bytes, decompressed if the file is a gzip file.
 
     Raises:
-        DataError: the file is missing, a folder, or not a whole gzip file.
+        DataError: the file is missing or is a folder, or its gzip data are incomplete or damaged.
     """
     path = Path(path)
     try:
@@ -74,9 +74,9 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file.") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: this is a folder; name a file in it.") from None
+        raise DataError(f"{path}: this is a folder; give the path of a file in it.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error}).") from None
+        raise DataError(f"{path}: not a complete gzip file ({error}).") from None
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -97,13 +97,13 @@ def decode(content: bytes, name: str | Path) -> str:
         name: the name of the file, for the error.
 
     Raises:
-        DataError: names the line and the byte (counted from 0) that is not UTF-8.
+        DataError: the content is not UTF-8; the message gives the line and the byte (counted from 0).
     """
     return "".join(_decoded_lines(io.BytesIO(content), name))
 
 
 def read_text(path: str | Path) -> str:
-    """Return the text of a UTF-8 file as it is written, without a byte order mark.
+    """Return the text of a UTF-8 file with unchanged line ends, without a byte order mark.
 
     Raises:
         DataError: see `open_bytes` and `decode`.
@@ -113,11 +113,11 @@ def read_text(path: str | Path) -> str:
 
 
 def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file one after the other, so that a large file is never in memory as a whole.
+    """Yield the lines of a UTF-8 file one by one, so that a large file is never in memory as a whole.
 
     Args:
         path: the file.
-        keep_ends: keep "\\n" and "\\r\\n" at the ends of lines, as the csv module expects.
+        keep_ends: whether lines keep their "\\n" or "\\r\\n", which the csv module expects.
 
     Raises:
         DataError: see `open_bytes` and `decode`.
@@ -145,22 +145,26 @@ def _decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
 
 
 def surrogate_problem(text: str) -> str | None:
-    """Return what is wrong with a text that holds a lone surrogate (half of a UTF-16 pair), or None.
+    """Return an error message if a text contains a lone surrogate (half of a UTF-16 pair), or None if it does not.
 
-    JSON allows lone surrogates, but neither a tokenizer nor a UTF-8 file does.
+    JSON allows lone surrogates, but tokenizers and UTF-8 files do not.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"holds half a character at offset {error.start} ({text[error.start]!a})"
+        return f"contains a lone surrogate (half of a UTF-16 pair) at offset {error.start} ({text[error.start]!a})"
     return None
 
 
 def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
-    """Return the lines of a UTF-8 file without their ends.
+    """Return the lines of a UTF-8 file without their line ends.
+
+    Args:
+        path: the file.
+        expected: the content that the file should have, for the error message.
 
     Raises:
-        DataError: the file is empty; also see `open_bytes` and `decode`.
+        DataError: the file is empty, cannot be opened (see `open_bytes`), or is not UTF-8.
     """
     lines = list(iter_lines(path))
     if not any(line.strip() for line in lines):
@@ -173,10 +177,10 @@ def read_json(path: str | Path, expected: str) -> Any:
 
     Args:
         path: the file.
-        expected: what the file should hold, for the error.
+        expected: the content that the file should have, for the error message.
 
     Raises:
-        DataError: the file is not JSON; also see `open_bytes` and `decode`.
+        DataError: the file is not JSON, cannot be opened (see `open_bytes`), or is not UTF-8.
     """
     text = read_text(path)
     try:
@@ -187,16 +191,16 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file for writing; it replaces `path` when it is complete, so a half-written file is never visible.
+    """Open a temporary text file for writing, and rename it to `path` when it is complete.
 
-    A file whose name ends in ".gz" is compressed.
+    So `path` never contains a half-written file. A file whose name ends in ".gz" is compressed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as raw:
-            # no time in the header: the same content gives the same file
+            # gzip would write the current time into the header; without it, equal texts give equal files
             binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
             with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
                 yield file
@@ -206,6 +210,6 @@ def written_whole(path: str | Path) -> Iterator[IO[str]]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON; the file appears whole or not at all."""
+    """Write a value as JSON. If an error occurs, an existing file is unchanged."""
     with written_whole(path) as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")

@@ -1,4 +1,7 @@
-"""Tags of words in the schemes IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO, by the rules of conlleval."""
+"""Convert tags of words into mentions, by the rules of the script conlleval.
+
+The schemes are IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO.
+"""
 
 import logging
 import re
@@ -18,20 +21,24 @@ _TAG = re.compile(r"(?:O|([BIESLUM])(?:-(.+))?)")
 def documents_from_words(
     words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], label: str | None = None
 ) -> list[Document]:
-    """Return documents from lists of words and lists of tags, as many datasets hold them; ids are the row numbers.
+    """Return documents from lists of words and lists of tags, such as the columns "tokens" and "ner_tags" of a dataset.
 
-    Blank words are left out.
+    The id of a document is its row number. Blank words are left out.
 
     Args:
-        words, tags: one list per document, of equal length. Tags in any scheme of `read_iob`.
-        label: the type of bare B and I tags.
+        words, tags: one list of words and one list of tags for each document; the two lists have equal length. Tags can
+            have any scheme that `read_iob` reads.
+        label: the entity type of tags without a type ("B", "I").
 
     Raises:
-        DataError: a row has a word that is not a string, an unknown tag, a mention of blank words only, or not as many
-            tags as words. The message names the row.
+        DataError: a row has a word that is not a string, an unknown tag, a mention with only blank words, or different
+            numbers of words and tags. The message names the row.
     """
     if len(words) != len(tags):
-        raise DataError(f"got {len(words)} lists of words and {len(tags)} lists of tags; they must go together.")
+        raise DataError(
+            f"got {len(words)} lists of words and {len(tags)} lists of tags; expected one list of tags for each list "
+            "of words."
+        )
     problems: list[str] = []
     documents: list[Document] = []
     for row, (tokens, labels) in enumerate(zip(words, tags, strict=True)):
@@ -40,7 +47,7 @@ def documents_from_words(
             problems.append(f"row {row}: {len(tokens)} words but {len(labels)} tags; every word needs a tag.")
         odd = next((word for word in tokens if not isinstance(word, str)), None)
         if any(not isinstance(word, str) for word in tokens):
-            problems.append(f"row {row}: the word {odd!r} is no string.")
+            problems.append(f"row {row}: the word {odd!r} is not a string.")
         problem = next(filter(None, (tag_problem(tag, label) for tag in labels)), None)
         if problem is not None:
             problems.append(f"row {row}: {problem}")
@@ -56,20 +63,23 @@ def documents_from_words(
 
 
 def is_tag(tag: str, label: str | None) -> bool:
-    """Return whether a string is a tag: O, or a letter such as B with a type; the type may be missing with `label`."""
+    """Return whether a string is a tag: O, or a letter and a type, such as B-Disease.
+
+    If `label` is given, the type may be missing.
+    """
     match = _TAG.fullmatch(tag)
     return match is not None and (tag == "O" or match[2] is not None or label is not None)
 
 
 def tag_problem(tag: object, label: str | None) -> str | None:
-    """Return what is wrong with a tag; None if nothing is."""
+    """Return an error message if a tag is invalid, or None if it is valid."""
     if not isinstance(tag, str):
-        return f"the tag {tag!r} is no string; turn class numbers into names first, for example with `int2str`."
+        return f"the tag {tag!r} is not a string; turn class numbers into names first, for example with `int2str`."
     match = _TAG.fullmatch(tag)
     if match is None:
         return f"unknown tag {tag!r}; expected O, or B-, I-, E-, S-, L-, U-, M- and a type, for example B-Disease."
     if not is_tag(tag, label):
-        return f"the tag {tag!r} names no type; write {tag}-TYPE, or pass label='TYPE'."
+        return f"the tag {tag!r} has no type; write {tag}-TYPE, or pass label='TYPE'."
     return None
 
 
@@ -78,16 +88,16 @@ def document_of_tags(
 ) -> Document:
     """Return a document whose text consists of its tokens joined by blanks, and whose words are the tokens.
 
-    Blanks around a token are trimmed, and blank tokens are left out; a mention can extend across them.
+    Blanks around a token are trimmed, and blank tokens are left out. A mention can contain blank tokens.
 
     Args:
-        tokens, tags: of equal length.
+        tokens, tags: the tokens of the document, and one tag for each token.
         identifier: the id of the document.
-        label: the type of bare tags.
-        places: where each token stands, for errors.
+        label: the entity type of tags without a type ("B", "I").
+        places: the place of each token in its file, for error messages.
 
     Raises:
-        DataError: all tokens of a mention are blank, or a token holds half a character.
+        DataError: all tokens of a mention are blank, or a token contains a lone surrogate (half of a UTF-16 pair).
     """
     text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     mentions = []
@@ -102,7 +112,7 @@ def document_of_tags(
 
 
 def joined(sentences: Sequence[Document], identifier: str) -> Document:
-    """Return one document of several sentences, one a line."""
+    """Join sentences into one document, with one sentence per line."""
     mentions: list[Mention] = []
     words: list[tuple[int, int]] = []
     position = 0
@@ -114,9 +124,10 @@ def joined(sentences: Sequence[Document], identifier: str) -> Document:
 
 
 def chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
-    """Yield first word, last word and type of each mention, by conlleval's rules for every scheme.
+    """Yield the first word, the last word and the type of each mention, by conlleval's rules for every scheme.
 
-    A mention also begins where the type changes, so a broken sequence is repaired and not refused.
+    A tag that continues a mention begins a new mention if no mention is open or if its type differs. So an invalid
+    sequence of tags, such as O I-Disease, is repaired and raises no error.
     """
     begin: int | None = None
     current = ""
@@ -138,15 +149,15 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
 
     Args:
         path: the file.
-        sentences: line number and tag of each word.
+        sentences: for each sentence, the line number and the tag of each word.
     """
     prefixes = {tag[0] for sentence in sentences for _, tag in sentence}
     if prefixes & set("ESLUM"):
         scheme = "BMES" if "M" in prefixes else "BIOES" if prefixes & set("ES") else "BILOU"
         logger.warning("%s: read as %s.", path, scheme)
         return
-    opened: tuple[int, str] | None = None  # the first I- that opens a mention
-    needless_b = False  # a B- that does not separate two mentions, which IOB1 does not have
+    opened: tuple[int, str] | None = None  # line and tag of the first I- that begins a mention
+    needless_b = False  # IOB1 has B- only between two adjacent mentions of a type
     for sentence in sentences:
         before = "O"
         for line, tag in sentence:

@@ -11,13 +11,13 @@ from .data import Mention
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Precision, recall and F1 computed from counts; 0 if a ratio is undefined.
+    """Precision, recall and F1, computed from counts. A ratio with the denominator 0 is 0.
 
     Args:
         correct: number of predictions that are gold mentions.
         predicted, gold: number of predictions and of gold mentions.
-        found: number of gold mentions that were predicted. It equals `correct` except for the nested score, which
-            selects gold mentions and predictions separately.
+        found: number of gold mentions that were predicted. It equals `correct`, except in the score of nested mentions:
+            there, `correct` counts nested predictions, and `found` counts nested gold mentions.
     """
 
     correct: int
@@ -39,7 +39,7 @@ class Score:
         return 2 * self.precision * self.recall / total if total else 0.0
 
     def to_dict(self) -> dict[str, float]:
-        """Return ratios and counts as a dictionary for JSON."""
+        """Return the ratios and the counts as a dictionary for JSON."""
         ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {**ratios, **asdict(self)}
 
@@ -52,8 +52,8 @@ class SpanMetrics:
         micro: score over all mentions.
         macro_precision, macro_recall, macro_f1: means over the types with a gold mention or a prediction.
         per_type: score of each type, in the order of the labels.
-        nested: score of the mentions that lie inside or around another mention. Recall counts the gold mentions that
-            are nested with other gold mentions, precision the predictions that are nested with other predictions.
+        nested: score of the mentions that lie inside or around another mention. Recall is computed on gold mentions
+            inside or around another gold mention, precision on predictions inside or around another prediction.
     """
 
     micro: Score
@@ -153,16 +153,16 @@ def nested_flags(mentions: Sequence[Span]) -> list[bool]:
 
 
 def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]]:
-    # Sorted by start, longest first: a span comes after those around it and before those inside it.
+    # Sorted by start, and longest first: a span comes after the spans around it, and before the spans inside it.
     order = sorted(spans, key=lambda span: (span[0], -span[1]))
     nested = set()
     furthest = -1
-    for span in order:  # inside an earlier span if the furthest end so far reaches its end
+    for span in order:  # a span lies inside an earlier span if that span ends at the same place or later
         if span[1] <= furthest:
             nested.add(span)
         furthest = max(furthest, span[1])
     nearest: float = math.inf
-    for span in reversed(order):  # around a later span if the nearest end so far does not pass its end
+    for span in reversed(order):  # a span lies around a later span if that span ends at the same place or earlier
         if nearest <= span[1]:
             nested.add(span)
         nearest = min(nearest, span[1])
@@ -170,6 +170,9 @@ def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]
 
 
 def has_overlap(mentions: Sequence[Span]) -> bool:
-    """Return whether two different mentions share a character: nested, crossing, or one span with two labels."""
+    """Return whether two different mentions have a character in common.
+
+    Such mentions are nested or crossing, or have the same span and different labels.
+    """
     ordered = sorted({_as_tuple(mention) for mention in mentions})
     return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

@@ -1,7 +1,7 @@
-"""A mix of corpora, each with types of its own, as training data of one model.
+"""A mix: several corpora with different entity types, as training data for one model.
 
-A window is compared only with types of its own corpus, or with those that its document names. All other types count
-neither as mentions nor as negatives.
+Every corpus is annotated only for its own types. So a window is compared with types of its corpus, or with the types in
+`Document.types` if its document has them. Other types count neither as mentions nor as negatives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from .corpus import Corpus
 from .data import DataError, Document, EntityType, as_documents, check_labels, parse_entity_types
 
-PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a corpus in which only some mentions are marked
+PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a partial corpus: only some of its mentions are annotated
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class MixPart:
     """A corpus of a mix.
 
     Args:
-        name: unique in the mix.
-        documents: its training documents.
-        types: its types.
-        weight: the corpus is drawn in proportion to weight x sqrt(number of its windows).
-        share: fixed share of all draws, between 0 and 1, in place of a weight.
-        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). Otherwise the label
-            is the name.
-        negative_rate: share of the word edges outside mentions that serve as negatives; below 1 for corpora in which
-            only some mentions are marked.
-        license, source: for the model card.
+        name: name of the corpus, unique in the mix.
+        documents: the training documents.
+        types: the entity types that the documents are annotated for.
+        weight: windows of the corpus are drawn in proportion to weight * sqrt(number of its windows).
+        share: fixed share of the drawn windows, above 0 and at most 1, which replaces the weight.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If False, the label
+            of a type is its name.
+        negative_rate: share of the word starts and word ends outside mentions that serve as negatives. Values below 1
+            are for corpora in which only some of the mentions are annotated.
+        license, source: license and origin of the corpus, for the model card.
 
     Raises:
         DataError: the corpus has no documents or no types, or a value is out of range.
@@ -47,7 +47,7 @@ class MixPart:
     def __post_init__(self) -> None:
         problems = []
         if not self.documents:
-            problems.append(f"{self.name}: there are no training documents in this corpus of the mix.")
+            problems.append(f"{self.name}: this corpus of the mix has no training documents.")
         if not self.types:
             problems.append(f"{self.name}: this corpus of the mix has no entity types; describe them in types.json.")
         problems += rate_problems(self.name, self.weight, self.share, self.negative_rate)
@@ -70,11 +70,11 @@ class MixPart:
 
         Args:
             name, options: fields of `MixPart`.
-            corpus: see `load_corpus`.
-            types: names of the types to train; None for all.
-            exclude: names of types to leave out, with their mentions.
-            parents: label -> label of its parent, in addition to the parents in the corpus.
-            partial: whether only some of the mentions are marked; `negative_rate` then defaults to 0.1.
+            corpus: the corpus, see `load_corpus`.
+            types: names of the types to train; None means all types of the corpus.
+            exclude: names of types to leave out together with their mentions.
+            parents: name of a type -> name of its parent, in addition to the parents in the corpus.
+            partial: whether only some of the mentions are annotated; `negative_rate` then defaults to 0.1.
 
         Raises:
             DataError: a name is not a type of the corpus, or a value is out of range.
@@ -91,15 +91,18 @@ class MixSettings:
 
     Args:
         tokens_per_batch: maximum number of tokens in a batch of one process, padding included.
-        max_types: maximum number of types that a window is compared with. Types with mentions in the window are always
-            among them, even if they are more; the others are drawn.
-        foreign_types: number of further types for windows whose documents name their types, drawn from the types of
-            other windows that share no word, and in no text of the mix a span, with them.
-        name, named_description, description: shares of the phrasings "film", "film: a movie" and "a movie".
-        augment: shares of the texts that are read in lower case ("lower"), in capitals ("upper") and with line breaks
-            in place of some blanks ("breaks"); drawn when the texts are tokenised.
-        epoch_of: name of a corpus. An epoch draws each of its windows once, and the other corpora by their shares.
-            Without it, an epoch draws as many windows as the mix has.
+        max_types: maximum number of types that a window is compared with. All types with mentions in the window are
+            included, even if there are more than `max_types`; the remaining types are drawn at random.
+        foreign_types: number of additional types that a window is compared with, as negatives, if its document has
+            `Document.types`. They are drawn from the types of the other windows of the batch. A type is rejected if its
+            name has a word in common with the name of a type of the window, or if the two types have a mention on the
+            same span anywhere in the mix.
+        name, named_description, description: how often a type is given by its name ("film"), by its name and
+            description ("film: a movie") or by its description ("a movie"), as proportions.
+        augment: shares of the texts that are converted into lower case ("lower") or capitals ("upper"), or in which
+            some blanks become line breaks ("breaks"). The texts are drawn at random before they are tokenised.
+        epoch_of: name of a corpus. An epoch contains each window of this corpus once, and windows of the other corpora
+            in proportion to their shares. If it is None, an epoch has as many windows as the whole mix.
 
     Raises:
         ValueError: a value is out of range.
@@ -120,10 +123,10 @@ class MixSettings:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}.")
         shares = (self.name, self.named_description, self.description)
         if not all(_is_number(share) and share >= 0 for share in shares) or not sum(shares) > 0:
-            raise ValueError(f"the shares of phrasings must be at least 0 and not all be 0, got {shares}.")
+            raise ValueError(f"the shares of phrasings must be at least 0, and at least one above 0, got {shares}.")
         unknown = set(self.augment) - {"lower", "upper", "breaks"}
         if unknown:
-            raise ValueError(f"augment knows lower, upper and breaks, got {sorted(unknown)[0]!r}.")
+            raise ValueError(f"augment accepts lower, upper and breaks, got {sorted(unknown)[0]!r}.")
         rates = list(self.augment.values())
         if not all(_is_number(rate) and rate >= 0 for rate in rates) or sum(rates) > 1:
             raise ValueError(f"the shares of augment must be at least 0 and sum to at most 1, got {self.augment}.")
@@ -138,7 +141,7 @@ class Mix:
         settings: how batches are drawn.
 
     Raises:
-        DataError: there is no corpus, two have the same name, or the fixed shares leave nothing for the others.
+        DataError: the mix has no corpus, two corpora have the same name, or the fixed shares have an invalid sum.
 
     Example:
         >>> from modeling_binder.finetuning import Mix, MixPart, load_corpus
@@ -151,7 +154,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise DataError("the mix has no corpus: name at least one.")
+            raise DataError("the mix has no corpus; pass at least one.")
         names = [part.name for part in self.parts]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -164,7 +167,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora, name -> description; the first description if a name occurs twice."""
+        """The types of all corpora: name -> description. If several corpora share a name, the first one counts."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -174,11 +177,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class TypedDocuments:
-    """Documents for evaluation with types of their own, in place of those of the model.
+    """Documents for evaluation with their entity types, which replace the types of the model.
 
     Args:
-        documents: documents with their mentions.
-        types: the types to predict, described by their first phrasing.
+        documents: documents with gold mentions.
+        types: the types to predict; the model receives the first phrasing of each type.
     """
 
     documents: Sequence[Document]
@@ -186,10 +189,10 @@ class TypedDocuments:
 
 
 def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> list[str]:
-    """Return the errors in the rates of a corpus."""
+    """Check the weight, the share and the negative rate of a corpus, and return an error message for each bad value."""
     problems = []
     if not _is_number(weight) or not weight > 0:
-        problems.append(f"{name}: weight must be above 0, got {weight!r}; remove a corpus that is unwanted.")
+        problems.append(f"{name}: weight must be above 0, got {weight!r}; remove the corpus from the mix.")
     if share is not None and not (_is_number(share) and 0 < share <= 1):
         problems.append(f"{name}: share must be above 0 and at most 1, got {share!r}.")
     if not _is_number(negative_rate) or not 0 <= negative_rate <= 1:
@@ -198,14 +201,17 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
 
 
 def check_shares(shares: Sequence[float | None]) -> None:
-    """Raise DataError if fixed shares sum to more than 1, or leave nothing for other corpora."""
+    """Raise DataError if the fixed shares are invalid.
+
+    They must sum to 1 if every corpus has one, and to less than 1 if other corpora (None) must get the rest.
+    """
     fixed = sum(share for share in shares if share is not None)
     free = sum(share is None for share in shares)
     if fixed > 1 + 1e-9 or (free and fixed >= 1):
-        rest = f", which leaves nothing for the {free} others" if free else ""
+        rest = f", which leaves nothing for the {free} corpora without a share" if free else ""
         raise DataError(f"the shares of the mix sum to {fixed:g}{rest}; they must sum to less.")
     if not free and abs(fixed - 1) > 1e-9:
-        raise DataError(f"the shares of the mix sum to {fixed:g}; give at least one corpus no share, or make them 1.")
+        raise DataError(f"the shares of the mix sum to {fixed:g}; they must sum to 1, or a corpus must have no share.")
 
 
 def choose_types(
@@ -215,7 +221,7 @@ def choose_types(
     exclude: Iterable[str],
     parents: dict[str, str],
 ) -> tuple[EntityType, ...]:
-    """Return the types of a corpus that a mix uses, with the parents that the mix adds.
+    """Return the types of a corpus that a mix uses, with the parents that the mix sets.
 
     Raises:
         DataError: a name is not a type of the corpus, no type is left, or a type is its own ancestor.
@@ -224,7 +230,7 @@ def choose_types(
     excluded, wanted = set(exclude), list(known) if types is None else list(types)
     fields = (("types", wanted), ("exclude", excluded), ("parents", {*parents, *parents.values()}))
     problems = [
-        f"{source}: {key} names {name!r}, which is not a type of this corpus; its types are {', '.join(known)}."
+        f"{source}: {key} contains {name!r}, which is not a type of this corpus; its types are {', '.join(known)}."
         for key, names in fields
         for name in sorted(set(names) - set(known))
     ]
@@ -235,14 +241,14 @@ def choose_types(
         raise DataError(f"{source}: 'types' and 'exclude' leave no type of this corpus; remove it from the mix.")
     chosen = [replace(kind, parent=parents.get(kind.name, kind.parent)) for kind in kept]
     names = {entity_type.name for entity_type in chosen}
-    # A parent that is left out has no effect.
+    # A parent that is not trained is removed, because `parse_entity_types` requires it to be a type.
     chosen = [kind if kind.parent in names else replace(kind, parent=None) for kind in chosen]
     as_mapping = {kind.name: {"description": kind.phrasings, "parent": kind.parent} for kind in chosen}
     return tuple(parse_entity_types(as_mapping, source))
 
 
 def restrict(documents: Iterable[Any], types: Sequence[EntityType]) -> list[Document]:
-    """Remove mentions of other types, and other types in `Document.types`, from documents."""
+    """Return documents in which `entities` and `types` contain only the given types."""
     names = {entity_type.name for entity_type in types}
     restricted = []
     for document in as_documents(documents):

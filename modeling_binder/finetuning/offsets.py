@@ -1,8 +1,9 @@
-"""Convert the offsets of a file to code points: units of other tools, stated texts, blanks at the edges of mentions.
+"""Convert the offsets of annotation files into code points, and check them against the texts of mentions.
 
-Tools count differently: Python counts code points, JavaScript and Java count UTF-16 units, some count bytes, and a
-browser counts "\\r\\n" as one character. Most files also state the text of each mention. The functions of this module
-find the unit in which the stated texts fit, and refuse offsets that fit in no unit.
+Tools count characters in different units. Python counts code points, JavaScript and Java count UTF-16 units, some tools
+count bytes, and a browser counts "\\r\\n" as one character. Most files also contain the text of each mention (its
+"stated text"). The functions of this module find the unit in which the offsets select the stated texts, and raise an
+error if no unit does. They also remove blanks at the start and end of mentions.
 """
 
 import logging
@@ -20,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class Unit(NamedTuple):
-    """A unit of offsets.
+    """A unit in which a file counts offsets.
 
     Args:
-        name: its name in messages.
-        encoding: "utf-32", "utf-16" or "utf-8"; an offset counts the code units of this encoding.
-        crlf_is_one: "\\r\\n" counts as one character.
+        name: the name of the unit in messages.
+        encoding: "utf-32", "utf-16" or "utf-8"; an offset is a number of code units in this encoding.
+        crlf_is_one: whether "\\r\\n" counts as one character.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Unit(NamedTuple):
     crlf_is_one: bool = False
 
     def differs(self, text: str) -> bool:
-        """Return whether offsets into a text in this unit can differ from offsets in code points."""
+        """Return whether, in this text, offsets in this unit can differ from offsets in code points."""
         if self.crlf_is_one and "\r\n" in text:
             return True
         if text.isascii() or self.encoding == "utf-32":
@@ -41,12 +42,12 @@ class Unit(NamedTuple):
         return self.encoding == "utf-8" or max(text) > "\uffff"
 
     def positions(self, text: str) -> list[int]:
-        """Return the offset of each code point of a text in this unit, and that of the end."""
+        """Return the offset of each code point of a text in this unit, followed by the offset of the text's end."""
         positions, position = [], 0
         for index, character in enumerate(text):
             positions.append(position)
             if self.crlf_is_one and character == "\r" and text[index + 1 : index + 2] == "\n":
-                continue  # the "\n" counts for both
+                continue  # "\r" and "\n" get the same offset; the "\n" advances it
             if self.encoding == "utf-16":
                 position += 1 + (character > "\uffff")
             elif self.encoding == "utf-8":
@@ -62,32 +63,34 @@ CODE_POINTS_CRLF = Unit("code points with \\r\\n as one", crlf_is_one=True)
 UTF16_CRLF = Unit("UTF-16 units with \\r\\n as one", "utf-16", crlf_is_one=True)
 BYTES = Unit("UTF-8 bytes", "utf-8")
 
-# The first unit that fits is used, so the unit of the tool comes first
+# Possible units of the files of a tool. If several units fit, the first one is used, so the usual unit comes first.
 PYTHON_UNITS = (CODE_POINTS, UTF16, CODE_POINTS_CRLF, UTF16_CRLF)
 BROWSER_UNITS = (UTF16_CRLF, CODE_POINTS_CRLF, UTF16, CODE_POINTS)
 JAVA_UNITS = (UTF16, CODE_POINTS, UTF16_CRLF, CODE_POINTS_CRLF)
 
 
 def to_unit(text: str, unit: Unit, offsets: Iterable[int]) -> list[int]:
-    """Return code point offsets into a text as offsets in another unit, for writers."""
+    """Convert offsets in code points into offsets in another unit, for writers of files."""
     if not unit.differs(text):
         return list(offsets)
     positions = unit.positions(text)
     return [positions[offset] for offset in offsets]
 
 
-# An offset of a file: into the whole text, or (the code point from which the file counts, the offset from there)
+# An offset in a file. An integer counts from the start of the text. A pair (code point, offset) counts from that code
+# point, for files that count from the start of a passage or a node.
 Offset: TypeAlias = int | tuple[int, int]
 
 
 class RawMention(NamedTuple):
-    """A mention as a file gives it.
+    """A mention with the offsets of its file.
 
     Args:
-        fragments: start and end of each part, in the unit of the file; one part unless the mention is discontinuous.
-        label: its type.
+        fragments: start and end of each fragment, in the unit of the file. A mention has one fragment, or several if it
+            is discontinuous.
+        label: the name of its entity type.
         stated: the text of the mention in the file; None if the file does not contain it.
-        where: its place, such as file and line, for messages.
+        where: the place of the mention, such as file and line, for messages.
     """
 
     fragments: tuple[tuple[Offset, Offset], ...]
@@ -98,7 +101,15 @@ class RawMention(NamedTuple):
 
 @dataclass
 class RawDocument:
-    """A document as a file gives it: offsets are in the unit of the file."""
+    """A document whose mentions have the offsets of its file.
+
+    Args:
+        id: id of the document.
+        text: the text.
+        mentions: the mentions, with offsets in the unit of the file.
+        words: character spans of the words, in code points; None if the file has no words.
+        where: the place of the document, such as file and line, for messages.
+    """
 
     id: str
     text: str
@@ -108,24 +119,24 @@ class RawDocument:
 
     @cached_property
     def word_edges(self) -> tuple[set[int], set[int]]:
-        """The code point offsets at which words start, and those at which they end."""
+        """The offsets, in code points, at which words start, and the offsets at which words end."""
         words = split_words(self.text)
         return {start for start, _ in words}, {end for _, end in words}
 
 
 class _Ruler:
-    """Turns offsets into a text from one unit into code points."""
+    """Converts offsets in a text from a unit into code points."""
 
     def __init__(self, text: str, unit: Unit) -> None:
         self.positions: Sequence[int] = range(len(text) + 1)
         self.index: Mapping[int, int] | None = None
         if unit.differs(text):
             self.positions = unit.positions(text)
-            # Backwards, so that of "\r" and "\n" with the same offset the "\r" is kept
+            # If "\r" and "\n" have the same offset, it means the "\r". Going backwards, the "\r" replaces the "\n".
             self.index = {position: index for index, position in reversed(list(enumerate(self.positions)))}
 
     def read(self, offset: Offset) -> int | None:
-        """Return the code point offset, or None if the offset is outside the text or inside a code point."""
+        """Return the offset in code points, or None if the offset is outside the text or inside a code point."""
         if isinstance(offset, tuple):
             base, offset = offset
             offset += self.positions[base]
@@ -135,9 +146,9 @@ class _Ruler:
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a span without the blanks at its edges; an empty span if all of it is blank.
+    """Return a span without blanks at its start and end. A span of blanks only becomes empty.
 
-    A mention with a blank at its edge does not start or end at a word boundary, so a model cannot learn it.
+    A mention with a blank at its start or end is not at a word boundary, so a model cannot learn it.
     """
     while start < end and text[start].isspace():
         start += 1
@@ -147,7 +158,10 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def same_text(first: str, second: str) -> bool:
-    """Return whether two texts are equal apart from white space. Label Studio writes line ends as "\\n"."""
+    """Return whether two texts are equal except for white space.
+
+    A backslash followed by "n" also counts as white space, because Label Studio writes line ends in this form.
+    """
     squeezed = ["".join(text.split()) for text in (first, second)]
     return squeezed[0] == squeezed[1] or len({text.replace("\\n", "") for text in squeezed}) == 1
 
@@ -163,13 +177,16 @@ def _spans(mention: RawMention, ruler: _Ruler) -> list[tuple[int, int]] | None:
 
 
 def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int, int] | None:
-    """Return the extent of a mention in code points, or None if it is not within the text or states another text."""
+    """Return the first and last offset of a mention in code points.
+
+    The result is None if the offsets are not within the text, or do not select the stated text.
+    """
     spans = _spans(mention, ruler)
     if not spans:
         return None
     start, end = min(start for start, _ in spans), max(end for _, end in spans)
     if mention.stated is not None:
-        # the fragments of a discontinuous mention are in any order, and may contain each other
+        # Files state the fragments of a discontinuous mention in any order, or all characters from first to last.
         orders = (spans, sorted(spans), [(start, end)])
         pieces = ("".join(document.text[a:b] for a, b in order) for order in orders)
         if not any(same_text(piece, mention.stated) for piece in pieces):
@@ -178,12 +195,17 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
 
 
 def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> bool:
-    """Return whether a mention is within the text and has its stated text, in at least one of the units."""
+    """Return whether, in at least one of the units, a mention is within the text and selects its stated text."""
     return any(_fit(document, mention, _Ruler(document.text, unit)) is not None for unit in units)
 
 
 def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
-    """Return the number of mentions that do not fit in a unit, and of those without stated text that cut words."""
+    """Count the errors if the offsets are in a unit.
+
+    Returns:
+        The number of mentions that are outside the text or select another text than the stated one; and the number of
+        mentions without a stated text that start or end inside a word or at a blank.
+    """
     ruler = _Ruler(document.text, unit)
     misfits = cuts = 0
     for mention in document.mentions:
@@ -197,9 +219,9 @@ def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
 
 
 def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit:
-    """Return the unit of a file: most stated texts fit, and the fewest mentions without a stated text split words.
+    """Return the unit in which the offsets of a file have the fewest errors, see `_misfits`.
 
-    If several units fit equally well, the first one is returned.
+    If several units have equally few errors, the first one is returned.
     """
     unclear = [document for document in documents if any(unit.differs(document.text) for unit in units)]
     if len(units) == 1 or not unclear:
@@ -211,7 +233,8 @@ def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit
     best = min(units, key=costs.__getitem__)
     if cuts := costs[best][1]:
         logger.warning(
-            "%s: %d mentions start or end inside a word, counted in %s; their texts are not stated, so check them.",
+            "%s: %d mentions start or end inside a word if offsets count %s; the file does not contain their texts, so "
+            "check them.",
             unclear[0].where,
             cuts,
             best.name,
@@ -222,10 +245,9 @@ def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit
 def locate(
     documents: Sequence[RawDocument], units: Sequence[Unit] = PYTHON_UNITS, repair_within: int = 0
 ) -> list[list[tuple[int, int, RawMention]]]:
-    """Return start and end of each mention in code points, without blanks at its edges; see `align`.
+    """Return, for each document, its mentions with start and end in code points, without blanks at their edges.
 
-    Raises:
-        DataError: see `align`.
+    Arguments and errors are the same as those of `align`.
     """
     file_unit = choose_unit(documents, units)
     ordered = [file_unit, *(unit for unit in units if unit != file_unit)]
@@ -240,7 +262,7 @@ def locate(
             continue
         rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
-            # Only a stated text can prove that a mention has another unit than the file
+            # Try other units than that of the file only if a stated text can show that the offsets fit.
             fitting = (
                 _fit(document, mention, ruler) for ruler in (rulers if mention.stated is not None else rulers[:1])
             )
@@ -254,7 +276,9 @@ def locate(
                 continue
             start, end = trim(document.text, *span)
             if start == end:
-                problems.append(f"{mention.where}: the mention at {span[0]}..{span[1]} is blank; remove it.")
+                problems.append(
+                    f"{mention.where}: the mention at {span[0]}..{span[1]} contains only blanks; remove it."
+                )
             elif not mention.label.strip():
                 problems.append(f"{mention.where}: the mention {document.text[start:end]!r:.60} has no type.")
             located[-1].append((start, end, mention))
@@ -266,21 +290,22 @@ def locate(
 def align(
     documents: Sequence[RawDocument], units: Sequence[Unit] = PYTHON_UNITS, repair_within: int = 0
 ) -> list[Document]:
-    """Return documents with mentions in code points, after comparing each mention with its stated text.
+    """Convert mentions into code points, and check that their offsets select the stated texts.
 
-    One unit is chosen for all documents; a mention whose stated text fits only in another unit is read in that unit.
-    Blanks at the edges of a mention are trimmed. Duplicate mentions are kept once.
+    One unit is chosen for all documents, see `choose_unit`. If the offsets of a mention select its stated text only in
+    another unit, this other unit is used for the mention. Blanks at the start and end of mentions, and duplicate
+    mentions, are removed.
 
     Args:
         documents: the documents of one file.
-        units: possible units of the offsets; if several fit, the first one is used.
-        repair_within: for corpora with known errors. A mention whose stated text fits in no unit is moved to this text,
-            if it occurs at most this many characters away, and otherwise left out, with a warning. 0 refuses such a
-            mention.
+        units: possible units of the offsets; if several fit equally well, the first one is used.
+        repair_within: for corpora with wrong offsets. If the offsets of a mention select its stated text in no unit,
+            the mention is moved to a place where this text occurs, at most this many characters away. If there is no
+            such place, the mention is left out. Warnings report both cases. 0 raises an error instead.
 
     Raises:
-        DataError: a mention is outside the text, has another stated text, is blank or has no type; or a text contains a
-            lone surrogate (half of a UTF-16 pair). The message names all of them.
+        DataError: a mention is outside the text, selects another text than the stated one, is blank or has no type; or
+            a text contains a lone surrogate (half of a UTF-16 pair). `DataError.problems` contains all such errors.
     """
     aligned = []
     for document, mentions in zip(documents, locate(documents, units, repair_within), strict=True):
@@ -290,12 +315,13 @@ def align(
 
 
 def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an object of the data contract with offsets in code points, if its entities state their texts.
+    """Convert the offsets of a dictionary for `Document.from_dict` into code points.
 
-    The object is unchanged if no entity states its text (as "text" or "word"), or if all stated texts fit.
+    The unit is found from the texts of the entities (their "text" or "word"). The dictionary is returned unchanged if
+    no entity has a text, or if all offsets are already in code points.
 
     Raises:
-        DataError: the text of an entity differs from its stated text.
+        DataError: the offsets of an entity select another text in every unit.
     """
     text, entities = data.get("text"), data.get("entities")
     if not isinstance(text, str) or not isinstance(entities, (list, tuple)):
@@ -306,7 +332,7 @@ def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
         stated = next((fields[key] for key in ("text", "word") if isinstance(fields.get(key), str)), None)
         start, end = fields.get("start"), fields.get("end")
         if type(start) is not int or type(end) is not int:
-            return data  # whose problems `Document.from_dict` names
+            return data  # `Document.from_dict` raises the error for these offsets
         mentions.append(RawMention(((start, end),), str(fields.get("label")), stated, f"'entities[{index}]'"))
     document = RawDocument("", text, mentions)
     if all(mention.stated is None or fits(document, mention, (CODE_POINTS,)) for mention in mentions):
@@ -340,16 +366,21 @@ def _nearby(text: str, mention: RawMention, distance: int) -> tuple[int, int] | 
     wanted = (mention.stated or "").strip()
     found = text.find(wanted, max(0, start - distance), end + distance)
     if found >= 0:
-        logger.warning("%s: %r stands at %d, not at %d; moved.", mention.where, wanted, found, start)
+        logger.warning("%s: %r occurs at %d, not at %d; moved.", mention.where, wanted, found, start)
         return found, found + len(wanted)
     logger.warning(
-        "%s: the text at %d..%d is %r, not %r; left out.", mention.where, start, end, text[start:end], wanted
+        "%s: the text at %d..%d is %r, not %r; left out.",
+        mention.where,
+        start,
+        end,
+        text[start:end],
+        wanted,
     )
     return None
 
 
 def distinct_ids(documents: Iterable[Document]) -> list[Document]:
-    """Return documents with ids that differ: the second "a" becomes "a-2"."""
+    """Make the ids of documents distinct: the second "a" becomes "a-2"."""
     seen: dict[str, int] = {}
     distinct = []
     for document in documents:

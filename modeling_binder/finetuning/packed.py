@@ -1,6 +1,7 @@
-"""The tokenised windows of a mix, in flat arrays.
+"""The tokenised windows of a mix in flat arrays.
 
-Arrays need little memory, are shared with the worker processes of a data loader, and fit into a small folder on disk.
+Arrays need less memory than lists of Python objects, can be shared with the worker processes of a data loader, and can
+be compressed into a small folder on disk.
 """
 
 import json
@@ -32,16 +33,20 @@ FILE_VERSION = 1
 
 @dataclass(frozen=True)
 class PackedWindows:
-    """The N windows of a corpus, with K tokens, R labels and S types of single documents.
+    """The N windows of a corpus, with K tokens and R labels in total.
+
+    If documents have `Document.types`, each of their windows has a list of types. These lists contain S types in total.
 
     Args:
         lengths: [N], number of tokens of each window.
-        input_ids: [K], token ids of all windows, one window after the other.
-        edges: [K], 1 for the first token of a word, 2 for the last one, 3 for both, 0 for other tokens.
+        input_ids: [K], token ids of all windows, concatenated.
+        edges: [K], 1 for the first token of a word, 2 for the last token, 3 for the only token, and 0 for other tokens.
         row_counts: [N], number of labels of each window.
-        rows: [R, 3], the labels: type (its position in the corpus, -1 for undecided spans), first and last token.
-        type_counts: [N], number of types of the window's document; -1 if it is compared with all types of the corpus.
-        types: [S], the types of these documents, one window after the other.
+        rows: [R, 3], the labels of all windows: type id, first token and last token. The type id is the position of
+            the type in its corpus, or -1 for an undecided span.
+        type_counts: [N], number of types in `Document.types`; -1 if the document has no such list, so that its windows
+            are compared with all types of the corpus.
+        types: [S], ids of the types in these lists, window by window.
     """
 
     lengths: Array
@@ -103,10 +108,11 @@ class PackedMix:
 
     Args:
         windows: the windows of each corpus.
-        parts: for each corpus the fields of `MixPart` except the documents and the types, and counts.
-        types: the types of each corpus.
+        parts: for each corpus the fields of `MixPart` except `documents` and `types`, and the numbers of its documents,
+            mentions and lost mentions.
+        types: the entity types of each corpus.
         settings: how batches are drawn.
-        origin: fingerprint of the tokenizer and the settings that the windows depend on.
+        origin: properties of the tokenizer and settings that determine the windows, see `fingerprint`.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class PackedMix:
         self.windows = PackedWindows.joined(windows)
         self.table = TypeTable((group, part["named"]) for group, part in zip(self.part_types, self.parts, strict=True))
         self.part = np.repeat(np.arange(len(parts)), self.sizes)
-        # From positions in a corpus to numbers in the mix
+        # Convert the position of a type in its corpus into its number among the types of all corpora.
         begin = np.array(self.table.begin[:-1])
         row_begin = np.repeat(begin[self.part], self.windows.row_counts)
         self.row_types = np.where(self.windows.rows[:, 0] < 0, -1, self.windows.rows[:, 0] + row_begin)
@@ -141,9 +147,9 @@ class PackedMix:
 
         Args:
             mix: the corpora.
-            processor: cuts texts into windows.
-            max_span_width: that of the model, in tokens; wider mentions are counted as lost.
-            processes: number of processes.
+            processor: the `BinderWindower` that cuts texts into windows.
+            max_span_width: `config.max_span_width` of the model, in tokens; wider mentions count as lost.
+            processes: number of processes that tokenise in parallel.
             progress: whether to show a progress bar.
         """
         jobs = [
@@ -175,10 +181,11 @@ class PackedMix:
 
     @cached_property
     def related(self) -> Array:
-        """Pairs of types that share a span in some text of the mix, sorted: first * number of types + second.
+        """Pairs of types that have a mention on the same span anywhere in the mix.
 
-        One of these types ("person") may apply to the mentions of the other ("politician"). So it must not serve as a
-        negative in a text that was not annotated for it.
+        One type of such a pair ("person") may apply to mentions of the other type ("politician"). So it must not serve
+        as a negative in a text that was not annotated for it. Each pair is one number: the number of the first type
+        times the number of all types, plus the number of the second type. The numbers are sorted.
         """
         window = np.repeat(np.arange(len(self.windows)), self.windows.row_counts)
         first, last = (self.windows.rows[:, column].astype(np.int64) for column in (1, 2))
@@ -187,7 +194,7 @@ class PackedMix:
         span = np.stack([window[order], first[order], last[order]])
         types = self.row_types[order].astype(np.int64)
         pairs = []
-        for step in range(1, len(types)):  # a type and the one that many rows after it, on the same span
+        for step in range(1, len(types)):  # compare each label with the label `step` rows after it
             same = (span[:, step:] == span[:, :-step]).all(0)
             if not same.any():
                 break
@@ -197,7 +204,7 @@ class PackedMix:
 
     @cached_property
     def shares(self) -> Array:
-        """Share of each corpus in the draws; the shares sum to 1."""
+        """Share of each corpus in the windows of an epoch; the shares sum to 1."""
         fixed = np.array([part["share"] or 0.0 for part in self.parts])
         free = [
             0.0 if part["share"] else part["weight"] * np.sqrt(size)
@@ -208,7 +215,7 @@ class PackedMix:
 
     @property
     def epoch_size(self) -> float:
-        """Number of windows that an epoch draws, see `MixSettings.epoch_of`."""
+        """Number of windows in an epoch, see `MixSettings.epoch_of`."""
         if self.settings.epoch_of is None:
             return len(self)
         index = [part["name"] for part in self.parts].index(self.settings.epoch_of)
@@ -218,7 +225,7 @@ class PackedMix:
         """Change how batches are drawn from a prepared mix.
 
         Args:
-            settings: new settings; `augment` must be the same as before.
+            settings: the new settings; `augment` cannot be changed, because the texts are already tokenised.
             parts: name of a corpus -> new `weight`, `share` or `negative_rate`; other keys are ignored.
 
         Raises:
@@ -238,7 +245,7 @@ class PackedMix:
         self.__dict__.pop("shares", None)
 
     def report(self) -> list[dict[str, Any]]:
-        """Return the facts about each corpus for the data report and the model card."""
+        """Return the fields and counts of each corpus, for the data report and the model card."""
         return [
             {
                 **{key: value for key, value in part.items() if value not in (None, {}, False)},
@@ -250,7 +257,7 @@ class PackedMix:
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Write the mix into a folder: mix.json and compressed arrays."""
+        """Save the mix in a folder: mix.json, and compressed arrays in windows.npz.xz."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         buffer = BytesIO()
@@ -270,17 +277,17 @@ class PackedMix:
 
     @classmethod
     def load(cls, folder: str | Path) -> "PackedMix":
-        """Read a mix that `save` has written.
+        """Load a mix that `save` has written.
 
         Raises:
-            DataError: the folder holds no prepared mix, or one of another version.
+            DataError: the folder contains no complete prepared mix, or another version of the package prepared it.
         """
         folder = Path(folder)
         try:
             data = json.loads((folder / "mix.json").read_text(encoding="utf-8"))
             arrays = np.load(BytesIO(lzma.decompress((folder / "windows.npz.xz").read_bytes())), allow_pickle=False)
         except (FileNotFoundError, ValueError, lzma.LZMAError) as error:
-            raise DataError(f"{folder}: there is no whole prepared mix here ({error}); prepare it again.") from None
+            raise DataError(f"{folder}: there is no complete prepared mix ({error}); prepare it again.") from None
         if data.get("version") != FILE_VERSION:
             raise DataError(f"{folder}: prepared by another version of the package; prepare the mix again.")
         windows = PackedWindows(**{name: arrays[name] for name in PackedWindows.__annotations__})
@@ -290,13 +297,13 @@ class PackedMix:
         return cls(_split(windows, sizes), data["parts"], types, settings, data["origin"])
 
     def check(self, processor: BinderWindower, max_span_width: int) -> None:
-        """Raise DataError if the mix was prepared for another tokenizer or other windows."""
+        """Raise DataError if the mix was prepared with another tokenizer or other lengths than those of this model."""
         wanted = fingerprint(processor, max_span_width)
         for key, value in wanted.items():
             if self.origin.get(key) != value:
                 raise DataError(
-                    f"the prepared mix was made with {key} {self.origin.get(key)!r}, this model has {value!r}: prepare "
-                    "the mix again for this model."
+                    f"the prepared mix was made with {key} {self.origin.get(key)!r}, but this model has {value!r}; "
+                    "prepare the mix again for this model."
                 )
 
 
@@ -325,7 +332,10 @@ def _facts(part: MixPart, lost: dict[str, int]) -> dict[str, Any]:
 
 
 def fingerprint(processor: BinderWindower, max_span_width: int) -> dict[str, Any]:
-    """Return the properties of a model that its windows depend on."""
+    """Return the properties of a model that determine its windows.
+
+    They are the size of the vocabulary, the token ids of a test sentence, and the limits on lengths.
+    """
     tokenizer = processor.tokenizer
     probe = tokenizer("Ærøskøbing's IL-2 (naïve) 東京\n42 Tokenization", add_special_tokens=True)["input_ids"]
     return {
@@ -345,7 +355,7 @@ def _offsets(counts: Array) -> Array:
 
 
 def _small(array: Array) -> Array:
-    """Convert an array to int16 or uint16 if its values allow it."""
+    """Convert an array to int16 or uint16 if these types can hold its values."""
     for dtype in (np.int16, np.uint16):
         limits = np.iinfo(dtype)
         if array.dtype != np.uint8 and array.size and limits.min <= array.min() and array.max() <= limits.max:

@@ -1,4 +1,4 @@
-"""Parts of a model: freeze them, set their learning rates, and encode types with a frozen encoder."""
+"""Parts of a model, such as its text encoder: freeze them, set their learning rates, encode descriptions of types."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,14 +15,14 @@ PHRASINGS_PER_BATCH = 256
 
 
 def part_of(parameter: str) -> str:
-    """Return the part that a parameter of `BinderModel` belongs to, by its name; see `PARTS`."""
+    """Return the part of `BinderModel` (one of `PARTS`) that contains the parameter with the given name."""
     if parameter.startswith("text_encoder."):
         return "embeddings" if ".embeddings." in parameter else "text_encoder"
     return "type_encoder" if parameter.startswith("type_encoder.") else "heads"
 
 
 def _members(model: BinderModel, part: str) -> set[str]:
-    # The text encoder includes its embeddings. A shared encoder is the text encoder and the type encoder.
+    # The text encoder includes its embeddings. With `share_encoders`, the text encoder also encodes the types.
     parts = {"text_encoder", "embeddings"} if part == "text_encoder" else {part}
     if part == "type_encoder" and model.config.share_encoders:
         parts = {"text_encoder", "embeddings"}
@@ -33,14 +33,14 @@ def check_parts(parts: Iterable[str], argument: str) -> None:
     """Raise ValueError if a name is not a part of the model."""
     for part in parts:
         if part not in PARTS:
-            raise ValueError(f"{argument} knows the parts {', '.join(PARTS)}, got {part!r}.")
+            raise ValueError(f"{argument} accepts the parts {', '.join(PARTS)}, got {part!r}.")
 
 
 def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:
     """Exclude parts of a model from training.
 
     Raises:
-        ValueError: there is no part of that name.
+        ValueError: a name is not one of `PARTS`.
     """
     parts = list(parts)
     check_parts(parts, "freeze")
@@ -51,7 +51,7 @@ def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:
 
 
 def types_are_frozen(model: BinderModel) -> bool:
-    """Return whether training does not change the states of descriptions."""
+    """Return whether the encoder of the descriptions is frozen, so that training does not change its outputs."""
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -63,9 +63,10 @@ def parameter_groups(
 
     Args:
         model: the model; its frozen parameters are left out.
-        rates: part -> learning rate. The rate of "embeddings" comes before that of "text_encoder".
+        rates: part -> learning rate. Without a rate for "embeddings", they have the rate of "text_encoder". Parts
+            without a rate use the default of the optimizer.
         decaying: names of the parameters with weight decay.
-        weight_decay: the weight decay.
+        weight_decay: the weight decay of these parameters.
     """
     decaying = set(decaying)
     groups: dict[tuple[float | None, bool], list[Tensor]] = {}
@@ -88,16 +89,17 @@ def parameter_groups(
 def encode_phrasings(
     model: BinderModel, processor: BinderWindower, texts: Iterable[str], description: str = "Encoding types"
 ) -> Tensor:
-    """Encode descriptions in batches of equal length.
+    """Encode descriptions, in batches of descriptions with equal numbers of tokens.
 
     Args:
-        model: the model; dropout is off, also in training mode.
+        model: the model. Dropout is off during the call, even if the model is in training mode.
         processor: the windower of the model, which tokenises descriptions.
-        texts: P descriptions.
+        texts: the P descriptions.
         description: text of the progress bar.
 
     Returns:
-        Pooled states [P, H], float32, on the device of the model; see `BinderModel.encode_type_states`.
+        Pooled states [P, H] with hidden size H, in float32 on the device of the model; see
+        `BinderModel.encode_type_states`.
     """
     inputs = processor.encode_types(texts, model.max_type_positions)
     lengths = inputs["type_attention_mask"].sum(1)

@@ -1,4 +1,4 @@
-"""Predictions of an evaluation: collected batch by batch in tensors, then turned into entities of documents."""
+"""Collect the predicted spans of an evaluation batch by batch, and convert them into entities of documents."""
 
 import logging
 from typing import Any
@@ -14,17 +14,17 @@ from .windows import WindowDataset
 logger = logging.getLogger(__name__)
 
 MAX_SPANS_PER_WINDOW = 5000
-MAX_BLOCK_SCORES = 2**23  # scores of a batch that are compared with their thresholds at once
+MAX_BLOCK_SCORES = 2**23  # maximum number of scores that are compared with their thresholds at once, to limit memory
 
 
 class Decoding:
-    """Decodes the spans of a data set as the pipeline of the model does.
+    """Selects the predicted spans of a data set, in the same way as the pipeline of the model.
 
     Args:
-        config: `BinderConfig` of the model: its thresholds, the parents of its types, `decoding` and `inference`.
-        dataset: the windows; types with a parent in the data set keep it.
-        breadths: [T], of the types of the data set, see `breadth_binder`; None if the model does not use breadth.
-        algorithm: of flat decoding, "exact" or "greedy".
+        config: `BinderConfig` of the model, with the thresholds, the parents of types, `decoding` and `inference`.
+        dataset: the windows, with their T types. The parent of a type in the data set replaces its parent in `config`.
+        breadths: the breadths [T] of these types, see `breadth_binder`; None if the model does not use breadths.
+        algorithm: algorithm of flat decoding, "exact" or "greedy".
     """
 
     def __init__(self, config: Any, dataset: WindowDataset, breadths: Tensor | None, algorithm: str) -> None:
@@ -39,17 +39,21 @@ class Decoding:
         self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}
 
     def choose(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> Tensor:
-        """Return the indices of the spans of a document that are predicted, sorted by position.
+        """Select the predicted spans among the spans of a document above their thresholds.
 
         Args:
-            spans: [N, 3], start, end and type, sorted. margins: [N].
-            types: the types that the document is searched for, if it has its own.
+            spans: [N, 3], sorted rows of start, end and type id.
+            margins: [N], the score of each span minus its dynamic threshold.
+            types: the ids of the types in `Document.types`; None means all types.
+
+        Returns:
+            The indices of the predicted spans, sorted by position.
         """
         if self.algorithm is None or len(spans) < 2:
             return torch.arange(len(spans))
         starts, ends, type_ids = spans.long().unbind(1)
         required, broader = self.required, self._broader_of(types)
-        if types is not None:  # positions among the types of the document
+        if types is not None:  # convert type ids into positions in `types`
             chosen = torch.tensor(types)
             order = chosen.argsort()
             type_ids = order[torch.searchsorted(chosen[order], type_ids.contiguous())]
@@ -67,7 +71,7 @@ class Decoding:
         return self._broader[key]
 
     def _nearest(self, name: str, names: set[str]) -> str | None:
-        """Return the nearest ancestor of a type among some types."""
+        """Return the nearest ancestor of a type that is one of `names`, or None."""
         parent, seen = self._parents.get(name), {name}
         while parent is not None and parent not in names and parent not in seen:
             seen.add(parent)
@@ -76,14 +80,14 @@ class Decoding:
 
 
 class PredictedSpans:
-    """Collects the spans of a data set that a model predicts.
+    """Collects the spans that a model predicts for a data set.
 
-    An untrained model predicts half of all spans for every type. Of each window at most `MAX_SPANS_PER_WINDOW` spans
-    are kept, those with the largest margins; a warning says so if there were more.
+    An untrained model predicts half of all spans for every type. To limit memory, only the `MAX_SPANS_PER_WINDOW` spans
+    with the largest margins are kept for each window. A warning reports windows with more spans.
 
     Args:
         dataset: the windows.
-        decoding: how spans are chosen.
+        decoding: selects the predicted spans of a document.
     """
 
     def __init__(self, dataset: WindowDataset, decoding: Decoding) -> None:
@@ -93,19 +97,20 @@ class PredictedSpans:
         self._capped = 0
 
     def add(self, rows: list[int], output: Any, batch: dict[str, Tensor], owned: Tensor) -> None:
-        """Add the predictions for a batch.
+        """Add the predictions for a batch of B windows with L tokens.
 
         Args:
-            rows: indices of the windows in the data set, [B].
-            output: a `BinderOutput`.
-            batch: `word_start_mask` and `word_end_mask` [B, L], and `type_index` [B, T] if windows have types of their
-                own.
+            rows: [B], indices of the windows in the data set.
+            output: the `BinderOutput` of the model for the batch.
+            batch: `word_start_mask` and `word_end_mask` [B, L]; and, if documents have `Document.types`, `type_index`
+                [B, T], see `WindowCollator`.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         scores, joint = output.span_scores, self.decoding.joint
         required = self.decoding.required.to(scores.device)
         if "type_index" in batch:
-            required = required.min().expand(scores.shape[1])  # the types of a window are known only below
+            # The types differ between windows: use the lowest threshold here, and the threshold of each type below.
+            required = required.min().expand(scores.shape[1])
         step = max(1, MAX_BLOCK_SCORES // max(1, scores[0].numel()))
         for begin in range(0, len(rows), step):
             part = slice(begin, begin + step)
@@ -118,7 +123,7 @@ class PredictedSpans:
                 end_scores=output.end_scores[part] if joint else None,
                 owned=owned[part],
             )
-            if "type_index" in batch:  # from the types of the window to those of the data set; padding is -1
+            if "type_index" in batch:  # convert positions in `type_index` into type ids; padding has -1
                 types = batch["type_index"][part][found.window, found.type_id]
                 kept = (types >= 0) & (found.margin > self.decoding.required.to(found.margin)[types.clamp_min(0)])
                 found = Proposals(*(column[kept] for column in found._replace(type_id=types)))
@@ -148,10 +153,10 @@ class PredictedSpans:
         self._margins.append(found.margin.float())
 
     def entities(self, processes: int = 1) -> list[list[dict[str, Any]]]:
-        """Return the entities of each document in order of position, as `{"start", "end", "label", "score"}`.
+        """Return the predicted entities of each document, sorted by position, as `{"start", "end", "label", "score"}`.
 
         Args:
-            processes: number of processes that evaluate together; the spans of all are gathered.
+            processes: number of processes that evaluate together. The spans of all processes are combined.
         """
         spans = torch.cat([torch.zeros(0, 4, dtype=torch.int32), *self._spans])
         margins, capped = torch.cat([torch.zeros(0), *self._margins]), self._capped
@@ -161,12 +166,13 @@ class PredictedSpans:
             capped = sum(part[2] for part in parts)
         if capped:
             logger.warning(
-                "%d windows have more than %d predictions; those with the smallest margins were left out. A trained "
-                "model predicts far fewer.",
+                "%d windows have more than %d predictions; the predictions with the smallest margins were left out. A "
+                "trained model predicts far fewer.",
                 capped,
                 MAX_SPANS_PER_WINDOW,
             )
-        spans, inverse = torch.unique(spans, dim=0, return_inverse=True)  # sorted; processes may share a window
+        # Also sorts. Duplicates occur because two processes may have evaluated the same window.
+        spans, inverse = torch.unique(spans, dim=0, return_inverse=True)
         margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
         counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()
         return [

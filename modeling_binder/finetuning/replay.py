@@ -1,4 +1,7 @@
-"""Fine-tune a checkpoint on one corpus without forgetting its other types: repeat texts of other corpora."""
+"""Make a mix for fine-tuning a checkpoint on a new corpus, so that it does not forget its other types.
+
+The mix repeats ("replays") texts of other corpora.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +10,8 @@ from .data import DataError
 from .mix import Mix, MixPart, MixSettings
 
 TOKENS_PER_BATCH = 1024  # about 25 sentences
-# Shares of the phrasings. Fine-tuned types are searched for by their descriptions, the others by names as well.
+# How often types are given by name, by name and description, or by description alone. Users search for the fine-tuned
+# types by their descriptions. They search for the other types by names as well, so these must not be forgotten.
 WITH_REPLAY = MixSettings(name=0.35, named_description=0.15, description=0.5)
 WITHOUT_REPLAY = MixSettings(name=0.0, named_description=0.0, description=1.0)
 
@@ -15,14 +19,14 @@ WITHOUT_REPLAY = MixSettings(name=0.0, named_description=0.0, description=1.0)
 def replay_mix(
     new: MixPart, old: Sequence[MixPart] = (), share: float = 0.3, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> Mix:
-    """Return a mix for fine-tuning on a corpus. In an epoch, each of its texts is drawn once.
+    """Return a mix for fine-tuning on a new corpus. An epoch contains each window of the new corpus once.
 
     Args:
         new: the corpus to fine-tune on.
-        old: corpora whose types must not be forgotten, such as the training corpora of the checkpoint; they share
-            `share` in proportion to their weights.
-        share: share of the texts of an epoch that come from `old`, at least 0 and less than 1.
-        tokens_per_batch: tokens in a batch of one process, padding included.
+        old: corpora whose types must not be forgotten, such as the training corpora of the checkpoint.
+        share: share of the windows of an epoch that come from `old`, at least 0 and less than 1. It is divided between
+            the corpora in proportion to their weights.
+        tokens_per_batch: maximum number of tokens in a batch of one process, padding included.
 
     Raises:
         DataError: the share is out of range, or it is above 0 and there are no old corpora.
@@ -40,7 +44,7 @@ def replay_mix(
         settings = replace(WITHOUT_REPLAY, tokens_per_batch=tokens_per_batch, epoch_of=new.name)
         return Mix([replace(new, share=None)], settings)
     if not old:
-        raise DataError(f"a share of {share:g} of repeated texts needs a corpus that they come from.")
+        raise DataError(f"a share of {share:g} of repeated texts needs at least one old corpus to draw them from.")
     total = sum(part.weight for part in old)
     parts = [replace(part, share=share * part.weight / total) for part in old]
     settings = replace(WITH_REPLAY, tokens_per_batch=tokens_per_batch, epoch_of=new.name)

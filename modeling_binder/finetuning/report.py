@@ -1,4 +1,4 @@
-"""The data report: what a corpus contains, and which of its mentions cannot be learned. Printed before training."""
+"""The data report, which is printed before training: counts of a corpus, and mentions that a model cannot learn."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from .counts import aligned_table, count_documents
 from .metrics import has_overlap
 from .windows import LostMention, WindowDataset
 
-_CONTEXT = 15  # characters shown on either side of a lost mention
+_CONTEXT = 15  # number of characters that the report shows before and after a lost mention
 
 
 @dataclass
@@ -18,12 +18,13 @@ class SplitReport:
 
     Args:
         name: name of the split.
-        documents, windows, empty_windows: their numbers; empty windows have no mention and train the thresholds only.
+        documents, windows, empty_windows: numbers of documents, of windows (pieces of documents that fit into the
+            model), and of windows without a mention, which train only the thresholds.
         mentions: label -> number of mentions.
         nested: number of mentions inside or around another one.
         overlapping_documents: number of documents in which two mentions overlap.
-        longest_window: in tokens.
-        lost: mentions that cannot be learned or found, each with the reason.
+        longest_window: number of tokens in the longest window.
+        lost: mentions that a model cannot learn or predict, each with the reason.
     """
 
     name: str
@@ -69,11 +70,11 @@ class SplitReport:
 
 
 def data_report(splits: dict[str, WindowDataset], offenders: int = 3) -> str:
-    """Return a table of the splits of a corpus and the first lost mentions, as text for the terminal.
+    """Return the data report as text for the terminal: a table of the splits, and examples of lost mentions.
 
     Args:
-        splits: name -> windows.
-        offenders: lost mentions to show for each split and reason.
+        splits: name of each split -> its windows.
+        offenders: maximum number of lost mentions to show for each split and reason.
     """
     reports = [SplitReport.of(name, dataset) for name, dataset in splits.items()]
     return "\n".join([_counts(reports), *(line for report in reports for line in _lost_mentions(report, offenders))])
@@ -101,7 +102,7 @@ def _counts(reports: Sequence[SplitReport]) -> str:
 
 
 def _lost_mentions(report: SplitReport, offenders: int) -> Iterator[str]:
-    """Yield a line for each reason for which mentions are lost, and lines with the first of those mentions."""
+    """Yield, for each reason, a line with the number of mentions lost for it, and a line for each example."""
     for reason, count in Counter(lost.reason for lost in report.lost).items():
         yield f"\n{report.name}: {count} of {report.total} mentions are {reason.value}, for example"
         for lost in [lost for lost in report.lost if lost.reason is reason][:offenders]:

@@ -1,4 +1,4 @@
-"""The part of the trainer that writes model cards and pushes to the Hub."""
+"""The sharing functions of the trainer: write model cards and push models to the Hub."""
 
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +14,13 @@ from ..hub import check_access, prepare_model, push_model_folder, write_card
 
 
 class SharingTrainer(Trainer):
-    """A `Trainer` that pushes complete repositories without pickles, in one commit each; see `modeling_binder.hub`.
+    """A `Trainer` that pushes the model with all files that it needs, without pickle files, in one commit.
+
+    See `modeling_binder.hub` for the files.
 
     Args:
-        card: facts for the model card that the author states: `language`, `license`, `base_model`, `dataset`,
-            `examples`, `tags`.
+        card: values for the model card that the trainer cannot find out: `language`, `license`, `base_model`,
+            `dataset`, `examples`, `tags`.
         kwargs: passed to `Trainer`.
 
     Raises:
@@ -30,30 +32,34 @@ class SharingTrainer(Trainer):
     def __init__(self, *, args: TrainingArguments, card: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if args.push_to_hub and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
-                f"hub_strategy={args.hub_strategy.value!r} would upload optimizer states, which are pickles: pick "
-                "hub_strategy='end' or 'every_save'."
+                f"hub_strategy={args.hub_strategy.value!r} would upload optimizer states, which are pickle files; "
+                "use hub_strategy='end' or 'every_save'."
             )
         self.card = {key: value for key, value in (card or {}).items() if value}
         self.tags: list[str] = list(self.card.pop("tags", ()))
         super().__init__(args=args, **kwargs)
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts of this run and of the current weights for the model card."""
+        """Return the data, hyper-parameters, results and versions of this run, for the model card."""
         raise NotImplementedError
 
     def score_for_card(self) -> None:
-        """Evaluate the current weights unless that was done already, so that the card has results."""
+        """Evaluate the current weights, if they were not evaluated yet, so that the model card has results."""
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Check before the training that its result may be pushed; the push itself creates the repository."""
+        """Check, before training starts, that the token may push to the repository. The push creates the repository."""
         if not self.is_world_process_zero():
             return
         self.hub_model_id = self._check_access(token)
         self.push_in_progress = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model and the tokenizer; called by a user, also write the model card and push if configured."""
+        """Save the model and the tokenizer.
+
+        If a user calls this method, and not `Trainer`, it also writes the model card and, with `args.push_to_hub`,
+        pushes the model.
+        """
         super().save_model(output_dir, _internal_call=True)
         if not _internal_call:
             self.create_model_card(output_dir=output_dir)
@@ -72,16 +78,16 @@ class SharingTrainer(Trainer):
         examples: list[str] | None = None,
         output_dir: str | None = None,
     ) -> None:
-        """Write README.md, and model_card.json with the facts it is made from, into the output folder.
+        """Write the model card README.md, and model_card.json with the facts in the card.
 
         Args:
-            language, license: codes that the Hub knows.
-            tags: further tags.
-            model_name: "user/name", used in the example code of the card.
+            language, license: codes of the language and the license, as on the Hub ("en", "mit").
+            tags: additional tags.
+            model_name: id of the model on the Hub ("user/name"), for the example code of the card.
             finetuned_from: id of the encoder on the Hub.
             dataset, dataset_tags: name of the corpus, and its id on the Hub.
-            examples: texts for the examples of the card.
-            output_dir: defaults to the trainer's output folder.
+            examples: texts for which the card shows predictions.
+            output_dir: folder to write to; defaults to the output folder of the trainer.
         """
         stated: dict[str, Any] = {
             "language": language,
@@ -111,19 +117,19 @@ class SharingTrainer(Trainer):
         create_pr: bool = False,
         **card: Any,
     ) -> Any:
-        """Push the model with its tokenizer, code, card and handler in one commit.
+        """Push the model with its tokenizer, code, model card and inference handler in one commit.
 
-        The repository is `args.hub_model_id`, or else has the name of the output folder. If the current weights were
-        not evaluated, they are evaluated on the development set first, so that the card has results.
+        The id of the repository is `args.hub_model_id`, or by default the name of the output folder. If the current
+        weights were not evaluated, they are first evaluated on the development set, so that the card has results.
 
         Args:
             commit_message, revision, private, create_pr: see `hub.push_model`.
-            blocking: False to push in the background and return a Future.
-            token: defaults to `args.hub_token`, HF_TOKEN or `hf auth login`.
+            blocking: if False, push in the background and return a `Future`.
+            token: access token; defaults to `args.hub_token`, the variable HF_TOKEN or the token of `hf auth login`.
             card: arguments of `create_model_card`.
 
         Raises:
-            PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
+            PushError: the push failed and changed nothing on the Hub. The message gives the reason and the solution.
         """
         self.score_for_card()
         if self.is_world_process_zero():
@@ -138,7 +144,7 @@ class SharingTrainer(Trainer):
         return self._commit(folder, commit_message, blocking, token, revision, private, create_pr)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the current model in the background; called by `Trainer` after each save."""
+        """Push the current model in the background; `Trainer` calls this method after each save."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         jobs = [] if self.push_in_progress is None or self.push_in_progress.is_done() else self.push_in_progress.jobs
@@ -153,7 +159,7 @@ class SharingTrainer(Trainer):
         return check_access(name, token or self.args.hub_token, write)
 
     def _prepared(self) -> tempfile.TemporaryDirectory[str]:
-        """Write a copy of the files to push, so that training can continue."""
+        """Write the files to push into a temporary folder, so that training can continue during the push."""
         folder = tempfile.TemporaryDirectory()
         prepare_model(
             self.accelerator.unwrap_model(self.model),

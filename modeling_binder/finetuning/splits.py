@@ -1,4 +1,4 @@
-"""Which split a file, a folder or a split of a dataset is, by the words of its name."""
+"""Find the split (train, dev or test) of a file or folder from the words of its name."""
 
 import re
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def splits_in(name: str) -> list[str]:
-    """Return the splits that the words of a name stand for, each once.
+    """Return the splits whose words occur in a name, without duplicates; see `SPLIT_NAMES` for the words.
 
-    Words end where letters end and where a capital begins one: "no_x-ud-train", "train_en" and "TrainingSet" are train,
-    "eng.testa" is dev, "trainer" is nothing.
+    A word ends where its letters end, and before a capital letter. So "no_x-ud-train", "train_en" and "TrainingSet"
+    contain a word of "train", and "eng.testa" contains a word of "dev". "trainer" contains no such word.
 
     >>> splits_in("no_x-ud-dev.conllu"), splits_in("genes"), splits_in("test_of_train")
     (['dev'], [], ['test', 'train'])
@@ -29,9 +29,9 @@ def splits_in(name: str) -> list[str]:
 
 
 def split_of(names: str | Iterable[str]) -> str | None:
-    """Return the split that a name, or the parts of a path, stand for: "train", "dev", "test", or None.
+    """Return the split that a name, or the names in a path, belong to: "train", "dev", "test", or None.
 
-    Parts that name two different splits give None: nothing tells which of them is meant.
+    The result is None if the names contain no word of a split, or words of different splits.
     """
     found = {split for name in ([names] if isinstance(names, str) else names) for split in splits_in(name)}
     return found.pop() if len(found) == 1 else None

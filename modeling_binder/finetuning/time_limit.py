@@ -1,4 +1,4 @@
-"""A limit on the minutes that a training run may take."""
+"""A time limit for training runs."""
 
 import time
 from collections.abc import Callable
@@ -9,24 +9,25 @@ from transformers import TrainerCallback, TrainerControl
 
 
 class Clock:
-    """Measures which share of its time a training run has used.
+    """Measures the share of its time limit that a training run has used.
 
     Args:
-        minutes: from the beginning of the training to the end of its last evaluation; None for no limit.
+        minutes: time limit in minutes, from the start of training to the end of the last evaluation; None means no
+            limit.
     """
 
-    RESERVE = 0.03  # share of the time that is kept for the last evaluation, if that takes no longer
+    RESERVE = 0.03  # minimum share of the time limit that is reserved for the last evaluation
 
     def __init__(self, minutes: float | None) -> None:
         self.minutes = minutes
         self.began = time.monotonic()
-        self.progress = 0.0  # share of the time for training that has passed, the same in all processes
-        self._evaluation = 0.0  # seconds of the longest evaluation of all data sets
-        self._running = 0.0  # seconds of the data sets evaluated one after the other
+        self.progress = 0.0  # used share of the time for training, the same in all processes
+        self._evaluation = 0.0  # seconds of the longest evaluation so far, with all its data sets
+        self._running = 0.0  # seconds of the current evaluation, summed over its data sets
         self._last: float | None = None
 
     def evaluated(self, seconds: float) -> None:
-        """Record that the evaluation of a data set, which has just ended, took so many seconds."""
+        """Record the duration in seconds of an evaluation of one data set that has just ended."""
         now = time.monotonic()
         consecutive = self._last is not None and now - self._last < seconds + 5
         self._running = seconds + (self._running if consecutive else 0.0)
@@ -34,7 +35,7 @@ class Clock:
         self._evaluation = max(self._evaluation, self._running)
 
     def update(self, device: torch.device) -> None:
-        """Compute `progress`; with several processes the first one decides."""
+        """Compute `progress`. All processes use the value of the first one, so that they stop together."""
         if self.minutes is None:
             return
         reserve = max(1.2 * self._evaluation, self.RESERVE * 60 * self.minutes)
@@ -45,12 +46,17 @@ class Clock:
             self.progress = float(value.item())
 
     def scaled(self, factor: Callable[[int], float], steps: int) -> Callable[[int], float]:
-        """Return a schedule over `steps` that also advances with the time."""
+        """Return a learning rate schedule that also advances with the time.
+
+        Args:
+            factor: schedule without a time limit: number of the step -> factor of the learning rate.
+            steps: total number of steps. The new schedule is at least as far as the used share of the time.
+        """
         return lambda step: factor(max(step, min(steps, int(steps * self.progress))))
 
 
 class StopInTime(TrainerCallback):
-    """Evaluates, saves and stops the training when its time is used up."""
+    """A callback that evaluates, saves and stops the training when its time is used up."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

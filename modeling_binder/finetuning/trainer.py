@@ -1,4 +1,4 @@
-"""The transformers Trainer for BINDER: trains on documents or on a mix of corpora."""
+"""`BinderTrainer`, a transformers `Trainer` that fine-tunes a `BinderModel` on documents or on a mix of corpora."""
 
 import logging
 import time
@@ -28,41 +28,47 @@ logger = logging.getLogger(__name__)
 class BinderTrainer(EvaluatingTrainer):
     """Fine-tunes a `BinderModel` on documents.
 
-    Differs from `Trainer` in four ways: the data are documents with character offsets (see `finetuning.data`) or a mix
-    of corpora (see `finetuning.mix`); the windows of a batch have similar lengths and are padded to the longest; the
-    loss is the mean over all mentions and windows of an optimizer step, however these are split over batches and
-    processes; and evaluation computes span precision, recall and F1 batch by batch, without keeping score matrices.
+    It differs from `Trainer` in four ways:
+
+    - The data are documents with character offsets (see `finetuning.data`), or a mix of corpora (see `finetuning.mix`).
+      They are cut into windows, pieces that fit into the model.
+    - The windows of a batch have similar lengths and are padded to the longest window.
+    - The loss is the mean over all mentions and windows of an optimizer step. The numbers of batches and processes do
+      not change it.
+    - Evaluation computes precision, recall and F1 of spans batch by batch, so score matrices are not kept in memory.
 
     The metrics are `eval_precision`, `eval_recall`, `eval_f1` (micro), `eval_macro_f1`, `eval_nested_f1` and
     `eval_loss`. `predict(documents).predictions` is a list of entity dictionaries for each document.
 
     Args:
-        model: its `config.entity_types` are trained (a mix brings its own types); `config.max_length` and
-            `config.stride` define the windows, `config.decoding` and `config.inference` the evaluation.
-        args: as for `Trainer`. `metric_for_best_model="f1"` keeps the checkpoint that is best on the development set.
-        train_dataset: documents, dictionaries of the data contract, or a `datasets.Dataset` of these; or a `Mix` of
-            corpora with types of their own, or a `PackedMix`, which is already tokenised.
-        eval_dataset: documents as above, `TypedDocuments` with other types than those of the model, or a dictionary of
-            several data sets, for which `eval_f1` is the mean.
-        processing_class: the tokenizer; it must be a fast one.
-        type_tokenizer: the tokenizer of the descriptions, if the type encoder has another one than the text encoder.
-            `BinderModel.from_encoders` sets it by itself.
-        flat_algorithm: "exact" or "greedy", see `decoding_binder.flat_spans`.
+        model: the model to train. It learns the types in `config.entity_types`, except if the training data are a mix,
+            which has its own types. `config.max_length` and `config.stride` determine the windows, and
+            `config.decoding` and `config.inference` the evaluation.
+        args: the arguments of `Trainer`. `metric_for_best_model="f1"` keeps the checkpoint with the best F1 on the
+            development set.
+        train_dataset: a list of documents, or of dictionaries (see `Document.from_dict`), or a `datasets.Dataset` with
+            such rows; or a `Mix` of corpora with different types, or a `PackedMix`, a mix that is already tokenised.
+        eval_dataset: documents as above, or `TypedDocuments` with other types than those of the model; or a dictionary
+            of several data sets, for which `eval_f1` is the mean.
+        processing_class: the tokenizer, a fast tokenizer.
+        type_tokenizer: the tokenizer for descriptions, if the type encoder and the text encoder have different ones. It
+            is not needed for models from `BinderModel.from_encoders`, which sets it.
+        flat_algorithm: "exact" or "greedy", for flat decoding; see `decoding_binder.flat_spans`.
         card: values for the model card: `language`, `license`, `base_model`, `dataset` ({"name": ..., "id": id of a
             dataset on the Hub}), `examples` (texts for which the card shows predictions), `tags`.
         freeze: parts of the model that are not trained: "text_encoder", "type_encoder", "embeddings" (of the text
             encoder), "heads". If the type encoder is frozen, it encodes every description only once.
-        learning_rates: part -> learning rate, in place of `args.learning_rate`.
-        max_minutes: time limit. Training stops early enough to evaluate and save within it, and the learning rate
-            schedule follows the time where it is ahead of the steps.
-        model_init: returns a new model; in place of `model`, for `hyperparameter_search`.
-        compute_metrics: takes the documents and their predictions and returns further metrics, name -> number.
-        kwargs: passed to `Trainer` (`callbacks`, `optimizers`, ...).
+        learning_rates: name of a part (as in `freeze`) -> learning rate, which replaces `args.learning_rate`.
+        max_minutes: time limit in minutes. Training stops early enough to evaluate and save within the limit. The
+            learning rate schedule then follows the used share of the time, if this is more than the share of the steps.
+        model_init: function that returns a new model, instead of `model`; needed for `hyperparameter_search`.
+        compute_metrics: function of the documents and their predictions that returns additional metrics, as name ->
+            number.
+        kwargs: further arguments of `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: the model has no entity types, a part has an unknown name, or the arguments ask for FSDP or
-            DeepSpeed.
-        DataError: a document is malformed or has a label that is not one of the types.
+        ValueError: the model has no entity types, a part has an unknown name, or `args` enables FSDP or DeepSpeed.
+        DataError: a document is malformed, or the label of a mention is not one of the types.
     """
 
     def __init__(
@@ -119,11 +125,11 @@ class BinderTrainer(EvaluatingTrainer):
         )
         if max_minutes is not None:
             self.add_callback(StopInTime(self.clock))
-        # compute_loss divides by the counts of the whole optimizer step; Trainer must not divide again.
+        # `compute_loss` divides by the counts of the whole optimizer step, so `Trainer` must not divide again.
         self.loss_is_scaled_for_ga = True
 
     def _reference(self, model: BinderModel | None, model_init: Callable[..., BinderModel] | None) -> BinderModel:
-        """Return the model that defines windows and types: the one to train, or one that `model_init` makes."""
+        """Return the model whose config determines windows and types: `model`, or a new model from `model_init`."""
         if model is not None:
             made: BinderModel = self._set_up(model)
             return made
@@ -134,7 +140,7 @@ class BinderTrainer(EvaluatingTrainer):
         return made
 
     def call_model_init(self, trial: Any = None) -> Any:
-        """Call `model_init` and set the new model up as the first one."""
+        """Call `model_init`, and set the type tokenizer and the frozen parts of the new model."""
         return self._set_up(super().call_model_init(trial))
 
     def _set_up(self, model: Any) -> Any:
@@ -166,7 +172,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train as `Trainer.train` does. Earlier results are dropped, since they belong to other weights.
+        """Train as `Trainer.train` does. Earlier evaluation results are dropped, because they belong to old weights.
 
         Afterwards the model is in evaluation mode, so that a pipeline can use it.
         """
@@ -174,7 +180,7 @@ class BinderTrainer(EvaluatingTrainer):
         self._phrasing_states = None
         began = self.clock.began = time.monotonic()
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        # After a resumed run only its last part was measured.
+        # The time before the checkpoint is unknown, so a resumed run has no duration.
         self._minutes = None if resume_from_checkpoint else (time.monotonic() - began) / 60
         trained: Any = self.accelerator.unwrap_model(self.model)
         trained.eval()
@@ -192,7 +198,7 @@ class BinderTrainer(EvaluatingTrainer):
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create the schedule of the learning rate; with `max_minutes` it follows the time."""
+        """Create the learning rate schedule. With `max_minutes`, it also follows the time, see `Clock.scaled`."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if self.clock.minutes is not None and isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
             scheduler.lr_lambdas = [self.clock.scaled(f, num_training_steps) for f in scheduler.lr_lambdas]
@@ -201,7 +207,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of documents as `Trainer` makes them, or batches of a mix by its budget of tokens."""
+        """Return the data loader: that of `Trainer` for documents, or one with batches of a mix, limited by tokens."""
         dataset = self.train_dataset
         if not isinstance(dataset, MixBatches):
             return super().get_train_dataloader()
@@ -227,7 +233,7 @@ class BinderTrainer(EvaluatingTrainer):
 
     def _prepare_input(self, data: Any) -> Any:
         if isinstance(data, Tensor) and self.args.device.type == "cuda":
-            return data.to(self.args.device, non_blocking=True)  # or each tensor waits for the step before
+            return data.to(self.args.device, non_blocking=True)  # without it, the copy would wait for the previous step
         return super()._prepare_input(data)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
@@ -241,7 +247,12 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Count the mentions and the windows (or pairs of window and type) of a step in all processes: [2]."""
+        """Count what the losses of an optimizer step are averaged over, in all processes.
+
+        Returns:
+            [2], the number of mentions, and the number of windows. If windows are compared with different types, the
+            second number counts pairs of a window and a type.
+        """
         if not batch_samples:
             return None
         if "counts" in batch_samples[0]:
@@ -276,11 +287,11 @@ class BinderTrainer(EvaluatingTrainer):
         outputs = model(**inputs)
         loss = outputs.loss
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
+            loss = loss * self.accelerator.num_processes  # torch averages gradients over processes
         return (loss, outputs) if return_outputs else loss
 
     def _with_type_states(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Replace the descriptions of a batch by their states, which a frozen type encoder computes only once."""
+        """Replace the tokenised descriptions of a batch by their states, which a frozen encoder computes only once."""
         phrasings = inputs.pop("type_phrasings", None)
         if self._phrasing_states is None:
             texts = self.entity_types.values() if phrasings is None else self.train_dataset.mix.table.texts
@@ -292,7 +303,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- the model card ----
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts about this run and the current weights that the model card shows."""
+        """Return the facts that the model card shows about this run, and store them as `model.card_facts`."""
         splits = {name: windows for name, (_, windows) in self.scored.items()}
         if isinstance(self.eval_dataset, WindowDataset):
             splits = {"dev": self.eval_dataset, **splits}
@@ -308,17 +319,17 @@ class BinderTrainer(EvaluatingTrainer):
 
 
 def _checked(args: TrainingArguments) -> TrainingArguments:
-    """Refuse what the trainer does not support, and set what its batches need."""
+    """Check that the arguments are supported, and set those that the batches of the trainer require."""
     for name, given in (("FSDP", args.fsdp), ("DeepSpeed", args.deepspeed)):
         if given:
             raise ValueError(
-                f"BinderTrainer does not support {name}: its models fit on one device. Start one process per GPU with "
-                "torchrun (DDP), which needs no further arguments."
+                f"BinderTrainer does not support {name}, because its models fit on one device. Start one process per "
+                "GPU with torchrun (DDP), which needs no further arguments."
             )
     if args.n_gpu > 1:
         logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
         args._n_gpu = 1
-    args.remove_unused_columns = False  # the batches come from WindowCollator or MixBatches
+    args.remove_unused_columns = False  # `Trainer` would remove the columns that `WindowCollator` and `MixBatches` need
     if args.device.type == "cpu":
-        args.dataloader_pin_memory = False  # torch would warn that it has no effect
+        args.dataloader_pin_memory = False  # it has no effect on a CPU, and torch would warn
     return args

@@ -1,4 +1,7 @@
-"""The types of all corpora of a mix with their phrasings, numbered one after the other."""
+"""A table of the entity types of all corpora of a mix, with their phrasings (names and descriptions).
+
+The types are numbered consecutively, corpus by corpus.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,21 +14,22 @@ STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "t
 
 
 class TypeTable:
-    """Numbers the G types of all corpora of a mix, and their phrasings.
+    """Numbers the G types of all corpora of a mix, and their P different phrasings.
 
     Args:
-        parts: for each corpus its types, and whether their descriptions begin with the name of the type.
+        parts: one pair for each corpus: its types, and whether their descriptions begin with the name of the type and
+            a colon.
 
     Attributes:
-        begin: number of the first type of each corpus, and at the end the number of types.
+        begin: for each corpus the number of its first type; the last item is G.
         names: [G], names of the types.
-        texts: [P], all phrasings, each once.
-        phrasings: indices into `texts`. Those of a type are its name, then "name: description" for each of its
-            descriptions, then the descriptions.
-        first: [G + 1], where the phrasings of each type begin in `phrasings`.
-        word_ids: numbers of the words in the names of the types.
-        word_first: [G + 1], where the words of each type begin in `word_ids`.
-        word_count: number of different words.
+        texts: [P], all phrasings without duplicates.
+        phrasings: indices into `texts`, type by type. Each type has its name first, then "name: description" for each
+            of its descriptions, and then the descriptions alone.
+        first: [G + 1], the position in `phrasings` where each type begins; the last item is the length.
+        word_ids: numbers of the words in the names of the types, type by type, without stop words.
+        word_first: [G + 1], the position in `word_ids` where each type begins; the last item is the length.
+        word_count: number of different words, at least 1.
     """
 
     def __init__(self, parts: Iterable[tuple[Sequence[EntityType], bool]]) -> None:
@@ -54,7 +58,10 @@ class TypeTable:
 
 
 def _wording(entity_type: EntityType, named: bool) -> tuple[str, list[str]]:
-    """Return the name that a user would write, and the descriptions without it."""
+    """Return the name of a type, and its descriptions without this name at the beginning.
+
+    With `named`, the name is the part of the first description before the colon ("film: a movie"), not the label.
+    """
     name, descriptions = entity_type.name, list(entity_type.phrasings)
     if named and ":" in descriptions[0]:
         name = descriptions[0].partition(":")[0].strip()

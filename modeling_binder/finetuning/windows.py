@@ -1,4 +1,7 @@
-"""Cut documents into windows with token labels, and record which mentions are lost and why."""
+"""Cut documents into windows: pieces that fit into the model, with token ids and labels.
+
+Some mentions cannot be learned, for example because they begin inside a word. They are recorded as lost mentions.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from .data import DataError, Document, EntityType, Mention, with_ancestors
 
 
 class Loss(str, Enum):
-    """Reasons why a gold mention cannot be learned or found."""
+    """Reasons why a model cannot learn or predict a gold mention."""
 
     WORD_BOUNDARY = "not at a word boundary"
     SPAN_WIDTH = "wider than max_span_width"
@@ -25,7 +28,7 @@ class Loss(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LostMention:
-    """A gold mention that cannot be learned or found, with the reason."""
+    """A gold mention that a model cannot learn or predict, with the reason."""
 
     document: Document
     mention: Mention
@@ -36,19 +39,27 @@ class WindowDataset(Dataset[dict[str, Any]]):
     """The windows of a corpus, including those without mentions, which train the thresholds.
 
     Args:
-        documents: the corpus.
-        processor: cuts texts into windows.
-        entity_types: the types, their names, or name -> description. The position of a type is its label. A mention of
-            a type with a parent is also a mention of its ancestors.
-        max_span_width: in tokens. Wider mentions are counted as lost, but do not serve as negatives either.
-        description: text of the progress bar; empty for no bar.
+        documents: the documents of the corpus.
+        processor: the `BinderWindower` that cuts texts into windows.
+        entity_types: the entity types, as `EntityType` objects, as names, or as name -> description. The position of a
+            type is its id in `labels`. A mention of a type with a parent is also a mention of all ancestors of the
+            type.
+        max_span_width: maximum number of tokens of a mention. Wider mentions count as lost. They do not serve as
+            negatives either.
+        description: text of the progress bar; an empty text shows no bar.
 
     Attributes:
-        annotated: the documents as they were given.
-        documents: the same documents with mentions of ancestors.
+        annotated: the documents that were passed.
+        documents: these documents, with additional mentions of the ancestors of types.
+        windows: the windows of all documents, in the order of the documents.
+        document_index: for each window the index of its document.
+        labels: for each window its mentions as (type id, first token, last token). The type id of an undecided span is
+            `UNDECIDED`.
+        lost: the mentions that a model cannot learn or predict.
+        looked_for: for each document the ids of the types in `Document.types`; None means all types.
 
     Raises:
-        DataError: the label of a mention, or one of the types of a document, is not an entity type.
+        DataError: the label of a mention, or a type in `Document.types`, is not one of the entity types.
     """
 
     def __init__(
@@ -66,10 +77,10 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.document_index: list[int] = []
         self.labels: list[list[tuple[int, int, int]]] = []
         self.lost: list[LostMention] = []
-        self.looked_for: list[list[int] | None] = []  # the types of each document; None for all
+        self.looked_for: list[list[int] | None] = []
         self.entity_types = [entity_type.name for entity_type in self.types]
         label_ids = {name: index for index, name in enumerate(self.entity_types)}
-        # A small corpus takes less than a second and needs no progress bar.
+        # No progress bar for small corpora, which take less than a second.
         progress = tqdm(
             self.documents, desc=description, unit="document", disable=not description or len(self.documents) < 1000
         )
@@ -93,7 +104,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         prefix = len(processor.prefix)
 
         def add_label(type_id: int, first: int, last: int) -> bool:
-            """Add a span to every window that contains it, and return whether there is one."""
+            """Add a span to every window that contains it, and return whether any window does."""
             added = False
             for window, rows in zip(windows, labels, strict=True):
                 if window.begin <= first and last < window.stop:
@@ -108,7 +119,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
             if mention.label not in label_ids:
                 raise DataError(
                     f"document {document.id!r} has a mention {document.text[mention.start : mention.end]!r} labelled "
-                    f"{mention.label!r}, which is none of the entity types {[*label_ids]}. Describe it in types.json."
+                    f"{mention.label!r}, which is not one of the entity types {[*label_ids]}. Describe it in "
+                    "types.json."
                 )
             if span is None:
                 self.lost.append(LostMention(document, mention, Loss.WORD_BOUNDARY))
@@ -129,14 +141,14 @@ class WindowDataset(Dataset[dict[str, Any]]):
         unknown = next((name for name in document.types if name not in label_ids), None)
         if unknown is not None:
             raise DataError(
-                f"'types' of document {document.id!r} names {unknown!r}, which is none of the entity types "
+                f"'types' of document {document.id!r} contains {unknown!r}, which is not one of the entity types "
                 f"{[*label_ids][:20]}. Describe it in types.json."
             )
         unnamed = next((mention.label for mention in document.entities if mention.label not in document.types), None)
         if unnamed is not None:
             raise DataError(
-                f"document {document.id!r} has a mention labelled {unnamed!r}, which its 'types' do not name: add it, "
-                "or set 'types' to None."
+                f"document {document.id!r} has a mention labelled {unnamed!r}, which is missing from its 'types': "
+                "add it, or set 'types' to None."
             )
         return [label_ids[name] for name in document.types]
 
@@ -156,7 +168,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         }
 
     def _types_of(self, index: int) -> list[int] | None:
-        """Return the types that a window is compared with; None if all windows are compared with all types."""
+        """Return the ids of the types that a window is compared with; None if no document has `Document.types`."""
         if not self.has_own_types:
             return None
         types = self.looked_for[self.document_index[index]]
@@ -179,18 +191,22 @@ class WindowCollator:
     """Pads the windows of a batch to the longest one and adds the tokenised entity types.
 
     Args:
-        pad_token_id: fills `input_ids`.
-        type_inputs: `type_input_ids`, `type_attention_mask` from `BinderWindower.encode_types`.
+        pad_token_id: id of the padding token in `input_ids`.
+        type_inputs: the tokenised entity types, from `BinderWindower.encode_types`.
     """
 
     pad_token_id: int
     type_inputs: dict[str, Tensor]
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return B windows as tensors: [B, L] inputs, [B, M, 3] labels, [B, 2] `owned`, [B] `window`.
+        """Return B windows as tensors.
 
-        If documents have types of their own, `type_index` [B, T] contains the types that each window is compared with,
-        and `labels` contain positions in it.
+        Returns:
+            The inputs [B, L], where L is the number of tokens of the longest window; `labels` [B, M, 3], where M is the
+            largest number of mentions and a label is (type, first token, last token); `owned` [B, 2], see
+            `decoding_binder.candidate_spans`; `window` [B], the indices of the windows; and the tokenised types. If
+            documents have `Document.types`, `type_index` [B, T] contains the ids of the types that each window is
+            compared with, padded with -1, and the types in `labels` are positions in this list.
         """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))
@@ -215,7 +231,7 @@ class WindowCollator:
         }
 
     def _types(self, items: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[list[tuple[int, int, int]]]]:
-        """Return the types of each window, if windows have their own, and the labels as positions among them."""
+        """Return `type_index`, if windows have different types, and the labels of each window, see `__call__`."""
         if all(item["types"] is None for item in items):
             return {}, [item["labels"] for item in items]
         chosen = [item["types"] for item in items]
@@ -231,15 +247,15 @@ class WindowCollator:
 class LengthGroupedSampler(Sampler[int]):
     """Shuffles windows so that the windows of a batch have similar lengths.
 
-    The windows are shuffled, split into pools of 50 batches and sorted by length within each pool; then the batches are
-    shuffled. The order depends only on the seed and the epoch, so a resumed run sees the same batches as an
-    uninterrupted one, and all processes use the same order.
+    The windows are shuffled and split into pools of 50 batches. Each pool is sorted by length and split into batches,
+    and all batches are shuffled. The order depends only on the seed and the epoch. So a resumed run sees the same
+    batches as an uninterrupted run, and all processes use the same order.
 
     Args:
         lengths: number of tokens of each window.
-        batch_size: number of windows of an optimizer step in all processes.
-        seed: seed of the run.
-        epoch: returns the number of the epoch that begins.
+        batch_size: number of windows that all processes together use in an optimizer step.
+        seed: seed of the training run.
+        epoch: function that returns the number of the current epoch.
     """
 
     POOL_BATCHES = 50
@@ -258,7 +274,7 @@ class LengthGroupedSampler(Sampler[int]):
         for begin in range(0, len(order), pool):
             ordered += sorted(order[begin : begin + pool], key=lambda index: -self.lengths[index])
         batches = [ordered[begin : begin + self.batch_size] for begin in range(0, len(ordered), self.batch_size)]
-        # Only the last batch may be smaller than the others.
+        # A batch that is not full must remain the last one; elsewhere it would shift the borders of later batches.
         tail = batches.pop() if batches and len(batches[-1]) < self.batch_size else []
         for position in torch.randperm(len(batches), generator=generator).tolist():
             yield from batches[position]

@@ -82,8 +82,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         ("[]", r"file\.jsonl:2: expected an object .* got list"),
         ('{"id": "b", "entities": []}', r"file\.jsonl:2: 'text' must be a string, got None"),
         (line(text=3), r"file\.jsonl:2: 'text' must be a string, got 3"),
-        (line(text="ab\ud83d"), r"file\.jsonl:2: 'text' holds half a character at offset 2"),
-        ('{"text": "a", "spans": []}', r"file\.jsonl:2: 'entities' is missing \(there is 'text', 'spans'\)"),
+        (line(text="ab\ud83d"), r"file\.jsonl:2: 'text' contains a lone surrogate .* at offset 2"),
+        ('{"text": "a", "spans": []}', r"file\.jsonl:2: 'entities' is missing \(the keys are 'text', 'spans'\)"),
         (line(id=[1]), r"file\.jsonl:2: 'id' must be a string, got \[1\]"),
         (line(id=True), r"file\.jsonl:2: 'id' must be a string, got True"),
         (line(entities={}), r"file\.jsonl:2: 'entities' must be a list"),
@@ -98,14 +98,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         (line(entities=[{"start": 0, "end": 10, "label": "G"}]), r"spans 0\.\.10 in a text of 9 characters"),
         (line(entities=[{"start": 4, "end": 4, "label": "G"}]), r"spans 4\.\.4 .* 0 <= start < end <= 9"),
         (line(entities=[{"start": -1, "end": 4, "label": "G"}]), r"spans -1\.\.4"),
-        (line(words=[[0, 4], [3, 9]]), r"'words\[1\]' spans 3\.\.9; words must be in order"),
-        (line(words=[[5, 9], [0, 4]]), r"'words\[1\]' spans 0\.\.4; words must be in order"),
-        (line(words=[[2, 2]]), r"'words\[0\]' spans 2\.\.2; words must be .* not empty"),
+        (line(words=[[0, 4], [3, 9]]), r"'words\[1\]' spans 3\.\.9; words must be sorted"),
+        (line(words=[[5, 9], [0, 4]]), r"'words\[1\]' spans 0\.\.4; words must be sorted"),
+        (line(words=[[2, 2]]), r"'words\[0\]' spans 2\.\.2; words must be .* not be empty"),
         (line(words=[[0, True]]), r"'words\[0\]' must be \[start, end\]"),
         (line(words=[[0, 40]]), r"'words\[0\]' spans 0\.\.40"),
         (line(words=[3]), r"'words\[0\]' must be \[start, end\]"),
         (line(words="IL"), r"'words' must be a list"),
-        (line(id="first"), r"2: the id 'first' is already that of line 1"),
+        (line(id="first"), r"2: the id 'first' is also the id of line 1"),
     ],
 )
 def test_problems_name_file_line_and_field(tmp_path, content, message):
@@ -159,7 +159,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ('{"A": 3}', "the type 'A' needs a description"),
         ('{"A": null}', "the type 'A' needs a description"),
         ('{" ": "x"}', "blank name"),
-        ('{"A": "x", "A": "y"}', "the type 'A' is there twice"),
+        ('{"A": "x", "A": "y"}', "the type 'A' occurs twice"),
     ],
 )
 def test_bad_types(tmp_path, content, message):

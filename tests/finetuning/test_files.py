@@ -39,7 +39,7 @@ def test_a_text_is_read_as_it_is_written(tmp_path, mark, compressed):
         (b"\xef\xbb\xbfabc\xe9", r"a\.txt:1: not UTF-8: byte 6 is 0xe9"),
         ("abc".encode("utf-16"), r"a\.txt:1: not UTF-8 but UTF-16; convert the file"),
         (b"\xed\xa0\x80", r"a\.txt:1: not UTF-8: byte 0 is 0xed"),  # half of a surrogate pair
-        (gzip.compress(b"abc" * 100, mtime=0)[:-12], r"a\.txt: not a whole gzip file"),
+        (gzip.compress(b"abc" * 100, mtime=0)[:-12], r"a\.txt: not a complete gzip file"),
     ],
 )
 def test_what_is_not_text_names_file_line_and_byte(tmp_path, content, message):
@@ -146,17 +146,20 @@ def test_a_split_in_the_place_of_a_suffix(tmp_path):
 def test_half_a_character_in_a_type_is_refused(tmp_path, content):
     (tmp_path / "types.json").write_text(content)
     (tmp_path / "train.tsv").write_text("IL-2 B-G\n")
-    with pytest.raises(DataError, match=r"types\.json: .* holds half a character"):
+    with pytest.raises(DataError, match=r"types\.json: .* contains a lone surrogate"):
         load_corpus(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train_a.tsv", "train_b.tsv"], "train_a.tsv and train_b.tsv all stand for train; keep one"),
-        (["dev.tsv", "val.tsv"], "dev.tsv and val.tsv all stand for dev"),
-        (["train.tsv", "train.tsv.gz"], "all stand for train"),
-        (["train_dev.tsv"], "the name stands for train and for dev; rename the file, for example to train.tsv"),
+        (["train_a.tsv", "train_b.tsv"], "train_a.tsv and train_b.tsv are all files of the split train; keep one"),
+        (["dev.tsv", "val.tsv"], "dev.tsv and val.tsv are all files of the split dev"),
+        (["train.tsv", "train.tsv.gz"], "are all files of the split train"),
+        (
+            ["train_dev.tsv"],
+            "the splits train and dev; rename the file, for example to train.tsv",
+        ),
         (["genes.tsv"], r"there is no train\.jsonl"),
     ],
 )

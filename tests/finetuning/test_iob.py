@@ -106,7 +106,7 @@ def test_another_scheme_than_iob2_is_told_once(tmp_path, caplog, tags, message):
         ("a\tX-G", r"file\.tsv:1: unknown tag 'X-G'; expected O, or B-"),
         ("a\tB-", r"file\.tsv:1: unknown tag 'B-'"),
         ("a\tO\n\tB-G", r"file\.tsv:2: the tag 'B-G' has a blank token"),
-        ("a\tB", r"file\.tsv:1: the tag 'B' names no type; write B-TYPE, or pass label="),
+        ("a\tB", r"file\.tsv:1: the tag 'B' has no type; write B-TYPE, or pass label="),
         ("-DOCSTART-\tO\n", "there is no token"),
         ("", "the file is empty"),
     ],
@@ -132,12 +132,12 @@ def test_lists_of_different_length():
     ("word", "tag", "message"),
     [
         ("a", "X-G", "row 1: unknown tag 'X-G'"),
-        ("a", "B", "row 1: the tag 'B' names no type; .* pass label='TYPE'"),
-        ("a", 3, "row 1: the tag 3 is no string"),
+        ("a", "B", "row 1: the tag 'B' has no type; .* pass label='TYPE'"),
+        ("a", 3, "row 1: the tag 3 is not a string"),
         (" ", "B-G", "row 1: the tag 'B-G' has a blank token"),
-        (7, "O", "row 1: the word 7 is no string"),
-        (None, "O", "row 1: the word None is no string"),
-        ("a\ud83d", "O", "row 1: the text holds half a character"),
+        (7, "O", "row 1: the word 7 is not a string"),
+        (None, "O", "row 1: the word None is not a string"),
+        ("a\ud83d", "O", "row 1: the text contains a lone surrogate"),
     ],
 )
 def test_bad_words_and_tags_name_the_row(word, tag, message):

@@ -168,7 +168,7 @@ def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
     one, two = (MixBatches(each, 0, 0).__getitems__(keys) for each in (mix, loaded))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert loaded.report() == mix.report()
-    with pytest.raises(DataError, match="max_span_width 12, this model has 3"):
+    with pytest.raises(DataError, match="max_span_width 12, but this model has 3"):
         loaded.check(BinderWindower(tokenizer, 64, 16), 3)
 
 
@@ -303,7 +303,7 @@ def test_texts_in_other_shapes_keep_their_offsets():
 
 def test_a_mention_that_its_document_does_not_look_for_is_refused(tokenizer):
     document = Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Cell",))
-    with pytest.raises(DataError, match=r"document 'a' has a mention labelled 'Gene', which its 'types' do not name"):
+    with pytest.raises(DataError, match=r"'a' has a mention labelled 'Gene', which is missing from its 'types'"):
         packed(tokenizer, part(documents=[document]))
 
 
@@ -325,8 +325,8 @@ def test_types_of_single_documents_count_in_evaluation(tokenizer, tmp_path):
     [
         ({"tokens_per_batch": 0}, "tokens_per_batch must be a whole number of at least 1"),
         ({"max_types": 1.5}, "max_types must be a whole number"),
-        ({"name": 0, "named_description": 0, "description": 0}, "not all be 0"),
-        ({"augment": {"title": 0.1}}, "augment knows lower, upper and breaks, got 'title'"),
+        ({"name": 0, "named_description": 0, "description": 0}, "at least one above 0"),
+        ({"augment": {"title": 0.1}}, "augment accepts lower, upper and breaks, got 'title'"),
         ({"augment": {"lower": 0.9, "upper": 0.2}}, "sum to at most 1"),
     ],
 )

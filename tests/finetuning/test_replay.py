@@ -60,7 +60,7 @@ def test_without_replay_only_descriptions_are_trained(tokenizer):
     [
         (1.0, [old()], "at least 0 and less than 1, got 1.0"),
         (-0.1, [old()], "at least 0 and less than 1"),
-        (0.3, [], "needs a corpus that they come from"),
+        (0.3, [], "needs at least one old corpus"),
     ],
 )
 def test_wrong_shares_are_refused(share, parts, message):

@@ -245,7 +245,7 @@ def test_parts_are_frozen_and_unknown_ones_refused(tmp_path, tokenizer):
     assert not any(name.startswith(("type_encoder.", "text_encoder.embeddings.")) for name in changed)
     assert any(name.startswith("text_encoder.encoder.") for name in changed)
     for argument in ("freeze", "learning_rates"):
-        with pytest.raises(ValueError, match=rf"{argument} knows the parts .*heads, got 'decoder'"):
+        with pytest.raises(ValueError, match=rf"{argument} accepts the parts .*heads, got 'decoder'"):
             BinderTrainer(model, arguments(tmp_path), processing_class=tokenizer, **{argument: {"decoder": 1e-3}})
 
 

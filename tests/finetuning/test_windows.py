@@ -58,7 +58,7 @@ def test_the_report_counts_nested_and_overlapping(tokenizer):
 
 
 def test_unknown_labels_are_refused(tokenizer):
-    with pytest.raises(DataError, match=r"document 'a'.*'IL-2'.*'Protein'.*none of the entity types"):
+    with pytest.raises(DataError, match=r"document 'a'.*'IL-2'.*'Protein'.*not one of the entity types"):
         dataset(tokenizer, Document("a", TEXT, (Mention(4, 8, "Protein"),)))
 
 

@@ -138,15 +138,15 @@ def read(tmp_path, *entries, **defaults):
         ({"corpus": "genes", "weight": -1}, r"genes: weight must be above 0, got -1"),
         ({"corpus": "genes", "share": 2}, r"genes: share must be above 0 and at most 1"),
         ({"corpus": "genes", "negative_rate": 1.5}, r"negative_rate must lie between 0 and 1, got 1\.5"),
-        ({"corpus": "genes", "types": ["Cell"]}, r"genes: types names 'Cell'.* its types are Gene"),
+        ({"corpus": "genes", "types": ["Cell"]}, r"genes: types contains 'Cell'.* its types are Gene"),
         ({"corpus": "genes", "exclude": ["Gene"]}, r"genes: 'types' and 'exclude' leave no type"),
-        ({"corpus": "genes", "parents": {"Gene": "Thing"}}, r"genes: parents names 'Thing'"),
+        ({"corpus": "genes", "parents": {"Gene": "Thing"}}, r"genes: parents contains 'Thing'"),
         ({"corpus": "genes", "wieght": 2}, r"mix\.yaml: mix\[0\] has the unknown key 'wieght'"),
         ({"weight": 2}, r"mix\.yaml: mix\[0\] must be a folder, or a mapping with 'corpus'"),
         ({"corpus": "nothing"}, r"there is no corpus 'nothing'.*--data"),
         ({"corpus": "genes", "types": {"Gene": " "}}, r"the type 'Gene' needs a description"),
         ({"corpus": "untyped"}, r"untyped.types\.json"),
-        ({"corpus": "strange"}, r"strange.train\.jsonl: 'types' of document 'a' names 'Cell'"),
+        ({"corpus": "strange"}, r"strange.train\.jsonl: 'types' of document 'a' contains 'Cell'"),
     ],
 )
 def test_errors_of_a_mix_name_corpus_and_field(mix_recipe, tmp_path, entry, message):
@@ -162,7 +162,7 @@ def test_one_error_lists_all_problems_of_a_mix(mix_recipe, tmp_path):
         read(tmp_path, "one", "two", "genes")
     with pytest.raises(DataError, match=r"two corpora named 'genes'"):
         read(tmp_path, "genes", "genes")
-    with pytest.raises(DataError, match=r"sum to 1, which leaves nothing for the 1 others"):
+    with pytest.raises(DataError, match=r"sum to 1, which leaves nothing for the 1 corpora without a share"):
         read(tmp_path, {"corpus": "genes", "share": 1.0}, "cells")
 
 

@@ -60,7 +60,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, row)):.80}.")
     for token in tokens:
         if not isinstance(token, str):
-            raise DataError(f"{where}: the token {token!r} is no string.")
+            raise DataError(f"{where}: the token {token!r} is not a string.")
     text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     identifier = identifier_of(row, default_id)
     for name, value in (("text", text), ("id", identifier), *(("type", span.label) for span in spans)):

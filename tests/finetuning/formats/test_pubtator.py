@@ -79,7 +79,7 @@ def test_known_errors_are_repaired_where_it_is_asked_for(tmp_path, caplog):
     (tmp_path / "a.txt").write_text("11|t|Aspirin again.\n11|a|No ache.\n11\t2\t9\tAspirin\tX\n11\t18\t22\tfever\tX\n")
     (document,) = read_pubtator(tmp_path / "a.txt", repair_within=20)
     assert found(document) == [("Aspirin", "X")]
-    assert "stands at 0, not at 2; moved" in caplog.text and "'fever'; left out" in caplog.text
+    assert "occurs at 0, not at 2; moved" in caplog.text and "'fever'; left out" in caplog.text
 
 
 def test_what_is_written(tmp_path):
