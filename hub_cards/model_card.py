@@ -74,8 +74,6 @@ def model_card(
     dataset_name = dataset.get("name") or dataset.get("id") or "the author's own corpus"
     metadata = _metadata(repo_id, config, facts, dataset_name, examples, tags)
     types = {entity_type["name"]: entity_type["description"] for entity_type in config.entity_types or []}
-    splits, mix = facts.get("data") or {}, facts.get("mix") or []
-    counted = list(next(iter(splits.values()))["mentions"]) if splits else []
     page = (
         environment()
         .get_template("model_card.md")
@@ -84,7 +82,7 @@ def model_card(
             repo_id=repo_id,
             repository=REPOSITORY,
             config=config,
-            types=[[name, types[name]] for name in shown_types(list(types), splits)],
+            types=[[name, types[name]] for name in shown_types(list(types), facts.get("data") or {})],
             hidden=max(len(types) - MAX_TYPES_SHOWN, 0),
             dataset=dataset,
             dataset_name=dataset_name,
@@ -98,14 +96,7 @@ def model_card(
             code=_code(repo_id, examples[0] if examples else Example("...", [])),
             languages=_language_names(facts.get("language")),
             uncased=uncased,
-            split_names=list(splits),
-            counts=count_rows(splits, shown_types(counted, splits)) if splits else [],
-            lost=_lost(splits),
-            mix=mix_rows(mix),
-            mix_size=len(mix),
-            datasets=list(facts.get("datasets") or []),
-            mix_licenses=mix_licenses(mix),
-            partial=[part["name"] for part in mix if part.get("negative_rate", 1) < 1],
+            **_training_data(facts),
             training=list((facts.get("training") or {}).items()),
             hyper_parameters=list((facts.get("hyper_parameters") or {}).items()),
             versions=list((facts.get("versions") or {}).items()),
@@ -115,6 +106,22 @@ def model_card(
         )
     )
     return ModelCard(page)
+
+
+def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the template that describe the training data: its splits, or the corpora of a mix."""
+    splits, mix = facts.get("data") or {}, facts.get("mix") or []
+    counted = list(next(iter(splits.values()))["mentions"]) if splits else []
+    return {
+        "split_names": list(splits),
+        "counts": count_rows(splits, shown_types(counted, splits)) if splits else [],
+        "lost": _lost(splits),
+        "mix": mix_rows(mix),
+        "mix_size": len(mix),
+        "datasets": list(facts.get("datasets") or []),
+        "mix_licenses": mix_licenses(mix),
+        "partial": [part["name"] for part in mix if part.get("negative_rate", 1) < 1],
+    }
 
 
 def _metadata(

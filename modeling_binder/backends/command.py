@@ -5,8 +5,8 @@
   binder-ner export frozen checkpoints/mine checkpoints/mine-frozen
 
 The result loads like any other checkpoint: pipeline("binder-ner", model="checkpoints/mine-int8"). Only the encoders
-run in onnxruntime; heads, windows and decoding are unchanged, with any number of types. The export is compared with the
-original checkpoint and is written only if the two agree.
+run in onnxruntime; heads, windows and decoding are unchanged. The export is compared with the original checkpoint and
+is written only if the two agree.
 """
 
 import argparse
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--overwrite", action="store_true", help="replace the output folder")
         if name == "onnx":
-            command.add_argument("--int8", action="store_true", help="8 bits for the text encoder; needs --data")
+            command.add_argument("--int8", action="store_true", help="run the text encoder in 8 bits; needs --data")
             command.add_argument(
-                "--max-loss", metavar="POINTS", type=float, default=0.5, help="F1 that it may lose (default: 0.5)"
+                "--max-loss", metavar="POINTS", type=float, default=0.5, help="F1 that int8 may lose (default: 0.5)"
             )
             command.add_argument("--freeze-types", action="store_true", help="store no type encoder")
 

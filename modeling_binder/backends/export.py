@@ -35,9 +35,9 @@ def export(
         target: output folder; must not exist or must be empty, unless `overwrite`.
         onnx: store the encoders as ONNX files; otherwise only freeze the types.
         int8, freeze_types: see `export_onnx`.
-        data: documents with gold mentions. An int8 export must reach the F1 of the original on them, within `max_loss`;
-            a float32 export must find the same spans in their texts.
-        max_loss: points of F1 that int8 may lose on the data.
+        data: path of documents with gold mentions. On these documents, the F1 of an int8 export may be lower than that
+            of the original by at most `max_loss`; a float32 export must find the same spans as the original.
+        max_loss: points of F1 that an int8 export may lose.
         overwrite: replace the output folder.
 
     Returns:

@@ -9,7 +9,7 @@ from ..finetuning import compute_span_metrics
 from ..pipeline_binder import BinderNerPipeline
 
 Texts = Sequence[str]
-# Scores of two float32 programs differ in the last bits, so spans this close to their threshold may differ.
+# The scores of two float32 programs differ slightly, because they round differently.
 _TOLERANCE = 1e-3
 
 
@@ -18,7 +18,10 @@ class ExportError(RuntimeError):
 
 
 def disagreements(one: BinderNerPipeline, two: BinderNerPipeline, texts: Texts) -> list[str]:
-    """Describe the spans that only one of two pipelines finds, except those very close to the threshold."""
+    """Describe the spans whose scores differ between two pipelines by more than rounding.
+
+    A span that only one pipeline finds counts with the lowest score, 0.3, for the other pipeline.
+    """
     lowest = 0.3
     found = []
     for text, *results in zip(
@@ -47,8 +50,9 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
     """Compare an exported checkpoint with the original, and return the result as a sentence.
 
     Args:
-        data: documents with gold mentions; without them the two are compared on example sentences.
-        max_loss: points of F1 that the export may lose on the data, for int8. If None, both must find the same spans.
+        data: documents with gold mentions. If it is empty, the checkpoints are compared on example sentences.
+        max_loss: points of F1 that an int8 export may lose on the data. `None` means that both checkpoints must find
+            the same spans.
 
     Raises:
         ExportError: the two do not agree.

@@ -16,7 +16,7 @@ from ..onnx_binder import OnnxEncoder
 
 
 class _Hidden(nn.Module):
-    """An encoder as a function of two tensors, which is what the exporter traces."""
+    """Wraps an encoder as a function from two tensors to one tensor, which the exporter can trace."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ def export_onnx(
     """Write a checkpoint whose encoders are ONNX files with dynamic batch size and length, without comparing it.
 
     Args:
-        model: in float32.
-        tokenizer: of the model.
+        model: a model in float32.
+        tokenizer: the tokenizer of the model.
         folder: an empty folder.
         int8: compute the matrix products of the text encoder in 8 bits (dynamic quantisation). A separate type encoder
             stays in float32, because it runs only once per type.
@@ -87,7 +87,8 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
 
             wide = path.with_suffix(".fp32.onnx")
             path.rename(wide)
-            # Only matrix products: the quantiser would confuse the attention operator with another one of that name.
+            # Quantise only matrix products: the quantiser would confuse the standard attention operator with
+            # onnxruntime's operator of the same name.
             quantize_dynamic(
                 wide, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
             )

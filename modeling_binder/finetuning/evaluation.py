@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
+from ..configuration_binder import BinderConfig
 from ..modeling_binder import BinderModel
 from .data import Document, Mention, as_documents, check_labels
 from .metrics import SpanMetrics
@@ -57,14 +58,7 @@ def evaluate(
         config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
     if max_length is not None and stride is None:
         stride = min(config.stride, max_length // 8)
-    settings = {"decoding": decoding, "inference": inference, "max_length": max_length, "stride": stride}
-    for name, value in settings.items():
-        if value is not None:
-            try:
-                setattr(config, name, value)
-            except StrictDataclassFieldValidationError as error:
-                raise ValueError(f"{name}={value!r} is not allowed: {error.__cause__}.") from None
-    config.validate_ranges()
+    _set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
     config.validate_entity_types()
     check_labels(documents, config.type_descriptions, "the documents")
     with tempfile.TemporaryDirectory() as folder:
@@ -78,6 +72,17 @@ def evaluate(
     if trainer.last_metrics is None:
         raise RuntimeError("the trainer returned no metrics")
     return trainer.last_metrics, predictions
+
+
+def _set_fields(config: BinderConfig, **values: Any) -> None:
+    """Set the fields of a configuration whose value is not None; raise ValueError if a value is not allowed."""
+    for name, value in values.items():
+        if value is not None:
+            try:
+                setattr(config, name, value)
+            except StrictDataclassFieldValidationError as error:
+                raise ValueError(f"{name}={value!r} is not allowed: {error.__cause__}.") from None
+    config.validate_ranges()
 
 
 def with_predictions(

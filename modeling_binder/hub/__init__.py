@@ -42,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "push_dataset":  # imported on demand: it needs `finetuning`, which itself imports this package
+    if name == "push_dataset":  # imported when it is used: it imports `finetuning`, which imports this package
         from .dataset import push_dataset
 
         return push_dataset

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hub: the files of a push, the model card, and the facts that the card is made from."""
+"""Checkpoints on the Hub: the files of a push, the model card, and the facts that the card is generated from."""
 
 import hashlib
 import json
@@ -26,9 +26,9 @@ from .repository import check_access, hub_api, push_files
 logger = logging.getLogger(__name__)
 
 FACTS_FILE = "model_card.json"
-# Weights of an earlier push, which `from_pretrained` would load instead of the new ones or mix with them
+# Files of an earlier push that a new push removes, because `from_pretrained` might load them with the new files:
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
-_STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # of an earlier push whose type encoder had a tokenizer of its own
+_STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # the tokenizer of the type encoder, if the earlier push had one
 # Facts that the author states; they stay true when the weights change
 _AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits", "datasets")
 
@@ -53,8 +53,8 @@ def push_model(
     Args:
         model: a `BinderModel`.
         repo_id: "user/name", or "name" in your own namespace; the repository is created if it does not exist.
-        tokenizer: defaults to the tokenizer in the folder or repository that the model was loaded from, or else to that
-            of its text encoder.
+        tokenizer: defaults to the tokenizer in the folder or repository that the model was loaded from. If there is
+            none, defaults to the tokenizer of the text encoder.
         facts: content of the card, see `hub_cards.model_card`; defaults to the model_card.json of the checkpoint.
         private: whether a repository created by this push is private.
         token: defaults to HF_TOKEN or to `hf auth login`.
@@ -126,7 +126,10 @@ def write_card(
     facts: Mapping[str, Any],
     tags: Sequence[str] = (),
 ) -> None:
-    """Write README.md and model_card.json; the card shows the entities that this model finds in the examples."""
+    """Write README.md (the model card) and model_card.json (its facts).
+
+    The card shows the entities that this model finds in example texts.
+    """
     facts = dict(facts)
     examples = find_examples(model, tokenizer, facts)
     card = hub_cards.model_card(repo_id, model.config, facts, examples, tags, uncased=_is_uncased(tokenizer))
@@ -141,8 +144,9 @@ def rewrite_card(folder: str | os.PathLike[str], repo_id: str, tags: Sequence[st
         folder: a folder with a checkpoint and its tokenizer.
         repo_id: "user/name", used in the example code of the card.
         tags: further tags for the card.
-        facts: facts that replace those in the checkpoint's model_card.json, see `hub_cards.model_card`. Facts of other
-            weights are dropped, unless `weights=fingerprint(model)` states that they hold for these weights as well.
+        facts: facts that replace those in the checkpoint's model_card.json, see `hub_cards.model_card`. Results and
+            training facts that were saved for other weights are dropped, unless you pass `weights=fingerprint(model)`
+            to confirm that they are true for these weights as well.
     """
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     _, saved = _read_facts(model)
@@ -160,10 +164,10 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     """Return texts with the entities that a model finds in them.
 
     Args:
-        model, tokenizer: the model.
-        facts: `examples` are the texts: a text, or `{"text": ..., "entity_types": {name: description}}`. Without them,
-            the examples of `hub_cards` are used, and the `shown` texts with the most entities are returned.
-        shown: maximum number of examples of `hub_cards`.
+        model, tokenizer: a `BinderModel` and its tokenizer.
+        facts: may have a list `examples`. Each item is a text, or `{"text": ..., "entity_types": {name: description}}`.
+            If there is no such list, the examples of `hub_cards` are used, and those with the most types are returned.
+        shown: maximum number of examples to return if `facts` has none.
     """
     given = facts.get("examples")
     own: Sequence[Any] = hub_cards.EXAMPLES if model.config.entity_types else hub_cards.OPEN_EXAMPLES
@@ -224,7 +228,7 @@ def facts_of(model: Any) -> dict[str, Any]:
         return {"base_model": base_models(model)}
     stated = {key: facts[key] for key in _AUTHOR_FACTS if _is_author_fact(facts.get(key))}
     if facts.get("weights") != fingerprint(model):
-        logger.warning("The facts from %s belong to other weights: the card has no results and no training.", source)
+        logger.warning("The facts from %s belong to other weights: the card omits results and training.", source)
         return stated
     try:
         hub_cards.model_card("user/name", model.config, facts)  # the file may be malformed
@@ -266,14 +270,14 @@ def _is_text_or_example(value: Any) -> bool:
 
 
 def base_models(model: Any) -> list[str]:
-    """Return the ids on the Hub of the encoders that a model was built from, if its configuration names them."""
+    """Return the ids on the Hub of the encoders that a model was built from, if its configuration has them."""
     configs = (model.config.text_config, model.config.type_config)
     names = [config._name_or_path for config in configs if config is not None]
     return [name for name in dict.fromkeys(names) if _is_repo_id(name)]
 
 
 def _is_repo_id(name: str | None) -> bool:
-    # Local paths such as "checkpoints/mine" are not published.
+    # A local path such as "checkpoints/mine" looks like an id on the Hub, but must not be published.
     return bool(name and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.exists(name))
 
 
@@ -285,6 +289,6 @@ def _tokenizer_of(model: Any) -> Any:
             except (OSError, ValueError):
                 continue
     raise ValueError(
-        "a model is pushed with its tokenizer, and none was found for this one; pass it: "
+        "a model is pushed with its tokenizer, and no tokenizer was found for this model; pass it: "
         "model.push_to_hub(repo_id, tokenizer=tokenizer)."
     )

@@ -22,7 +22,7 @@ from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
 
-# Files of an earlier push, which are removed unless the new push replaces them
+# Patterns of the files of an earlier push. The files are removed unless the new push replaces them.
 _STALE_FILES = [
     f"{folder}{name}"
     for folder in ("", "*/")
@@ -51,17 +51,17 @@ def push_dataset(
 ) -> CommitInfo:
     """Push a corpus, or several, with types and a card in one commit; `datasets.load_dataset(repo_id)` reads it.
 
-    A single corpus is the default configuration of the repository. Several corpora (a mix, or a dictionary of corpora)
-    become one configuration each, `load_dataset(repo_id, name)`. Those whose licence does not clearly allow the
-    publication of a converted copy are left out; the card names them.
+    A single corpus is the default configuration of the repository. If you push a mix or a dictionary of corpora, each
+    corpus becomes a configuration, which `load_dataset(repo_id, name)` loads. A corpus whose licence does not clearly
+    allow the publication of a converted copy is left out, and the card lists it as left out.
 
     Args:
         corpus: a corpus, a mix (its training documents are pushed) or a dictionary name -> corpus. Splits without
             documents are left out.
         repo_id: "user/name" of the dataset, created if it does not exist.
-        language, license, description: shown on the card; `license` is that of a single corpus.
-        origins: name -> {"license", "source", "changes"} of each of several corpora, for the card; licence and source
-            of a mix default to those of its parts.
+        language, license, description: shown on the card; `license` is for a single corpus.
+        origins: for several corpora, name -> {"license", "source", "changes"}, shown on the card. For a mix, licence
+            and source default to those of the corpora of the mix.
         private, token, revision, create_pr, commit_message, commit_description: as in `push_model`.
 
     Raises:
@@ -110,7 +110,7 @@ def _corpus_of(part: Any) -> Corpus:
 def _split_by_license(
     corpora: Mapping[str, Corpus], origins: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, CorpusEntry], list[list[str]]]:
-    """Return the corpora that may be published, and name, licence and source of the others."""
+    """Return the corpora that may be published; and name, licence and source of each corpus that may not."""
     entries: dict[str, CorpusEntry] = {}
     left_out: list[list[str]] = []
     for name, corpus in corpora.items():

@@ -1,4 +1,4 @@
-"""Repositories on the Hub: check access, push files in one commit, undo what a failed push created."""
+"""Repositories on the Hub: check access, push files in one commit, remove what a failed push created."""
 
 import fnmatch
 import logging
@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 
 logger = logging.getLogger(__name__)
 
-_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # from httpx or httpx2, whichever huggingface_hub uses
+_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # the class of httpx or httpx2, which huggingface_hub uses
 _MAX_ATTEMPTS = 5
 
 
@@ -24,7 +24,7 @@ class PushError(RuntimeError):
 
 
 def check_access(repo_id: str, token: str | bool | None = None, write: bool = True) -> str:
-    """Check that a push to a repository may be tried, before any work is done; changes nothing.
+    """Check that you may push to a repository, before any work is done; this changes nothing.
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.
@@ -71,8 +71,8 @@ def push_files(
     """Upload the files of a folder to a repository in one commit; creates the repository or branch if needed.
 
     Other files of the repository are kept, except those that match a pattern of `stale` and are not in the folder. If
-    another commit is made in between, this one is repeated on top of it. If the push fails, a repository or a
-    branch that it created is removed.
+    somebody else commits at the same time, the push is repeated on top of that commit. If the push fails, a repository
+    or branch that it created is removed.
 
     Raises:
         PushError: the repository is unchanged; the message gives the reason and the remedy.
@@ -81,17 +81,8 @@ def push_files(
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*")) if path.is_file()}
     undo: list[_Undo] = []
     with explained(repo_id, undo):
-        if _created(
-            lambda: api.create_repo(**repository, private=private, exist_ok=False, space_sdk=space_sdk),
-            lambda: api.repo_exists(**repository),
-        ):
-            undo.append(_Undo(api, repository, "repository", api.repo_info(**repository).sha))
         branch = revision if revision != "main" and not create_pr and not (revision or "").startswith("refs/") else None
-        if branch is not None and _created(
-            lambda: api.create_branch(**repository, branch=branch, exist_ok=False),
-            lambda: api.revision_exists(**repository, revision=branch),
-        ):
-            undo.append(_Undo(api, repository, "branch", api.repo_info(**repository, revision=branch).sha, branch))
+        _create_missing(api, repository, branch, undo, private=private, space_sdk=space_sdk)
         for attempt in range(_MAX_ATTEMPTS):
             head = api.repo_info(**repository, revision=revision).sha
             existing = api.list_repo_files(**repository, revision=head)
@@ -128,12 +119,33 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
+def _create_missing(
+    api: HfApi, repository: Mapping[str, Any], branch: str | None, undo: list["_Undo"], **options: Any
+) -> None:
+    """Create the repository and the branch if they do not exist, and append to `undo` how to remove them again.
+
+    Args:
+        branch: `None` means the main branch, which every repository has.
+        options: passed to `HfApi.create_repo`.
+    """
+    if _created(
+        lambda: api.create_repo(**repository, exist_ok=False, **options),
+        lambda: api.repo_exists(**repository),
+    ):
+        undo.append(_Undo(api, repository, "repository", api.repo_info(**repository).sha))
+    if branch is not None and _created(
+        lambda: api.create_branch(**repository, branch=branch, exist_ok=False),
+        lambda: api.revision_exists(**repository, revision=branch),
+    ):
+        undo.append(_Undo(api, repository, "branch", api.repo_info(**repository, revision=branch).sha, branch))
+
+
 def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
     """Create something on the Hub; return False if it exists already."""
     try:
         create()
     except HfHubHTTPError as error:
-        # A user without the right to create repositories may still write to one that exists or open a pull request.
+        # A user who may not create a repository (401, 403) may still write to an existing one or open a pull request.
         if error.response.status_code == 409 or (error.response.status_code in (401, 403) and exists()):
             return False
         raise
@@ -172,7 +184,7 @@ def explained(repo_id: str, undo: Sequence[_Undo] = ()) -> Iterator[None]:
             except Exception as failure:
                 logger.debug("undoing failed", exc_info=failure)
                 left.append(f"the empty {step.thing}")
-        cause: BaseException | None = error  # uploads wrap the error that counts
+        cause: BaseException | None = error  # uploads wrap the error of the Hub or of the connection
         while cause is not None and not isinstance(cause, (_HTTPError, ConnectionError, LocalTokenNotFoundError)):
             cause = cause.__cause__
         if cause is None:
