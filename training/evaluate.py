@@ -14,7 +14,7 @@ from modeling_binder.finetuning import SpanMetrics
 
 
 def main(argv: list[str] | None = None) -> SpanMetrics:
-    """Run the command; returns the metrics."""
+    """Run the command and return the metrics."""
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

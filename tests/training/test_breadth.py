@@ -1,4 +1,4 @@
-"""Breadth: pairs of broad and fine types, the network that learns their order, and the margin."""
+"""Breadth of types: pairs of a broad and a fine type, the network that learns their order, and the margin."""
 
 import json
 import random
@@ -25,7 +25,7 @@ from training.experiments.zero_shot import Task
 
 
 def document(text, labels, types=None, identifier="d"):
-    """Words of a text as mentions, each with the labels of its place."""
+    """Return a document in which each word is a mention of each of its labels; `labels` has a list for each word."""
     mentions, position = [], 0
     for word, found in zip(text.split(), labels, strict=True):
         mentions += [Mention(position, position + len(word), label) for label in found]
@@ -38,19 +38,19 @@ def a_corpus(*documents, types=("person", "poet", "city")):
     return Corpus({t.name: t.description for t in described}, list(documents), [], [], described)
 
 
-def test_the_broad_type_of_a_pair_holds_nearly_all_mentions_of_the_fine_one():
+def test_a_pair_shares_half_of_the_fine_spans_but_few_of_the_broad_spans():
     people = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]])
     assert count_pairs([a_corpus(people)]) == [Pair("person", "poet")]
-    # two poets of four persons are more than 30 %
+    # Two of four persons are poets. This is more than 30%, so "person" is not broader than "poet".
     two = document("Ada Bo Cy Di", [["person", "poet"], ["person", "poet"], ["person"], ["person"]])
     assert count_pairs([a_corpus(two)]) == []
-    # a poet that is no person: half of the poets are persons
+    # One of two poets is a person, which is the minimum share of 50%.
     other = document("Ada Bo Cy Di Ed", [["person", "poet"], ["person"], ["person"], ["person"], ["poet"]])
     assert count_pairs([a_corpus(other)]) == [Pair("person", "poet")]
     assert count_pairs([a_corpus(other)], min_broad_given_fine=0.6) == []
 
 
-def test_documents_that_were_not_searched_for_both_types_do_not_count():
+def test_only_documents_that_were_annotated_for_both_types_count():
     mixed = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]], ("person", "poet"))
     poets = document("Ed Flo", [["poet"], ["poet"]], ("poet",), "e")  # persons were not annotated
     assert count_pairs([a_corpus(mixed, poets)]) == [Pair("person", "poet")]
@@ -58,7 +58,7 @@ def test_documents_that_were_not_searched_for_both_types_do_not_count():
     assert count_pairs([a_corpus(mixed, searched)]) == []
 
 
-def test_parents_are_pairs_too():
+def test_a_type_and_its_parent_are_a_pair():
     people = document("Ada Bo Cy Di", [["poet"], ["person"], ["person"], ["person"]])
     corpus = a_corpus(people)
     with_parent = tuple(EntityType(t.name, t.phrasings, "person" if t.name == "poet" else None) for t in corpus.types)
@@ -66,26 +66,26 @@ def test_parents_are_pairs_too():
     assert count_pairs([Corpus(corpus.entity_types, corpus.train, [], [], with_parent)]) == [Pair("person", "poet")]
 
 
-def test_types_are_read_in_all_their_wordings():
+def test_texts_of_a_type_are_its_name_its_descriptions_and_both():
     types = [EntityType("person", ("human being: somebody.", "An individual.")), EntityType("city", ("A town.",))]
     both = ["human being: somebody.", "human being: An individual."]
     assert texts_of(types, ["person"]) == {"person": ["human being", "somebody.", "An individual.", *both]}
 
 
-def test_hidden_types_are_in_the_test_alone():
+def test_pairs_with_a_hidden_type_are_test_pairs():
     pairs = [Pair("a", "b"), Pair("a", "c"), Pair("d", "c")]
     assert held_out(pairs, ["c"]) == ([Pair("a", "b")], [Pair("a", "c"), Pair("d", "c")])
 
 
 def phrased(labels, size=8):
-    """Types whose states tell their breadth: the first value is their number."""
+    """Return types with states from which the breadth can be learned: the first value grows with the type's index."""
     generator = torch.Generator().manual_seed(1)
     states = torch.randn(2 * len(labels), size, generator=generator) / 4
     states[:, 0] += torch.arange(len(labels)).repeat_interleave(2)
     return PhrasedTypes({label: ["name", "description"] for label in labels}, states)
 
 
-def test_the_network_learns_the_order_and_generalises():
+def test_the_network_learns_the_order_and_generalises_to_unseen_types():
     labels = [f"t{i}" for i in range(12)]
     types = phrased(labels)
     pairs = [Pair(labels[i], labels[j]) for i in range(12) for j in range(12) if i > j]
@@ -98,7 +98,7 @@ def test_the_network_learns_the_order_and_generalises():
     assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_each_text_of_a_type_is_drawn():
+def test_all_texts_of_a_type_are_drawn():
     types = phrased(["a", "b"])
     drawn = types.draw(["b"] * 50, random.Random(0))
     assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in types.states[2:].tolist()}
@@ -113,7 +113,7 @@ def test_flat_decoding_prefers_the_finer_type():
     assert flatten([], labels, broader) == []
 
 
-def test_the_best_margin_is_the_largest_of_the_best():
+def test_of_equally_good_margins_the_largest_is_chosen():
     scores = {"0.0": {"a": 0.2, "b": 0.4}, "1.0": {"a": 0.3, "b": 0.4}, "2.0": {"a": 0.4, "b": 0.3}}
     scores["inf"] = {"a": 0.3, "b": 0.3}
     assert best_margin(scores) == 2.0
@@ -121,7 +121,7 @@ def test_the_best_margin_is_the_largest_of_the_best():
 
 
 class Recognizer:
-    """A pipeline that finds every word as a person, and "Ada" as a poet as well."""
+    """A pipeline that finds each text as a person, and the text "ada" as a poet as well."""
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
@@ -155,7 +155,7 @@ def test_the_margin_is_tuned_on_flat_corpora(model, tokenizer):
 
 @pytest.fixture
 def folders(tmp_path):
-    """A corpus of fine and broad types, and a flat one."""
+    """Write a corpus with fine and broad types and a flat corpus; return their folder."""
     broad, names = ["being", "thing", "site"], list("abcdefghij")
     types = {label: f"What a {label} is." for label in [*broad, *(f"{b} {n}" for b in broad for n in names)]}
     documents = [
@@ -177,7 +177,7 @@ def command(folders, checkpoint):
             "--json", str(folders / "breadth.json"), "--epochs", "2", "--device", "cpu"]  # fmt: skip
 
 
-def test_the_command_writes_a_checkpoint(checkpoint, folders, monkeypatch, capsys):
+def test_the_command_writes_a_checkpoint_with_the_network(checkpoint, folders, monkeypatch, capsys):
     monkeypatch.setattr("training.experiments.breadth.best_margin", lambda scores: 2.5)
     results = main(command(folders, checkpoint))
     saved = json.loads((folders / "breadth.json").read_text())
@@ -198,15 +198,16 @@ def test_the_command_writes_a_checkpoint(checkpoint, folders, monkeypatch, capsy
     assert recognizer("the gene", entity_types=["being", "thing"], decoding="flat") is not None
 
 
-def test_without_a_gain_nothing_is_written(checkpoint, folders, capsys):
-    (folders / "flat" / "types.json").write_text(json.dumps({"gene": "A gene."}))  # one type has no rival
+def test_no_checkpoint_is_written_if_the_network_does_not_improve_f1(checkpoint, folders, capsys):
+    # With a single type, the network cannot change which type is chosen.
+    (folders / "flat" / "types.json").write_text(json.dumps({"gene": "A gene."}))
     results = main(command(folders, checkpoint))
     assert results["margin"] is None and not (folders / "out").exists()
     assert "no checkpoint was written" in capsys.readouterr().out
     assert {found["flat"] for found in results["f1_by_margin"].values()} == {results["f1_by_margin"]["inf"]["flat"]}
 
 
-def test_wrong_corpora_are_explained(checkpoint, folders):
+def test_unsuitable_corpora_raise_an_error(checkpoint, folders):
     write_jsonl(folders / "flat" / "dev.jsonl", [document("the gene", [["gene", "cell"], []])])
     with pytest.raises(SystemExit, match="mentions overlap"):
         main(command(folders, checkpoint))
@@ -216,8 +217,7 @@ def test_wrong_corpora_are_explained(checkpoint, folders):
         main(command(folders, checkpoint))
 
 
-def test_pairs_of_our_own_corpus():
-    """The corpus of texts with types of their own has enough pairs to learn from."""
+def test_the_open_types_corpus_has_enough_pairs_to_learn_from():
     pairs = count_pairs([load_corpus("training/open_types")])
     assert len(pairs) > 1000
     assert not {(pair.fine, pair.broad) for pair in pairs} & {(pair.broad, pair.fine) for pair in pairs}

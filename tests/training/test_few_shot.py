@@ -1,4 +1,4 @@
-"""Few-shot: the texts that are drawn, the runs, the summary, and the command on tiny corpora."""
+"""Few-shot experiment: the texts that are drawn, the runs, the summary, and the command on tiny corpora."""
 
 import json
 
@@ -21,7 +21,7 @@ from training.experiments.few_shot import (
 )
 
 
-def test_a_draw_has_each_type_if_possible():
+def test_a_draw_has_a_mention_of_each_type_if_possible():
     documents = [Document(str(i), "a", (Mention(0, 1, "common"),)) for i in range(50)]
     documents += [Document("r1", "a", (Mention(0, 1, "rare"),)), Document("r2", "a", (Mention(0, 1, "rarest"),))]
     documents += [Document("r3", "a", (Mention(0, 1, "rare"),)), Document("none", "a")]
@@ -36,21 +36,21 @@ def test_a_draw_has_each_type_if_possible():
         draw_texts(documents, 99, 0)
 
 
-def test_few_texts_are_read_more_often():
+def test_training_makes_more_passes_over_fewer_texts():
     settings = Settings()
     passes = [settings.passes(size, CHECKPOINT) for size in (10, 50, 200, 1000)]
     assert passes == [30, 24, 6, 3]
     assert settings.passes(200, ENCODER) == settings.encoder_passes * 6
 
 
-def test_the_plan_has_every_run_once_and_the_unchanged_checkpoint_first():
+def test_planned_runs_begin_with_the_unchanged_checkpoint_and_have_no_duplicates():
     runs = list(planned(["a", "b"], [10, 50], 3, [0.0, 0.3], True))
     assert runs[:2] == [Run("a", 0, 0, CHECKPOINT), Run("b", 0, 0, CHECKPOINT)]
     assert len(runs) == len(set(runs)) == 2 + 2 * 2 * 3 * 3
     assert not any(run.start == ENCODER for run in planned(["a"], [10], 1, [0.0], False))
 
 
-def test_the_summary_is_over_draws():
+def test_the_summary_has_means_and_deviations_over_draws():
     runs = [
         {"corpus": "a", "size": 10, "start": CHECKPOINT, "replay": 0.0, "f1": f1, "kept_f1": kept}
         for f1, kept in ((0.2, 0.5), (0.4, 0.7))
@@ -68,7 +68,10 @@ def test_the_summary_is_over_draws():
 
 @pytest.fixture
 def folders(tmp_path):
-    """A corpus with nested mentions, a flat one without a test set, and one whose types must not be forgotten."""
+    """Write three corpora; return their folder.
+
+    "nested" has nested mentions, "flat" has no test set, and the types of "kept" must not be forgotten.
+    """
     for name in ("nested", "flat", "kept"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "types.json").write_text(json.dumps(TYPES))
@@ -97,7 +100,7 @@ def command(folders, checkpoint, encoder, *more):
     return [str(checkpoint), *names, *options, *sizes, "--json", str(folders / "few.json"), *more]
 
 
-def test_the_command_measures_and_continues(checkpoint, encoder, folders, monkeypatch, capsys):
+def test_an_interrupted_command_continues_without_repeating_runs(checkpoint, encoder, folders, monkeypatch, capsys):
     monkeypatch.setattr(Settings, "passes", lambda settings, size, start: 2)
     measured, broken = [], few_shot.Experiment.measure
 
@@ -113,7 +116,7 @@ def test_the_command_measures_and_continues(checkpoint, encoder, folders, monkey
     assert len(json.loads((folders / "few.json").read_text())["runs"]) == 3
 
     results = main(command(folders, checkpoint, encoder))
-    # the flat corpus has three texts only: there are no runs with five
+    # The flat corpus has only three texts, so there are no runs with five texts.
     expected = [run for run in planned(["nested", "flat"], [2, 5], 2, [0.0, 0.5], True)
                 if not (run.corpus == "flat" and run.size == 5)]  # fmt: skip
     assert measured == [*expected[:4], *expected[3:]]
@@ -131,8 +134,7 @@ def test_the_command_measures_and_continues(checkpoint, encoder, folders, monkey
         main(command(folders, checkpoint, encoder, "--learning-rate", "1e-3"))
 
 
-def test_fine_tuning_gives_a_better_model(folders, tokenizer):
-    """A tiny checkpoint learns the corpus from its texts."""
+def test_fine_tuning_raises_f1(folders, tokenizer):
     small_model(share_encoders=True).save_pretrained(folders / "small")
     tokenizer.save_pretrained(folders / "small")
     data = few_shot.read_data([folders / "nested"], 10)
@@ -144,7 +146,7 @@ def test_fine_tuning_gives_a_better_model(folders, tokenizer):
     assert before["f1"] < 0.5 < after["f1"]
 
 
-def test_wrong_corpora_are_explained(checkpoint, encoder, folders):
+def test_unsuitable_corpora_raise_an_error(checkpoint, encoder, folders):
     with pytest.raises(SystemExit, match="two corpora are named 'flat'"):
         main([*command(folders, checkpoint, encoder)[:3], str(folders / "flat"), "--json", str(folders / "x.json")])
     (folders / "flat" / "dev.jsonl").unlink()

@@ -1,4 +1,4 @@
-"""The tables of docs/how-to-ask-for-a-type.md, made from results."""
+"""The tables of docs/how-to-ask-for-a-type.md, made from results in JSON."""
 
 import json
 
@@ -18,7 +18,7 @@ from training.experiments.open_types_tables import (
 from training.experiments.tables import NOT_RUN
 
 
-def way(f1, false):
+def wording(f1, false):
     return {decoding: {"f1": f1 / (1 + (decoding == "flat")), "false_mentions_per_1000_texts": false}
             for decoding in ("flat", "nested")}  # fmt: skip
 
@@ -29,9 +29,9 @@ def model(scale):
         "texts": 1200,
         "types": 7,
         "wordings": {
-            "name": way(0.5 * scale, 1234.4),
-            "description": way(0.4 * scale, 0.0),
-            "name and description": way(0.6 * scale, 0.0),
+            "name": wording(0.5 * scale, 1234.4),
+            "description": wording(0.4 * scale, 0.0),
+            "name and description": wording(0.6 * scale, 0.0),
         },
     }
     means = {"name": 0.5 * scale, "description": 0.4 * scale, "name and description": 0.6 * scale}
@@ -61,7 +61,7 @@ BREADTH = {
 }  # fmt: skip
 
 
-def test_zero_shot_shows_each_model_in_the_fitting_decoding():
+def test_zero_shot_table_shows_each_model_in_the_decoding_that_fits_the_corpus():
     lines = zero_shot_table(ZERO_SHOT).splitlines()
     assert "demo/model, by name" in lines[0] and "base, by name" in lines[0] and "machine" not in lines[0]
     assert lines[2] == "| news | nested | 1,200 | 7 | 50.0 | 40.0 | 1,234 | 25.0 | 20.0 | 1,234 |"
@@ -70,7 +70,7 @@ def test_zero_shot_shows_each_model_in_the_fitting_decoding():
     assert one == "| corpus | decoding | texts | types | by name | by description | false mentions |"
 
 
-def test_wordings_are_compared():
+def test_wording_table_shows_means_and_spread():
     lines = wording_table(ZERO_SHOT).splitlines()
     assert lines[2:] == [
         "| name | 50.0 | 25.0 |",
@@ -81,14 +81,14 @@ def test_wordings_are_compared():
     ]
 
 
-def test_few_shot_and_forgetting():
+def test_few_shot_and_forgetting_tables_show_f1_by_size_and_replay():
     lines = few_shot_table(FEW_SHOT).splitlines()
     assert "from the checkpoint, replay 0.3" in lines[0]
     assert lines[2:] == ["| news | 0 |  | 30.0 |  |", "| news | 10 | 10.0 | 40.0 ± 1.0 | 41.0 ± 2.0 |"]
     assert forgetting_table(FEW_SHOT).splitlines()[2:] == ["| news | 0 | 60.0 |  |", "| news | 10 | 20.0 | 55.0 |"]
 
 
-def test_breadth_by_margin():
+def test_breadth_table_shows_f1_by_margin():
     text = breadth_table(BREADTH)
     assert "1,612 pairs of 1,407 types" in text and "95.0% of the 400 pairs" in text
     assert "| 2 (chosen) | 60% | 99.0% | 60.0 | 30.0 | 45.0 |" in text
@@ -96,7 +96,7 @@ def test_breadth_by_margin():
     assert "(chosen)" not in breadth_table({**BREADTH, "margin": None})
 
 
-def test_the_page_is_written(tmp_path):
+def test_the_command_writes_all_tables_into_the_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     for name, results in (("zero_shot", ZERO_SHOT), ("breadth", BREADTH)):
@@ -111,5 +111,5 @@ def test_the_page_is_written(tmp_path):
         main(["--results", str(tmp_path), "--page", str(page)])
 
 
-def test_folders_of_a_machine_are_not_shown():
+def test_absolute_paths_of_checkpoints_are_shortened():
     assert model_name("/home/somebody/base") == "base" and model_name("user/name") == "user/name"

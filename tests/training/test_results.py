@@ -1,4 +1,4 @@
-"""Experiments: origin of results, collecting, tables, ablations, held-out types, the token classifier."""
+"""Experiments: the origin of results, their collection and tables, ablations, held-out types, token classifier."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_mean_and_standard_deviation_over_seeds():
     assert mean([], "test", "f1") == mean(found, "minutes") == ""
 
 
-def test_collecting_keeps_earlier_runs(runs, tmp_path, capsys):
+def test_collecting_keeps_earlier_runs_and_replaces_repeated_ones(runs, tmp_path, capsys):
     target = ["--checkpoints", str(runs), "--json", str(tmp_path / "results.json"), "--no-tables"]
     found = main(target)
     assert [(r["model"], r["changed"], r["seed"], r["test"]["f1"]) for r in found] == [
@@ -78,12 +78,12 @@ def test_collecting_keeps_earlier_runs(runs, tmp_path, capsys):
     assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces an older one"
 
 
-def test_tables_of_benchmarks(runs):
+def test_benchmark_tables_show_means_over_seeds(runs):
     rows = {line.split("|")[1].strip(): line for line in benchmarks_table(collect(runs)).splitlines()}
     cells = [cell.strip() for cell in rows["NCBI-disease"].split("|")[2:-1]]
     ours = ["81.00 ± 1.41"] * 3
     assert cells == [*ours, "", "79.00", "2", "2", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
-    assert len(rows) == 12, "ten benchmarks, measured or not"
+    assert len(rows) == 12, "header, separator and ten benchmarks, whether they were run or not"
     overview = overview_table(collect(runs)).splitlines()
     assert overview[2:] == ["| NCBI-disease | 81.00 ± 1.41 | 79.00 | 90.9 |"], "only benchmarks that were run"
     assert "corpus not available" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
@@ -109,7 +109,7 @@ def test_tables_in_the_documentation_are_generated_from_the_results():
     assert f"<!-- results -->\n{overview}\n<!-- /results -->" in (ROOT / "README.md").read_text()
 
 
-def test_missing_runs_are_run_once(runs, tmp_path, monkeypatch):
+def test_only_recipes_without_results_are_run(runs, tmp_path, monkeypatch):
     commands = []
 
     class Done:
@@ -132,7 +132,7 @@ def test_missing_runs_are_run_once(runs, tmp_path, monkeypatch):
         main(["ncbi-minilm", "--seeds", "44", *arguments])
 
 
-def test_provenance(recipe):
+def test_provenance_lists_changed_settings_command_and_commit(recipe):
     parsed = parse_recipe([str(recipe), "--seed", "4", "--num_train_epochs", "1"])
     assert parsed.name == "recipe" and parsed.given == {"seed": 4, "num_train_epochs": 1.0}
     origin = provenance("training.finetune", ["a b.yaml"], parsed.name, parsed.given, "binder")
@@ -148,7 +148,7 @@ def test_every_benchmark_has_two_recipes():
 # ---- ablations ----
 
 
-def test_a_global_threshold_is_one_number_per_head():
+def test_the_global_threshold_model_replaces_only_the_scores_of_cls():
     torch.manual_seed(0)
     model = GlobalThresholdModel(build_model().config).eval()
     model.thresholds.data = torch.tensor([0.01, 0.02, 0.03])
@@ -167,7 +167,7 @@ def test_a_global_threshold_is_one_number_per_head():
 
 
 @pytest.mark.slow
-def test_ablations(recipe, tmp_path, capsys):
+def test_each_variant_is_run_once_with_its_change(recipe, tmp_path, capsys):
     folder = tmp_path / "ablations"
     arguments = [str(recipe), "--output_dir", str(folder), "--num_train_epochs", "1", "--first", "8"]
     ablate([*arguments, "--decoding", "flat"])
@@ -180,18 +180,18 @@ def test_ablations(recipe, tmp_path, capsys):
     assert settings["span-loss-alone"]["start_loss_weight"] == 0
     assert all(t["name"] == t["description"] for t in settings["names-for-descriptions"]["entity_types"])
     with pytest.raises(FileNotFoundError):
-        ablations_table(found.values())  # a recipe outside training/recipes
+        ablations_table(found.values())  # the recipe of this test is not in training/recipes
     capsys.readouterr()
     ablate([*arguments, "--decoding", "flat"])
     assert capsys.readouterr().out.count("already finished") == len(VARIANTS)
     ablate([str(recipe), "--output_dir", str(tmp_path / "nested"), "--only", "greedy flat decoding"])
-    assert not (tmp_path / "nested").exists(), "nested decoding has no flat algorithm"
+    assert not (tmp_path / "nested").exists(), "variants of flat decoding are skipped in recipes with nested decoding"
 
 
 # ---- new types ----
 
 
-def test_held_out_types_are_not_trained_and_are_evaluated(recipe, tmp_path):
+def test_held_out_types_are_evaluated_but_not_trained(recipe, tmp_path):
     output = tmp_path / "held"
     results = hold_out([str(recipe), "--held-out", "Cell", "--output_dir", str(output), "--num_train_epochs", "1"])
     config = json.loads((output / "config.json").read_text())
@@ -209,11 +209,11 @@ def test_held_out_types_are_not_trained_and_are_evaluated(recipe, tmp_path):
 # ---- the token classifier ----
 
 
-def test_a_token_classifier_on_the_same_recipe(recipe, tmp_path, capsys):
+def test_the_token_classifier_is_trained_with_the_same_recipe(recipe, tmp_path, capsys):
     output = tmp_path / "tokens"
     results = token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "12"])
     assert results["model"] == "token classifier" and results["metrics"]["test"]["micro"]["f1"] > 0.3
-    assert results["metrics"]["test"]["nested"]["predicted"] == 0, "a token has one tag"
+    assert results["metrics"]["test"]["nested"]["predicted"] == 0, "one tag per token cannot express nested mentions"
     assert "micro" in capsys.readouterr().out and (output / "model.safetensors").exists()
     with pytest.raises(SystemExit, match=r"num_train_epochs: 12.* before, 13.* now.*--restart true"):
         token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "13"])

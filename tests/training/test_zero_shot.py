@@ -1,4 +1,4 @@
-"""Zero-shot: the wordings of types, the figures, and the command on tiny corpora."""
+"""Zero-shot evaluation: the wordings of types, the figures, and the command on tiny corpora."""
 
 import json
 
@@ -32,7 +32,7 @@ TASK = Task("test", DOCUMENTS, TYPES)
 
 
 class Recognizer:
-    """Finds the names that it knows, for the labels it is asked for, and records the calls."""
+    """A pipeline that finds known names if their label is passed, and records its calls."""
 
     KNOWN = {"Ada": "Person", "Basho": "Poet"}
 
@@ -50,7 +50,7 @@ class Recognizer:
                 yield {"start": start, "end": start + len(name), "entity_group": label, "score": 0.9}
 
 
-def test_types_are_given_in_several_wordings():
+def test_wordings_are_name_descriptions_and_both():
     ways = {wording.name: wording.texts for wording in wordings(TYPES)}
     assert list(ways) == ["name", "description", "description 2", "name and description"]
     assert ways["name"] == {"Person": "human being", "Poet": "Poet", "time_span": "time span"}
@@ -59,21 +59,21 @@ def test_types_are_given_in_several_wordings():
     assert ways["name and description"]["Poet"] == "Poet: A person who writes poems."
 
 
-def test_types_of_one_description_have_three_wordings_and_equal_names_keep_their_descriptions():
+def test_types_with_the_same_name_are_passed_by_name_and_description():
     same = (EntityType("A1", ("bank: for money.",)), EntityType("A2", ("bank: of a river.",)))
     ways = {wording.name: wording.texts for wording in wordings(same)}
     assert list(ways) == ["name", "description", "name and description"]
     assert ways["name"] == {"A1": "bank: for money.", "A2": "bank: of a river."}
 
 
-def test_a_document_is_searched_for_its_own_types_alone():
+def test_a_document_is_searched_only_for_the_types_that_it_lists():
     recognizer = Recognizer()
     found = predict(recognizer, TASK, wordings(TYPES)[0], "flat")
     assert found == [[(0, 3, "Person", 0.9), (8, 13, "Poet", 0.9)], []]
     assert [list(asked) for _, asked, _ in recognizer.calls] == [["Person", "Poet", "time_span"], ["Person"]]
 
 
-def test_parents_are_passed_on_where_they_are_asked_for():
+def test_parents_are_passed_only_if_they_are_searched_too():
     recognizer = Recognizer()
     predict(recognizer, TASK, wordings(TYPES)[0], "flat", parents=True)
     assert recognizer.calls[0][1]["Poet"] == {"description": "Poet", "parent": "Person"}
@@ -82,12 +82,12 @@ def test_parents_are_passed_on_where_they_are_asked_for():
     assert recognizer.calls[-1][1] == {"Poet": "Poet"}
 
 
-def test_false_mentions_are_those_of_absent_types():
+def test_false_mentions_are_predictions_of_types_that_the_text_has_no_mention_of():
     found = [[(0, 3, "Person"), (4, 7, "Person"), (8, 13, "time_span")], [(0, 7, "Person")]]
     assert false_mentions(DOCUMENTS, found) == 1000.0
 
 
-def test_ancestors_count_in_nested_decoding():
+def test_gold_mentions_of_ancestors_count_in_nested_decoding():
     wording = Wording("name", {entity_type.name: entity_type.name for entity_type in TYPES})
     flat, nested = (measure(Recognizer(), TASK, wording, decoding) for decoding in ("flat", "nested"))
     assert flat["f1"] == 1.0 and flat["per_type"]["Person"] == [1, 1, 1]
@@ -96,7 +96,7 @@ def test_ancestors_count_in_nested_decoding():
     assert both["f1"] == 1.0
 
 
-def test_figures_are_means_and_spreads():
+def test_figures_are_means_and_standard_deviations_over_wordings():
     ways = {name: {"flat": {"f1": f1, "false_mentions_per_1000_texts": 4.0}, "nested": {"f1": 0.0}}
             for name, f1 in (("name", 0.2), ("description", 0.4), ("name and description", 0.6))}  # fmt: skip
     for way in ways.values():
@@ -110,7 +110,7 @@ def test_figures_are_means_and_spreads():
     assert summary["fitting"]["false mentions"] == 6.0
 
 
-def test_the_decoding_fits_the_corpus_and_the_limit_spreads():
+def test_task_has_the_fitting_decoding_and_evenly_spread_documents():
     assert TASK.decoding == "flat"
     nested = Document("3", "Basho", (Mention(0, 5, "Person"), Mention(0, 5, "Poet")))
     assert Task("test", [nested], TYPES).decoding == "nested"
@@ -159,10 +159,10 @@ def test_the_command_compares_two_checkpoints(checkpoint, corpora, tmp_path, cap
     ("arguments", "message"),
     [
         (["--split", "dev"], "has no documents in the split 'dev'"),
-        (["--exclude", "Gnee"], "--exclude names 'Gnee', which is not a type of any of the corpora"),
+        (["--exclude", "Gnee"], "--exclude lists 'Gnee', which is not a type of any of the corpora"),
     ],
 )
-def test_wrong_arguments_are_explained(checkpoint, corpora, arguments, message):
+def test_invalid_arguments_raise_an_error(checkpoint, corpora, arguments, message):
     with pytest.raises(SystemExit, match=message):
         main([str(checkpoint), *corpora, *arguments])
     with pytest.raises(SystemExit, match="two corpora are named 'one'"):

@@ -1,10 +1,11 @@
-"""Measure what each part of the method contributes: train a recipe again with one change at a time.
+"""Measure how much each part of the method contributes: train a recipe again with one change at a time.
 
     python -m training.experiments.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
     python -m training.experiments.ablations training/recipes/genia-minilm.yaml --first 4000
 
-Takes the settings of `training.finetune`, and `--first N` to train on the first N documents only. Finished variants are
-not repeated; an interrupted variant is continued. `python -m training.experiments.results` writes the table.
+The command accepts the settings of `training.finetune`, and `--first N` to train on the first N documents only.
+Finished variants are not repeated; an interrupted variant is continued. `python -m training.experiments.results` writes
+the results into a table in docs/results.md.
 """
 
 import argparse
@@ -27,12 +28,12 @@ from training.finetune import finetune
 
 
 class GlobalThresholdModel(BinderModel):
-    """BINDER with one learned threshold per head, shared by all texts and types, instead of the score of [CLS].
+    """BINDER with one learned threshold per head, for all texts and types, instead of the score of [CLS].
 
-    The thresholds replace the scores of position 0, so the losses and the decoding stay the same.
+    The thresholds replace the scores of [CLS], which is position 0. The losses and the decoding are unchanged.
     """
 
-    GAIN = 100.0  # a single number learns too slowly at the learning rate of an encoder
+    GAIN = 100.0  # multiplies a threshold, which would learn too slowly at the learning rate of an encoder
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,8 +65,9 @@ class Variant:
         model: model settings that differ from the recipe.
         corpus: function that changes the corpus before training.
         model_class: class of the model.
-        evaluation: arguments of `evaluate` for the unchanged model; if set, nothing is trained.
-        flat: the variant applies to recipes with flat decoding only.
+        evaluation: arguments of `evaluate`. If they are set, no model is trained: the unchanged model is evaluated with
+            them.
+        flat: whether the variant makes sense only in recipes with flat decoding; it is skipped in others.
     """
 
     model: dict[str, Any] = field(default_factory=dict)

@@ -1,14 +1,17 @@
-"""Train the network that estimates how broad a type is, so that the finest type wins in flat decoding.
+"""Train the network that estimates how broad a type is. Flat decoding uses it to choose the finest type of a span.
 
     python -m training.experiments.breadth checkpoints/open training/open_types --dev corpora/news corpora/aptner \\
         --out checkpoints/open-breadth --json breadth.json
 
-The network learns from pairs of types in which nearly all mentions of one ("politician") are mentions of the other
-("person") but not the other way round. Its input is the states of names and descriptions from the type encoder. First,
-a share of the types is held out, and the command reports how many pairs with a held-out type are in the right order.
-Then the network is trained on all pairs. A type counts as broader if its breadth exceeds that of the other type by a
-margin (`config.breadth_margin`). The margin with the highest mean F1 on the `--dev` corpora is chosen, in flat decoding
-with the types passed by name. If the F1 is highest without the network, nothing is written to `--out`.
+The network learns from pairs of a fine type ("politician") and a broad type ("person"): most mentions of the fine type
+are also mentions of the broad type, but few mentions of the broad type are mentions of the fine type. For a name or a
+description of a type, the network gets its state from the type encoder and returns a number, the breadth.
+
+First, the network is tested: a share of the types is held out, and the command reports how many pairs with a held-out
+type are in the right order. Then the network is trained on all pairs. A type counts as broader than another type if its
+breadth is larger by a margin (`config.breadth_margin`). The command chooses the margin with the highest mean F1 on the
+`--dev` corpora, in flat decoding and with the types passed by name. If F1 is highest without the network, nothing is
+written to `--out`.
 """
 
 import argparse
@@ -38,7 +41,8 @@ from training.experiments.zero_shot import Task, predict, wordings
 from training.mixes import Folders
 
 MIN_PAIRS = 10
-MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)  # inf: no type counts as broader
+# Margins to try; with an infinite margin no type counts as broader, which is the same as no network.
+MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,11 @@ class Training:
     """Hyper-parameters of the network.
 
     Args:
-        epochs, batch_size, learning_rate, weight_decay: of AdamW.
-        held_out: share of the types that the test hides.
-        seed: of the network, of the order and of the types that are hidden.
+        epochs: number of passes over the pairs.
+        batch_size: number of pairs in a batch.
+        learning_rate, weight_decay: parameters of the optimizer AdamW.
+        held_out: share of the types that are hidden from the training in the test of the network.
+        seed: seed for the initial weights, the order of the pairs and the choice of the hidden types.
     """
 
     epochs: int = 30
@@ -60,11 +66,11 @@ class Training:
 
 
 class PhrasedTypes:
-    """The states of all texts of types.
+    """States of the texts (names and descriptions) of types.
 
     Args:
         texts: type -> its texts.
-        states: [P, H], of all texts in order.
+        states: states of all P texts in this order, from the type encoder with hidden size H: [P, H].
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], states: Tensor) -> None:
@@ -77,12 +83,12 @@ class PhrasedTypes:
             position += len(found)
 
     def draw(self, labels: Sequence[str], generator: random.Random) -> Tensor:
-        """Return the state of one text of each type, drawn at random, [N, H]."""
+        """Return the state of one random text of each of N types, [N, H]."""
         rows = [self.first[label] + generator.randrange(self.number[label]) for label in labels]
         return self.states[rows]
 
     def mean_breadth(self, network: nn.Module) -> dict[str, float]:
-        """Return the breadth of each type: the mean over its texts."""
+        """Return the breadth of each type: the mean breadth of its texts."""
         with torch.no_grad():
             breadths = network(self.states)
         return {
@@ -93,7 +99,7 @@ class PhrasedTypes:
 def train_network(
     network: BreadthNetwork, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> BreadthNetwork:
-    """Train a network so that sigmoid(breadth(broad) - breadth(fine)) is the probability of the order of a pair."""
+    """Train a network on pairs with the loss -log(sigmoid(breadth of the broad type - breadth of the fine type))."""
     generator = random.Random(training.seed)
     network.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -119,17 +125,21 @@ def new_network(model: BinderModel, seed: int) -> BreadthNetwork:
 def order_of_unseen(
     model: BinderModel, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> dict[str, Any]:
-    """Train without some types and test on the pairs with one of them.
+    """Train a network without some types, and test it on the pairs that contain one of these types.
 
     Returns:
-        Numbers of types and pairs, and the share of the test pairs in the right order; `by_margin` has the share of the
-        test pairs whose difference is larger, and the share of these in the right order.
+        The numbers of hidden types and of pairs, and the share of the test pairs in the right order. For each margin,
+        `by_margin` has the share of the test pairs whose breadths differ by more than the margin (`decided`), and the
+        share of these pairs in the right order.
     """
     labels = sorted({label for pair in pairs for label in (pair.broad, pair.fine)})
     hidden = random.Random(training.seed).sample(labels, max(1, round(training.held_out * len(labels))))
     seen, test = held_out(pairs, hidden)
     if not seen or not test:
-        raise DataError("the pairs of types have too much in common to hide some types; name further corpora.")
+        raise DataError(
+            "the pairs cannot be divided into training and test pairs, because they have too few types; pass further "
+            "corpora."
+        )
     breadth = types.mean_breadth(train_network(new_network(model, training.seed), seen, types, training))
     unseen = [pair for pair in test if pair.broad in hidden and pair.fine in hidden]
     right = {name: _share(found, breadth) for name, found in (("one", test), ("both", unseen))}
@@ -157,15 +167,17 @@ def _share(pairs: Sequence[Pair], breadth: Mapping[str, float]) -> float | None:
 
 
 def margin_scores(recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
-    """Return the F1 of each corpus for each margin; the corpora are searched once.
+    """Return the F1 on each corpus for each margin.
+
+    The pipeline runs once per corpus, with nested decoding; each margin then chooses flat sets from its predictions.
 
     Args:
         recognizer: a "binder-ner" pipeline of the checkpoint.
-        network: trained.
-        tasks: what to search.
+        network: a trained network.
+        tasks: name of a corpus -> documents and types.
 
     Returns:
-        Margin, as text -> corpus -> F1.
+        A dictionary: margin as a string -> name of a corpus -> F1.
     """
     scores: dict[str, dict[str, float]] = {str(margin): {} for margin in MARGINS}
     for name, task in tasks.items():
@@ -184,12 +196,12 @@ def margin_scores(recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]
 def flatten(
     spans: Sequence[tuple[int, int, str, float]], labels: Sequence[str], broader: Tensor | None
 ) -> list[tuple[int, int, str]]:
-    """Choose a flat set from spans of nested decoding, as the pipeline does.
+    """Choose spans that do not overlap from the result of nested decoding, as the pipeline does in flat decoding.
 
     Args:
-        spans: (start, end, label, score) of a document.
-        labels: all types.
-        broader: [T, T], see `breadth_binder.broader_types`.
+        spans: (start, end, label, score) of each span in a document.
+        labels: the T types.
+        broader: which type is broader than which, [T, T] (see `breadth_binder.broader_types`); None for no preference.
     """
     if not spans:
         return []
@@ -202,35 +214,40 @@ def flatten(
 
 
 def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the margin with the highest mean F1, the largest of several; None if it is no better without network."""
+    """Return the margin with the highest mean F1, and of equally good margins the largest.
+
+    None means that F1 is highest without the network.
+    """
     means = {float(margin): mean(found.values()) for margin, found in scores.items()}
     best = max(means, key=lambda margin: (means[margin], margin))
     return None if best == math.inf else best
 
 
 def states_of(model: BinderModel, tokenizer: Any, texts: Iterable[str]) -> Tensor:
-    """Return the pooled states of the texts of types, [P, H]."""
+    """Return the pooled states of P texts from the type encoder with hidden size H, [P, H]."""
     return encode_phrasings(model, BinderWindower.for_model(model, tokenizer), texts)
 
 
 def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
-    """Read the corpora on which the margin is tuned: their development sets, else their test sets.
+    """Read the corpora on which the margin is tuned.
+
+    The development set of a corpus is used if it has one; otherwise, see `Task.of`.
 
     Raises:
-        DataError: a corpus cannot be read, has no such documents, or its mentions overlap.
+        DataError: a corpus cannot be read, it has no documents, or its mentions overlap.
     """
     tasks = {}
     for folder in folders:
         corpus = load_corpus(folder)
         task = Task.of(corpus, str(folder), "dev" if corpus.dev else None, [], limit)
         if task.decoding == "nested":
-            raise DataError(f"{folder}: mentions overlap; name a flat corpus to tune the margin of flat decoding on.")
+            raise DataError(f"{folder}: mentions overlap; pass a flat corpus, to tune the margin of flat decoding.")
         tasks[folder.resolve().name] = task
     return tasks
 
 
 def save(model: BinderModel, tokenizer: Any, network: BreadthNetwork, margin: float, folder: Path) -> None:
-    """Write the checkpoint with the network and its margin."""
+    """Write a checkpoint that consists of the model, the network and the margin."""
     model.breadth = network
     model.config.use_breadth = True
     model.config.breadth_margin = margin
@@ -248,7 +265,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("corpora", nargs="+", help="folders of corpora with fine and broad types")
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--dev", nargs="+", required=True, help="flat corpora on which the margin is tuned")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint with the network")
+    parser.add_argument("--out", type=Path, required=True, help="output folder for the checkpoint with the network")
     parser.add_argument(
         "--limit", type=int, default=1000, help="maximum number of texts of each --dev corpus (default 1000)"
     )
@@ -260,7 +277,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, test, tune and save; return the results."""
+    """Test and train the network, tune the margin and save the checkpoint; return the results."""
     training = Training(epochs=arguments.epochs, seed=arguments.seed)
     folders = Folders(arguments.data)
     corpora = [load_corpus(folders.find(corpus)) for corpus in arguments.corpora]
@@ -270,7 +287,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model, tokenizer = recognizer.model, recognizer.tokenizer
     pairs = count_pairs(corpora)
     if len(pairs) < MIN_PAIRS:
-        raise DataError(f"{len(pairs)} pairs of types are too few; name corpora with fine and broad types of one span.")
+        raise DataError(
+            f"{len(pairs)} pairs of types are too few; pass corpora in which spans have a fine and a broad type."
+        )
     labels = {label for pair in pairs for label in (pair.broad, pair.fine)}
     texts = texts_of((entity_type for corpus in corpora for entity_type in corpus.types), labels)
     types = PhrasedTypes(texts, states_of(model, tokenizer, (text for found in texts.values() for text in found)))
@@ -295,8 +314,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def report(results: Mapping[str, Any]) -> str:
     """Return the results as lines for the terminal."""
     lines = [
-        f"{results['pairs']:,} pairs of {results['types']:,} types; without {results['hidden_types']} types, "
-        f"{results['right_order']:.1%} of {results['test_pairs']:,} pairs with one of them in the right order.",
+        f"{results['pairs']:,} pairs of {results['types']:,} types; trained without {results['hidden_types']} types, "
+        f"{results['right_order']:.1%} of {results['test_pairs']:,} pairs with one of them are in the right order.",
         f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
     ]
     for margin, found in results["f1_by_margin"].items():

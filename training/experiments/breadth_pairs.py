@@ -1,4 +1,4 @@
-"""Pairs of a broader and a finer entity type, counted in the mentions of corpora."""
+"""Find pairs of a broad and a fine entity type, by counting the spans that have both types in corpora."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ MAX_FINE_GIVEN_BROAD = 0.3
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two types: nearly all mentions of the fine one are mentions of the broad one, but not the other way round."""
+    """A broad and a fine type, such as "person" and "politician"; `count_pairs` defines the condition."""
 
     broad: str
     fine: str
@@ -25,16 +25,17 @@ def count_pairs(
     min_broad_given_fine: float = MIN_BROAD_GIVEN_FINE,
     max_fine_given_broad: float = MAX_FINE_GIVEN_BROAD,
 ) -> list[Pair]:
-    """Return the pairs of types of a corpus in which one type is broader, in alphabetical order.
+    """Return all pairs of a broad and a fine type, in alphabetical order.
 
-    A span of a type counts for a pair only if its document was searched for both types.
+    A span of a type counts for a pair only if its document was annotated for both types.
 
     Args:
-        corpora: their training documents are counted. Types of different corpora with the same name are one type.
-        min_broad_given_fine: least share of the spans of the fine type that the broad type has as well.
-        max_fine_given_broad: largest share of the spans of the broad type that the fine type has as well.
+        corpora: corpora whose training documents are counted. Types with the same name in several corpora are one type.
+        min_broad_given_fine: minimum share of the spans of the fine type that also have the broad type.
+        max_fine_given_broad: maximum share of the spans of the broad type that also have the fine type.
     """
-    spans: Counter[tuple[str, str]] = Counter()  # (one, other): spans of one in documents searched for the other
+    # (one, other) -> number of spans of one type, in documents that were annotated for the other type too
+    spans: Counter[tuple[str, str]] = Counter()
     shared: Counter[tuple[str, str]] = Counter()
     for corpus in corpora:
         for document in with_ancestors(corpus.train, corpus.types):
@@ -56,11 +57,11 @@ def count_pairs(
 
 
 def texts_of(types: Iterable[EntityType], labels: Iterable[str]) -> dict[str, list[str]]:
-    """Return the texts by which a user may ask for each type: its name, its descriptions, and both together.
+    """Return the texts by which a user may pass each type: its name, its descriptions, and "name: description".
 
     Args:
-        types: of all corpora.
-        labels: the types that are wanted.
+        types: the types of all corpora.
+        labels: the types to return.
     """
     wanted = set(labels)
     texts: dict[str, dict[str, None]] = {label: {} for label in sorted(wanted)}
@@ -74,7 +75,7 @@ def texts_of(types: Iterable[EntityType], labels: Iterable[str]) -> dict[str, li
 
 
 def held_out(pairs: Sequence[Pair], labels: Iterable[str]) -> tuple[list[Pair], list[Pair]]:
-    """Divide pairs into those without any of the given types, and those with one."""
+    """Divide pairs into those without any of the given types, and those with at least one of them."""
     hidden = set(labels)
     seen = [pair for pair in pairs if pair.broad not in hidden and pair.fine not in hidden]
     return seen, [pair for pair in pairs if pair.broad in hidden or pair.fine in hidden]

@@ -1,15 +1,19 @@
-"""Few-shot: fine-tune a checkpoint on a few texts of a corpus, and measure what it gains and what it forgets.
+"""Few-shot: fine-tune a checkpoint on a few texts of a corpus, and measure what it learns and what it forgets.
 
     python -m training.experiments.few_shot demo/model corpora/ncbi corpora/personal-data --json few_shot.json
     python -m training.experiments.few_shot demo/model corpora/ncbi --sizes 50 --draws 2 --replay 0 0.5 --json few.json
 
-For each corpus, size and draw, texts are drawn from the training set, so that each type occurs if possible. The
-checkpoint is fine-tuned on them once for each share of `--replay`: the share of the texts of an epoch that come from
-`--keep`, a corpus whose types must not be forgotten. A model that starts from `--from-encoder` is trained on the same
-texts. The results are F1 on the test set of the corpus (types by description) and on the development set of `--keep`
-(types by name, nested decoding), also of the unchanged checkpoint.
+For each corpus and each number of texts (`--sizes`), texts are drawn from the training set several times (`--draws`),
+so that each type occurs if possible. For each draw, these models are trained:
 
-A run that is in the JSON file is not repeated, so an interrupted command continues when it is given again.
+- The checkpoint is fine-tuned on the texts, once for each value of `--replay`. This is the share of the texts in an
+  epoch that come from `--keep`, a corpus whose types must not be forgotten.
+- A model that starts from the bare encoder `--from-encoder` is trained on the same texts.
+
+Each model is evaluated on the test set of the corpus, with types passed by description. The checkpoint, unchanged and
+fine-tuned, is also evaluated on the development set of `--keep`, with types passed by name and in nested decoding.
+
+Runs that are in the JSON file are not repeated. To continue an interrupted command, run the same command again.
 """
 
 import argparse
@@ -51,22 +55,24 @@ from training.mixes import Folders, as_asked
 from training.start import load_checkpoint
 
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
-# Fields of the configuration that a model from an encoder shares with the checkpoint
+# A model that starts from an encoder has the same values of these fields of the configuration as the checkpoint.
 SHARED = ("projection_size", "max_span_width", "max_length", "stride", "type_pooling")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are trained and evaluated; runs of other settings are not comparable.
+    """How models are trained and evaluated; runs with different settings are not comparable.
 
     Args:
-        limit: texts of a test set and of the kept development set, at most.
-        reads: texts that a run reads, unless that makes fewer or more passes over them than the next two allow.
-        min_passes, max_passes: over the drawn texts.
-        encoder_passes: a model from an encoder makes this many times the passes, since its heads are untrained.
-        tokens_per_batch: tokens in a batch, padding included.
-        learning_rate, head_learning_rate: of the text encoder and of the heads of a checkpoint.
-        encoder_learning_rate, encoder_head_learning_rate: the same of a model from an encoder, and of its type encoder.
+        limit: maximum number of texts to evaluate on, of each test set and of the development set of `--keep`.
+        reads: number of texts that a run trains on, counted with repetition; the number of passes follows from it.
+        min_passes, max_passes: minimum and maximum number of passes over the drawn texts.
+        encoder_passes: factor for the passes of a model from an encoder, whose heads are untrained at first.
+        tokens_per_batch: maximum number of tokens in a batch, padding included.
+        learning_rate: learning rate of a checkpoint's text encoder.
+        head_learning_rate: learning rate of a checkpoint's heads.
+        encoder_learning_rate: learning rate of both encoders in a model that starts from an encoder.
+        encoder_head_learning_rate: learning rate of the heads in a model that starts from an encoder.
     """
 
     limit: int = 400
@@ -81,14 +87,22 @@ class Settings:
     encoder_head_learning_rate: float = 2e-3
 
     def passes(self, size: int, start: str) -> int:
-        """Passes over `size` texts."""
+        """Return the number of passes over `size` texts for a model that starts from `CHECKPOINT` or `ENCODER`."""
         passes = min(self.max_passes, max(self.min_passes, round(self.reads / size)))
         return passes * self.encoder_passes if start == ENCODER else passes
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: corpus, number of texts, number of the draw, start and share of repeated texts."""
+    """One training run.
+
+    Args:
+        corpus: name of the corpus.
+        size: number of texts; 0 means the unchanged checkpoint, without training.
+        draw: number of the draw; it is also the random seed.
+        start: `CHECKPOINT` or `ENCODER`.
+        replay: share of the texts in an epoch that come from the corpus `--keep`.
+    """
 
     corpus: str
     size: int
@@ -99,14 +113,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Data:
-    """A corpus to fine-tune on: its test documents are limited, and the decoding fits its mentions."""
+    """A corpus to fine-tune on, and the documents to evaluate on."""
 
     corpus: Corpus
     test: list[Document]
 
     @classmethod
     def of(cls, folder: Path, limit: int) -> "Data":
-        """Read a corpus; without a test set, its development set is the test set.
+        """Read a corpus and at most `limit` test documents, from its development set if it has no test set.
 
         Raises:
             DataError: the corpus cannot be read, or has neither test nor development documents.
@@ -124,7 +138,9 @@ class Data:
 
 
 def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Document]:
-    """Draw texts at random, but first one with a mention of each type, the rarest type first, while there is room.
+    """Draw `size` texts at random, so that each type has a mention in them if possible.
+
+    First, a text is drawn for each type that has none yet, the rarest type first; then further texts are drawn.
 
     Raises:
         DataError: there are fewer than `size` documents.
@@ -134,7 +150,7 @@ def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Docu
     order = random.Random(seed).sample(range(len(documents)), len(documents))
     labels = [{mention.label for mention in documents[index].entities} for index in order]
     counts = Counter(label for found in labels for label in found)
-    chosen: dict[int, None] = {}  # places in the order
+    chosen: dict[int, None] = {}  # positions in `order`; used as an ordered set
     covered: set[str] = set()
     for label in sorted(counts, key=lambda label: (counts[label], label)):
         if label not in covered and len(chosen) < size:
@@ -149,15 +165,15 @@ def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Docu
 
 
 class Experiment:
-    """Trains and evaluates one run after the other.
+    """Trains and evaluates models.
 
     Args:
-        checkpoint: folder or id on the Hub.
-        encoder: to start from instead, see `training.encoders`.
-        data: name -> corpus.
+        checkpoint: folder or id on the Hub of the checkpoint to start from.
+        encoder: name of the encoder to start from, see `training.encoders`.
+        data: name of a corpus -> corpus.
         kept: the corpus whose types must not be forgotten.
-        settings: of all runs.
-        device: "cpu", "cuda", or None for the GPU if there is one.
+        settings: settings of all runs.
+        device: "cpu" or "cuda"; None means the GPU if there is one.
     """
 
     def __init__(
@@ -178,7 +194,7 @@ class Experiment:
         self.kept_dev = TypedDocuments(documents, as_asked(types, False, "name"))
 
     def measure(self, run: Run) -> dict[str, Any]:
-        """Train a model and evaluate it; a size of 0 evaluates the unchanged checkpoint."""
+        """Train a model and evaluate it; for size 0, evaluate the unchanged checkpoint. Return the results for JSON."""
         data, began = self.data[run.corpus], time.monotonic()
         set_seed(run.draw)
         model, tokenizer = self._model(run, data.corpus)
@@ -216,9 +232,9 @@ class Experiment:
         return model, AutoTokenizer.from_pretrained(encoder)
 
     def _repeated(self, run: Run) -> MixPart:
-        """Draw as many texts of the kept corpus as the run repeats, each type with one of its descriptions.
+        """Draw as many texts of the kept corpus as the run replays, and keep one description of each of their types.
 
-        The type encoder reads each description once before the training, so that fewer of them save time.
+        The type encoder encodes each description once before the training, so fewer descriptions save time.
         """
         read = run.size * self.settings.passes(run.size, run.start)
         number = min(len(self.kept.train), math.ceil(read * run.replay / (1 - run.replay)))
@@ -276,7 +292,10 @@ def _score(trainer: BinderTrainer, documents: TypedDocuments) -> Score:
 def planned(
     names: Sequence[str], sizes: Sequence[int], draws: int, replay: Sequence[float], with_encoder: bool
 ) -> Iterator[Run]:
-    """Yield the runs of an experiment: the unchanged checkpoint first, then by size, so that a part is of use."""
+    """Yield the runs of an experiment: first the unchanged checkpoint, then all corpora by size and by draw.
+
+    In this order, the results of an interrupted experiment already compare all corpora.
+    """
     yield from (Run(name, 0, 0, CHECKPOINT) for name in names)
     for size in sizes:
         for draw in range(draws):
@@ -287,7 +306,7 @@ def planned(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation over the draws, for each corpus, size, start and share of repeated texts."""
+    """Return mean and standard deviation over the draws, for each corpus, size, start and share of replayed texts."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["corpus"], run["size"], run["start"], run["replay"]), []).append(run)
@@ -313,7 +332,7 @@ def report(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def percent(row: Mapping[str, Any], key: str) -> str:
-    """A figure of `summarise` in percent, with its standard deviation; "" without one.
+    """Format a figure of `summarise` in percent, with its standard deviation if it has one; "" if it is missing.
 
     >>> percent({"f1": 0.5, "f1_deviation": 0.01}, "f1")
     '50.0 ± 1.0'
@@ -325,10 +344,10 @@ def percent(row: Mapping[str, Any], key: str) -> str:
 
 
 def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the runs of an earlier command with the same JSON file.
+    """Return the runs that an earlier command wrote to a JSON file; an empty list if the file does not exist.
 
     Raises:
-        ValueError: they had other settings.
+        ValueError: the earlier command had other settings.
     """
     if not path.exists():
         return []
@@ -337,7 +356,7 @@ def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     if different:
         raise ValueError(
             f"{path} holds runs with another {different[0]} ({earlier['settings'].get(different[0])!r} before, "
-            f"{settings[different[0]]!r} now), which cannot be compared; name another --json."
+            f"{settings[different[0]]!r} now), which cannot be compared; pass another file as --json."
         )
     runs: list[dict[str, Any]] = earlier["runs"]
     return runs
@@ -364,17 +383,21 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="folder or id on the Hub")
     parser.add_argument("corpora", nargs="+", help="folders with types.json, train and test")
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of texts")
-    parser.add_argument("--draws", type=int, default=5, help="draws of each size (default 5)")
-    parser.add_argument("--from-encoder", default="minilm", metavar="NAME", help="encoder to start from instead")
-    parser.add_argument("--no-encoder", action="store_true", help="fine-tune the checkpoint only")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of training texts")
+    parser.add_argument("--draws", type=int, default=5, help="number of draws of each size (default 5)")
+    parser.add_argument("--from-encoder", default="minilm", metavar="NAME", help="bare encoder to start from as well")
+    parser.add_argument("--no-encoder", action="store_true", help="train no models that start from an encoder")
     parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
-    parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of repeated texts")
-    parser.add_argument("--limit", type=int, default=default.limit, help=f"test texts (default {default.limit})")
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="of a checkpoint")
-    parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="with padding")
+    parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of texts from --keep")
+    parser.add_argument(
+        "--limit", type=int, default=default.limit, help=f"maximum test texts (default {default.limit})"
+    )
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="to fine-tune a checkpoint")
+    parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="padding included")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
-    parser.add_argument("--json", type=Path, required=True, help="file of the results, from which a command continues")
+    parser.add_argument(
+        "--json", type=Path, required=True, help="file for the results; runs that it already has are not repeated"
+    )
     return parser.parse_args(argv)
 
 

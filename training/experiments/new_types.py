@@ -1,10 +1,11 @@
-"""Test new entity types: train without some types, then find them by their descriptions.
+"""Evaluate a model on types that it was not trained on: train without some types, then find them by description.
 
     python -m training.experiments.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
 
-Takes the settings of `training.finetune`. Mentions of the held-out types are removed from the training and development
-sets, so the model sees neither their mentions nor their descriptions. The model is then evaluated on the test set, once
-for the trained types and once for the held-out types. `python -m training.experiments.results` writes the table.
+The command accepts the settings of `training.finetune`. Mentions of the held-out types are removed from the training
+and development sets, so the model sees neither their mentions nor their descriptions. The model is then evaluated on
+the test set, once for the trained types and once for the held-out types. `python -m training.experiments.results`
+writes the results into a table in docs/results.md.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from training.finetune import finetune
 
 
 def with_types(documents: Sequence[Document], types: Collection[str]) -> list[Document]:
-    """Return the documents with the mentions of some types only."""
+    """Return the documents with only the mentions of the given types."""
     return [
         replace(document, entities=tuple(mention for mention in document.entities if mention.label in types))
         for document in documents
@@ -32,10 +33,10 @@ def with_types(documents: Sequence[Document], types: Collection[str]) -> list[Do
 
 
 def hold_out(corpus: Corpus, types: Collection[str]) -> Corpus:
-    """Return a corpus without some types and their mentions.
+    """Return a corpus without the given types and their mentions.
 
     Raises:
-        ValueError: the corpus does not have one of the types, or no type would be left.
+        ValueError: one of the given types is not in the corpus, or no type would be left.
     """
     unknown = sorted(set(types) - set(corpus.entity_types))
     kept = {name: text for name, text in corpus.entity_types.items() if name not in types}

@@ -5,7 +5,8 @@
     python -m training.experiments.breadth CHECKPOINT CORPUS... --json training/experiments/breadth.json ...
     python -m training.experiments.open_types_tables
 
-The tables come from these three files. The table of a file that is missing says so.
+The fourth command makes the tables from the JSON files of the other three. If a file is missing, its table is replaced
+by the sentence "Not run yet."
 """
 
 import argparse
@@ -28,12 +29,12 @@ WORDINGS = ("name", "description", "name and description", "all wordings")
 
 
 def model_name(source: str) -> str:
-    """The name of a checkpoint as a page shows it: without the folders of a machine."""
+    """Return the name of a checkpoint for the page; an absolute path is shortened to its last part."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
 def zero_shot_table(results: Mapping[str, Any]) -> str:
-    """F1 on each corpus, by name and by description, and false mentions."""
+    """Return the table of zero-shot results: F1 on each corpus by name and by description, and false mentions."""
     models: dict[str, Any] = results["models"]
     first = next(iter(models.values()))["corpora"]
     rows: list[list[Any]] = []
@@ -58,7 +59,7 @@ def _cells(found: Mapping[str, float]) -> list[str]:
 
 
 def wording_table(results: Mapping[str, Any]) -> str:
-    """The mean over the corpora for each wording, and how much F1 differs between the wordings of a corpus."""
+    """Return the table of wordings: the mean F1 over the corpora for each wording, and the spread over wordings."""
     models: dict[str, Any] = results["models"]
     summaries = [model["summary"]["fitting"] for model in models.values()]
     rows = [[name, *(f"{100 * summary[name]:.1f}" for summary in summaries)] for name in WORDINGS]
@@ -68,14 +69,17 @@ def wording_table(results: Mapping[str, Any]) -> str:
 
 
 def few_shot_table(results: Mapping[str, Any]) -> str:
-    """F1 on the test set by number of texts: from the encoder, and from the checkpoint with and without replay."""
+    """Return the table of few-shot results: F1 on the test set by number of texts.
+
+    The columns are a model from the encoder, and the checkpoint without and with replay.
+    """
     shares = _shares(results)
     header = ["corpus", "texts", "from the encoder", *(_replay("from the checkpoint", share) for share in shares)]
     return _by_size(results, header, [(ENCODER, 0.0), *((CHECKPOINT, share) for share in shares)], "f1")
 
 
 def forgetting_table(results: Mapping[str, Any]) -> str:
-    """F1 of the fine-tuned checkpoint on the types of another corpus, which it found before."""
+    """Return the table of forgetting: F1 of the fine-tuned checkpoint on types of a corpus that it was trained on."""
     shares = _shares(results)
     header = ["fine-tuned on", "texts", *(_replay("F1 of other types", share) for share in shares)]
     return _by_size(results, header, [(CHECKPOINT, share) for share in shares], "kept_f1")
@@ -99,7 +103,7 @@ def _by_size(results: Mapping[str, Any], header: list[str], columns: Sequence[tu
 
 
 def breadth_table(results: Mapping[str, Any]) -> str:
-    """Flat F1 by margin, and how well the network orders pairs of types."""
+    """Return the table of the breadth network: F1 in flat decoding by margin, and how well it orders pairs of types."""
     rows = []
     for margin, found in results["f1_by_margin"].items():
         name = "no network" if margin == "inf" else f"{float(margin):g}"
@@ -112,13 +116,13 @@ def breadth_table(results: Mapping[str, Any]) -> str:
     right = f"{results['right_order']:.1%} of the {results['test_pairs']:,} pairs"
     order = (
         f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} types, "
-        f"the network has {right} with one of them in the right order."
+        f"the network puts {right} with one of them in the right order."
     )
-    header = ["margin", "pairs decided", "of these right", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
+    header = ["margin", "pairs decided", "right order", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
     return f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
 
 
-# Marker in the page -> file of the results and their table
+# Marker in the page -> file of results, and the function that makes the table from them
 TABLES = {
     "zero-shot": ("zero_shot.json", zero_shot_table),
     "wording": ("zero_shot.json", wording_table),
@@ -132,11 +136,11 @@ def write_tables(folder: Path = HERE, page: Path = PAGE) -> None:
     """Write all tables into the page.
 
     Args:
-        folder: of the three files of results.
-        page: with a pair of markers for each table.
+        folder: folder with the three files of results.
+        page: page with a pair of markers for each table.
 
     Raises:
-        ValueError: a marker is missing.
+        ValueError: a marker is missing in the page.
     """
     for marker, (name, make) in TABLES.items():
         path = folder / name
@@ -150,8 +154,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of the three files")
-    parser.add_argument("--page", type=Path, default=PAGE, help="default docs/how-to-ask-for-a-type.md")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of the JSON files")
+    parser.add_argument("--page", type=Path, default=PAGE, help="default: docs/how-to-ask-for-a-type.md")
     arguments = parser.parse_args(argv)
     try:
         write_tables(arguments.results, arguments.page)

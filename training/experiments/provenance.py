@@ -8,7 +8,7 @@ from typing import Any
 
 from modeling_binder.machine import hardware
 
-# Settings that are not part of a run's identity; the seed has a field of its own
+# Settings that are not listed in the field "changed", because they do not affect the result; the seed has its own field
 _INCIDENTAL = {
     "output_dir",
     "seed",

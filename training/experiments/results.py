@@ -44,7 +44,7 @@ TABLES = {
 
 
 def record(results: dict[str, Any]) -> Run:
-    """Return the fields of a run's results.json that are collected: its origin, and its figures in percent."""
+    """Return the fields of a run's results.json that are collected: the origin, and the figures in percent."""
     metrics: dict[str, Any] = results["metrics"]
 
     def percent(scores: dict[str, Any]) -> dict[str, float]:
@@ -63,9 +63,10 @@ def record(results: dict[str, Any]) -> Run:
 
 
 def collect(folder: Path, earlier: Iterable[Run] = ()) -> list[Run]:
-    """Return the runs of a folder of checkpoints together with earlier runs, in a fixed order.
+    """Return the runs in a folder of checkpoints together with earlier runs, in a fixed order.
 
-    A results.json without an origin or without results on a test set is ignored.
+    A run in the folder replaces an earlier run with the same recipe, model, variant, changes and seed. A results.json
+    without an origin or without results on a test set is ignored.
     """
     runs = {tuple(run[name] for name in KEY): run for run in earlier}
     for path in sorted(folder.rglob("results.json")):
@@ -98,7 +99,7 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
                     continue
                 command = [sys.executable, "-m", module, f"training/recipes/{name}.yaml", "--seed", str(seed)]
                 print(f"\n=== {name}{suffix}, seed {seed} ===", flush=True)
-                # The result stores the command; a relative path keeps folders of this machine out of it.
+                # The results contain the command. With a relative path, they do not show the folders of this machine.
                 target = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
                 if subprocess.run([*command, "--output_dir", str(target)], cwd=ROOT, check=False).returncode:
                     raise RuntimeError(f"{name}{suffix}, seed {seed}, failed; run the same command again to continue.")

@@ -26,7 +26,7 @@ PAPER = {
     "jnlpba": 80.3,
     "bc2gm": 84.6,
 }
-LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that must be bought or requested, and were not available
+LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that are not free and were not available for these results
 DISTANT = "bc5cdr-distant-minilm"
 KEY = ("recipe", "model", "variant", "changed", "seed")  # these fields identify a run
 NOT_RUN = "Not run yet."
@@ -53,7 +53,8 @@ def mean(runs: Sequence[Run], *path: str) -> str:
     """Return the mean of a figure over seeds, with its standard deviation if there are several; "" without values.
 
     Args:
-        path: keys that lead to the figure, for example "test", "f1".
+        runs: runs that differ only in the seed.
+        path: keys that lead to the figure in the dictionary of a run, for example "test", "f1".
     """
     values: list[float] = []
     for run in runs:
@@ -73,7 +74,7 @@ def _means(runs: Sequence[Run], *path: str) -> list[str]:
 
 
 def _benchmark_runs(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
-    """The runs of BINDER and of the token classifier on a benchmark, with the unchanged recipe."""
+    """Return the runs of BINDER and of the token classifier on a benchmark with the unchanged recipe."""
     groups = over_seeds(runs)
     models = ("binder", "token classifier")
     ours, tokens = (groups.get((f"{name}-minilm", model, "", ""), []) for model in models)
@@ -132,7 +133,7 @@ def ablations_table(runs: Iterable[Run]) -> str:
 
 
 def distant_table(runs: Iterable[Run]) -> str:
-    """Return the table of distant supervision on BC5CDR: the dictionary, and models that are trained on its labels."""
+    """Return the table of distant supervision on BC5CDR: the dictionary alone, and models trained on its labels."""
     rows = []
     for (recipe, model, variant, changed), found in over_seeds(runs).items():
         if model == "dictionary":
@@ -143,7 +144,7 @@ def distant_table(runs: Iterable[Run]) -> str:
 
 
 def new_types_table(runs: Iterable[Run]) -> str:
-    """Return the table of types that were held out in training and are given by description in the test."""
+    """Return the table of types that the model was not trained on and finds by their descriptions."""
     rows = []
     for (recipe, model, variant, changed), found in over_seeds(runs).items():
         if model == "held-out types":

@@ -1,8 +1,9 @@
-"""Train the token classifier of transformers on the same encoder, data and budget, as a baseline for flat BINDER.
+"""Train a token classifier of transformers with the same encoder, data and epochs, as a baseline for flat BINDER.
 
     python -m training.experiments.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
 
-Takes the recipes of `training.finetune`. Of the model settings it uses only `encoder`, `max_length` and `stride`.
+The command accepts the recipes of `training.finetune`. It uses only the model settings `encoder`, `max_length` and
+`stride`.
 """
 
 import json
@@ -40,8 +41,8 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
     """Windows with an IOB2 tag on the first token of each word.
 
     Args:
-        windows: windows of documents, the same as for BINDER. If two mentions overlap, the one that begins first (of
-            those the longest) is kept, because a token has one tag.
+        windows: windows of documents, the same as for BINDER. A token has one tag, so if two mentions overlap, only the
+            mention that begins first is kept; if they begin together, the longer one.
     """
 
     def __init__(self, windows: WindowDataset) -> None:
@@ -54,7 +55,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
         labels = [0 if start >= 0 else IGNORED for start in window.starts]
         for type_id, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
             if type_id < 0:
-                continue  # an undecided span
+                continue  # an undecided span, which has no type
             covered = [token for token in range(first, last + 1) if labels[token] != IGNORED]
             if all(labels[token] == 0 for token in covered):
                 for token in covered:
@@ -87,7 +88,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class TokenTrainer(Trainer):
-    """A `Trainer` with the batches of `BinderTrainer`, which evaluates windows in the order of the data."""
+    """A `Trainer` that trains on the same batches as `BinderTrainer` and evaluates windows in their given order."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -100,7 +101,7 @@ class TokenTrainer(Trainer):
 
 def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     """Evaluate the model of the trainer on a split."""
-    trainer.compute_metrics = None  # computes the metrics of the development set only
+    trainer.compute_metrics = None  # this function is made for the development set
     predicted = trainer.predict(data).predictions.argmax(-1).tolist()
     gold = [document.entities for document in data.windows.documents]
     return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)

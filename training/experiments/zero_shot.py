@@ -1,13 +1,13 @@
-"""Zero-shot: evaluate a checkpoint on corpora that it was not trained on, with types by name and by description.
+"""Zero-shot: evaluate a checkpoint on corpora that it was not trained on, with types passed in several wordings.
 
     python -m training.experiments.zero_shot demo/model corpora/archaeology corpora/aptner --json zero_shot.json
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
-Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Its types are
-passed to the model in at least three wordings: by name, by description, by "name: description", and by the further
-phrasings of types.json. If the first phrasing of a type begins with a short name and a colon ("threat actor: a group of
-hackers"), this is its name; otherwise the label is the name. Each wording is evaluated in flat and in nested decoding.
-A text with its own `types` is searched for these only.
+Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Types are passed
+to the model by name, by description and by "name: description", and also by the further descriptions in types.json. If
+the first phrasing of a type begins with a short name and a colon ("threat actor: a group of hackers"), this name is
+used; otherwise, the label is the name. Each wording is evaluated in flat and in nested decoding. If a text lists its
+`types`, the model searches it only for these types.
 
 `false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """
@@ -44,7 +44,7 @@ ScoredSpan = tuple[int, int, str, float]
 
 @dataclass(frozen=True)
 class Wording:
-    """A text for each type: label -> text."""
+    """One way to pass types to the model: its name, such as "description", and a text for each label."""
 
     name: str
     texts: Mapping[str, str]
@@ -52,7 +52,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Task:
-    """What a corpus is searched for: documents of one split, and the types."""
+    """Documents of one split of a corpus, and the types that the model searches in them."""
 
     split: str
     documents: list[Document]
@@ -60,7 +60,14 @@ class Task:
 
     @classmethod
     def of(cls, corpus: Corpus, source: str, split: str | None, exclude: Sequence[str], limit: int | None) -> "Task":
-        """Choose the split (test, else dev, else train), the types and at most `limit` documents, evenly spread.
+        """Make a task from a corpus.
+
+        Args:
+            corpus: the corpus.
+            source: name of the corpus, for error messages.
+            split: defaults to the first of test, dev and train that has documents.
+            exclude: labels to leave out; labels that the corpus does not have are ignored.
+            limit: maximum number of documents, evenly spread over the split.
 
         Raises:
             DataError: the split has no documents, or no type is left.
@@ -72,7 +79,7 @@ class Task:
         if not documents:
             raise DataError(f"{source}: the corpus has no documents{f' in the split {split!r}' if split else ''}.")
         documents = spread(documents, limit)
-        if all(document.types is not None for document in documents):  # the other types are never asked for
+        if all(document.types is not None for document in documents):  # no document lists the other types
             asked = {label for document in documents for label in document.types or ()}
             types = tuple(entity_type for entity_type in types if entity_type.name in asked)
         return cls(splits[0], documents, types)
@@ -104,15 +111,15 @@ def split_phrasing(label: str, text: str) -> tuple[str, str]:
 
 
 def wordings(types: Sequence[EntityType]) -> list[Wording]:
-    """Return the wordings in which types are given: name, each description, and "name: description" up to three.
+    """Return the wordings of types: "name", "description", further descriptions, and "name and description".
 
-    A type whose name is also that of another one is always given with its description.
+    If several types have the same name, the wording "name" gives "name: description" for them, to distinguish them.
     """
     names, descriptions = {}, {}
     for entity_type in types:
         names[entity_type.name] = split_phrasing(entity_type.name, entity_type.phrasings[0])[0]
         texts = [split_phrasing(entity_type.name, text)[1] for text in entity_type.phrasings]
-        # A phrasing that is the name itself describes nothing, unless there is no other
+        # A phrasing that equals the name is no description; it is used only if there is no other phrasing.
         descriptions[entity_type.name] = [text for text in texts if text != names[entity_type.name]] or texts[:1]
     both = {label: f"{name}: {descriptions[label][0]}" for label, name in names.items()}
     several = [name for name in set(names.values()) if list(names.values()).count(name) > 1]
@@ -128,14 +135,14 @@ def wordings(types: Sequence[EntityType]) -> list[Wording]:
 def predict(
     recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False
 ) -> list[list[ScoredSpan]]:
-    """Search each document for its types.
+    """Find the mentions of a task's types in each document.
 
     Args:
         recognizer: a "binder-ner" pipeline.
         task: documents and types.
-        wording: the text of each type.
+        wording: the text by which each type is passed.
         decoding: "flat" or "nested".
-        parents: pass the parents of the types to the pipeline.
+        parents: whether to pass the parents of the types to the pipeline.
 
     Returns:
         The spans of each document as (start, end, label, score).
@@ -169,9 +176,10 @@ def false_mentions(documents: Sequence[Document], found: Sequence[Iterable[Span]
 
 
 def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False) -> dict[str, Any]:
-    """Return the metrics of one wording and decoding, for JSON; `per_type` holds [correct, predicted, gold] of a label.
+    """Return the metrics of one wording and decoding, for JSON.
 
-    In nested decoding, a gold mention is also one of each ancestor of its type that the document was searched for.
+    `per_type` maps a label to its numbers of correct, predicted and gold mentions. In nested decoding, a gold mention
+    of a type is also a gold mention of the type's ancestors, if the document was annotated for them.
     """
     gold = with_ancestors(task.documents, task.types) if decoding == "nested" else task.documents
     found = [[span[:3] for span in spans] for spans in predict(recognizer, task, wording, decoding, parents)]
@@ -190,7 +198,7 @@ def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
 
 
 def measure_corpus(recognizer: Any, task: Task, parents: bool = False) -> dict[str, Any]:
-    """Search a corpus for its types in every wording and decoding; return the results for JSON."""
+    """Evaluate the pipeline on a task in every wording and decoding; return the results for JSON."""
     return {
         "split": task.split,
         "texts": len(task.documents),
@@ -205,11 +213,13 @@ def measure_corpus(recognizer: Any, task: Task, parents: bool = False) -> dict[s
 
 
 def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str, float]:
-    """Return the figures of a corpus: F1 of each wording, their mean and spread, and false mentions by name.
+    """Return the figures of a corpus: F1 of each wording, and their mean and spread (the standard deviation).
+
+    "false mentions" is the number of false mentions per 1,000 texts if the types are passed by name.
 
     Args:
-        result: from `measure_corpus`.
-        decoding: defaults to the one that fits the gold mentions.
+        result: result of `measure_corpus`.
+        decoding: "flat" or "nested"; defaults to the decoding that fits the gold mentions.
     """
     decoding = decoding or result["decoding"]
     by_wording = {name: way[decoding]["f1"] for name, way in result["wordings"].items()}
@@ -222,7 +232,7 @@ def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str,
 
 
 def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the means over corpora of `figures`, for each decoding and for the one that fits each corpus."""
+    """Return the means of `figures` over corpora, for each decoding; "fitting" is the one that fits each corpus."""
     keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
     summary = {}
     for decoding in (*DECODINGS, "fitting"):
@@ -250,7 +260,7 @@ def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
     """Read the corpora of the command line.
 
     Raises:
-        DataError: a corpus cannot be read, two have the same name, or no corpus has an excluded label.
+        DataError: a corpus cannot be read, two corpora have the same name, or an excluded label is in none of them.
     """
     tasks: dict[str, Task] = {}
     labels: set[str] = set()
@@ -261,7 +271,7 @@ def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
             raise DataError(f"two corpora are named {folder.resolve().name!r}; rename one of the folders.")
         tasks[folder.resolve().name] = Task.of(corpus, str(folder), arguments.split, arguments.exclude, arguments.limit)
     if unknown := sorted(set(arguments.exclude) - labels):
-        raise DataError(f"--exclude names {unknown[0]!r}, which is not a type of any of the corpora.")
+        raise DataError(f"--exclude lists {unknown[0]!r}, which is not a type of any of the corpora.")
     return tasks
 
 
@@ -276,10 +286,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("corpora", nargs="+", help="folders with types.json and the splits")
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--against", metavar="MODEL", help="a second checkpoint to compare with")
-    parser.add_argument("--split", choices=list(SPLIT_NAMES), help="default: test, else dev, else train")
+    parser.add_argument(
+        "--split",
+        choices=list(SPLIT_NAMES),
+        help="split to evaluate on; defaults to the first of test, dev and train that the corpus has",
+    )
     parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to leave out of all corpora")
     parser.add_argument("--parents", action="store_true", help="pass the parents of the corpora's types to the model")
-    parser.add_argument("--limit", type=int, help="search at most N texts of each corpus, evenly spread over the split")
+    parser.add_argument(
+        "--limit", type=int, help="maximum number of texts of each corpus, evenly spread over the split"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--json", type=Path, help="write all results to this file")
     arguments = parser.parse_args(argv)
