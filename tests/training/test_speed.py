@@ -1,4 +1,4 @@
-"""The benchmark of speed and memory: whole runs on a tiny model and corpus, independent of the timings."""
+"""The benchmark of speed and memory: whole runs on a tiny model and corpus; no test depends on measured times."""
 
 import json
 import re
@@ -26,7 +26,7 @@ PAGE = "before\n<!-- speed -->\nold\n<!-- /speed -->\nafter\n"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A tiny checkpoint, its encoder and two tiny corpora."""
+    """Write a tiny checkpoint, its encoder and two tiny corpora; return their folder."""
     folder = tmp_path_factory.mktemp("speed")
     model, tokenizer = build_model(), build_tokenizer()
     model.save_pretrained(folder / "model")
@@ -51,7 +51,7 @@ def arguments(place: Path, *more: str) -> list[str]:
 
 
 class InProcess(Process):
-    """A contender in this process, which saves the time for importing torch a dozen times."""
+    """A contender that runs in the process of the test, so that torch is not imported a dozen times."""
 
     def __init__(self, name, settings, folder, log, seconds):
         folder.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def results(place, in_process):
     return speed.main(arguments(place, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
 
 
-def test_a_run_interleaves_and_keeps_every_round(place, results):
+def test_each_round_runs_every_contender_and_is_kept(place, results):
     assert results == json.loads((place / "out" / "speed.json").read_text())
     cells = [
         (workload, types, name)
@@ -111,12 +111,12 @@ def test_a_run_interleaves_and_keeps_every_round(place, results):
         assert len(row["rounds"]) == len(row["seconds"]) == 2, row
 
 
-def test_a_run_records_its_origin(results):
+def test_results_contain_command_machine_settings_and_versions(results):
     about = results["about"]
     assert about["command"].startswith("python -m training.benchmarks.speed --model model --encoder encoder ")
     assert about["rounds"] == 2 and about["types"] == [1, 5]
     assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR_VARIABLES) and about["machine"]["processor"]
-    assert about["max_length"] == 64 and about["stride"] == 16, "as in the checkpoint"
+    assert about["max_length"] == 64 and about["stride"] == 16, "not the values in the checkpoint"
     for name in NAMES:
         assert {"python", "torch", "transformers"} <= set(results["contenders"][name]["versions"])
 
@@ -133,7 +133,7 @@ def test_a_run_writes_tables_and_plots(place, results):
         assert "binder-ner, fp32" in drawn
     (place / "speed.md").write_text(PAGE)
     speed.main(["--tables", *arguments(place)])
-    assert (place / "speed.md").read_text() == text, "tables come from the JSON file only"
+    assert (place / "speed.md").read_text() == text, "the tables do not come from the JSON file alone"
 
 
 def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(place, in_process, capsys):
@@ -172,7 +172,7 @@ def values(found):
 
 
 def test_ratios_are_taken_within_a_round():
-    # In the second round the machine was busy: both took twice as long, and the ratio is the same.
+    # In the second round, the machine was busy: both contenders took twice as long, so their ratio is the same.
     found = run_of(row("floor"), row("binder", types=5, seconds=(1.25, 2.5, 1.25), peak=850e6))
     ours = found["throughput"][1]
     assert ours["ratio_to_floor"] == pytest.approx(0.8)
@@ -195,7 +195,7 @@ def test_truncated_characters_do_not_count():
     assert f"20.0{TRUNCATES}" in contenders_table(found)
 
 
-def test_targets_of_types_and_training():
+def test_targets_for_many_types_and_for_training():
     training = [
         {"contender": "floor", "rounds": [{"seconds": [4, 2], "forward and backward": [3, 1]}], "seconds": [4, 2]},
         {"contender": "binder", "rounds": [{"seconds": [3, 2]}], "seconds": [3, 2]},
@@ -210,19 +210,19 @@ def test_targets_of_types_and_training():
     assert targets["training step of the fastest peer, relative to ours"]["value"] == pytest.approx(2)
 
 
-def test_median_and_range():
+def test_measured_returns_median_and_range():
     assert measured([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
-def test_made_up_types_differ():
+def test_made_up_types_have_different_descriptions():
     types = made_up_types(1000)
     assert len(types) == len(set(types.values())) == 1000
-    assert list(made_up_types(5)) == list(types)[:5], "more types contain the fewer ones"
+    assert list(made_up_types(5)) == list(types)[:5], "a longer list of types must begin with the shorter one"
     with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
         made_up_types(1001)
 
 
-def test_a_sample_of_texts_has_the_same_lengths(place):
+def test_a_sample_of_texts_has_the_same_distribution_of_lengths(place):
     texts = ["x" * length for length in (9, 1, 5, 3, 7)]
     assert spread(texts, 9) == [0, 1, 2, 3, 4] and spread(texts, 1) == [2] and spread(texts, 2) == [3, 4]
     documents = read_documents(place / "corpora", "ncbi", "test")
@@ -231,13 +231,13 @@ def test_a_sample_of_texts_has_the_same_lengths(place):
     assert [len(text) for text in long.texts] == [1000, 1000] and min(long.gold) > 0
 
 
-def test_calibration_finds_the_level():
+def test_calibration_finds_the_level_for_a_number_of_entities():
     scores = [index / 10 for index in range(-50, 50)]
     level = calibrate(lambda level: sum(score > level for score in scores), 10, seconds=60)
     assert 9 <= sum(score > level for score in scores) <= 11
 
 
-def test_documents_as_words_for_peers():
+def test_documents_are_converted_to_words_without_mentions_inside_words():
     document = {
         "text": "IL-2 gene.",
         "entities": [
@@ -249,7 +249,7 @@ def test_documents_as_words_for_peers():
     assert words_and_mentions(document) == (["IL", "-", "2", "gene", "."], [(0, 2, "Protein"), (0, 3, "Gene")])
 
 
-def test_missing_files_name_the_command_that_makes_them(place, capsys):
+def test_errors_for_missing_files_show_the_command_that_makes_them(place, capsys):
     with pytest.raises(
         SystemExit, match=r"ncbi/test.jsonl does not exist.*python -m training.corpora ncbi DOWNLOADED_FOLDER"
     ):
@@ -281,7 +281,7 @@ def test_a_failed_installation_is_reported(place, tmp_path, monkeypatch):
     FailedInstallation.returncode = 0
     python = environments.python_of("gliner", tmp_path)
     monkeypatch.setattr(environments.subprocess, "run", None)
-    assert environments.python_of("gliner", tmp_path) == python, "installed once"
+    assert environments.python_of("gliner", tmp_path) == python, "the environment must be installed only once"
 
 
 def test_a_process_that_dies_is_reported(place, tmp_path):

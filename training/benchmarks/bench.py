@@ -1,4 +1,4 @@
-"""Run the contenders in interleaved rounds, each in its own process, and collect the rows of the results."""
+"""Run the contenders of the speed benchmark in rounds, each in its own process, and collect the rows of the results."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ COLD_PARTS = ("import", "load", "first", "total")
 
 
 def log(line: str) -> None:
-    """Print a line of progress at once."""
+    """Print a line of progress immediately."""
     print(line, flush=True)
 
 
@@ -32,8 +32,8 @@ class Bench:
         scratch: folder for built models and logs.
 
     Attributes:
-        contenders: facts about each contender by name; "skipped" is the reason why it could not be built or loaded.
-        order: what ran when.
+        contenders: name -> facts about a contender; "skipped" is the reason why it could not be built or loaded.
+        order: the measurements in the order in which they ran.
     """
 
     def __init__(self, arguments: argparse.Namespace, settings: Settings, scratch: Path) -> None:
@@ -45,12 +45,13 @@ class Bench:
 
     @property
     def ready(self) -> list[str]:
-        """Names of the contenders that are not skipped."""
+        """The names of the contenders that are not skipped."""
         return [name for name, facts in self.contenders.items() if "skipped" not in facts]
 
     def start(self, name: str) -> Process:
         """Start the process of a contender."""
-        # The longest answer is that of preparing a workload, which calibrates, tries and runs it.
+        # The time limit must be enough for the slowest command, "prepare". It calibrates the contender, finds out how
+        # many texts it can process, and runs them.
         limit = max(600.0, 20 * self.arguments.seconds)
         return Process(name, self.settings, self.scratch / name, self.scratch / f"{name}.log", limit)
 
@@ -74,14 +75,14 @@ class Bench:
         log(f"skipping {name}: {reason}")
 
     def _without_folders(self, reason: ContenderError) -> str:
-        """The message of an error without the folders of this machine."""
+        """Return the message of an error without the folders of this machine."""
         text = str(reason)
         for path, name in ((sys.executable, "python"), (f"{self.scratch}{os.sep}", ""), (f"{ROOT}{os.sep}", "")):
             text = text.replace(path, name)
         return text
 
     def _try(self, row: Row, number: int, action: Callable[[Row], None]) -> None:
-        """Run an action for a row in a round, and record it; after a failure the row is skipped in later rounds."""
+        """Run an action for a row in a round and record it in `order`; skip a row that failed in an earlier round."""
         if "failed" in row:
             return
         try:
@@ -94,7 +95,7 @@ class Bench:
     # ---- throughput and memory ----
 
     def throughput(self, texts: dict[str, workloads.Workload]) -> list[Row]:
-        """Measure throughput and memory: in each round, every contender with every workload and number of types."""
+        """Measure throughput and memory; in each round, every contender runs every workload and number of types."""
         processes: dict[str, Process] = {}
         try:
             loaded: dict[str, Any] = {}
@@ -112,7 +113,7 @@ class Bench:
                 for name in self.ready
                 if CONTENDERS[name].types == (types is not None)
             ]
-            for row in rows:  # round 0 warms up and measures memory
+            for row in rows:  # round 0 is a warm-up, in which memory is measured
                 self._try(row, 0, lambda row: self._prepare(row, processes[row["contender"]], texts[row["workload"]]))
             for number in range(1, self.arguments.rounds + 1):
                 for row in rows:
@@ -146,9 +147,9 @@ class Bench:
     # ---- cold start ----
 
     def cold_start(self, text: str) -> list[Row]:
-        """Measure fresh processes: import, load, first result, and the total with the start of Python.
+        """Measure the cold start in new processes: import, load, first result, and the total with the start of Python.
 
-        An extra first round, which is dropped, loads the files into the cache of the system.
+        There is an additional first round, whose figures are dropped: it loads the files into the cache of the system.
         """
         rows: list[Row] = [
             {"workload": "cold", "contender": name, **{part: [] for part in COLD_PARTS}} for name in self.ready
@@ -177,7 +178,7 @@ class Bench:
         """Measure training steps on the same documents, with the batches of each contender's own trainer."""
         count = (self.arguments.steps + 1) * self.settings.train_batch_size
         chosen = workloads.spread([document["text"] for document in documents], count)
-        # If the documents are fewer than the steps need, the trainer starts another epoch.
+        # If there are fewer documents than the steps need, the trainer starts another epoch.
         sample = [documents[index] for index in chosen]
         rows: list[Row] = [
             {"workload": "train", "contender": name, "rounds": [], "seconds": []}

@@ -1,4 +1,7 @@
-"""Install the environments of the peers, one for each, because they need different versions of transformers."""
+"""Install the Python environments of the peers, the other packages in the speed benchmark.
+
+Each peer has its own environment, because they need different versions of transformers.
+"""
 
 import hashlib
 import subprocess
@@ -11,10 +14,12 @@ ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".bench"  # git ignores it
 
 
 def python_of(peer: str, folder: Path = ENVIRONMENTS) -> str:
-    """Return the Python of a peer's environment, and install the environment on the first call (takes minutes).
+    """Return the Python interpreter of a peer's environment.
+
+    The first call installs the environment, which takes minutes. It is installed again if its requirements change.
 
     Args:
-        peer: name of a file in peers/ without its suffix. The environment is installed again when the file changes.
+        peer: name of the file of requirements in the folder peers, without suffix.
         folder: folder of the environments.
 
     Raises:
@@ -27,9 +32,9 @@ def python_of(peer: str, folder: Path = ENVIRONMENTS) -> str:
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
         return str(python)
-    print(f"Installing {peer} into {place} (minutes) ...", flush=True)
+    print(f"Installing {peer} into {place} (takes minutes) ...", flush=True)
     venv.create(place, with_pip=True, clear=True)
-    # Old versions of pip need hours to resolve these requirements.
+    # Upgrade pip first, because old versions need hours to resolve these requirements.
     for arguments in (["--upgrade", "pip"], ["--requirement", str(requirements)]):
         command = [str(python), "-m", "pip", "install", "--quiet", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

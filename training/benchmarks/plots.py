@@ -18,7 +18,9 @@ INK, DARK_PAGE_INK = "#24292f", "#e6edf3"  # colours of text and axes on light a
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write throughput.svg, types.svg and memory.svg into a folder, as far as there are results for them.
+    """Write throughput.svg, types.svg and memory.svg into a folder and return the files.
+
+    A plot without results is not written.
 
     Raises:
         ValueError: matplotlib is not installed.
@@ -70,7 +72,10 @@ def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 
 def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
-    """Draw a bar for each contender: throughput with the range over rounds, or memory with a thin line for loading."""
+    """Draw a bar for each contender: throughput with its range over rounds, or peak memory.
+
+    In the plot of memory, a thin line shows the memory after loading the model.
+    """
     found = [(name, row_of(results, name, workload, FIXED_TYPES)) for name in results["contenders"]]
     rows = [(name, row) for name, row in found if row is not None and row.get(figure_of)]
     if not rows:
@@ -95,7 +100,7 @@ def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
 
 
 def _lines(results: Results, workloads: Iterable[str]) -> Any:
-    """Draw throughput by number of types, one panel per workload; contenders with fixed types are dashed lines."""
+    """Draw throughput by number of types, with a panel for each workload; a dashed line means fixed types."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     workloads = list(workloads)
@@ -129,7 +134,7 @@ def _lines(results: Results, workloads: Iterable[str]) -> Any:
 
 
 def _svg(figure: Any) -> str:
-    """Return a figure as SVG, with light text and axes on dark pages."""
+    """Return a figure as SVG, whose text and axes become light on dark pages."""
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
     style = (

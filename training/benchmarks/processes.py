@@ -18,7 +18,7 @@ from .environments import python_of
 
 
 class ContenderError(RuntimeError):
-    """A contender failed; the message is the reason that the results show."""
+    """A contender failed; the results show the message as the reason."""
 
 
 class Process:
@@ -27,9 +27,9 @@ class Process:
     Args:
         name: one of `CONTENDERS`.
         settings: settings of the run.
-        folder: folder for the model that `build` makes.
+        folder: folder for the contender's model, which the command "build" makes.
         log: file for the output of the process.
-        seconds: time limit of an answer.
+        seconds: time limit for each answer.
 
     Raises:
         ContenderError: the environment could not be installed.
@@ -59,6 +59,10 @@ class Process:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for its answer.
+
+        Args:
+            do: name of a method of `training.benchmarks.worker.Worker`.
+            arguments: arguments of the method.
 
         Raises:
             ContenderError: the contender reported an error, its process died, or it exceeded the time limit and was
@@ -103,7 +107,7 @@ class Process:
         return time.perf_counter() - self.started
 
     def close(self) -> None:
-        """End the process, by closing its input."""
+        """End the process by closing its input; kill it if it does not end within ten seconds."""
         for pipe in self._pipes():
             pipe.close()
         try:
@@ -114,7 +118,7 @@ class Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the environment variables of a process: those of the caller, but with no GPU and no network."""
+    """Return the environment variables of a process: those of this process, but without GPU and network access."""
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     return {

@@ -2,16 +2,19 @@
 
     make bench BENCH_ARGS="--model checkpoints/ncbi-minilm-42"
     python -m training.benchmarks.speed --model checkpoints/ncbi-minilm-42
-    python -m training.benchmarks.speed --model ... --quick  # minutes; writes no tables
-    python -m training.benchmarks.speed --tables             # writes only tables and plots, from the JSON file
+    python -m training.benchmarks.speed --model ... --quick  # takes minutes; writes no tables
+    python -m training.benchmarks.speed --tables             # only writes tables and plots, from the JSON file
 
-Each contender runs in its own process. Other packages run in their own environments, which the first run installs into
-.bench/. A round runs every contender once on each workload, so that a disturbance of the machine affects all of them.
-The figures are medians over rounds, and ratios are taken within a round. Sentences come from corpora/NAME/test.jsonl
-(`python -m training.corpora`); entity types are made up. Everything runs on the CPU.
+The contenders are binder-ner in several precisions, the bare encoder and other packages. Each contender runs in its own
+process. Other packages run in their own environments, which the first run installs into .bench/. A round runs every
+contender once on each workload. If something else slows the machine down for a while, this affects all contenders. The
+figures are medians over rounds, and ratios are taken within a round.
 
-The JSON file contains `about` (machine, commit, settings), `contenders`, `order` (what ran when), the rows of
-`throughput`, `cold_start` and `training` with all rounds, and `targets`.
+Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`); entity types are made up. Everything
+runs on the CPU.
+
+The JSON file contains `about` (machine, commit, settings), `contenders`, `order` (which contender ran when), the rows
+of `throughput`, `cold_start` and `training` with all rounds, and `targets`.
 """
 
 import argparse
@@ -85,7 +88,9 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
             f"training/recipes/ncbi-minilm.yaml --output_dir {arguments.model}, or pass another one: --model PATH."
         )
     config = json.loads((arguments.model / "config.json").read_text(encoding="utf-8"))
-    made_up = {count: workloads.made_up_types(count) for count in arguments.types}  # fails before anything runs
+    made_up = {
+        count: workloads.made_up_types(count) for count in arguments.types
+    }  # raises an error here if a number is invalid, before anything runs
     tests, texts = _read_texts(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         held_out = arguments.corpora / "ncbi" / "dev.jsonl"
@@ -122,7 +127,7 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
 
 
 def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, workloads.Workload]]:
-    """The test documents of the corpora that are needed, and the texts of the workloads."""
+    """Return the test documents of the corpora that are needed, and the texts of each workload."""
     wanted = set(arguments.workloads)
     tests = {
         name: workloads.read_documents(arguments.corpora, name, "test")
@@ -138,7 +143,10 @@ def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str
 
 
 def _without_folders(argument: str) -> str:
-    """An argument of the command line; an absolute path becomes relative to the repository, or its last part."""
+    """Return an argument of the command line without folders of this machine.
+
+    An absolute path in the repository becomes a relative path; any other absolute path is shortened to its last part.
+    """
     if not os.path.isabs(argument):
         return argument
     return os.path.relpath(argument, ROOT) if Path(argument).is_relative_to(ROOT) else Path(argument).name
@@ -170,7 +178,7 @@ def about(arguments: argparse.Namespace, argv: list[str], settings: Settings, ty
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line and fill in the defaults, which differ with --quick."""
+    """Parse the command line and fill in the defaults; --quick has different ones."""
     parser = argparse.ArgumentParser(
         prog="python -m training.benchmarks.speed",
         description=__doc__,
@@ -204,17 +212,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME",
         help=f"default: all of {', '.join(WORKLOADS)}")  # fmt: skip
     add("--types", type=int, nargs="+", help="numbers of entity types (default: 1 5 20 100 1000)")
-    add("--rounds", type=int, help="default: 5")
-    add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="default: 2")
+    add("--rounds", type=int, help="number of rounds (default: 5)")
+    add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="number of threads (default: 2)")
     add("--batch-size", type=int, default=32, help="texts or windows in a batch (default: 32)")
-    add("--train-batch-size", type=int, default=16, help="default: 16")
+    add("--train-batch-size", type=int, default=16, help="texts in a training step (default: 16)")
     add("--steps", type=int, help="training steps in a round (default: 8)")
-    add("--sentences", type=int, help="maximum number of sentences of a corpus; 0 for all (default: 320)")
+    add("--sentences", type=int, help="maximum number of sentences of a corpus; 0 means all (default: 320)")
     add("--characters", type=int, default=50_000, help="length of a long document (default: 50000)")
     add("--seconds", type=float, help="approximate time limit of a contender in a round; slow contenders read fewer "
         "texts (default: 10)")  # fmt: skip
-    add("--corpora", type=Path, default=ROOT / "corpora", help="default: corpora")
-    add("--out", type=Path, help="default: training/benchmarks/speed.json")
+    add("--corpora", type=Path, default=ROOT / "corpora", help="folder of the corpora (default: corpora)")
+    add("--out", type=Path, help="file for the results (default: training/benchmarks/speed.json)")
     add("--page", type=Path, default=DOCS / "speed.md", help="page with the tables (default: docs/speed.md); the plots "
         "are written into images/ next to it")  # fmt: skip
     add("--no-tables", action="store_true", help="do not change the page")

@@ -1,4 +1,4 @@
-"""Summarise rounds: medians, ratios to the floor of the same round, and the targets of this project."""
+"""Summarise the rounds of the speed benchmark: medians, ratios to the floor (the bare encoder), and targets."""
 
 import statistics
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def measured(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarise(results: Results) -> None:
-    """Add the figures of each row, and the targets, to the results of `training.benchmarks.speed`."""
+    """Add the figures of each row and the state of the targets to the results of `training.benchmarks.speed`."""
     for row in results["throughput"]:
         if row.get("seconds"):
             row["texts_per_second"] = measured([row["texts"] / seconds for seconds in row["seconds"]])
@@ -47,9 +47,9 @@ def summarise(results: Results) -> None:
 
 
 def _times_as_fast(one: Row, other: Row) -> float:
-    """Return the ratio of the speeds of two contenders, as the median over rounds.
+    """Return the ratio of the speed of `one` to the speed of `other`, as the median over rounds.
 
-    Speed is measured in characters that were read, because some contenders truncate long texts.
+    Speed is measured in characters that a contender processes, because some contenders truncate long texts.
     """
     return statistics.median(
         (one["characters_read"] / mine) / (other["characters_read"] / its)
@@ -58,14 +58,24 @@ def _times_as_fast(one: Row, other: Row) -> float:
 
 
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
-    """Return the median over rounds of the ratio of mean seconds; batches differ, so a round counts as a whole."""
+    """Return the ratio of the mean seconds of a step, as the median over rounds.
+
+    Means over a round are compared, not single steps, because the contenders have different batches.
+
+    Args:
+        rounds, bare: the rounds of a contender and of the bare encoder.
+        mine, its: keys of the seconds in a round of the contender and of the bare encoder.
+    """
     return statistics.median(
         statistics.mean(one[mine]) / statistics.mean(other[its]) for one, other in zip(rounds, bare, strict=True)
     )
 
 
 def row_of(results: Results, contender: str, workload: str, types: int | None) -> Row | None:
-    """Return the row of a contender; None if it was not timed. Contenders with fixed types have one row for all."""
+    """Return the row of a contender; None if its time was not measured.
+
+    A contender with fixed types has a single row, which is returned for every number of types.
+    """
     for row in results["throughput"]:
         if (row["contender"], row["workload"]) == (contender, workload) and row["types"] in (types, None):
             return row if row.get("seconds") else None
@@ -73,7 +83,7 @@ def row_of(results: Results, contender: str, workload: str, types: int | None) -
 
 
 def targets(results: Results) -> list[dict[str, Any]]:
-    """Return the targets of this project with the measured values; `met` is None for values that were not measured."""
+    """Return the speed targets of this project with the measured values; `met` is None if a value was not measured."""
     found: list[dict[str, Any]] = []
 
     def add(target: str, value: float | None, wanted: float, at_least: bool, unit: str = "times") -> None:
@@ -122,7 +132,7 @@ def _lead(results: Results, workload: str) -> float | None:
         if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):
             continue
         for name in CONTENDERS:
-            # A peer with fixed types is compared with the same number of types.
+            # A peer with fixed types is compared only with the measurement of the same number of types.
             comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
             peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
             if peer:
@@ -131,7 +141,7 @@ def _lead(results: Results, workload: str) -> float | None:
 
 
 def describe_target(target: dict[str, Any]) -> str:
-    """Return a target as a line of text."""
+    """Format a target and its measured value as a line of text."""
     state = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
     value = "" if target["value"] is None else f"{target['value']:.2f}, "
     bound = "at least" if target["at_least"] else "at most"

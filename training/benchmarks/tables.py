@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, made from the results."""
+"""The tables of docs/speed.md, made from the results of the speed benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def page(results: Results | None, plots: Sequence[Path] = (), folder: str = ".")
     """Return the generated part of the page.
 
     Args:
-        results: results of `training.benchmarks.speed`; None if there are none.
+        results: results of `training.benchmarks.speed`; None if the benchmark was not run.
         plots: files of the plots.
         folder: folder of the plots, relative to the page.
     """
@@ -67,7 +67,7 @@ def _reason(facts: dict[str, Any]) -> str:
 
 
 def contenders_table(results: Results) -> str:
-    """Return the table of all contenders with five types: throughput, also relative to the floor, and memory."""
+    """Return the table of all contenders with five types: throughput, also relative to the bare encoder, and memory."""
     workloads = {row["workload"] for row in results["throughput"]}
     if not workloads:
         return ""

@@ -1,9 +1,10 @@
-"""The process of a contender: reads commands as JSON lines and writes one line with each answer.
+"""The process of a contender: read commands as JSON lines, run them, and write each answer as a JSON line.
 
     python -m training.benchmarks.worker NAME SETTINGS
 
-`training.benchmarks.speed` starts it in the environment of the contender. It imports only the standard library and what
-the contender imports.
+`training.benchmarks.speed` starts this process. NAME is a contender, for example another package for named-entity
+recognition, and the process runs in the environment of that package. For this reason, it imports only the standard
+library and what the contender needs.
 """
 
 import ctypes
@@ -21,12 +22,13 @@ from typing import Any
 from .contenders import make
 from .contenders.base import Job, Settings
 
-MIN_CALIBRATION_SECONDS = 30.0  # time limit for finding a level, at least
-MAX_CALIBRATION_PAIRS = 400  # maximum number of sentences times types for finding a level
+# Calibration chooses the score above which an untrained head finds as many entities as are annotated, see `Contender`.
+MIN_CALIBRATION_SECONDS = 30.0  # its time limit is never below this
+MAX_CALIBRATION_PAIRS = 400  # maximum of number of sentences x number of types
 
 
 class Worker:
-    """Runs the commands of the harness for a contender; each command is a method."""
+    """Runs commands for a contender; each command is the name of a method, with its arguments."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.settings = settings
@@ -34,7 +36,7 @@ class Worker:
         self.jobs: dict[str, Job] = {}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Run a command and return its answer, or {"error": reason}, so that the harness can continue."""
+        """Run a command and return its answer; if it fails, return {"error": reason}, and the process goes on."""
         try:
             answer: dict[str, Any] = getattr(self, command.pop("do"))(**command)
         except Exception as error:
@@ -43,7 +45,7 @@ class Worker:
         return answer
 
     def imports(self) -> dict[str, Any]:
-        """Import the libraries of the contender; return the time and the versions."""
+        """Import the libraries of the contender; return the time that this took and their versions."""
         began = time.perf_counter()
         self.contender.import_libraries()
         seconds = time.perf_counter() - began
@@ -61,11 +63,11 @@ class Worker:
         return found
 
     def build(self, folder: str) -> dict[str, Any]:
-        """Build the model of the contender."""
+        """Build the model of the contender in a folder; return a note for the results."""
         return {"note": self.contender.build(Path(folder))}
 
     def load(self, folder: str) -> dict[str, Any]:
-        """Load the model; return the time, and the memory of the process afterwards."""
+        """Load the model; return the time that this took, and the memory of the process afterwards."""
         began = time.perf_counter()
         self.contender.load(Path(folder))
         seconds = time.perf_counter() - began
@@ -93,10 +95,15 @@ class Worker:
 
         Args:
             cell: name of the job.
-            texts, gold: the texts and their numbers of entities.
+            texts: the texts.
+            gold: number of annotated entities in each text.
             types: name -> description.
-            sample: texts and their numbers of entities, to calibrate an untrained head.
-            seconds: maximum time of the job.
+            sample: text -> number of annotated entities, to calibrate an untrained head.
+            seconds: approximate maximum time of the job.
+
+        Returns:
+            The number of texts of the job, of their characters, of the characters that the contender reads before it
+            truncates a text, and of their annotated entities.
         """
         level = self._level(sample, types, max(MIN_CALIBRATION_SECONDS, 3 * seconds))
         count = self._affordable(texts, types, level, seconds)
@@ -113,14 +120,15 @@ class Worker:
     def _level(self, sample: dict[str, int], types: dict[str, str], seconds: float) -> float:
         if not self.contender.untrained:
             return 0.0
-        # At first an untrained head finds nearly all spans, so many types are calibrated on few sentences.
+        # Before calibration, an untrained head finds nearly all spans for all types, which is slow. Therefore the more
+        # types there are, the fewer sentences are used.
         few = dict(itertools.islice(sample.items(), max(1, MAX_CALIBRATION_PAIRS // len(types))))
         job = Job(list(few), types)
         self.contender.prepare(job)
         return self.contender.level(job, max(1, sum(few.values())), seconds)
 
     def _affordable(self, texts: list[str], types: dict[str, str], level: float, seconds: float) -> int:
-        """Return how many texts the contender can read in the given time, by trying larger and larger numbers."""
+        """Measure larger and larger numbers of texts; return how many the contender can process in the given time."""
         count = 1
         while True:
             job = Job([texts[index] for index in spread(texts, count)], types, level)
@@ -139,7 +147,7 @@ class Worker:
         return time.perf_counter() - began
 
     def run(self, cell: str) -> dict[str, Any]:
-        """Run a prepared job once; return the time and the number of entities."""
+        """Run a prepared job once; return the time that this took and the number of entities."""
         began = time.perf_counter()
         entities = self.contender.run(self.jobs[cell])
         return {"seconds": time.perf_counter() - began, "entities": entities}
@@ -152,7 +160,7 @@ class Worker:
         return {"peak": peak()}
 
     def train(self, documents: list[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """Return the times of training steps without the first one, which allocates memory."""
+        """Return the times of training steps. The first step is left out, because it also allocates memory."""
         release_memory()
         reset_peak()
         timed = self.contender.training_steps(documents, types, steps + 1)
@@ -168,7 +176,7 @@ def spread(texts: list[str], count: int) -> list[int]:
 
 
 def release_memory() -> None:
-    """Return memory that the allocator keeps to the system (glibc only)."""
+    """Give memory that the allocator holds but does not use back to the system (only with glibc)."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
@@ -176,7 +184,7 @@ def release_memory() -> None:
 
 
 def reset_peak() -> None:
-    """Reset the peak memory of the process (Linux only)."""
+    """Reset the peak memory of the process (only on Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
@@ -192,7 +200,10 @@ def _status(name: str) -> int | None:
 
 
 def peak() -> int | None:
-    """Return the peak resident memory in bytes, if possible only since `reset_peak`; None if unknown."""
+    """Return the peak resident memory in bytes; None if it is unknown.
+
+    On Linux, this is the peak since `reset_peak`; on other systems, it is the peak since the process was started.
+    """
     found = _status("VmHWM")
     if found is not None:
         return found
@@ -204,13 +215,14 @@ def peak() -> int | None:
 
 
 def resident() -> int | None:
-    """Return the resident memory in bytes; None if unknown."""
+    """Return the resident memory in bytes; None if it is unknown."""
     return _status("VmRSS") or peak()
 
 
 def main() -> None:
     name, settings = sys.argv[1], Settings(**json.loads(sys.argv[2]))
-    # Libraries may print to standard output, so it is redirected to standard error, and answers use a copy of it.
+    # Libraries may print to standard output, which would garble the answers. So answers are written to a copy of the
+    # standard output, and the standard output itself is redirected to the standard error.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = Worker(name, settings)

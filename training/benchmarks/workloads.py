@@ -1,4 +1,4 @@
-"""The texts and entity types of the benchmark: sentences of corpora, long documents, made-up types."""
+"""The texts and entity types of the speed benchmark: sentences of corpora, long documents, made-up types."""
 
 import itertools
 import json
@@ -30,7 +30,9 @@ _THINGS = (
 
 
 def made_up_types(count: int) -> dict[str, str]:
-    """Return entity types (name -> description) made of everyday words; a larger number adds types to the same list.
+    """Return made-up entity types of everyday words, as name -> description.
+
+    For a larger number, the list begins with the same types.
 
     Raises:
         ValueError: the number is not between 1 and 1000.
@@ -48,12 +50,12 @@ def made_up_types(count: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Workload:
-    """Texts to read.
+    """Texts to process.
 
     Attributes:
         texts: the texts.
-        gold: number of annotated mentions of each text.
-        sample: a few sentences and their numbers of mentions, to calibrate contenders with untrained heads.
+        gold: number of annotated mentions in each text.
+        sample: a few sentences -> number of their mentions, to calibrate contenders with untrained heads.
     """
 
     texts: list[str]
@@ -65,7 +67,7 @@ def read_documents(corpora: Path, name: str, split: str) -> list[dict[str, Any]]
     """Read the documents of a split of a corpus.
 
     Raises:
-        FileNotFoundError: the file is missing or empty; the message names the command that makes it.
+        FileNotFoundError: the file is missing or empty; the message shows the command that makes it.
     """
     path = corpora / name / f"{split}.jsonl"
     if not path.is_file():
@@ -94,7 +96,7 @@ def _sample(documents: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def long_documents(corpora: Sequence[Sequence[dict[str, Any]]], characters: int) -> Workload:
-    """Return one text per corpus with a given number of characters, made of its sentences, repeated if needed."""
+    """Join the sentences of each corpus to one text with a given number of characters; repeat them if needed."""
     texts, gold = [], []
     for documents in corpora:
         parts: list[str] = []

@@ -1,6 +1,7 @@
-"""The contenders: the bare encoder (the floor), the forms of binder-ner, and other packages (the peers).
+"""The contenders of the speed benchmark: the bare encoder (floor), variants of binder-ner, and other packages (peers).
 
-The environments of the peers import this module too, so the module of a contender is imported only when it is created.
+Peers run in their own environments, which import this module too but lack the libraries of the other contenders. So the
+module of a contender is imported only when the contender is created.
 """
 
 from dataclasses import dataclass, field
@@ -22,11 +23,12 @@ class Entry:
         title: name in tables and plots.
         where: "module:class" in this package.
         options: options of the class.
-        environment: file of its requirements in peers/; None for the environment of binder-ner.
-        types: whether entity types can be passed at call time; contenders with fixed types run once.
-        ours: whether it is a form of binder-ner.
-        trains: whether its training step is measured.
-        note: explanation of its figures.
+        environment: name of a file of requirements in the folder peers; None means the environment of binder-ner.
+        types: whether entity types can be passed with each call. A contender with fixed types is not measured again for
+            each number of types.
+        ours: whether the contender is a variant of binder-ner.
+        trains: whether the training step is measured.
+        note: explanation for the page with the results.
     """
 
     title: str

@@ -1,4 +1,7 @@
-"""The base class of contenders. The environments of the peers import it too, so it uses only the standard library."""
+"""The base class of the contenders in the speed benchmark, and functions that several contenders use.
+
+Other packages run in their own environments, which import this module too. So it uses only the standard library.
+"""
 
 import math
 import re
@@ -9,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FIXED_TYPES = 5  # number of types of contenders whose types are fixed in training; the tables show this number
-PASSES = "forward and backward"  # the part of the floor's training step that the text encoder takes
+# Number of types of the contenders whose types are fixed in training. The tables show all contenders with this number.
+FIXED_TYPES = 5
+# Key for the time of the text encoder's forward and backward pass in a training step of the bare encoder
+PASSES = "forward and backward"
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,16 @@ class Settings:
     """Settings that all contenders of a run share.
 
     Attributes:
-        encoder: id or folder of the encoder of the floor and the peers.
+        encoder: id or folder of the encoder that all contenders except binder-ner use.
         model: checkpoint of binder-ner.
         batch_size: texts or windows in a batch.
         train_batch_size: texts in a training step.
-        max_length, stride: tokens in a window and tokens that windows share, as in the checkpoint.
+        max_length: maximum number of tokens in a window, as in the checkpoint.
+        stride: number of tokens that neighbouring windows share, as in the checkpoint.
         threads: number of threads.
         scratch: folder for temporary files.
-        held_out: documents to measure the loss of an int8 export on; None to skip that. They are not used for timing.
+        held_out: file of documents on which the loss of F1 by an int8 export is measured; None to skip this. These
+            documents are not used to measure speed.
     """
 
     encoder: str
@@ -41,16 +48,23 @@ class Settings:
 
 @dataclass
 class Job:
-    """Prepared texts and types: the input of `run`."""
+    """Texts and types to process: the input of `Contender.run`.
+
+    Attributes:
+        texts: the texts.
+        types: name -> description.
+        level: minimum score of an entity as a logit, see `Contender.untrained`.
+        made: result of `Contender.prepare`, such as label embeddings.
+    """
 
     texts: Sequence[str]
     types: dict[str, str]
-    level: float = 0.0  # see `Contender.untrained`
+    level: float = 0.0
     made: Any = None
 
 
 class Contender(ABC):
-    """A way to find entities, in its own process.
+    """A package or variant whose speed is measured, in its own process.
 
     Args:
         settings: settings of the run.
@@ -58,8 +72,9 @@ class Contender(ABC):
 
     Attributes:
         libraries: packages whose versions are recorded.
-        untrained: the head has random weights. So that decoding takes as long as with a trained head, a level (in
-            logits) is calibrated at which it finds as many entities as are annotated.
+        untrained: whether the head has random weights. Such a head would find far too many or too few entities, and
+            decoding would take a different time than with a trained head. Therefore the level, the minimum score of an
+            entity as a logit, is calibrated so that the head finds as many entities as are annotated.
     """
 
     libraries: tuple[str, ...] = ("torch", "transformers")
@@ -73,7 +88,7 @@ class Contender(ABC):
     def import_libraries(self) -> None:
         """Import all libraries: the first part of a cold start."""
 
-    def build(self, folder: Path) -> str | None:  # noqa: B027 (most have nothing to build)
+    def build(self, folder: Path) -> str | None:  # noqa: B027 (optional: most contenders have nothing to build)
         """Build the model in a folder, from which other processes load it; return a note for the results, or None."""
 
     @abstractmethod
@@ -81,7 +96,7 @@ class Contender(ABC):
         """Load the model that `build` wrote: the second part of a cold start."""
 
     def prepare(self, job: Job) -> None:  # noqa: B027
-        """Do the work that users do only once, such as computing label embeddings; it is not timed."""
+        """Do work that users do only once, such as computing label embeddings; this is not timed."""
 
     @abstractmethod
     def run(self, job: Job) -> int:
@@ -91,9 +106,9 @@ class Contender(ABC):
         """Return the level at which an untrained head finds about `wanted` entities.
 
         Args:
-            job: texts and types.
+            job: texts and types; its level is changed.
             wanted: number of entities to find.
-            seconds: time limit, approximately.
+            seconds: approximate time limit.
         """
 
         def count(level: float) -> int:
@@ -103,25 +118,33 @@ class Contender(ABC):
         return calibrate(count, wanted, seconds)
 
     def characters_read(self, text: str, types: dict[str, str]) -> int:
-        """Return the number of characters that are read before the rest of a text is truncated without a warning."""
+        """Return the number of characters that the contender processes; some contenders truncate long texts."""
         return len(text)
 
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """Train on documents, as dictionaries, and return the seconds of each step, by the part that was timed.
+        """Train for some steps and measure their times.
+
+        Args:
+            documents: training documents, as dictionaries.
+            types: name -> description.
+            steps: number of steps.
+
+        Returns:
+            Name of the measured part of a step -> seconds in each step; "seconds" is the whole step.
 
         Raises:
             NotImplementedError: the training of this contender is not measured.
         """
-        raise NotImplementedError("training is measured in fp32 only.")
+        raise NotImplementedError("the training of this contender is not measured.")
 
 
 def calibrate(count: Callable[[float], int], wanted: int, seconds: float) -> float:
-    """Find by bisection the level, in logits, at which about `wanted` entities are found.
+    """Find the level (minimum score as a logit) at which about `wanted` entities are found, by bisection.
 
     Args:
-        count: function that returns the number of entities at a level; a higher level finds fewer.
+        count: function that returns the number of entities at a level; at a higher level, there are fewer.
         wanted: number of entities to find.
-        seconds: time limit, after which the best level so far is returned.
+        seconds: time limit; after it, the best level so far is returned.
     """
     low, high = -20.0, 20.0
     began, best = time.monotonic(), (math.inf, high)
@@ -144,7 +167,10 @@ def logit(probability: float) -> float:
 
 
 def words_and_mentions(document: dict[str, Any]) -> tuple[list[str], list[tuple[int, int, str]]]:
-    """Return the words of a document and its mentions as (first word, last word, label), without those inside words."""
+    """Return the words of a document and its mentions as (first word, last word, label).
+
+    Mentions that begin or end inside a word are left out.
+    """
     spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", document["text"])]
     starts = {start: index for index, (start, _) in enumerate(spans)}
     ends = {end: index for index, (_, end) in enumerate(spans)}
@@ -175,7 +201,7 @@ def step_timer() -> Any:
 
 
 def trainer_arguments(settings: Settings, steps: int) -> dict[str, Any]:
-    """Return arguments for `TrainingArguments`: train on the CPU, save and report nothing."""
+    """Return arguments for `TrainingArguments`, by which the trainer uses the CPU and saves and reports nothing."""
     return {
         "output_dir": settings.scratch,
         "max_steps": steps,

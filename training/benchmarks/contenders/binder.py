@@ -1,4 +1,4 @@
-"""binder-ner, as users call it."""
+"""The pipeline of binder-ner as a contender of the speed benchmark."""
 
 import json
 import subprocess
@@ -24,7 +24,9 @@ class Binder(Contender):
         self.pipeline = pipeline
 
     def build(self, folder: Path) -> str | None:
-        """Export the checkpoint if needed, with any loss of F1, and return the result of the export's comparison.
+        """Export the checkpoint to ONNX if the option `onnx` is set.
+
+        The export is accepted even if it lowers F1. Its comparison with the checkpoint is returned as a note.
 
         Raises:
             RuntimeError: the export failed, or the CPU has no bfloat16 instructions.

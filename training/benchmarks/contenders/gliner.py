@@ -1,6 +1,8 @@
-"""GLiNER with one encoder (which reads the labels with the text) and with two (label embeddings are kept).
+"""GLiNER as a contender of the speed benchmark, with one encoder or with two.
 
-The models have the default settings of the library, except for the hidden size, which is that of the encoder.
+With one encoder, the input is the labels followed by the text. With two encoders, labels are encoded once, and their
+embeddings are reused. The models have the default settings of the library, except for the hidden size, which is that of
+the encoder.
 """
 
 from collections.abc import Sequence
@@ -9,8 +11,8 @@ from typing import Any
 
 from .base import Contender, Job, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
 
-LOWEST = -20.0  # a level in logits below all scores
-POSITIONS = 8192  # enough for a thousand labels before the text
+LOWEST = -20.0  # minimum score as a logit that all spans exceed
+POSITIONS = 8192  # number of position embeddings, enough for a thousand labels before the text
 
 
 class Gliner(Contender):
@@ -69,7 +71,11 @@ class Gliner(Contender):
         return sum(map(len, self._find(job)))
 
     def level(self, job: Job, wanted: int, seconds: float) -> float:
-        """Return the exact level from one run: decoding visits spans by score, so a threshold only stops it earlier."""
+        """Return the level at which exactly `wanted` entities are found, from the scores of a single run.
+
+        One run is enough because decoding visits spans in the order of their scores: a higher level only stops it
+        earlier.
+        """
         job.level = LOWEST
         scores = sorted((entity["score"] for found in self._find(job) for entity in found), reverse=True)
         return logit((scores[wanted - 1] + scores[wanted]) / 2) if 0 < wanted < len(scores) else LOWEST

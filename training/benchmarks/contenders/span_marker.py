@@ -1,4 +1,4 @@
-"""SpanMarker: the encoder reads two marker tokens for each span together with the text."""
+"""SpanMarker as a contender of the speed benchmark; its encoder gets the text and two marker tokens for each span."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from .base import FIXED_TYPES, Contender, Job, step_timer, trainer_arguments, words_and_mentions
 
-# The values in its documentation; its default length needs more than the 512 positions of the encoder.
+# The values in the documentation of SpanMarker. Its default length does not fit into the encoder's 512 positions.
 WINDOW = {"model_max_length": 256, "marker_max_length": 128, "entity_max_length": 8}
 
 
 class SpanMarker(Contender):
-    """SpanMarker."""
+    """SpanMarker, whose types are fixed in training."""
 
     libraries = ("span_marker", "torch", "transformers")
     untrained = True
@@ -37,7 +37,8 @@ class SpanMarker(Contender):
     def run(self, job: Job) -> int:
         with self.torch.no_grad():
             self.bias[0] = self.untouched + job.level
-        # It would read a list of texts without blanks as the words of one text, so these are passed one by one.
+        # SpanMarker takes a list of strings without blanks for the words of one text, so texts without blanks are
+        # passed one by one.
         if all(" " not in text for text in job.texts):
             return sum(len(self.model.predict(text)) for text in job.texts)
         return sum(map(len, self.model.predict(list(job.texts), batch_size=self.settings.batch_size)))

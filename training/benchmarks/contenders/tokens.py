@@ -1,4 +1,4 @@
-"""The token-classification pipeline of transformers with the same encoder."""
+"""The token-classification pipeline of transformers as a contender of the speed benchmark, with the same encoder."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from .base import FIXED_TYPES, Contender, Job
 
 
 class TokenClassifier(Contender):
-    """Five types as IOB2 tags; the pipeline aggregates entities, and reads long texts in windows (`stride`)."""
+    """A token classifier with IOB2 tags for five types; the pipeline divides long texts into windows."""
 
     untrained = True
 
