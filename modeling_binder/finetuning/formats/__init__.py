@@ -1,6 +1,8 @@
-"""Formats of annotation tools and corpora: read by `read_documents`, written by `write_format`, or one at a time.
+"""Readers and writers for the file formats of annotation tools and corpora.
 
-| format | read | written | offsets of the file |
+`read_documents` and `write_format` work for all formats. Each format also has its own functions:
+
+| format | reader | writer | unit of the offsets in a file |
 |---|---|---|---|
 | jsonl (the data contract) | `read_jsonl` | `write_jsonl` | code points |
 | conll (columns with tags) | `read_iob` | `write_columns` | none |

@@ -1,4 +1,7 @@
-"""BioC, XML and JSON: documents of passages with annotations. Offsets count code points from the document's start."""
+"""BioC: read XML and JSON, and write JSON. A document consists of passages with annotations.
+
+Offsets count code points from the start of the document.
+"""
 
 import json
 import logging
@@ -16,24 +19,23 @@ from .records import list_of, offset_of, read_records
 
 logger = logging.getLogger(__name__)
 
-_UNITS = (*PYTHON_UNITS, BYTES)  # the BioC of some tools counts bytes
-_MAX_GAP = (
-    100  # a gap of more characters between two passages means that passages are missing; smaller gaps become blanks
-)
+_UNITS = (*PYTHON_UNITS, BYTES)  # some tools write BioC files whose offsets count bytes
+# A gap of more characters between two passages means that passages are missing. Smaller gaps become blanks.
+_MAX_GAP = 100
 _EXPECTED = "'documents' or 'passages'"
 
 
 def read_bioc(path: str | Path) -> list[Document]:
-    """Read a BioC collection in XML, or in JSON: a collection, a document, or a document per line (PubTator, PMC).
+    """Read BioC in XML or JSON. A JSON file contains a collection, a document, or one document per line.
 
-    The text of a document consists of its passages (or of their sentences) at their offsets, with blanks between them.
-    The type of a mention is the infon "type". A discontinuous mention becomes the span from its first to its last
-    character. Annotations without a location apply to the whole document and are left out, with a warning. Relations
-    are skipped.
+    The text of a document consists of its passages, or of the sentences of passages without a text. Blanks fill the
+    gaps between their offsets. The type of a mention is the value of the infon "type". A discontinuous mention becomes
+    the span from its first to its last character. Annotations without a location apply to the whole document, and are
+    left out with a warning. Relations are skipped.
 
     Raises:
-        DataError: an annotation has no type, or its offsets do not fit its text; the message names the document and the
-            annotation.
+        DataError: an annotation has no type, or its offsets do not select its text; the message names the document and
+            the annotation.
     """
     start = read_text(path).lstrip()[:1] if _is_text(path) else "<"
     found = _from_xml(Path(path)) if start == "<" else _from_json(Path(path))
@@ -42,8 +44,9 @@ def read_bioc(path: str | Path) -> list[Document]:
 
 
 def _is_text(path: str | Path) -> bool:
+    # The encoding of XML files may differ from UTF-8, so look at bytes.
     with open_bytes(path) as file:
-        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")  # XML declares its own encoding
+        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
 def _from_json(path: Path) -> list[Mapping[str, Any]]:
@@ -55,12 +58,12 @@ def _from_json(path: Path) -> list[Mapping[str, Any]]:
         items = [data] if listed is None else list_of(listed, "documents", where)
         documents += [item if isinstance(item, Mapping) else {"id": item, "passages": None} for item in items]
     if not documents:
-        raise DataError(f"{path}: there is no document in it.")
+        raise DataError(f"{path}: the file contains no document.")
     return documents
 
 
 def _from_xml(path: Path) -> list[Mapping[str, Any]]:
-    """Return the documents of BioC XML in the form of BioC JSON."""
+    """Return the documents of a BioC XML file as dictionaries in the form of BioC JSON."""
     try:
         with open_bytes(path) as file:
             root = ElementTree.parse(file).getroot()
@@ -71,7 +74,7 @@ def _from_xml(path: Path) -> list[Mapping[str, Any]]:
         for document in root.iter("document")
     ]
     if not documents:
-        raise DataError(f"{path}: there is no <document> in it; expected a BioC <collection>.")
+        raise DataError(f"{path}: the file contains no <document>; expected a BioC <collection>.")
     return documents
 
 
@@ -100,7 +103,7 @@ def _number(value: str | None) -> Any:
 
 
 class _Piece(NamedTuple):
-    """The text of a passage or of a sentence: its offset in the file, and its place in the text of the document."""
+    """The position of a passage or sentence: its offset in the file, and its start in the text of the document."""
 
     offset: int
     base: int
@@ -122,7 +125,7 @@ def _document(item: Mapping[str, Any], where: str) -> RawDocument:
 def _read_passage(
     passage: Any, document: RawDocument, pieces: list[_Piece], annotations: list[Any], where: str
 ) -> None:
-    """Add a passage, or its sentences where it has no text of its own, to the text of a document."""
+    """Add the text of a passage, or of its sentences if the passage has no text, to a document."""
     if not isinstance(passage, Mapping):
         raise DataError(f"{where}: expected a passage with 'offset' and 'text', got {passage!r:.60}.")
     annotations += list_of(passage.get("annotations"), "annotations", where)
@@ -147,7 +150,7 @@ def _annotations(sentence: Any, where: str) -> list[Any]:
 
 
 def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
-    """Return a mention with offsets relative to the piece where it starts; None if it has no location."""
+    """Return a mention, with offsets from the start of its passage or sentence, or None if it has no location."""
     if not isinstance(annotation, Mapping):
         raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")
     place = f"{where}, annotation {annotation.get('id')!r}"
@@ -170,10 +173,12 @@ def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | 
 
 
 def write_bioc(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write a BioC collection as JSON: one passage per document, offsets in code points, scores as the infon "score".
+    """Write a BioC collection as JSON.
+
+    Each document has one passage. Offsets count code points. The score of a mention is the value of the infon "score".
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
     """
     items = []

@@ -1,4 +1,7 @@
-"""brat standoff: a .txt and a .ann file for each document. Offsets count code points, and "\\r\\n" as two."""
+"""brat standoff: read and write a .txt and an .ann file for each document.
+
+Offsets count code points; "\\r\\n" counts as two.
+"""
 
 import logging
 import re
@@ -17,26 +20,31 @@ from .found import Found, found_documents
 
 logger = logging.getLogger(__name__)
 
-# text-bound, relation, event, attribute, modification, normalisation, note, equivalence
+# First characters of lines: text-bound annotation (mention), relation, event, attribute, modification, normalisation,
+# note, equivalence
 _LINES = "TREAMN#*"
 _OFFSETS = re.compile(r"(.+?) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
 
 
 def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dict[str, Document]:
-    """Read the documents of a folder, a tar archive or a single file; return them by path without suffix ("train/1").
+    """Read the documents of a folder, a tar archive or a single file.
 
     An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
-    becomes the span from its smallest to its largest offset. Hidden files, and lines that are not text-bound
-    annotations (T...), are skipped. The id of a document is the name of its file, or its path if two files have the
-    same name.
+    becomes the span from its smallest to its largest offset. Hidden files, and lines that are not mentions (T...), are
+    skipped. The id of a document is the name of its file without suffix, or its path if several files have this name.
 
     Args:
-        source: folder, .tar, .tar.gz, .ann or .txt; sub-folders are read too.
-        types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
+        source: a folder, which is read with its sub-folders, or a file: .tar, .tar.gz, .ann or .txt.
+        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
+            file are the entity types.
+
+    Returns:
+        Path of each document in `source`, without suffix ("train/1") -> the document.
 
     Raises:
-        DataError: a mention is malformed, outside the text, or differs from the text; the message names file and line.
+        DataError: a mention is malformed, outside the text, or its offsets do not select its text (the message names
+            file and line); or a text file is missing, or there is no .ann file.
     """
     source = Path(source)
     files = dict(_files(source))
@@ -62,7 +70,7 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
                 document.mentions += [] if label is None else [mention._replace(label=label)]
         documents.append(document)
     if not documents:
-        raise DataError(f"{source}: there is no .ann file in it.")
+        raise DataError(f"{source}: there is no .ann file.")
     texts = [name for name in files if name.endswith(".txt") and f"{name.removesuffix('.txt')}.ann" not in files]
     if texts:
         logger.warning("%s: left out %d texts without .ann, for example %s.", source, len(texts), texts[0])
@@ -70,7 +78,7 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
 
 
 def _mention(line: str, where: str) -> RawMention:
-    # The text of a mention may hold a tab
+    # Split only twice, because the text of a mention may contain a tab.
     _, kind, *rest = [*line.split("\t", 2), ""]
     match = _OFFSETS.fullmatch(kind)
     if match is None:
@@ -102,26 +110,26 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 if not member.name.endswith((".txt", ".ann")) or is_hidden(member.name):
                     continue
-                content = archive.extractfile(member)  # in memory: a path such as ../../x writes nothing
+                # Read in memory, so that a member with a path such as ../../x cannot write a file.
+                content = archive.extractfile(member)
                 if content is not None:
                     yield member.name, content.read()
     except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise DataError(f"{source}: neither a folder nor a tar archive ({error}).") from None
+        raise DataError(f"{source}: not a folder, an .ann or .txt file, or a tar archive ({error}).") from None
 
 
 def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | Path) -> None:
-    """Write a .txt and an .ann file for each document, named by its id.
+    """Write a .txt and an .ann file for each document. The id of the document is the name of the files.
 
-    Characters that a file name cannot contain are written as %XX. A mention over several lines becomes one fragment per
-    line, as in brat. Blanks in the name of a type become underscores, because brat does not allow them. Scores are left
-    out.
+    Characters that a file name cannot contain become %XX. A mention on several lines becomes one fragment per line, as
+    in brat. Blanks in the name of a type become underscores, because brat does not allow blanks. Scores are left out.
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         folder: the folder to write to.
 
     Raises:
-        DataError: two types have the same name with underscores, or two ids the same file name; or the folder
+        DataError: two types have the same name with underscores, two ids give the same file name, or the folder
             contains annotations of other documents.
     """
     folder = Path(folder)
@@ -132,8 +140,8 @@ def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | 
         raise DataError(f"{folder}: two documents would be named {twice[0]}.txt; give the documents ids that differ.")
     if others := [path.name for path in folder.glob("*.ann") if path.stem not in stems]:
         raise DataError(
-            f"{folder}: the folder holds annotations of {len(others)} other documents, for example {others[0]}; remove "
-            "them, or name another folder."
+            f"{folder}: the folder contains annotations of {len(others)} other documents, for example {others[0]}; "
+            "remove them, or choose another folder."
         )
     for stem, item in zip(stems, found, strict=True):
         text = item.document.text

@@ -28,7 +28,7 @@ _MISC = re.compile(r"(?:^|\|)(?:ner|name)=", re.IGNORECASE)
 
 
 class _Row(NamedTuple):
-    """A line that may be a token: its number, its text and its cells."""
+    """A line that may contain a token: the number of the line, its text, and its cells."""
 
     line: int
     text: str
@@ -36,7 +36,7 @@ class _Row(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Which cells of a row are the token and its tags, counted from 0."""
+    """The columns of the token and of its tags, counted from 0."""
 
     token: int
     tags: tuple[int, ...]
@@ -49,30 +49,30 @@ def read_iob(
     token_column: int | None = None,
     tag_column: int | Sequence[int] | None = None,
 ) -> list[Document]:
-    """Read a file with a token and its tag on each line, one document per sentence.
+    """Read a file with a token and its tag on each line, such as "IL-2<TAB>B-Gene". Each sentence becomes a document.
 
     Columns are separated by tabs or blanks, sentences by blank lines. `-DOCSTART-` and `###MEDLINE:` rows and comments
-    ("# text = ...") are skipped. All rows must have the same number of columns. The tag column is the one that contains
-    tags in the whole file; tags of chunks, such as B-NP, do not count. The token column is the first other column
+    ("# text = ...") are skipped. All rows must have the same number of columns. The tag column is the column with tags
+    in most rows; columns with tags of chunks, such as B-NP, do not count. The token column is the first other column
     that does not number the tokens. The text of a document consists of its tokens joined by blanks, and its words are
     the tokens. Blank tokens are left out.
 
-    The tags of the whole file determine the scheme: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- at the start
-    of a mention means IOB1, or IO if the file has no B-. A warning names the scheme if it is not IOB2. All schemes
-    follow the rules of conlleval: a mention also begins where the type changes, so a broken sequence is repaired, not
-    refused.
+    The scheme is detected from the tags of the whole file: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- at the
+    start of a mention means IOB1, or IO if the file has no B-. If the scheme is not IOB2, a warning gives its name. All
+    schemes follow the rules of the script conlleval: a mention also begins where the type changes. So an invalid
+    sequence of tags is repaired and raises no error.
 
     Args:
         path: the file.
-        label: the type of bare B and I tags, in files with a single type.
+        label: the entity type of tags without a type ("B", "I"), in files with a single type.
         context: "sentence" for one document per sentence; "document" for one document per `-DOCSTART-` or `###MEDLINE:`
             row, with a line for each sentence.
-        token_column, tag_column: columns, counted from 1; needed only if they cannot be detected. Several columns of
-            tags give nested mentions.
+        token_column, tag_column: numbers of the columns, counted from 1; needed only if they cannot be detected.
+            `tag_column` can be a list of columns; the mentions of all of them are then combined, and may be nested.
 
     Raises:
-        DataError: a row has a different number of columns than the others, no tag, an unknown tag, or a bare tag
-            without `label` (the message names the line); or the columns cannot be detected.
+        DataError: a row has a different number of columns than the others, no tag, an unknown tag, or a tag without a
+            type although `label` is None (the message names the line); or the columns cannot be detected.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -105,7 +105,10 @@ def read_iob(
 
 
 def _rows(lines: Sequence[str]) -> list[_Row]:
-    """Split the lines into cells, by tabs if most lines have one; skip blank lines and openers of documents."""
+    """Split the lines into cells, at tabs if at least half of the lines contain one, otherwise at blanks.
+
+    Blank lines, and lines that begin a document (`_OPENERS`), are skipped.
+    """
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith(_OPENERS)]
     by_tabs = 2 * sum("\t" in line.rstrip("\t ") for _, line in numbered) >= len(numbered)
     return [_Row(number, line, _cells(line, by_tabs)) for number, line in numbered]
@@ -114,20 +117,20 @@ def _rows(lines: Sequence[str]) -> list[_Row]:
 def _cells(line: str, by_tabs: bool) -> list[str]:
     if by_tabs:
         return [cell.strip() for cell in line.rstrip(" ").split("\t")]
-    # Not `line.split()`: it would cut a token at a no-break space. A line that begins with a blank has a blank token.
+    # Not `line.split()`, which would also cut at a no-break space. A blank at the start of a line is a blank token.
     cells = re.split(" +", line.strip("\t "))
     return ["", *cells] if line.startswith(" ") else cells
 
 
 def _width(rows: Sequence[_Row]) -> int:
-    """Return how many columns most rows have."""
+    """Return the most frequent number of columns."""
     counts = Counter(len(_trimmed(row.cells)) for row in rows if not row.text.startswith("#"))
     counts = counts or Counter(len(_trimmed(row.cells)) for row in rows)
     return max(counts, key=lambda width: (counts[width], width))
 
 
 def _trimmed(cells: list[str]) -> list[str]:
-    """Return the cells without the blank cells at the end."""
+    """Remove blank cells from the end of a row."""
     end = len(cells)
     while end > 1 and not cells[end - 1]:
         end -= 1
@@ -135,7 +138,7 @@ def _trimmed(cells: list[str]) -> list[str]:
 
 
 def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], list[str]]:
-    """Return the rows with the usual number of columns, without comments, and the problems of the other rows."""
+    """Return the rows with `width` columns, and error messages for all other rows that are not comments."""
     kept, problems = [], []
     for row in rows:
         cells = row.cells
@@ -153,7 +156,7 @@ def _even(path: Path, rows: Sequence[_Row], width: int) -> tuple[list[_Row], lis
 
 
 def _is_conllu(rows: Sequence[_Row], width: int) -> bool:
-    """Return whether rows are those of CoNLL-U, with the tags in MISC."""
+    """Return whether the rows are in the format CoNLL-U, with tags in the column MISC."""
     return (
         width == 10
         and all(_INDEX.fullmatch(row.cells[0]) for row in rows)
@@ -183,7 +186,7 @@ def _layout(
     sentences = _by_sentence(rows, lines)
     tokens = [column for column in others if not _counts_up(sentences, column)] or others
     if not tokens:
-        raise DataError(f"{path}: there is a tag but no token in the rows, such as {rows[0].text!r:.60}.")
+        raise DataError(f"{path}: the rows have a tag but no token, such as {rows[0].text!r:.60}.")
     cells = [row.cells[tokens[0]] for row in rows]
     numbers = len(rows) > 1 and all(cell.isdecimal() for cell in cells)
     values = [{row.cells[tokens[0]] for row in sentence} for sentence in sentences]
@@ -198,7 +201,10 @@ def _layout(
 
 
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
-    """Return the column with tags in most rows; columns with tags of chunks, or with O only, do not count."""
+    """Return the column with tags in at least half of the rows.
+
+    Columns with tags of chunks only, such as B-NP, or with O only, do not count.
+    """
     shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
     candidates = [column for column in range(width) if shares[column] >= 0.5]
     if not candidates:
@@ -212,15 +218,15 @@ def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None)
     entities = [c for c in marked if not types[c] or not types[c] <= _CHUNKS]
     if not entities:
         raise DataError(
-            f"{path}: the only tags are those of chunks, such as {sorted(types[marked[0]])[0]}, in column "
-            f"{marked[0] + 1}; say which column holds the tags with tag_column=... (--tag-column), counted from 1."
+            f"{path}: the only tags are tags of chunks, such as {sorted(types[marked[0]])[0]}, in column "
+            f"{marked[0] + 1}; set the column of the tags with tag_column=... (--tag-column), counted from 1."
         )
     if width == 2:
         return entities[-1]
     if len({tuple(row.cells[c] for row in rows) for c in entities}) > 1:
         raise DataError(
-            f"{path}: columns {' and '.join(str(c + 1) for c in entities)} all hold tags; say which one with "
-            "tag_column=... (--tag-column), counted from 1, or name several for nested mentions."
+            f"{path}: columns {' and '.join(str(c + 1) for c in entities)} all contain tags; choose one with "
+            "tag_column=... (--tag-column), counted from 1, or several for nested mentions."
         )
     return entities[-1]
 
@@ -238,21 +244,21 @@ def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]
 
 
 def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
-    """Return whether a column numbers the tokens: its numbers grow within each sentence."""
+    """Return whether a column contains the numbers of the tokens, which do not decrease within a sentence."""
     for sentence in sentences:
         numbers = [_INDEX.fullmatch(row.cells[column]) for row in sentence]
         values = [int(match[1]) for match in numbers if match]
         if len(values) < len(sentence) or any(b < a for a, b in pairwise(values)):
             return False
         if len(values) > 1 and values[0] == values[-1]:
-            return False  # the column contains the number of the sentence
+            return False  # all numbers are equal, so this is the number of the sentence
     return True
 
 
 def _sentences(
     path: Path, lines: Sequence[str], rows: Sequence[_Row], layout: _Layout, label: str | None
 ) -> tuple[list[list[_Row]], set[int]]:
-    """Return the rows of each sentence, and the sentences that open a document."""
+    """Return the rows of each sentence, and the indices of the sentences that begin a document."""
     by_line = {row.line: row for row in rows}
     sentences: list[list[_Row]] = [[]]
     openers: set[int] = set()
@@ -286,7 +292,7 @@ def _sentences(
 def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: str | None) -> list[Document]:
     blank = [row.line for sentence in sentences for row in sentence if not row.cells[layout.token]]
     if blank:
-        logger.warning("%s:%d: left out %d rows whose token is blank.", path, blank[0], len(blank))
+        logger.warning("%s:%d: left out %d rows with a blank token; this is the first.", path, blank[0], len(blank))
     documents: list[Document] = []
     for column in layout.tags:
         warn_of_scheme(path, [[(row.line, row.cells[column]) for row in sentence] for sentence in sentences])
@@ -310,12 +316,12 @@ def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: 
 def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
     """Write a token, a tab and its IOB2 tag on each line, and a blank line after each document.
 
-    Tags cannot express overlapping mentions. So only the longest one is written, or the one with the higher score if
-    they are equally long. A warning gives the number of mentions that are left out. Tokens are the words of the
-    document, split where a mention begins or ends.
+    Tags cannot represent overlapping mentions. Of such mentions, only the longest is written, or the one with the
+    highest score if they are equally long. A warning gives the number of mentions that are left out. The tokens are the
+    words of the document, which are split where a mention begins or ends.
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
 
     Raises:
@@ -330,11 +336,11 @@ def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str |
                 file.write("\t".join(row) + "\n")
             file.write("\n")
     if left_out:
-        logger.warning("%s: columns cannot contain overlapping mentions: left out %d.", path, left_out)
+        logger.warning("%s: columns cannot contain overlapping mentions; left out %d.", path, left_out)
 
 
 def _flat(found: Found) -> list[Mention]:
-    """Return the longest mentions that do not overlap, in the order of the text."""
+    """Select mentions that do not overlap, the longest ones first, and return them in the order of the text."""
     pairs = zip(found.document.entities, found.scores, strict=True)
     ranked = sorted(pairs, key=lambda pair: (pair[0].start - pair[0].end, -(pair[1] or 0.0), pair[0]))
     chosen: list[Mention] = []
@@ -349,7 +355,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
     words = document.words if document.words is not None else split_words(document.text)
     rows = _tokens(document.text, words, mentions)
     if sum(tag.startswith("B-") for _, tag in rows) < len(mentions):
-        # a mention lies outside the words of the document: use tokens separated by blanks instead
+        # A mention has no tag, because it lies outside the words of the document. So split the text at blanks instead.
         rows = _tokens(document.text, [match.span() for match in re.finditer(r"\S+", document.text)], mentions)
     return rows
 
@@ -357,7 +363,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
 def _tokens(text: str, words: Iterable[tuple[int, int]], mentions: Sequence[Mention]) -> list[tuple[str, str]]:
     edges = sorted({edge for mention in mentions for edge in (mention.start, mention.end)})
     rows: list[tuple[str, str]] = []
-    number, opened = 0, -1  # indices of the current or next mention, and of the last mention that has a token
+    number, opened = 0, -1  # index of the current or next mention, and of the last mention with a B- tag
     for start, end in words:
         inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
         for a, b in pairwise([start, *inner, end]):
@@ -370,6 +376,6 @@ def _tokens(text: str, words: Iterable[tuple[int, int]], mentions: Sequence[Ment
                     tag = f"{'I' if opened == number else 'B'}-{mentions[number].label}"
                     opened = number
                 if re.search(r"[\t\n\r]", tag):
-                    raise DataError(f"the type {tag[2:]!r} holds a tab or a line end; rename it.")
+                    raise DataError(f"the type {tag[2:]!r} contains a tab or a line end; rename it.")
                 rows.append((token, tag))
     return rows

@@ -1,4 +1,4 @@
-"""CoNLL-U and CoNLL-U Plus with the tags of entities in a column or in MISC."""
+"""Read CoNLL-U and CoNLL-U Plus, with the tags of entities in a separate column or in the column MISC."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,14 @@ _ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?")
 
 
 class _Row(NamedTuple):
-    """A word: the line, the numbers of the words that it covers (two differ in a multi-word token), form and tag."""
+    """A row with a word, or with a multi-word token such as "3-4 du", which replaces several words in the text.
+
+    Args:
+        line: number of the line in the file.
+        first, last: numbers of the first and last word that the row covers; equal for a word.
+        form: the word as it is in the text.
+        tag: the tag of the row; None if it has none.
+    """
 
     line: int
     first: int
@@ -26,15 +33,15 @@ class _Row(NamedTuple):
 
 
 def read_conllu(path: str | Path) -> list[Document]:
-    """Read the sentences of a CoNLL-U (Plus) file, one a document.
+    """Read the sentences of a CoNLL-U or CoNLL-U Plus file. Each sentence becomes a document.
 
-    The tags, in any scheme of `read_iob`, are in the column that `# global.columns` calls NER (or NE, BIO, IOB), or in
-    MISC as `NER=B-PER` or `name=B-PER`. A multi-word token ("3-4 du") replaces its words in the text, and has its own
-    tag or that of its words. If a mention begins or ends inside it, the text contains the words instead. Empty nodes
-    are skipped.
+    Tags can have any scheme that `read_iob` reads. They are in the column that `# global.columns` names NER (or NE, BIO
+    or IOB), or in MISC as `NER=B-PER` or `name=B-PER`. In the text, a multi-word token ("3-4 du") replaces its words.
+    Its tag is in its own row, or is derived from the tags of its words. If a mention begins or ends inside the token,
+    the text contains the words instead. Empty nodes are skipped.
 
     Raises:
-        DataError: a line is malformed or has an unknown tag (the message names it), or no word has a tag.
+        DataError: a line is malformed or has an unknown tag (the message gives the line), or no word has a tag.
     """
     path = Path(path)
     columns: Sequence[str] = _COLUMNS
@@ -48,7 +55,7 @@ def read_conllu(path: str | Path) -> list[Document]:
             sentences[-1] += _row(line, columns, f"{path}:{number}", number)
     sentences = [sentence for sentence in sentences if sentence]
     if not any(row.tag for sentence in sentences for row in sentence):
-        raise DataError(f"{path}: no token has a tag, neither in a column NER nor in MISC as NER=B-TYPE.")
+        raise DataError(f"{path}: no token has a tag; expected tags in a column NER, or in MISC as NER=B-TYPE.")
     problems = [
         f"{path}:{row.line}: {problem}"
         for sentence in sentences
@@ -74,13 +81,13 @@ def read_conllu(path: str | Path) -> list[Document]:
 def _row(line: str, columns: Sequence[str], where: str, number: int) -> list[_Row]:
     fields = line.split("\t")
     if len(fields) != len(columns):
-        raise DataError(f"{where}: expected {len(columns)} columns by tabs, got {len(fields)}: {line!r:.60}.")
+        raise DataError(f"{where}: expected {len(columns)} columns separated by tabs, got {len(fields)}: {line!r:.60}.")
     values = dict(zip(columns, fields, strict=True))
     match = _ID.fullmatch(values.get("ID", "1"))
     if match is None or "FORM" not in values:
         raise DataError(f"{where}: expected a number in the column ID and a word in FORM, got {line!r:.60}.")
     if match[3]:
-        return []  # an empty node, which is not in the text
+        return []  # an empty node (such as 1.1), which does not occur in the text
     first = int(match[1])
     return [_Row(number, first, int(match[2] or first), values["FORM"], _tag(values))]
 
@@ -97,7 +104,10 @@ def _tag(values: dict[str, str]) -> str | None:
 
 
 def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
-    """Return the words of the text, with multi-word tokens in place of their words."""
+    """Yield the rows whose forms make up the text: multi-word tokens, and all words outside of them.
+
+    If no single tag describes a multi-word token, its words are used instead.
+    """
     words = [row for row in sentence if row.first == row.last]
     tokens = [row for row in sentence if row.first != row.last]
     position = 0
@@ -114,7 +124,7 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _common(parts: Sequence[_Row]) -> str | None:
-    """Return the tag of a multi-word token from the tags of its words; None if a mention begins or ends inside it."""
+    """Derive the tag of a multi-word token from the tags of its words; None if a mention begins or ends inside it."""
     tags = [part.tag or "O" for part in parts]
     if all(tag == "O" for tag in tags):
         return "O"

@@ -1,4 +1,4 @@
-"""spaCy's DocBin (.spacy)."""
+"""spaCy: read files in the format DocBin (.spacy)."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from ..offsets import RawDocument, RawMention, align
 
 
 def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[Document]:
-    """Read the documents of a spaCy DocBin: entities, and the spans of its groups (`doc.spans`).
+    """Read the documents of a spaCy DocBin. Mentions are the entities (`doc.ents`) and the spans in `doc.spans`.
 
     Args:
         path: the file.
-        groups: the names of the groups to read; defaults to all.
+        groups: keys of `doc.spans` to read; None means all keys.
 
     Raises:
-        DataError: the file is not a DocBin, no document has one of the groups, or a span has no label (as in
-            groups that do not contain entities, such as coreference clusters).
+        DataError: the file is not a DocBin, no document has one of the groups, or a span has no label, as in
+            groups that do not contain entities, such as coreference clusters.
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
@@ -30,8 +30,10 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
     content = read_bytes(path)
     try:
         docs = list(DocBin().from_bytes(content).get_docs(spacy.blank("xx").vocab))
-    except Exception as error:  # spaCy raises what zlib, msgpack and numpy raise
-        raise DataError(f"{path}: this is no DocBin that spaCy {spacy.__version__} reads ({error!r:.100}).") from None
+    except Exception as error:  # spaCy raises errors of zlib, msgpack and numpy
+        raise DataError(
+            f"{path}: this is not a DocBin that spaCy {spacy.__version__} can read ({error!r:.100})."
+        ) from None
     named = {name for doc in docs for name in doc.spans}
     if groups is not None and (missing := [name for name in groups if name not in named]):
         raise DataError(
@@ -54,8 +56,8 @@ def _mentions(name: str, spans: Iterable[Any], where: str) -> list[RawMention]:
     for span in spans:
         if not span.label_.strip():
             raise DataError(
-                f"{where}: the span {span.text!r:.60} of {name!r} has no label; give the spans labels, or name the "
-                "groups that hold entities with groups=[...] (--spans)."
+                f"{where}: the span {span.text!r:.60} of {name!r} has no label; add labels to the spans, or choose the "
+                "groups with entities with groups=[...] (--spans)."
             )
         mentions.append(RawMention(((span.start_char, span.end_char),), span.label_, span.text, where))
     return mentions

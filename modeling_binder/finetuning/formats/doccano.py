@@ -1,4 +1,7 @@
-"""doccano: sequence labelling in JSONL. Its editor counts offsets in UTF-16 units; older versions count code points."""
+"""doccano: read exports, and write files for the import, in JSONL for sequence labelling.
+
+Its editor counts offsets in UTF-16 units; older versions count code points.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +16,8 @@ from .found import found_documents
 from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
 
 _EXPECTED = "'text' and 'label': [[start, end, type], ...]"
-_UNIT = "utf-16"  # value of the field "offsets", which doccano keeps as metadata and exports again
+# Value of the field "offsets" in written files. doccano keeps this field as metadata, and exports it again.
+_UNIT = "utf-16"
 _FIELDS = ("label", "labels", "entities", "annotations", "spans")
 
 
@@ -21,13 +25,12 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
     """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
 
     Exports with relations are supported too: `{"text", "entities": [{"label", "start_offset", "end_offset"}],
-    "relations"}`. Exports do not contain the texts of mentions. So the reader chooses the unit of the offsets with
-    which mentions begin and end at word boundaries. Files from `write_doccano` contain the unit, even after corrections
-    in doccano.
+    "relations"}`. Exports do not contain the texts of mentions. So the reader chooses the unit in which most mentions
+    begin and end at word boundaries. Files from `write_doccano` contain the name of the unit, which doccano keeps.
 
     Args:
         path: the file, JSONL or JSON.
-        text_field: the field of the text; defaults to "text", then "data".
+        text_field: the field that contains the text; defaults to "text", or to "data" if there is no "text".
 
     Raises:
         DataError: a field is missing or malformed, or an offset is outside the text; the message names the record.
@@ -71,10 +74,10 @@ def _mentions(record: Record) -> Iterable[RawMention]:
 
 
 def write_doccano(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write JSONL for doccano's import: "label" contains `[start, end, type]` in UTF-16 units, without scores.
+    """Write JSONL for the import of doccano. Offsets count UTF-16 units. Scores are left out.
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
     """
     with written_whole(path) as file:

@@ -1,4 +1,4 @@
-"""The splits of a corpus in any format: from a folder of files, one file, or a dataset of the Hub."""
+"""Read the splits of a corpus in any format, from a folder, a single file, or a dataset on the Hub."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,13 @@ Splits = dict[str, list[Document]]
 
 
 class _Part(NamedTuple):
-    """Documents of a file, a folder (brat) or a split (Hub), and the names that determine their split."""
+    """A part of a corpus that belongs to one split: a file, a folder (brat), or a split of a dataset on the Hub.
+
+    Args:
+        name: the path of the file or folder, or the name of the split in the dataset.
+        names: the names in this path, which determine the split, see `split_of`.
+        documents: the documents.
+    """
 
     name: str
     names: tuple[str, ...]
@@ -29,19 +35,20 @@ class _Part(NamedTuple):
 def read_splits(
     source: str | Path, format: str, splits: Mapping[str, Sequence[str]] | None = None, **options: Any
 ) -> Splits:
-    """Read the splits of a corpus in one of the FORMATS, or of a dataset of the Hub ("hub").
+    """Read the splits of a corpus in one of the `FORMATS`, or of a dataset on the Hub.
 
-    The words in the name of a file, folder or dataset split determine its split (see `split_of`). If no name of a file
-    or folder contains such a word, all documents are training data.
+    The words in the name of a file, folder or dataset split determine its split ("train", "dev" or "test"), see
+    `split_of`. If no name of a file or folder contains such a word, all documents are training data.
 
     Args:
-        source: a folder (sub-folders are read too) or a file; the id of a dataset for "hub".
-        format: the name of the format.
-        splits: split -> names of its files, folders or dataset splits; nothing else is read.
+        source: a folder, which is read with its sub-folders, or a file; for "hub", the id of a dataset.
+        format: the name of the format, or "hub" for a dataset on the Hub.
+        splits: split -> names of its files, folders or dataset splits. Others are left out. If it is None, the names
+            determine the splits.
         options: options of the reader of the format.
 
     Raises:
-        DataError: a file is malformed, the split of a file is unknown, or there is no training split.
+        DataError: a file is malformed, its name does not determine a split, or the corpus has no training split.
     """
     if format == "hub":
         check_options(format, read_hub_dataset, options)
@@ -59,7 +66,7 @@ def read_splits(
     if "train" not in placed:
         raise DataError(
             f"{source}: there is no training split, only {', '.join(placed)} (from "
-            f"{_listed(part.name for part in parts)}); say what to train on, for example with "
+            f"{_listed(part.name for part in parts)}); choose the training data, for example with "
             f"--split train={parts[0].name}."
         )
     return {split: _with_distinct_ids(placed[split]) for split in SPLIT_NAMES if split in placed}
@@ -71,7 +78,7 @@ def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
         return [_Part(source.name, (source.name,), read_documents(source, format, **options))]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder.")
-    # in "eng.train", the suffix is the split
+    # In "eng.train", the suffix is the split.
     files = [path for path in visible_files(source) if suffix_of(path) in suffixes or splits_in(suffix_of(path))]
     if not files:
         raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
@@ -105,7 +112,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
     if unplaced:
         raise DataError(
             f"{source}: cannot tell which split {_listed(unplaced)} is: a name must contain one of the words "
-            f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Say what to read, for example "
+            f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Choose the files, for example "
             f"with --split train={unplaced[0]}."
         )
     placed: dict[str, list[_Part]] = {}
@@ -115,7 +122,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         if is_hub and len(chosen) > 1:
             names = [part.name for part in chosen]
             raise DataError(
-                f"{source}: {_listed(names)} would all be {split}; say which to read, for example with "
+                f"{source}: {_listed(names)} would all be {split}; choose one, for example with "
                 f"--split {split}={names[0]}, or {split}={','.join(names)} for all."
             )
     return placed
@@ -127,13 +134,13 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
         for name in wanted:
             found = [part for part in parts if _is_named(part, name)]
             if not found:
-                raise DataError(f"{source}: there is no {name!r}; there is {_listed(part.name for part in parts)}.")
+                raise DataError(f"{source}: there is no {name!r}, only {_listed(part.name for part in parts)}.")
             placed.setdefault(split, []).extend(part for part in found if part not in placed.get(split, []))
     return placed
 
 
 def _is_named(part: _Part, name: str) -> bool:
-    """Return whether a name is the name of a part, of its file without suffix, or of a folder around it."""
+    """Return whether a name is the path or file name of a part, with or without suffix, or a folder around it."""
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
     stem = stem_of(path.name)
@@ -148,7 +155,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
-    """Return the documents of all parts; ids that occur in several parts are prefixed with the path of their part."""
+    """Return the documents of all parts. An id that occurs in several parts gets the path of its part as a prefix."""
     counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
     documents = []
     for part in parts:

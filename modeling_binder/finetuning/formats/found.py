@@ -1,4 +1,4 @@
-"""The input of writers: documents, or texts with the entities that a model found and their scores."""
+"""The input of all writers: documents, or texts with the entities that a model predicted and their scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,18 +9,18 @@ from ..offsets import distinct_ids
 
 
 class Found(NamedTuple):
-    """A document and the scores of its mentions; None for a mention without a score."""
+    """A document, and the score of each of its mentions. The score is None if a mention has none."""
 
     document: Document
     scores: tuple[float | None, ...]
 
 
 def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
-    """Return documents and scores from documents, or from dictionaries with "text" and "entities".
+    """Convert documents, or dictionaries with "text" and "entities", into documents with scores.
 
-    An entity has its type in `label`, as in a corpus file, or in `entity_group`, as in the output of the pipeline. It
-    may have a `score`. So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id becomes the number of
-    the document, and duplicate ids are made distinct.
+    An entity in a dictionary has its type in "label", as in a corpus file, or in "entity_group", as in the output of
+    the pipeline, and may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id
+    becomes the number of the document, and duplicate ids are made distinct.
 
     Raises:
         DataError: an item is malformed; the message names the document and the field.
@@ -44,7 +44,7 @@ def _from_mapping(item: Mapping[str, Any], number: int) -> tuple[Document, list[
     if "entities" not in item:
         keys = ", ".join(map(repr, item)) or "nothing"
         raise DataError(
-            f"document {number}: 'entities' is missing (there is {keys:.80}); a text without entities has []."
+            f"document {number}: 'entities' is missing (the keys are {keys:.80}); a text without entities needs []."
         )
     entities = item.get("entities")
     try:

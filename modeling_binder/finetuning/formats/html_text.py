@@ -1,4 +1,4 @@
-"""The text of HTML as in the DOM of a browser, for annotations with offsets into its nodes."""
+"""The text of HTML as a browser sees it, for annotations with offsets in the nodes of the DOM."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-_TRANSPARENT = {"html", "head", "body"}  # a browser omits these tags when it inserts HTML into an element
+_TRANSPARENT = {"html", "head", "body"}  # a browser removes these tags when it inserts HTML into an element
 _BLOCKS = {
     *("address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl", "dt", "fieldset"),
     *(
@@ -29,7 +29,7 @@ _BLOCKS = {
     ),
     *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
 }
-# Open element -> elements whose start tag closes it, so that it needs no end tag
+# Open element -> elements whose start tag also closes the open element, so that its end tag may be missing
 _ENDED_BY = {
     "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
     "li": {"li"},
@@ -45,7 +45,7 @@ _STEP = re.compile(r"([\w:.-]+|text\(\))(?:\[(\d+)\])?")
 
 @dataclass
 class _Node:
-    """An element, or a text node (name "text()") with its place in the text."""
+    """A node of the DOM: an element, a text or a comment, and the offset in the text where it starts."""
 
     name: str
     start: int = 0
@@ -53,13 +53,13 @@ class _Node:
 
 
 class HtmlText(HTMLParser):
-    """The joined text nodes of HTML; <br> is a line end.
+    """Parses HTML, and contains its text.
 
     Args:
         html: the HTML.
 
     Attributes:
-        text: the text, without tags.
+        text: all text nodes, concatenated. The tag <br> becomes a line end.
     """
 
     def __init__(self, html: str) -> None:
@@ -91,7 +91,8 @@ class HtmlText(HTMLParser):
         self._break(tag)
 
     def handle_comment(self, data: str) -> None:
-        self._open[-1].children.append(_Node("comment()", len(self.text)))  # it separates two text nodes
+        # A comment splits a text into two text nodes.
+        self._open[-1].children.append(_Node("comment()", len(self.text)))
 
     def handle_data(self, data: str) -> None:
         siblings = self._open[-1].children
@@ -104,7 +105,11 @@ class HtmlText(HTMLParser):
             self._breaks.append(len(self.text))
 
     def start_of(self, path: str) -> int | None:
-        """Return where a node starts in the text, by its path: "/div[1]/p[2]/text()[1]"; None if it is not there."""
+        """Return the offset where a node starts in the text, or None if the node does not exist.
+
+        Args:
+            path: path of the node, such as "/div[1]/p[2]/text()[1]".
+        """
         node = self._root
         for step in filter(None, path.split("/")):
             match = _STEP.fullmatch(step)
@@ -116,7 +121,7 @@ class HtmlText(HTMLParser):
         return node.start
 
     def with_line_ends(self) -> tuple[str, "LineEnds"]:
-        """Return the text with line ends between adjacent blocks, and the object that converts offsets to this text."""
+        """Return the text with line ends between adjacent blocks, and an object that converts offsets to it."""
         places = [
             place
             for place in sorted(set(self._breaks))
@@ -127,15 +132,19 @@ class HtmlText(HTMLParser):
 
 
 class LineEnds:
-    """Converts offsets after line ends were inserted into a text."""
+    """Converts offsets in a text into offsets in the same text with inserted line ends.
+
+    Args:
+        places: sorted offsets in the original text where line ends were inserted.
+    """
 
     def __init__(self, places: list[int]) -> None:
         self.places = places
 
     def start(self, offset: int) -> int:
-        """Return the start of a mention in the new text."""
+        """Convert the start of a mention, which comes after a line end at the same place."""
         return offset + bisect_right(self.places, offset)
 
     def end(self, offset: int) -> int:
-        """Return the end of a mention in the new text."""
+        """Convert the end of a mention, which comes before a line end at the same place."""
         return offset + bisect_left(self.places, offset)

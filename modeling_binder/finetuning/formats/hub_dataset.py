@@ -1,4 +1,4 @@
-"""Datasets with columns of tokens and tags, on the Hub or local, loaded with the package `datasets`."""
+"""Read datasets with columns of tokens and tags, on the Hub or in a folder, with the package `datasets`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from ..iob import documents_from_words
 def read_hub_dataset(
     name: str, config: str | None = None, token_column: str = "tokens", tag_column: str = "ner_tags"
 ) -> dict[str, list[Document]]:
-    """Read the splits of a dataset; return them by their names in the dataset.
+    """Read the splits of a dataset: name of each split in the dataset -> its documents.
 
     Args:
-        name: id on the Hub, or a folder.
+        name: id of the dataset on the Hub, or a folder.
         config: name of the configuration, if the dataset has several.
-        token_column, tag_column: the names of the columns.
+        token_column, tag_column: names of the columns with the tokens and with their tags.
 
     Raises:
-        DataError: the dataset cannot be loaded, has several configurations, or lacks the columns; or a tag is a number
-            without a class.
+        DataError: the dataset cannot be loaded, has several configurations, or does not have the columns; or a tag is a
+            number for which the dataset has no class name.
         ModuleNotFoundError: datasets is not installed.
     """
     try:
@@ -38,8 +38,8 @@ def read_hub_dataset(
         missing = [column for column in (token_column, tag_column) if column not in rows.column_names]
         if missing:
             raise DataError(
-                f"{name}: the split {split} has no column {missing[0]!r}, but {', '.join(rows.column_names)}; say "
-                "which hold tokens and tags (--token-column, --tag-column)."
+                f"{name}: the split {split} has no column {missing[0]!r}, only {', '.join(rows.column_names)}; "
+                "choose the columns of tokens and tags with --token-column and --tag-column."
             )
         names = getattr(getattr(rows.features[tag_column], "feature", None), "names", None)
         tags = [_names(row, names, f"{name}: {split}, row {number}") for number, row in enumerate(rows[tag_column])]
@@ -51,10 +51,10 @@ def read_hub_dataset(
 
 
 def _names(tags: Sequence[Any] | None, names: Sequence[str] | None, where: str) -> list[Any]:
-    """Return tags by name instead of by number."""
+    """Convert class numbers into the names of tags. Tags are unchanged if the dataset has no class names."""
     if names is None:
         return list(tags or [])
     for tag in tags or []:
         if not isinstance(tag, int) or not 0 <= tag < len(names):
-            raise DataError(f"{where}: {tag!r} is the number of no tag; expected 0 to {len(names) - 1}.")
+            raise DataError(f"{where}: {tag!r} is not the number of a tag; expected 0 to {len(names) - 1}.")
     return [names[tag] for tag in tags or []]

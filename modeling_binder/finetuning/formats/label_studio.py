@@ -1,7 +1,7 @@
-"""Label Studio: reads exports in JSON and JSON-MIN, and writes predictions that annotators can correct.
+"""Label Studio: read exports in JSON and JSON-MIN, and write predictions that annotators can correct.
 
-Its editor runs in a browser: offsets count UTF-16 units (code points in newer versions), and
-"\\r\\n" counts as one character.
+Its editor runs in a browser. So offsets count UTF-16 units (code points in newer versions), and "\\r\\n" counts as one
+character.
 """
 
 import json
@@ -31,14 +31,14 @@ _SPEAKERS = ("author", "speaker", "name", "role", "user")
 
 @dataclass
 class _Annotation:
-    """One annotation of a task.
+    """One annotation of a task (a text): the result of one annotator.
 
     Args:
-        where: file and task.
+        where: file and task, for messages.
         task_id: the id of the task.
         id: the id of the annotation.
-        data: the fields of the task.
-        regions: the marked regions: places, stated text and labels.
+        data: the fields of the task, such as its text.
+        regions: the annotated regions, as dictionaries with offsets, text and labels.
     """
 
     where: str
@@ -51,18 +51,20 @@ class _Annotation:
 def read_label_studio(path: str | Path, text_field: str | None = None) -> list[Document]:
     """Read an export of Label Studio: JSON or JSON-MIN, also from old versions ("completions").
 
-    Regions can be in plain text, in HTML (`hypertextlabels`: the text is the HTML without tags, one line per block) and
-    in dialogues (`paragraphlabels`: the text has one line per turn). Each annotation of a task becomes a document; if
-    one is marked as ground truth, the others are ignored. Skipped tasks and cancelled annotations are left out. In
-    tasks without a field for annotations, such as those of `write_label_studio`, the predictions are read.
+    Regions can be in plain text, in HTML (`hypertextlabels`) or in dialogues (`paragraphlabels`). The text of an HTML
+    document is the HTML without tags, with one line per block; the text of a dialogue has one line per turn. Each
+    annotation of a task becomes a document. If annotations are marked as ground truth, the others are ignored. Skipped
+    tasks and cancelled annotations are left out. If a task has predictions but no field for annotations, as in files of
+    `write_label_studio`, the predictions are read.
 
     Args:
         path: the file.
-        text_field: the field of the text; defaults to "text", then "html" for HTML, or the only list for dialogues.
+        text_field: the field that contains the text. The default is "text". If it is missing, the default is "html" for
+            HTML, and the only field with a list for dialogues.
 
     Raises:
-        DataError: a task has an unknown key, no text, or a region whose offsets do not fit its stated text (the message
-            names the task); or no task is annotated.
+        DataError: a task has an unknown kind of label, no text, or a region whose offsets do not select its text (the
+            message names the task); or no task is annotated.
     """
     records = read_records(path, _EXPECTED, "task")
     found = [annotation for number, record in enumerate(records, 1) for annotation in _annotations(record, number)]
@@ -70,7 +72,7 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
         raise DataError(f"{path}: none of the {len(records)} tasks is annotated.")
     counts = Counter(annotation.task_id for annotation in found)
     if len(counts) < len(found):
-        logger.warning("%s: %d annotations of %d tasks; each is a document.", path, len(found), len(counts))
+        logger.warning("%s: %d annotations of %d tasks; each becomes a document.", path, len(found), len(counts))
     is_html = any(_is_html(region) for annotation in found for region in annotation.regions)
     documents, pages = [], []
     for annotation in found:
@@ -93,8 +95,8 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
     task_id = identifier_of(data, identifier_of(task, str(number)))
     key = next((key for key in ("annotations", "completions", "predictions") if key in task), None)
     if key is None and data is not task:
-        return []  # imported, not annotated
-    if key is None:  # JSON-MIN: a row is an annotation
+        return []  # a task that was imported and not annotated
+    if key is None:  # JSON-MIN, in which each record is an annotation
         return [_Annotation(where, task_id, str(task.get("annotation_id", number)), data, _minimal_regions(record))]
     listed = list_of(task[key], key, where)
     for item in listed:
@@ -116,7 +118,7 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """Return the regions of a row of JSON-MIN. They can be in any field, because the project sets its name."""
+    """Return the regions of a record of JSON-MIN. They can be in any field, because each project chooses its names."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
@@ -133,13 +135,13 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
-    """Return the region of a result; None if it has no region, or if the labels of the region are in another result.
+    """Return the region of a result, or None if the result has no region or another result has its labels.
 
     Args:
-        result: the result.
-        value: its value; in JSON-MIN, the result itself.
-        labelled: ids of the regions that have labels, as `repr` gives them.
-        where: file and task.
+        result: an item of "result" in an annotation, or of a list in JSON-MIN.
+        value: its "value"; in JSON-MIN, the result itself.
+        labelled: ids of the regions that have labels in some result, converted with `repr`.
+        where: file and task, for error messages.
     """
     if isinstance(result, Mapping) and result.get("type") == "relation":
         return None
@@ -150,7 +152,7 @@ def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[
     name = f"the region {result['id']!r}" if "id" in result else "a region"
     unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
     if unknown:
-        raise DataError(f"{where}: {name} has {unknown[0]!r}, which is no label of a text; expected {_LABELS[0]!r}.")
+        raise DataError(f"{where}: {name} has {unknown[0]!r}, which is not a label of a text; expected {_LABELS[0]!r}.")
     if any(key in value for key in (*_PLACES, *_LABELS)) and ("id" not in result or repr(result["id"]) not in labelled):
         raise DataError(f"{where}: {name} has no label, only {', '.join(map(repr, value)):.80}; label or remove it.")
     return None
@@ -208,7 +210,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
         ]
         if len(turns) == 1:
             return turns[0]
-    return "text"  # this field is missing, and the error names it
+    return "text"  # the field is missing, so that the caller raises an error with its name
 
 
 def _turns(values: Sequence[Any], where: str) -> list[str]:
@@ -227,14 +229,17 @@ def _turns(values: Sequence[Any], where: str) -> list[str]:
 
 
 def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a turn that may be its text."""
+    """Return the fields of a turn that may contain its text, without those that contain the speaker."""
     return {key: value for key, value in turn.items() if isinstance(value, str) and key not in _SPEAKERS}
 
 
 def _places(
     region: Mapping[str, Any], page: HtmlText | None, bases: list[int] | None, where: str
 ) -> list[tuple[Offset, Offset]]:
-    """Return the possible places of a region: two if it has both global offsets and paths of nodes."""
+    """Return the possible places (start, end) of a region.
+
+    A region in HTML has two places if it has both global offsets, and paths of nodes with offsets into these nodes.
+    """
     if bases is not None:
         edges = []
         for name in ("start", "end"):
@@ -262,7 +267,7 @@ def _places(
 
 
 def _on_lines(document: Document, page: HtmlText) -> Document:
-    """Return the document with a line end between the blocks of its page."""
+    """Return the document with a line end between the blocks of its HTML page."""
     text, line_ends = page.with_line_ends()
     moved = (Mention(line_ends.start(m.start), line_ends.end(m.end), m.label) for m in document.entities)
     return replace(document, text=text, entities=tuple(moved))
@@ -275,16 +280,16 @@ def write_label_studio(
     to_name: str = "text",
     model_version: str = "binder-ner",
 ) -> None:
-    """Write tasks with predictions, to be imported into a project of Label Studio and corrected there.
+    """Write tasks with predictions, which can be imported into a project of Label Studio and corrected there.
 
-    Each region has the score of its mention. Label Studio sorts predictions by their score, which is the smallest score
-    of the regions. The id of a document is the field "id" of its task.
+    Each region has the score of its mention. A prediction, with which Label Studio sorts tasks, has the smallest score
+    of its regions. The id of a document is the field "id" of its task.
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         path: the JSON file to write.
-        from_name: the name of the <Labels> tag in the project's labeling interface.
-        to_name: the name of its <Text> tag, whose value must be $text.
+        from_name: name of the <Labels> tag in the labeling interface of the project.
+        to_name: name of the <Text> tag in this interface; the value of this tag must be $text.
         model_version: the name under which Label Studio shows the predictions.
     """
     tasks = []

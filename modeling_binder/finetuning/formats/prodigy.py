@@ -1,4 +1,4 @@
-"""Prodigy: annotation tasks in JSONL. Offsets count code points, as spaCy's do."""
+"""Prodigy: read annotation tasks in JSONL. Offsets count code points, as in spaCy."""
 
 import logging
 from collections import Counter
@@ -21,7 +21,7 @@ def read_prodigy(path: str | Path) -> list[Document]:
     """Read tasks that Prodigy exported (`prodigy db-out`): `{"text", "spans": [{"start", "end", "label"}], "answer"}`.
 
     Tasks that were rejected or ignored are left out, with a warning. The offsets of a span are compared with its
-    `text`, or with the text of its tokens. If several people annotated a task, it becomes several documents.
+    "text", or with the text of its tokens. If several people annotated a text, each task becomes a document.
 
     Raises:
         DataError: a field is missing or malformed, or the offsets of a span do not fit (the message names the task); or
@@ -63,7 +63,7 @@ def _mentions(record: Record) -> Iterator[RawMention]:
 
 
 def _stated(span: Mapping[str, Any], tokens: list[Mapping[str, Any]]) -> str | None:
-    """Return the text of a span: its own field, or the texts of the tokens from `token_start` to `token_end`."""
+    """Return the text of a span, from its field "text" or from its tokens, or None if it has neither."""
     if isinstance(span.get("text"), str):
         return str(span["text"])
     first, last = span.get("token_start"), span.get("token_end")

@@ -1,4 +1,4 @@
-"""PubMed's XML as raw text: title and abstract of each article, without mentions."""
+"""Read the XML of PubMed as texts without mentions: title and abstract of each article."""
 
 import re
 from pathlib import Path
@@ -13,18 +13,21 @@ _ARTICLES = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation")
 
 
 def read_pubmed(path: str | Path) -> list[Document]:
-    """Read the articles of PubMed's XML (`PubmedArticleSet`, also compressed) as `title + " " + abstract`.
+    """Read the articles of a PubMed XML file (`PubmedArticleSet`). The text of an article is `title + " " + abstract`.
 
-    The id is the PMID. Sections of a structured abstract are joined by blanks, each with its label; an article without
-    an abstract consists of its title. Markup such as <i> is removed.
+    The id of a document is the PMID. The sections of a structured abstract are joined by blanks, and each begins with
+    its label. If an article has no abstract, its text is the title. Markup such as <i> is removed.
+
+    Args:
+        path: the file, which may be compressed with gzip.
 
     Raises:
-        DataError: the file is not XML, or has no article.
+        DataError: the file is not XML, or contains no article.
     """
     documents: list[Document] = []
     try:
         with open_bytes(path) as file:
-            depth = 0  # a MedlineCitation inside a PubmedArticle is no article of its own
+            depth = 0  # a MedlineCitation inside a PubmedArticle must not count as another article
             for event, element in ElementTree.iterparse(file, events=("start", "end")):
                 if element.tag not in _ARTICLES:
                     continue
@@ -35,7 +38,7 @@ def read_pubmed(path: str | Path) -> list[Document]:
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: not valid XML ({error}).") from None
     if not documents:
-        raise DataError(f"{path}: there is no article in it; expected {', '.join(_ARTICLES)}.")
+        raise DataError(f"{path}: the file contains no article; expected {', '.join(_ARTICLES)}.")
     return distinct_ids(documents)
 
 
@@ -51,5 +54,5 @@ def _document(article: ElementTree.Element, number: int) -> Document:
 
 
 def _text(element: ElementTree.Element) -> str:
-    # Line ends and indentation come from how the XML is laid out
+    # The XML is indented, so line ends and sequences of blanks are not part of the text.
     return re.sub(r"[ \t\r\n]+", " ", "".join(element.itertext())).strip(" ")

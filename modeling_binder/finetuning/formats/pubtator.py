@@ -1,4 +1,7 @@
-"""PubTator: title and abstract of a PubMed record, then a row for each mention. Offsets count code points."""
+"""PubTator: read and write records with a title, an abstract, and a row for each mention.
+
+Offsets count code points.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,23 +16,25 @@ from .found import found_documents
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _RELATION = re.compile(r"[A-Za-z_]\S*(?: \S+)*")
-# The tab, which separates columns, and all characters that some programs treat as a line end
+# Characters that must not occur in a field: the tab, which separates fields, and all line ends of any program
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repair_within: int = 0) -> list[Document]:
     """Read the documents of a PubTator file. The offsets refer to the text `title + " " + abstract`.
 
-    Rows of relations (the second field is a word) are skipped. An abstract may be missing. A duplicate record
-    gets a distinct id.
+    Rows of relations (the second field is a word) are skipped. An abstract may be missing. If several records have the
+    same id, the ids are made distinct.
 
     Args:
         path: the file.
-        types: class in the file -> entity type; defaults to the class itself. Classes that are not in it are left out.
-        repair_within: see `align`; for corpora with known errors.
+        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
+            file are the entity types.
+        repair_within: maximum distance to which a mention with wrong offsets is moved, see `offsets.align`. 0 raises an
+            error instead.
 
     Raises:
-        DataError: a line is not part of a record, or the text of a mention differs from that in its row.
+        DataError: a line is not part of a record, or the offsets of a mention do not select the text in its row.
     """
     path = Path(path)
     documents: list[RawDocument] = []
@@ -54,13 +59,11 @@ def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repa
 
 
 def _records(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield records with the number of their first line."""
+    """Yield records with the number of their first line. A record ends at a blank line or before the next title."""
     record: list[str] = []
     for number, line in enumerate([*lines, ""], 1):
         match = TEXT_LINE.fullmatch(line)
-        if record and (
-            not line.strip() or (match and match[2] == "t")
-        ):  # some files have no blank line between records
+        if record and (not line.strip() or (match and match[2] == "t")):
             yield number - len(record), record
             record = []
         if line.strip():
@@ -75,21 +78,21 @@ def _mention(line: str, identifier: str, where: str) -> RawMention | None:
     if len(fields) > 2 and _RELATION.fullmatch(fields[1]):
         return None
     if len(fields) < 5 or not (fields[1].isdecimal() and fields[2].isdecimal()):
-        raise DataError(f"{where}: expected ID, start, end, text and class by tabs, got {line!r:.60}.")
-    # A few mentions of public corpora end in blanks, some of them past the end of the text
+        raise DataError(f"{where}: expected ID, start, end, text and class, separated by tabs, got {line!r:.60}.")
+    # Some mentions in public corpora end in blanks, which can lie after the end of the text. So remove these blanks.
     stated = fields[3].rstrip()
     end = int(fields[2]) - (len(fields[3]) - len(stated))
     return RawMention(((int(fields[1]), end),), fields[4].strip(), stated, where)
 
 
 def write_pubtator(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write a PubTator file. The first line of a text is its title, the rest its abstract.
+    """Write a PubTator file. The first line of a text is its title, and the rest is its abstract.
 
-    Tabs and line ends become blanks, one for one, so that offsets stay as they are; characters of an id that the format
-    reserves become underscores. Scores are left out.
+    Each tab and each character of a line end becomes one blank, so that offsets do not change. Bars and blanks in an id
+    become underscores, because the format does not allow them. Scores are left out.
 
     Args:
-        documents: documents, or found entities (see `found_documents`).
+        documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
     """
     with written_whole(path) as file:

@@ -1,4 +1,4 @@
-"""Records of JSON files, and the values of their fields."""
+"""Read the records (objects) of JSON files, and check the values of their fields."""
 
 import json
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from ..files import read_text
 
 
 class Record(NamedTuple):
-    """An object of a JSON file, and its place for messages: "FILE:LINE" or "FILE: record N"."""
+    """An object in a JSON file, and its place in messages: "FILE:LINE" or "FILE: record N"."""
 
     where: str
     data: Mapping[str, Any]
 
 
 def read_records(path: str | Path, expected: str, name: str = "record") -> list[Record]:
-    """Return the objects of a file with a JSON list, one JSON object, or one JSON object per line.
+    """Return the objects of a file that contains a JSON list, a single JSON object, or one JSON object per line.
 
     Args:
         path: the file.
-        expected: what an object should hold, for the errors.
-        name: name for an object in messages.
+        expected: the content that an object should have, for error messages.
+        name: the word for an object in messages.
 
     Raises:
         DataError: a line is not JSON, a record is not an object, or the file is empty.
@@ -35,7 +35,7 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
         try:
             value = json.loads(part)
         except (ValueError, RecursionError) as error:
-            # the decoder's own "line 1" would contradict the line of the file
+            # not `str(error)`, which may count the lines from this line, so that it contradicts the line of the file
             line, reason = number, str(error)
             if isinstance(error, json.JSONDecodeError):
                 line, reason = error.lineno if whole else number, f"{error.msg} at column {error.colno}"
@@ -61,13 +61,13 @@ def _is_json(text: str) -> bool:
 
 
 def text_of(data: Mapping[str, Any], field: str, where: str, option: str = "") -> str:
-    """Return a field that must be a string.
+    """Return the value of a field, which must be a string.
 
     Args:
         data: the record.
         field: the name of the field.
-        where: file and record, for the error.
-        option: the option that sets another field, for the error.
+        where: file and record, for the error message.
+        option: a hint at the option that sets another field, for the error message.
 
     Raises:
         DataError: the field is missing or not a string; the message lists the fields of the record.
@@ -91,7 +91,7 @@ def offset_of(value: Any, name: str, where: str) -> int:
 
 
 def list_of(value: Any, name: str, where: str) -> list[Any]:
-    """Return a field that must be a list; None counts as an empty one.
+    """Return the value of a field, which must be a list. None counts as an empty list.
 
     Raises:
         DataError: the value has another type; the message names the field.
@@ -107,7 +107,7 @@ def label_of(value: Any, where: str) -> str:
     """Return an entity type, which must be a string.
 
     Raises:
-        DataError: the value is something else, such as the number of a type.
+        DataError: the value is not a string, for example a class number, or is blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: expected the name of an entity type, got {value!r:.60}.")

@@ -1,4 +1,4 @@
-"""The registry of formats: detect the format of a file, and read and write files in any format."""
+"""The list of all formats (`FORMATS`): detect the format of a file, and read and write files in any format."""
 
 import inspect
 import json
@@ -31,12 +31,12 @@ from .webanno import read_webanno
 
 @dataclass(frozen=True)
 class Format:
-    """A format of annotations.
+    """A file format for annotated texts.
 
     Args:
-        read: function that reads the documents of a file; further arguments are options.
-        suffixes: suffixes of its files.
-        write: function that writes documents to a path; None if the format cannot be written.
+        read: function that reads the documents of a file. Its first argument is the path, the others are options.
+        suffixes: usual suffixes of files in the format.
+        write: function that writes documents to a path; None if the package cannot write the format.
     """
 
     read: Callable[..., list[Document]]
@@ -45,7 +45,10 @@ class Format:
 
 
 def _read_jsonl(path: str | Path) -> list[Document]:
-    """Read the data contract, one object a line, or a JSON list of objects."""
+    """Read documents from JSONL with one object per line, or from JSON with a list of objects.
+
+    See `Document.from_dict` for the keys of an object.
+    """
     with open_bytes(path) as file:
         is_list = file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     if not is_list:
@@ -55,7 +58,7 @@ def _read_jsonl(path: str | Path) -> list[Document]:
     for number, (where, data) in enumerate(read_records(path, "'text' and 'entities'"), 1):
         try:
             if "entities" not in data:
-                raise DataError.of([f"'entities' is missing (there is {', '.join(map(repr, data)):.80})"])
+                raise DataError.of([f"'entities' is missing (the keys are {', '.join(map(repr, data)):.80})"])
             documents.append(Document.from_dict(data, f"{stem_of(path)}-{number}"))
         except DataError as error:
             problems += [f"{where}: {problem}." for problem in error.problems]
@@ -91,7 +94,7 @@ _OTHER_NAMES = {"iob": "conll", "columns": "conll", "bioc-json": "bioc", "bioc-x
 SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS.values() for suffix in format.suffixes))
 
 _ARCHIVES = (".tar", ".tgz")
-_HEAD = 50  # number of records or lines to detect a format from
+_HEAD = 50  # number of records or lines at the start of a file that are used to detect its format
 _LABEL_STUDIO = {
     "annotations",
     "completions",
@@ -105,7 +108,7 @@ _PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "s
 
 
 def format_named(name: str) -> tuple[str, Format]:
-    """Return the name and the format of a name such as "label-studio", "label_studio" or "iob".
+    """Return a format and its usual name, for a name such as "label-studio", "label_studio" or "iob".
 
     Raises:
         DataError: the format is unknown; the message lists the formats.
@@ -113,18 +116,18 @@ def format_named(name: str) -> tuple[str, Format]:
     key = name.lower().replace("_", "-")
     key = _OTHER_NAMES.get(key, key)
     if key not in FORMATS:
-        raise DataError(f"there is no format {name!r}; known are {', '.join(FORMATS)}.")
+        raise DataError(f"there is no format {name!r}; the formats are {', '.join(FORMATS)}.")
     return key, FORMATS[key]
 
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], skipped: int = 1) -> None:
-    """Refuse options that a reader or a writer does not have.
+    """Raise an error for options that a reader or a writer does not have.
 
     Args:
         name: name of the format.
         function: the reader or the writer.
         options: the options to check.
-        skipped: number of its first arguments that are not options.
+        skipped: number of leading arguments of `function` that are not options.
 
     Raises:
         DataError: an option is unknown; the message lists the options.
@@ -136,19 +139,19 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
 
 
 def read_documents(path: str | Path, format: str | None = None, **options: Any) -> list[Document]:
-    """Read the documents of a file in any of the FORMATS.
+    """Read the documents of a file in any of the `FORMATS`.
 
     Example:
         >>> documents = read_documents("export.json")  # doctest: +SKIP
         >>> documents = read_documents("task.json", "label-studio", text_field="body")  # doctest: +SKIP
 
     Args:
-        path: a file, compressed with gzip or not; for brat also a folder or a tar archive.
+        path: a file, which may be compressed with gzip. For brat, also a folder or a tar archive.
         format: name of the format; defaults to the result of `detect_format`.
         options: options of the reader, for example `text_field` of `read_label_studio`.
 
     Raises:
-        DataError: the file is malformed, its format is not known, or the format has no such option.
+        DataError: the file is malformed, its format is unknown, or the format does not have one of the options.
     """
     name, chosen = format_named(format or detect_format(path))
     check_options(name, chosen.read, options)
@@ -158,7 +161,7 @@ def read_documents(path: str | Path, format: str | None = None, **options: Any) 
 def write_format(
     documents: Iterable[Document | Mapping[str, Any]], path: str | Path, format: str, **options: Any
 ) -> None:
-    """Write documents, or the entities that a model found, in one of the FORMATS that can be written.
+    """Write documents, or texts with predicted entities, in one of the `FORMATS`.
 
     Example:
         >>> found = [{"id": "1", "text": text, "entities": ner(text)}]  # doctest: +SKIP
@@ -167,17 +170,18 @@ def write_format(
     Args:
         documents: documents, or dictionaries with "text" and "entities" (see `found_documents`).
         path: the file to write; for brat a folder.
-        format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano" or "conll". Offsets are in the unit
-            of the format.
+        format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano" or "conll". Offsets are written in the
+            unit of the format.
         options: options of the writer, for example `from_name` of `write_label_studio`.
 
     Raises:
-        DataError: the format is not known or cannot be written, or cannot hold the documents.
+        DataError: the format is unknown or cannot be written, it does not have one of the options, or it cannot
+            represent the documents.
     """
     name, chosen = format_named(format)
     if chosen.write is None:
         raise DataError(
-            f"the format {name} can be read, but not written; written are "
+            f"the format {name} can be read, but not written; the formats that can be written are "
             f"{', '.join(name for name, format in FORMATS.items() if format.write)}."
         )
     check_options(name, chosen.write, options, 2)
@@ -185,21 +189,21 @@ def write_format(
 
 
 def detect_format(path: str | Path) -> str:
-    """Return the name of the format of a file, judged by its content, or by its suffix if the content is not enough.
+    """Detect the format of a file from its suffix and its content, and return the name of the format.
 
     Raises:
-        DataError: the file is missing or has an unknown format.
+        DataError: the file is missing, or its format is unknown.
     """
     path = Path(path)
     suffix = suffix_of(path)
     if path.is_dir():
         if visible_files(path, {".ann"}):
             return "brat"
-        raise DataError(f"{path}: this is a folder without .ann files; name a file in it.")
+        raise DataError(f"{path}: this is a folder without .ann files; give the path of a file in it.")
     if suffix in (*_ARCHIVES, ".ann") or (suffix == ".txt" and path.with_suffix(".ann").exists()):
         return "brat"
     if suffix == ".zip":
-        raise DataError(f"{path}: this is a zip archive; unpack it and name a file in it.")
+        raise DataError(f"{path}: this is a zip archive; unpack it, and give the path of a file in it.")
     if suffix in (".spacy", ".conllu", ".conllup"):
         return "docbin" if suffix == ".spacy" else "conllu"
     with open_bytes(path) as file:
@@ -223,7 +227,7 @@ def _xml_format(path: Path, head: bytes) -> str:
         return "bioc"
     tag = re.search(rb"<([A-Za-z][\w:.-]*)", head)
     found = tag[1].decode("ascii", "replace") if tag else "nothing"
-    raise DataError(f"{path}: XML with <{found}> is not known; expected BioC (<collection>) or PubMed's articles.")
+    raise DataError(f"{path}: XML with <{found}> is unknown; expected BioC (<collection>) or PubMed articles.")
 
 
 def _json_format(path: Path) -> str:
@@ -263,7 +267,10 @@ def _first_has(value: Any, key: str) -> bool:
 
 
 def _first_records(path: Path) -> list[Mapping[str, Any]]:
-    """Return the first objects of a JSON file, or none if it is not JSON: its reader then raises the error."""
+    """Return the first objects of a JSON file.
+
+    The result is empty if the file is not JSON. The reader of the file then raises the error.
+    """
     records: list[Any] = []
     for line in islice(iter_lines(path), _HEAD):
         try:

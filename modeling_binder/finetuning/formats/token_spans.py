@@ -1,4 +1,4 @@
-"""JSON with lists of tokens and of spans over them: the format of GLiNER, and common JSON versions of GENIA."""
+"""Read JSON with lists of tokens and spans of tokens: the format of GLiNER, and common JSON versions of GENIA."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,15 @@ _TOKENS = ("tokens", "sentence", "tokenized_text")
 
 
 class _Span(NamedTuple):
-    """Numbers of a first and a last token (the last as the form counts it, see `inclusive`), a type, a stated text."""
+    """A span of tokens, as the file gives it.
+
+    Args:
+        first: index of the first token.
+        last: index of the last token if `inclusive`, otherwise of the token after it.
+        label: the entity type.
+        stated: the text of the span in the file; None if the file does not contain it.
+        inclusive: whether the form of the file usually gives the last token of a span.
+    """
 
     first: int
     last: int
@@ -32,16 +40,17 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
     - `{"sentence": [...], "ner": [{"index": [...], "type"}]}`
     - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
 
-    If a span states its text ("text", or a fourth item of a list), the text is compared with the tokens; this also
-    shows whether the end is inclusive. The text of a document consists of its tokens joined by blanks, and its words
-    are the tokens. Blank tokens are left out.
+    If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If it
+    only fits with the other kind of end (inclusive instead of exclusive, or the reverse), that end is used. The text of
+    a document consists of its tokens joined by blanks, and its words are the tokens. Blank tokens are left out.
 
     Args:
         path: the file.
-        types: type in the file -> entity type; defaults to the type itself. Types that are not in it are left out.
+        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
+            file are the entity types.
 
     Raises:
-        DataError: a row has none of these forms, or a span is outside the tokens or has another text.
+        DataError: a row has none of these forms, or a span is outside the tokens or differs from its text.
     """
     records = read_records(path, _EXPECTED, "row")
     return distinct_ids(
@@ -56,7 +65,7 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
         spans = [_span(entity) for entity in row.get("entities", row.get("ner", []))]
     except (StopIteration, TypeError, KeyError, AttributeError, ValueError, IndexError):
         raise DataError(f"{where}: expected {_EXPECTED}, got {dict(row)!r:.80}.") from None
-    if not {"entities", "ner"} & set(row):  # a misspelt field must not train a model that finds nothing
+    if not {"entities", "ner"} & set(row):  # a misspelt key would otherwise give texts without mentions
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, row)):.80}.")
     for token in tokens:
         if not isinstance(token, str):
@@ -81,7 +90,11 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
 
 
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
-    """Return the words of a span. Its form, or else its stated text, determines whether its end is inclusive."""
+    """Return the character spans of the words of a span of tokens.
+
+    The end of the span is first taken as the form of the file defines it. If the stated text does not fit then, the
+    other kind of end is tried.
+    """
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
     read = span.last if span.inclusive else span.last - 1
@@ -109,7 +122,7 @@ def _span(entity: Any) -> _Span:
             return _Span(min(index), max(index), label, stated, True)
         return _Span(_integer(entity["start"]), _integer(entity["end"]), label, stated, False)
     first, last, label, *stated = entity
-    text = stated[0] if stated and isinstance(stated[0], str) else None  # others put a score there
+    text = stated[0] if stated and isinstance(stated[0], str) else None  # some tools put a score here
     return _Span(_integer(first), _integer(last), _string(label), text, True)
 
 

@@ -1,4 +1,7 @@
-"""WebAnno TSV 3, which INCEpTION and WebAnno export. Both are written in Java: offsets count UTF-16 units."""
+"""Read WebAnno TSV 3, which INCEpTION and WebAnno export.
+
+Both tools are written in Java, so offsets count UTF-16 units.
+"""
 
 import logging
 import re
@@ -14,7 +17,7 @@ from ..offsets import CODE_POINTS, JAVA_UNITS, RawDocument, RawMention, align, l
 logger = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"(\d+)-(\d+)(\.\d+)?\t(\d+)-(\d+)\t(.*)", re.DOTALL)
-_BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # layers of the tool itself: parts of speech, lemmas, ...
+_BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # prefix of the names of built-in layers: parts of speech, lemmas, ...
 _ENTITIES = "NamedEntity"
 _ID = re.compile(r"(?<!\\)\[(\d+)\]$")
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
@@ -23,7 +26,14 @@ _MAX_GAP = 100  # maximum number of characters between two sentences; gaps becom
 
 @dataclass
 class _Layer:
-    """A layer of annotations: its name, its features, and the column of the first one."""
+    """A layer of annotations.
+
+    Args:
+        name: name of the layer.
+        features: names of its features (attributes of an annotation, such as its type).
+        column: column of the first feature.
+        is_span: whether its annotations are spans of text, and not relations between spans.
+    """
 
     name: str
     features: list[str]
@@ -33,7 +43,7 @@ class _Layer:
 
 @dataclass
 class _Sentence:
-    """A sentence: its text, and its rows with their line numbers and cells."""
+    """A sentence with its text and its rows: number of the line, and cells."""
 
     text: str
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
@@ -42,18 +52,19 @@ class _Sentence:
 def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
     """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
 
-    The mentions are the spans of the layer NamedEntity, and their types are its feature "value". In a file without this
-    layer, they are those of the only custom layer and its only feature. Spans may be stacked, nested, or begin inside a
-    token.
+    The mentions are the spans of the layer NamedEntity, and their types are the values of its feature "value". A file
+    without this layer must have exactly one custom layer, whose spans are used instead. Several spans may have the same
+    tokens, and spans may be nested or begin inside a token.
 
     Args:
         path: the file.
-        layer: the name of the layer, or its last part ("webanno.custom.Drug" or "Drug").
-        feature: the name of the feature that holds the type; a layer without features gives its own name as the type.
+        layer: name of the layer, or the last part of its name ("webanno.custom.Drug" or "Drug").
+        feature: name of the feature that contains the type; defaults to "value", or to the only feature. In a layer
+            without features, the type is the name of the layer.
 
     Raises:
-        DataError: a line is malformed, a span has no type, or the offsets of a token do not fit (the message names the
-            line); or the layer or the feature must be given.
+        DataError: a line is malformed, a span has no type, or the offsets of a token do not select its text (the
+            message names the line); or the layer or the feature is unknown, or cannot be determined.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -68,7 +79,7 @@ def read_webanno(path: str | Path, layer: str | None = None, feature: str | None
     for sentence, rows in _placed(path, lines, document):
         for place, (line, cells) in zip(rows, sentence.rows, strict=True):
             if len(cells) < expected:
-                raise DataError(f"{path}:{line}: expected {expected} columns by tabs, got {len(cells)}.")
+                raise DataError(f"{path}:{line}: expected {expected} columns separated by tabs, got {len(cells)}.")
             for number, value in enumerate(_values(cells[column])):
                 match = _ID.search(value)
                 label = _unescape(value[: match.start()] if match else value)
@@ -104,12 +115,12 @@ def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer:
         named = [layer for layer in spans if layer.name.rpartition(".")[2] == _ENTITIES]
         custom = [layer for layer in spans if not layer.name.startswith(_BUILT_IN)]
         if named and custom:
-            logger.warning("%s: read the layer %s alone, not %s.", path, _ENTITIES, ", ".join(c.name for c in custom))
+            logger.warning("%s: read only the layer %s, not %s.", path, _ENTITIES, ", ".join(c.name for c in custom))
         named = named or custom
     if len(named) != 1:
         raise DataError(
             f"{path}: expected {'the layer ' + name if name else 'a layer ' + _ENTITIES + ' or one custom layer'} of "
-            f"spans; the layers of spans are {listed}. Say which one with layer=... (--layer)."
+            f"spans; the layers of spans are {listed}. Choose one with layer=... (--layer)."
         )
     return named[0]
 
@@ -121,14 +132,14 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
         return layer.column
     if wanted not in names:
         raise DataError(
-            f"{path}: the layer {layer.name} has the features {', '.join(names) or 'none'}; say which one holds the "
+            f"{path}: the layer {layer.name} has the features {', '.join(names) or 'none'}; choose the one with the "
             "type with feature=... (--feature)."
         )
     return layer.column + names.index(wanted)
 
 
 def _values(cell: str) -> list[str]:
-    """Return the stacked annotations of a cell, still escaped."""
+    """Split a cell into its annotations, in which special characters are still escaped."""
     return [] if cell in ("_", "") else re.split(r"(?<!\\)\|", cell)
 
 
@@ -142,7 +153,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
         if line.startswith("#Text="):
             text = _unescape(line.removeprefix("#Text="))
             if sentence is not None and not sentence.rows:
-                sentence.text += "\n" + text  # a sentence of several lines
+                sentence.text += "\n" + text  # a sentence with several lines has several rows "#Text"
                 continue
             if sentence is not None:
                 yield sentence
@@ -160,7 +171,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
 def _placed(
     path: Path, lines: Sequence[str], document: RawDocument
 ) -> Iterator[tuple[_Sentence, list[tuple[int, int]]]]:
-    """Yield the sentences, added to the text of a document, with the code points of their tokens."""
+    """Add the sentences to the text of a document, and yield each sentence with the code point spans of its rows."""
     end_before: int | None = None
     for sentence in _sentences(path, lines):
         tokens = [
@@ -183,6 +194,6 @@ def _placed(
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         base = len(document.text)
         document.text += sentence.text
-        # The end of the sentence in the offsets of the file: the end of its last token, plus the rest of the sentence
+        # Where the sentence ends in the offsets of the file: the end of its last token, plus the characters after it.
         end_before = max(end for _, _, end, _ in tokens) + len(sentence.text) - max(end for _, end in places)
         yield sentence, [(base + start, base + end) for start, end in places]

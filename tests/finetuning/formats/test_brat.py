@@ -90,7 +90,7 @@ def test_without_a_text_or_without_anything(tmp_path):
         with pytest.raises(DataError, match=r"1\.ann has no text: .*1\.txt is missing"):
             read_brat(source)
     (tmp_path / "1.zip").write_text("")
-    with pytest.raises(DataError, match="neither a folder nor a tar archive"):
+    with pytest.raises(DataError, match=r"not a folder, .* or a tar archive"):
         read_brat(tmp_path / "1.zip")
 
 
@@ -141,7 +141,7 @@ def test_what_is_written(tmp_path):
         "T1\tGene_or_protein 4 8;10 14\tIL-2 gene\nT2\tCell 20 27\tT cells\n"
     )
     assert found(read_brat(tmp_path)["a%2F1%3A2"]) == [("IL-2\r\ngene", "Gene_or_protein"), ("T cells", "Cell")]
-    with pytest.raises(DataError, match="holds annotations of 2 other documents, for example"):
+    with pytest.raises(DataError, match="contains annotations of 2 other documents, for example"):
         write_brat([Document("c", "")], tmp_path)
 
 

@@ -82,9 +82,9 @@ def test_columns_can_be_named(tmp_path):
         ("Anna\tB-PER\nx\n\nz\tO\n", r"file\.tsv:2: expected a token and a tag, got 'x'"),
         (
             "Anna B-PER B-ORG\nx O B-LOC\n",
-            r"columns 2 and 3 all hold tags; say which one with tag_column=\.\.\. \(--tag-c",
+            r"columns 2 and 3 all contain tags; choose one with tag_column=\.\.\. \(--tag-c",
         ),
-        ("Anna NNP I-NP PER\n", r"the only tags are those of chunks, such as NP, in column 3"),
+        ("Anna NNP I-NP PER\n", r"the only tags are tags of chunks, such as NP, in column 3"),
         ("Anna NNP I-NP I-PER\nx NN I-NP X-PER\n", r"file\.tsv:2: unknown tag 'X-PER'"),
         ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 holds one value in each sentence, such as 's1'"),
         ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 holds one value in each sentence, such as 'd1'"),
@@ -151,6 +151,6 @@ def test_words_are_cut_where_a_mention_begins_or_ends(tmp_path):
 
 
 def test_a_type_that_a_column_cannot_hold(tmp_path):
-    with pytest.raises(DataError, match=r"the type 'a\\tb' holds a tab or a line end"):
+    with pytest.raises(DataError, match=r"the type 'a\\tb' contains a tab or a line end"):
         write_columns([Document("a", "x", (Mention(0, 1, "a\tb"),))], tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()

@@ -215,12 +215,12 @@ def test_what_bioc_is_refused(tmp_path):
         (document(3), "expected an annotation, got 3"),
         ({"id": "d", "passages": [3]}, "expected a passage"),
         ({"id": "d", "passages": [{"text": "a"}]}, "'offset' must be an integer, got None"),
-        ({"documents": []}, "there is no document in it"),
+        ({"documents": []}, "the file contains no document"),
         ({"text": "a"}, "expected 'documents' or 'passages', got the fields 'text'"),
     ]:
         with pytest.raises(DataError, match=message):
             read_bioc(lines(tmp_path, row))
-    for content, message in [("<collection>", "not valid XML"), ("<collection/>", "there is no <document> in it")]:
+    for content, message in [("<collection>", "not valid XML"), ("<collection/>", "the file contains no <document>")]:
         (tmp_path / "a.xml").write_text(content)
         with pytest.raises(DataError, match=message):
             read_bioc(tmp_path / "a.xml")

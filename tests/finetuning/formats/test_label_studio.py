@@ -181,7 +181,10 @@ def test_a_text_field_of_another_name(tmp_path):
         (json.dumps([task("ab", region("0", "1", "b"))]), r"task 1: 'start' must be an integer, got '0'"),
         (json.dumps([task(" a", region(0, 1, " "))]), r"task 1: the mention at 0\.\.1 contains only blanks"),
         (json.dumps([task("ab", region(0, 1, "a", ""))]), "task 1: expected the name of an entity type, got ''"),
-        (json.dumps([task("ab", region(0, 1, "a", key="brushlabels"))]), r"region 'r0' has 'brushlabels', which is no"),
+        (
+            json.dumps([task("ab", region(0, 1, "a", key="brushlabels"))]),
+            r"region 'r0' has 'brushlabels', which is not",
+        ),
         (json.dumps([task("ab", {"id": "r", "value": {"start": 0, "end": 1, "text": "a"}})]), "'r' has no label, only"),
         (json.dumps([task("ab", {"id": "r", "value": {"start": 0, "end": 1, "labels": []}})]), "'r' has no label"),
         (json.dumps([task("ab", {"id": "r"})]), "expected a result with a 'value', got {'id': 'r'}"),

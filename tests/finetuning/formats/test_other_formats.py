@@ -70,7 +70,7 @@ def test_conllu(text, words, mentions, tmp_path):
     [
         (misc((1, "Rome", "Gloss=x")), "no token has a tag"),
         (misc((1, "Rome", "NER=City")), r"a\.conllu:1: unknown tag 'City'"),
-        ("# text = x\n1\tRome\n", r"a\.conllu:2: expected 10 columns by tabs, got 2"),
+        ("# text = x\n1\tRome\n", r"a\.conllu:2: expected 10 columns separated by tabs, got 2"),
         (misc(("x", "Rome", "NER=O")), r"a\.conllu:1: expected a number in the column ID"),
         ("# global.columns = ID NER\n1\tO\n", r"a\.conllu:2: expected a number in the column ID and a word in FORM"),
     ],
@@ -125,7 +125,7 @@ def test_spans_without_labels_are_refused(docbin):
 
 @pytest.mark.parametrize("content", [b"nothing", b"", gzip.compress(b"nothing", mtime=0)])
 def test_what_is_no_docbin(tmp_path, content):
-    with pytest.raises(DataError, match="this is no DocBin that spaCy"):
+    with pytest.raises(DataError, match="this is not a DocBin that spaCy"):
         read_docbin(write(tmp_path, "a.spacy", content))
 
 
@@ -199,11 +199,11 @@ def test_other_layers_of_webanno(tmp_path, content, options, mentions):
             custom("webanno.custom.A|x", "webanno.custom.B|y"),
             "the layers of spans are webanno.custom.A, webanno.custom.B",
         ),
-        (custom("webanno.custom.A|x|y"), "has the features x, y; say which one holds the type"),
+        (custom("webanno.custom.A|x|y"), "has the features x, y; choose the one with the type"),
         (custom(), "the layers of spans are none"),
         (custom("webanno.custom.A|x", cell="*"), r"a\.tsv:6: a span of webanno\.custom\.A has no value"),
         (custom("webanno.custom.A|x").replace("0-4", "1-4"), r"a\.tsv:6: the text at 0\.\.3 is 'Osl', not 'Oslo'"),
-        (custom("webanno.custom.A|x").replace("\tX", ""), r"a\.tsv:6: expected 4 columns by tabs, got 3"),
+        (custom("webanno.custom.A|x").replace("\tX", ""), r"a\.tsv:6: expected 4 columns separated by tabs, got 3"),
         (custom("webanno.custom.A|x") + "nonsense\n", r"a\.tsv:7: expected '#Text="),
         (custom("webanno.custom.A|x").partition("1-1")[0], "the sentence 'Oslo' has no tokens"),
     ],
@@ -243,7 +243,7 @@ def test_pubmed_is_raw_text(tmp_path, name):
     ]
 
 
-@pytest.mark.parametrize(("content", "message"), [("<a>", "not valid XML"), ("<a/>", "there is no article in it")])
+@pytest.mark.parametrize(("content", "message"), [("<a>", "not valid XML"), ("<a/>", "the file contains no article")])
 def test_pubmed_that_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_pubmed(write(tmp_path, "a.xml", content))

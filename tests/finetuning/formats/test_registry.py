@@ -111,9 +111,12 @@ def test_ids_that_are_there_twice_are_made_distinct(tmp_path):
 
 
 def test_formats_that_cannot_be_written_or_are_not_known(tmp_path):
-    with pytest.raises(DataError, match="the format prodigy can be read, but not written; written are jsonl, conll"):
+    with pytest.raises(
+        DataError,
+        match="the format prodigy can be read, but not written; the formats that can be written are jsonl, conll",
+    ):
         write_format([], tmp_path / "a", "prodigy")
-    with pytest.raises(DataError, match="there is no format 'xmi'; known are jsonl, conll, brat"):
+    with pytest.raises(DataError, match="there is no format 'xmi'; the formats are jsonl, conll, brat"):
         write_format([], tmp_path / "a", "xmi")
     with pytest.raises(DataError, match="the format label-studio has no option 'x'; its options are from_name"):
         write_format([], tmp_path / "a", "label_studio", x=1)
@@ -158,7 +161,7 @@ def test_formats_are_told_by_content_and_suffix(tmp_path, name, content, format)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xml", "<html/>", "XML with <html> is not known; expected BioC"),
+        ("a.xml", "<html/>", "XML with <html> is unknown; expected BioC"),
         ("a.zip", "PK", "this is a zip archive; unpack it"),
         ("a/b.txt", "x", "this is a folder without .ann files"),
     ],
@@ -272,7 +275,7 @@ def test_splits_can_be_named(tmp_path):
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a/rest"], "dev": ["b/more.tsv"]})) == {"train": 1, "dev": 1}
     ids = [document.id for document in read_splits(tmp_path, "iob", {"train": ["more"]})["train"]]
     assert ids == ["a/more-1", "b/more-1"], "distinct by their folders"
-    with pytest.raises(DataError, match=r"there is no 'c'; there is 'a/more\.tsv', 'a/rest\.tsv'"):
+    with pytest.raises(DataError, match=r"there is no 'c', only 'a/more\.tsv', 'a/rest\.tsv'"):
         read_splits(tmp_path, "iob", {"train": ["c"]})
     with pytest.raises(DataError, match="there is no split 'training'; expected train, dev, test"):
         read_splits(tmp_path, "iob", {"training": ["a"]})
@@ -358,13 +361,13 @@ def test_the_configurations_of_a_dataset(dataset):
 
 
 def test_datasets_that_are_refused(dataset, tmp_path):
-    with pytest.raises(DataError, match="row 0: -1 is the number of no tag; expected 0 to 2"):
+    with pytest.raises(DataError, match="row 0: -1 is not the number of a tag; expected 0 to 2"):
         read_splits(dataset({"default": {"train": [(["a"], [-1])]}}), "hub")
     with pytest.raises(DataError, match="train, row 0: the tag 1 is not a string"):
         read_splits(dataset({"numbers": {"train": [(["a"], [1])]}}, class_names=None), "hub")
     name = dataset({"other": {"train": [(["a"], [0])]}}, tag="labels")
     with pytest.raises(
-        DataError, match=r"the split train has no column 'ner_tags', but tokens, labels; .*--tag-column"
+        DataError, match=r"the split train has no column 'ner_tags', only tokens, labels; .*--tag-column"
     ):
         read_splits(name, "hub")
     assert sizes(read_splits(name, "hub", tag_column="labels")) == {"train": 1}
