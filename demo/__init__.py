@@ -1,1 +1,1 @@
-"""The demo page, also as a Gradio Space: `python -m demo.deploy` puts it on the Hub."""
+"""The demo page. `python -m demo.app` runs it locally, and `python -m demo.deploy` uploads it as a Gradio Space."""

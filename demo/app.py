@@ -1,4 +1,4 @@
-"""The page: find entities of types that a user describes, draw them, and explain the scores.
+"""The demo page: it finds entities of types that the user describes, draws them, and explains their scores.
 
 BINDER_MODEL=checkpoints/quickstart python -m demo.app
 """
@@ -35,16 +35,16 @@ Rows = list[list[Any]]
 CSS = drawing.CSS + charts.CSS
 TYPE_COLUMNS = ["type", "description", "threshold"]
 ENTITY_COLUMNS = ["type", "entity", "score", "start", "end"]
-HEAT_MAP_WORDS = 24
-PROGRESS_SECONDS = 0.2  # between two updates while a file is read
+HEAT_MAP_WORDS = 24  # maximum number of words in the heat map
+PROGRESS_SECONDS = 0.2  # minimum time between two updates of the progress bar
 INTRODUCTION = (
     "# Find entities of your own types\n"
-    "Describe in a sentence what you are looking for. The model compares every span of the text with the descriptions."
+    "Describe each entity type in a sentence. The model compares every span of the text with the descriptions."
 )
 
 
 def own_rows() -> Rows:
-    """Return the table of the model's own types; empty if it has none, or too many for the page."""
+    """Return the table of the model's own types. It is empty if the model has no types or too many for the page."""
     types = recognizer.own_types()
     return _rows(types) if len(types) <= MAX_TYPES else []
 
@@ -54,13 +54,13 @@ def _rows(types: dict[str, str]) -> Rows:
 
 
 def examples() -> list[Example]:
-    """Return the examples of the page; those with the model's own types come first."""
+    """Return the examples of the page. If the model has types, the examples that use these types come first."""
     own = own_rows()
     return [*(OWN_TYPE_EXAMPLES if own else ()), *NEW_TYPE_EXAMPLES]
 
 
 def _options(types: Rows, decoding: str, inference: str, threshold: float) -> tuple[dict[str, str], dict[str, Any]]:
-    """Check the table of types and the settings; return name -> description and the arguments of the pipeline."""
+    """Check the table of types and the settings; return the descriptions by name, and arguments of the pipeline."""
     checked, single = check_types(types)
     common = check_threshold(threshold, "all types")
     thresholds = {name: single.get(name, common) for name in checked}
@@ -68,7 +68,7 @@ def _options(types: Rows, decoding: str, inference: str, threshold: float) -> tu
 
 
 def _note(message: str) -> str:
-    """Return a message as HTML that screen readers announce; empty for an empty message."""
+    """Return a message as HTML that screen readers announce, or an empty string for an empty message."""
     return f'<p class="bn-note" role="alert">{html.escape(message)}</p>' if message else ""
 
 
@@ -90,13 +90,14 @@ def find(
 
     Args:
         text: a text of up to 20,000 characters.
-        entity_types: name -> description of the types to look for; defaults to the types of the model.
-        decoding: "nested" for all entities, "flat" for entities that do not overlap.
-        inference: "span", or "joint", which finds fewer entities with higher precision.
-        threshold: between 0 and 1; 0.5 is the dynamic threshold of the model.
+        entity_types: the name and the description of each type to find; defaults to the types of the model.
+        decoding: "nested" returns all entities, "flat" returns entities that do not overlap.
+        inference: "span" uses only the span score; "joint" also requires that start and end are above their thresholds,
+            and finds fewer entities with higher precision.
+        threshold: minimum score, between 0 and 1; 0.5 is the dynamic threshold of the model.
 
     Returns:
-        For each entity its entity_group, score, word, start and end (characters, end exclusive).
+        A dictionary for each entity with entity_group, score, word, start and end (character offsets, end exclusive).
     """
     types, options = _options(_rows(entity_types or recognizer.own_types()), decoding, inference, threshold)
     try:
@@ -106,7 +107,7 @@ def find(
 
 
 def types() -> dict[str, str]:
-    """Return the types that the model has of its own, name -> description."""
+    """Return the name and the description of each entity type of the model."""
     return recognizer.own_types()
 
 
@@ -114,7 +115,11 @@ def types() -> dict[str, str]:
 
 
 def show(text: str, rows: Rows, decoding: str, inference: str, threshold: float) -> tuple[Any, ...]:
-    """Find entities; return drawing, table, JSON, choices of types and spans, the request, and an error message."""
+    """Find entities, and return the new values of the elements of the page.
+
+    These are the drawing, the table, the JSON, the choices of types and of spans under "Why", the request (text and
+    types), and an error message, which is empty if there was no error.
+    """
     try:
         types, options = _options(rows, decoding, inference, threshold)
         found = recognizer.find(check_text(text), types, **options)
@@ -137,7 +142,7 @@ def show(text: str, rows: Rows, decoding: str, inference: str, threshold: float)
 
 
 def why(request: tuple[str, dict[str, str]] | None, label: str | None, span: str | None) -> str:
-    """Return the heat map of a type and the margins of a span for the last request."""
+    """Return HTML that explains the last request: a heat map for a type, and the margins of all types for a span."""
     if request is None or label is None:
         return _note("Find entities first.")
     text, types = request
@@ -162,9 +167,10 @@ def why(request: tuple[str, dict[str, str]] | None, label: str | None, span: str
 def find_in_file(
     path: str | None, rows: Rows, decoding: str, inference: str, threshold: float
 ) -> Iterator[tuple[str | None, str]]:
-    """Find entities in a file of texts; yields progress, and at the end the JSONL file.
+    """Find entities in a file of texts. Yield the progress, and at the end the path of a JSONL file with the entities.
 
-    The result is removed once Gradio has copied it into its cache, which is cleared after a while.
+    When the generator is resumed after the last item, it deletes this file: Gradio has then copied it into its cache,
+    which is cleared after `DELETE_CACHE`.
     """
     result: str | None = None
     try:
@@ -188,7 +194,7 @@ def find_in_file(
 
 
 def _labelled(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entities in the format of documents, so that the file can be read again as a corpus."""
+    """Return entities with the keys of a corpus file (`label` instead of `entity_group`)."""
     return [
         {"start": e["start"], "end": e["end"], "label": e["entity_group"], "score": e["score"], "word": e["word"]}
         for e in entities
@@ -200,7 +206,7 @@ def _progress(done: int, total: int) -> str:
 
 
 def add_type(rows: Rows, name: str, description: str) -> tuple[Rows, str, str, str]:
-    """Return the table with one more type, two empty boxes, and an error message."""
+    """Return the table with the new type, the new content of both text boxes, and an error message."""
     kept = [row for row in rows if str(row[0] or "").strip()]
     try:
         if not name.strip():
@@ -213,12 +219,12 @@ def add_type(rows: Rows, name: str, description: str) -> tuple[Rows, str, str, s
 
 
 def remove_types(rows: Rows, names: list[str]) -> tuple[Rows, Any]:
-    """Return the table without some types."""
+    """Return the table without the types in `names`, and an empty selection."""
     return [row for row in rows if str(row[0] or "").strip() not in names], gr.Dropdown(value=[])
 
 
 def names_of(rows: Rows) -> Any:
-    """Return the choices of types that can be removed."""
+    """Return a dropdown with the names of all types in the table."""
     return gr.Dropdown(choices=[str(row[0]).strip() for row in rows if str(row[0] or "").strip()])
 
 
@@ -226,7 +232,7 @@ def names_of(rows: Rows) -> Any:
 
 
 def _inputs() -> tuple[Any, list[Any], Any, Any]:
-    """Lay out text, types, settings and examples; return text, settings, the button and the examples."""
+    """Lay out the text, types, settings and examples; return the text box, settings, the button and the examples."""
     config = recognizer.recognizer().model.config
     shown = examples()
     own = own_rows()
@@ -275,7 +281,7 @@ def _inputs() -> tuple[Any, list[Any], Any, Any]:
 
 
 def _type_editor(rows: Any, first: Rows) -> None:
-    """Lay out the boxes that add and remove types."""
+    """Lay out the elements that add and remove types."""
     hidden: dict[str, Any] = {"api_visibility": "private"}
     with gr.Accordion("Add or remove types", open=False):
         with gr.Row():
@@ -295,7 +301,7 @@ def _type_editor(rows: Any, first: Rows) -> None:
 
 
 def _files_tab(settings: list[Any], model: dict[str, Any], hidden: dict[str, Any]) -> None:
-    """Lay out the tab that reads a file."""
+    """Lay out the tab in which users upload a file of texts."""
     with gr.Tab("Files"):
         gr.Markdown(
             f"Upload texts as .txt (one per line), .jsonl (`text`) or .csv (column `text`), up to "
@@ -308,16 +314,16 @@ def _files_tab(settings: list[Any], model: dict[str, Any], hidden: dict[str, Any
         message = gr.HTML(elem_id="file-message")
         result = gr.File(label="Result", interactive=False, elem_id="result")
     run = start.click(find_in_file, [upload, *settings], [result, message], **model)
-    # The message appears after the run has stopped; otherwise the last progress would overwrite it.
+    # "Cancelled." is shown after the run has stopped. Otherwise the last progress update would overwrite it.
     cancel.click(None, cancels=run, **hidden).then(lambda: _note("Cancelled."), None, message, **hidden)
 
 
 def build() -> gr.Blocks:
     """Return the page."""
     hidden: dict[str, Any] = {"api_visibility": "private"}
-    # Only one request at a time uses the model; the others wait.
+    # Only one request at a time uses the model; other requests wait.
     model: dict[str, Any] = {**hidden, "concurrency_id": "model", "concurrency_limit": 1}
-    # A request that is sent while another one is running is answered afterwards instead of being dropped.
+    # If a user sends a request while another request is running, it waits instead of being dropped.
     last: dict[str, Any] = {**model, "trigger_mode": "always_last"}
     with gr.Blocks(title="Find entities", delete_cache=DELETE_CACHE) as page:
         gr.Markdown(INTRODUCTION)
@@ -363,7 +369,7 @@ def build() -> gr.Blocks:
 
 
 def main() -> None:
-    """Serve the page; also as a tool for language models (MCP) if that package is installed."""
+    """Serve the page. If the package `mcp` is installed, its functions are also MCP tools for language models."""
     build().launch(css=CSS, max_file_size=MAX_FILE_BYTES * 2, mcp_server=find_spec("mcp") is not None)
 
 

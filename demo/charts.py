@@ -1,4 +1,7 @@
-"""Charts of margins, which explain why something was found or not: a heat map and bars, as HTML without a script."""
+"""Charts that explain predictions: a heat map and bars of margins, as HTML without JavaScript.
+
+The margin of a span for a type is its span score minus the threshold; the span is found if the margin is above 0.
+"""
 
 import html
 import math
@@ -25,7 +28,14 @@ CSS = """
 
 
 def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: str) -> str:
-    """Return the margins [N, N] of one type as a table: the spans from the word of a row to the word of a column."""
+    """Return a table with the margins of one type. A cell shows the span from its row's word to its column's word.
+
+    Args:
+        text: the text.
+        words: start and end of each of N words.
+        matrix: margins [N, N] by first and last word; NaN where there is no candidate.
+        label: the type.
+    """
     shown = [html.escape(text[start:end]) for start, end in words]
     head = "".join(f'<th scope="col"><span>{word}</span></th>' for word in shown)
     rows = []
@@ -43,15 +53,16 @@ def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: st
             cells.append(f'<td{found} style="background:{color}" title="{hint}">{value:+.1f}</td>')
         rows.append(f'<tr><th scope="row">{word}</th>{"".join(cells)}</tr>')
     return (
-        f'<p class="bn-note">{html.escape(label)}: by how much the span from the word on the left to the word above '
-        "exceeds its threshold. Spans above it are blue and framed. Deep orange is close to it.</p>"
+        f'<p class="bn-note">{html.escape(label)}: margins, that is, by how much a span exceeds its threshold. The '
+        "span begins at the word on the left and ends at the word above. Blue framed spans are found. A deep orange "
+        "span is just below the threshold.</p>"
         f'<div class="bn-scroll" tabindex="0" role="region" aria-label="Heat map"><table class="bn-map">'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
 def margin_bars(span: str, margins: Mapping[str, float], types: Sequence[str]) -> str:
-    """Return the margin of each type for one span, as bars to both sides of the threshold."""
+    """Return bars with the margin of each type for one span. Bars to the right of the middle are positive margins."""
     palette = colors(types)
     largest = max([1.0, *(abs(value) for value in margins.values() if math.isfinite(value))])
     rows = []

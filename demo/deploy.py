@@ -1,4 +1,4 @@
-"""Put a Gradio Space that shows a model on the Hub.
+"""Upload the demo page to the Hugging Face Hub as a Gradio Space that uses a model from the Hub.
 
 python -m demo.deploy user/space --model user/name
 """
@@ -25,12 +25,12 @@ from demo.app import main
 
 main()
 '''
-# Packages that the page and the model's code import; the Space itself installs gradio
+# Packages that the page and the model's code import. The Hub installs gradio itself, in the version on the card.
 _REQUIRED = ("torch", "transformers", "huggingface-hub", "safetensors")
 
 
 def pinned(package: str) -> str:
-    """Return the version of a package in constraints.txt."""
+    """Return the version of a package that constraints.txt pins."""
     match = re.search(rf"^{re.escape(package)}==([\w.]+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
     if match is None:
         raise ValueError(f"constraints.txt pins no {package}: add {package}==VERSION.")
@@ -52,20 +52,20 @@ def deploy(
     datasets: Sequence[str] = (),
     commit_message: str = "Deploy the demo",
 ) -> CommitInfo:
-    """Create or update a Space that shows a model, in one commit.
+    """Create or update a Space with the demo page, in one commit.
 
     Args:
         space_id: "user/name" of the Space.
-        model_id: "user/name" of the model.
-        private: whether a new Space is private.
+        model_id: "user/name" of the model that the page uses.
+        private: whether the Space is private; ignored if the Space already exists.
         license: licence of the Space.
-        token: defaults to HF_TOKEN or to `hf auth login`.
-        datasets: ids of the datasets on which the model was trained, for the card.
+        token: access token; defaults to HF_TOKEN or to the token of `hf auth login`.
+        datasets: Hub ids of the datasets on which the model was trained; they are listed on the card of the Space.
         commit_message: title of the commit.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
-        ValueError: the model's repository lacks the code that the Space runs.
+        PushError: the upload failed and nothing was changed on the Hub; the message says why and what to do.
+        ValueError: the model's repository does not contain the code that the Space runs.
     """
     space_id = check_access(space_id, token)
     api = HfApi(token=token)

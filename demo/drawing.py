@@ -1,9 +1,10 @@
-"""Draw nested and crossing entities as labelled bars under the text: HTML and CSS without a script.
+"""Draw nested and crossing entities as labelled bars under the text, with HTML and CSS and without JavaScript.
 
-The text stays plain text: each entity is an inline element around its characters, and its bar is a background image in
-the padding below them. Inline padding and backgrounds do not move text, and a browser cuts the background of an element
-that continues on the next line, so bars follow the text wherever the lines end. A label that is longer than its bar
-ends with an ellipsis. Kerning and ligatures are off, because they would differ at the edges of elements.
+Each entity is an inline element around its characters, and its bar is a background image in the padding below these
+characters. Inline padding and backgrounds do not move the text. If an element continues on the next line, the browser
+draws a part of its background on each line, so bars follow the text at any page width. A label that is longer than its
+bar ends with an ellipsis. Kerning and ligatures are off, because they stop at the edges of elements and would move the
+text.
 """
 
 import html
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-# Okabe and Ito's colours, which people with colour blindness can tell apart, each with a readable colour for the label
+# Colours of bars (by Okabe and Ito; people with colour blindness can distinguish them) and of the labels on them
 PALETTE = (
     ("#E69F00", "#000"),
     ("#56B4E9", "#000"),
@@ -25,7 +26,8 @@ PALETTE = (
     ("#CC79A7", "#000"),
     ("#BBBBBB", "#000"),
 )
-_BAR, _STEP = 16, 18  # height of a bar, and distance from one lane to the next, in pixels
+# Overlapping entities have bars at different heights, called lanes. In pixels: height of a bar, distance between lanes
+_BAR, _STEP = 16, 18
 
 CSS = f"""
 .bn-text {{ font-size: 1rem; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -42,7 +44,8 @@ CSS = f"""
 .bn-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
 .bn-note {{ font-size: .85rem; opacity: .85; margin: .4rem 0; color: var(--body-text-color); }}
 """
-# Alternatives: white space; a character of a script that breaks lines anywhere; a part of a long word; a word
+# Runs of characters that a browser does not break across lines. The alternatives: white space; a Chinese, Japanese or
+# Korean character, after which a line may end; 8 characters of a long word; a word
 _CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 _RUNS = re.compile(rf"\s+|{_CJK}[\u3099\u309a\ufe00-\ufe0f]*|[!-~]{{8}}(?=[!-~])|(?:(?![!-~]{{9}}|{_CJK})\S)+")
 _LABEL_CSS = (
@@ -52,7 +55,7 @@ _LABEL_CSS = (
 
 
 class Entity(NamedTuple):
-    """An entity with its lane; lane 0 is next to the text."""
+    """An entity with the lane of its bar. Lane 0 is directly under the text."""
 
     start: int
     end: int
@@ -62,7 +65,7 @@ class Entity(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of an entity. The pieces of all entities are nested or apart, never crossing."""
+    """A part of an entity. Two pieces never cross: one lies inside the other, or they do not overlap."""
 
     start: int
     end: int
@@ -75,7 +78,10 @@ def margin(score: float) -> float:
 
 
 def lanes(entities: Sequence[Mapping[str, Any]]) -> list[Entity]:
-    """Assign lanes: overlapping entities have different lanes, and longer ones lie below shorter ones."""
+    """Assign a lane to each entity. Overlapping entities have different lanes; longer entities get lower lanes.
+
+    A lower lane is farther from the text and has a larger number.
+    """
     rows = [Entity(e["start"], e["end"], e["entity_group"], e["score"]) for e in entities]
     placed: list[Entity] = []
     for row in sorted(rows, key=lambda row: (row.end - row.start, row.start)):
@@ -85,7 +91,7 @@ def lanes(entities: Sequence[Mapping[str, Any]]) -> list[Entity]:
 
 
 def pieces(entities: Sequence[Entity]) -> list[Piece]:
-    """Cut entities where they cross longer ones, so that all pieces are nested or apart; outer pieces come first."""
+    """Cut entities where they cross longer entities, so that no two pieces cross. Outer pieces come first."""
     order = sorted(entities, key=lambda entity: (entity.start - entity.end, entity.start, -entity.lane))
     cut: list[Piece] = []
     for index, entity in enumerate(order):
@@ -99,12 +105,12 @@ def pieces(entities: Sequence[Entity]) -> list[Piece]:
 
 
 def colors(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the colours of bar and text for each label; they repeat after eight labels."""
+    """Return the colours of bar and text for each label. The colours repeat after eight labels."""
     return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}
 
 
 def describe(entity: Entity, text: str, entities: Sequence[Entity]) -> str:
-    """Return an entity in words, for screen readers and tooltips."""
+    """Return a description of an entity for screen readers and tooltips."""
     around = [
         other
         for other in entities
@@ -122,8 +128,8 @@ def draw(text: str, found: Sequence[Mapping[str, Any]], labels: Sequence[str]) -
 
     Args:
         text: the text.
-        found: its entities, as the pipeline returns them.
-        labels: all entity types, in the order that decides the colours.
+        found: the entities in the text, as the pipeline returns them.
+        labels: all entity types; their order determines the colours.
     """
     entities = lanes(found)
     palette = colors(labels)
@@ -143,7 +149,7 @@ def draw(text: str, found: Sequence[Mapping[str, Any]], labels: Sequence[str]) -
 
 
 def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str, str]]) -> Iterator[str]:
-    """Yield the text and the tags of the entities around it."""
+    """Yield HTML: the text, with the start and end tags of the pieces of entities."""
     all_pieces = pieces(entities)
     # The longest piece of an entity shows its label.
     labelled = {piece.entity: piece for piece in sorted(all_pieces, key=lambda piece: piece.end - piece.start)}
@@ -151,7 +157,7 @@ def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str
     position = 0
 
     def advance(end: int) -> Iterator[str]:
-        """Yield the text up to a position, with the end tags in between."""
+        """Yield the text up to the position `end`, and the end tags of pieces that end before it."""
         nonlocal position
         while open_pieces and open_pieces[-1].end <= end:
             yield from _characters(text, position, open_pieces[-1].end, open_pieces)
@@ -168,10 +174,10 @@ def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str
 
 
 def _characters(text: str, start: int, end: int, open_pieces: Sequence[Piece]) -> Iterator[str]:
-    """Yield characters, with room for the bars below each line.
+    """Yield a part of the text, with space for the bars below each line.
 
-    The room is an empty inline element that reaches as far down as the lowest bar. It follows each run of characters
-    that cannot be on two lines, so that every line of an entity has it.
+    An empty inline element that extends down to the lowest bar makes the space. A line can break after any run of
+    `_RUNS`, so this element follows each run; then every line with a part of an entity contains it.
     """
     if not open_pieces:
         yield html.escape(text[start:end])
@@ -199,7 +205,7 @@ def _tag(
 
 
 def _bar(label: str, style: str) -> str:
-    """Return a bar as the data URL of an SVG image, which fills the background of an element."""
+    """Return the data URL of an SVG image of a bar; the image fills the background of an element."""
     shown = html.escape("".join(letter if letter.isprintable() else " " for letter in label))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%"><foreignObject width="100%" height="100%">'

@@ -1,17 +1,17 @@
-"""Texts to try on the page, each with entity types to look for. The sentences were written for this project."""
+"""Example texts for the page, each with entity types to find. The sentences were written for this project."""
 
 from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """A text with entity types, name -> description; without types, those of the model are used."""
+    """A text with the names and descriptions of entity types. If `types` is None, the model's own types are used."""
 
     title: str
     text: str
     types: dict[str, str] | None = None
 
 
-# For models with types of their own; nested entities first
+# For models that have entity types; examples with nested entities come first
 OWN_TYPE_EXAMPLES = (
     Example("Gene promoter", "The University of Oslo studies the IL-2 gene promoter in CD8+ T cells."),
     Example(
@@ -26,7 +26,7 @@ OWN_TYPE_EXAMPLES = (
     ),
 )
 
-# For all models: these types are new to most of them
+# For all models; most models were not trained on these types
 NEW_TYPE_EXAMPLES = (
     Example(
         "Personal data",

@@ -1,4 +1,4 @@
-"""Read the texts of a file, and write them as JSONL with their entities."""
+"""Read the texts of an uploaded file, and write them to a JSONL file together with their entities."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ SUFFIXES = (".txt", ".jsonl", ".csv")
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Read records with a "text": the lines of .txt, the objects of .jsonl, the rows of .csv (column "text").
+    """Read a file as records with the key "text": lines of .txt, objects of .jsonl, or rows of .csv (column "text").
 
     Raises:
-        Refused: the file has another suffix, is too large, or is malformed; names the line.
+        Refused: the file has another suffix, is too large, or is malformed. The message states the line.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -32,16 +32,18 @@ def read_records(path: str | Path) -> list[Record]:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise Refused(f"The file is named {path.suffix or path.name!r}; this page reads {', '.join(SUFFIXES)}.")
+        raise Refused(f"The type of the file is {path.suffix or path.name!r}; this page reads {', '.join(SUFFIXES)}.")
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Refused(f"The file is not UTF-8: byte {error.start:,} is no character. Save it as UTF-8.") from None
+        raise Refused(f"The file is not UTF-8 (invalid byte at {error.start:,}). Save it as UTF-8.") from None
     records = []
     for number, record in reader(content):
         text = record["text"]
         if len(text) > MAX_CHARACTERS:
-            raise Refused(f"Line {number}: the text has {len(text):,} characters; up to {MAX_CHARACTERS:,} are read.")
+            raise Refused(
+                f"Line {number}: the text has {len(text):,} characters; this page accepts {MAX_CHARACTERS:,}."
+            )
         records.append(record)
         if len(records) > MAX_RECORDS:
             raise Refused(
@@ -53,7 +55,7 @@ def read_records(path: str | Path) -> list[Record]:
 
 
 def _lines(content: str) -> Iterator[tuple[int, Record]]:
-    # Not `splitlines`, which also cuts at characters such as U+2028
+    # `splitlines` would also split at characters such as U+2028, which may be part of a text.
     for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
             yield number, {"text": line.removesuffix("\r")}
@@ -66,13 +68,13 @@ def _objects(content: str) -> Iterator[tuple[int, Record]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise Refused(f"Line {number} is no JSON: {error}.") from None
+            raise Refused(f"Line {number} is not valid JSON: {error}.") from None
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise Refused(f'Line {number} must be an object with a "text", such as {{"text": "The IL-2 gene."}}.')
         try:
             json.dumps(record, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise Refused(f"Line {number} holds half a character (a lone surrogate such as \\ud83d).") from None
+            raise Refused(f"Line {number} contains half a character (a lone surrogate such as \\ud83d).") from None
         yield number, record
 
 
@@ -80,19 +82,20 @@ def _rows(content: str) -> Iterator[tuple[int, Record]]:
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         if "text" not in (reader.fieldnames or []):
-            raise Refused(f'The first line must name a column "text"; it names {reader.fieldnames or "nothing"}.')
+            raise Refused(f'The first line must contain the column "text"; got {reader.fieldnames or "no columns"}.')
         for row in reader:
             if row["text"] is None or None in row:
-                raise Refused(f"Line {reader.line_num} has not as many columns as the first line.")
+                raise Refused(f"Line {reader.line_num} does not have the same number of columns as the first line.")
             yield reader.line_num, dict(row)
     except csv.Error as error:
         raise Refused(f"Line {reader.line_num}: {error}.") from None
 
 
 def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) -> Iterator[tuple[int, str | None]]:
-    """Write each record with its `entities`, and yield the number of records written so far and None.
+    """Write each record with its `entities` to a file. After each record, yield the number of records so far and None.
 
-    The last item is the number of records and the path of the file. If the generator is closed before, no file is left.
+    The last item is the number of records and the path of the file. If the generator is closed before the last item, it
+    deletes the incomplete file.
     """
     folder = tempfile.mkdtemp(prefix="entities-")
     target = os.path.join(folder, "entities.jsonl")
@@ -103,7 +106,7 @@ def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) 
                 file.write(json.dumps({**record, "entities": entities}, ensure_ascii=False) + "\n")
                 yield number, None
         os.replace(partial, target)
-    except BaseException:  # a generator that is closed ends here too
+    except BaseException:  # also GeneratorExit, which is raised if the generator is closed
         os.remove(partial)
         os.rmdir(folder)
         raise

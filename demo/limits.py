@@ -6,20 +6,20 @@ from typing import Any
 
 import gradio as gr
 
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000  # in a text
 MAX_TYPES = 50
-MAX_NAME = 60
-MAX_DESCRIPTION = 500
+MAX_NAME = 60  # characters in the name of a type
+MAX_DESCRIPTION = 500  # characters in the description of a type
 MAX_FILE_BYTES = 2_000_000
-MAX_RECORDS = 2_000
+MAX_RECORDS = 2_000  # texts in a file
 MAX_QUEUE = 32  # waiting requests
-DELETE_CACHE = (600, 3600)  # every 10 minutes, files of the page that are older than an hour are deleted
+DELETE_CACHE = (600, 3600)  # every 600 seconds, Gradio deletes files of the page that are older than 3600 seconds
 
 
 class Refused(gr.Error):
-    """An input was refused; `reason` says why and what to do.
+    """The page does not accept an input; `reason` says why and what to do.
 
-    Gradio shows the message of an error as HTML. The reason may quote the input, so the message is escaped.
+    Gradio shows the message of an error as HTML. The reason may quote the input of the user, so it is escaped.
     """
 
     def __init__(self, reason: str) -> None:
@@ -28,7 +28,7 @@ class Refused(gr.Error):
 
 
 def check_text(text: str) -> str:
-    """Return the text; raise Refused if it is empty or too long."""
+    """Return the text, or raise `Refused` if it is empty or too long."""
     if len(text) > MAX_CHARACTERS:
         raise Refused(f"The text has {len(text):,} characters; this page accepts {MAX_CHARACTERS:,}.")
     if not text.strip():
@@ -37,10 +37,10 @@ def check_text(text: str) -> str:
 
 
 def check_types(rows: Sequence[Sequence[Any]]) -> tuple[dict[str, str], dict[str, float]]:
-    """Return descriptions and thresholds by name, from the rows of the table: name, description, threshold.
+    """Return the description of each type, and the threshold of each type that has one, from the rows of the table.
 
-    Rows without a name are skipped. A type without a description is described by its name. Types without a threshold
-    are not in the second result.
+    A row contains name, description and threshold. Rows without a name are skipped. The description defaults to the
+    name.
 
     Raises:
         Refused: a name appears twice, a name or a description is too long, a threshold is not a number between 0 and
@@ -65,12 +65,12 @@ def check_types(rows: Sequence[Sequence[Any]]) -> tuple[dict[str, str], dict[str
     if not types:
         raise Refused("There are no entity types: write a name into the table, or choose an example.")
     if len(types) > MAX_TYPES:
-        raise Refused(f"There are {len(types)} types; this page looks for at most {MAX_TYPES} at once.")
+        raise Refused(f"There are {len(types)} types; this page accepts at most {MAX_TYPES}.")
     return types, thresholds
 
 
 def check_threshold(value: Any, name: str) -> float:
-    """Return a threshold as a number between 0 and 1; raise Refused if it is none."""
+    """Return a threshold as a number, or raise `Refused` if it is not a number between 0 and 1."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Publish a checkpoint, its training corpora and a demo Space, all under one name.
+"""Publish a checkpoint, its training corpora and a demo Space on the Hub, all under the same name.
 
 python -m demo.publish user/name --model demo/model --data corpora
 """
@@ -32,25 +32,25 @@ def publish(
     private: bool | None = None,
     license: str = "apache-2.0",
 ) -> dict[str, str]:
-    """Push the corpora as a dataset, the model and the Space; all three repositories have the same name.
+    """Push a dataset with the corpora, the model and the Space. All three repositories have the same name.
 
-    The corpora are the open types of this project and, with `data`, those that the model card names. Corpora whose
-    licence does not clearly allow a published copy are left out.
+    The dataset contains the corpus training/open_types and, with `data`, the training corpora on the model card.
+    Corpora whose licence does not clearly allow a published copy are omitted.
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.
         model: folder of the checkpoint.
-        data: folder with the corpora of the model's mix, each in a sub-folder with the name of the corpus.
-        private: whether repositories that are created are private.
+        data: folder with the training corpora of the model, each in a sub-folder with the name of the corpus.
+        private: whether new repositories are private; ignored for repositories that already exist.
         license: licence of the model and of the Space.
 
     Returns:
-        The addresses of the three commits: "dataset", "model" and "space".
+        The addresses of the three commits, with the keys "dataset", "model" and "space".
 
     Raises:
-        PushError: a push failed; what was pushed before stays, and a second call continues from there.
+        PushError: a push failed. Earlier pushes of this call are not undone; call the function again to push the rest.
         DataError: a corpus is missing or malformed; nothing was pushed.
-        ValueError: the folder has no checkpoint; nothing was pushed.
+        ValueError: the folder contains no checkpoint; nothing was pushed.
     """
     if not Path(model, "config.json").exists():
         raise ValueError(f"{model} has no checkpoint: pass another folder, as in --model checkpoints/quickstart.")
@@ -71,7 +71,7 @@ def publish(
 def _corpora(
     facts: Mapping[str, Any], data: str | Path | None
 ) -> tuple[dict[str, Corpus], dict[str, Mapping[str, str]]]:
-    """Return the corpora to publish, and licence and source of each."""
+    """Return the corpora to publish, and the licence and source of each corpus."""
     corpora = {OPEN_TYPES.name: load_corpus(OPEN_TYPES)}
     origins: dict[str, Mapping[str, str]] = {OPEN_TYPES.name: OWN_CORPUS}
     for part in facts.get("mix") or [] if data is not None else []:
@@ -89,7 +89,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("name", help="user/name of the model, the dataset and the Space; created if they do not exist")
     parser.add_argument("--model", default=str(MODEL), help="folder of the checkpoint (default: demo/model)")
-    parser.add_argument("--data", help="folder with the corpora that the model card names (default: none of them)")
+    parser.add_argument(
+        "--data", help="folder with the corpora that the model card lists (default: omit these corpora)"
+    )
     parser.add_argument("--private", action="store_true", help="create private repositories")
     parser.add_argument("--license", default="apache-2.0", help="licence of model and Space (default: apache-2.0)")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The model of the page: loaded once, used by one request at a time."""
+"""The model of the page. It is loaded once, and `app.build` lets only one request use it at a time."""
 
 import os
 import sys
@@ -16,22 +16,27 @@ _HERE = Path(__file__).parent
 with suppress(ImportError):
     import modeling_binder  # noqa: F401  registers the pipeline
 
-try:  # on ZeroGPU Spaces, decorated functions get a GPU while they run; their arguments and results are pickled
+# On Spaces with ZeroGPU, functions decorated with `spaces.GPU` get a GPU while they run. They run in another process,
+# so their arguments and results are pickled.
+try:
     import spaces
 
     gpu: Callable[[Function], Function] = spaces.GPU
 except ImportError:
 
     def gpu(function: Function) -> Function:
-        """Return the function unchanged: no GPU has to be requested."""
+        """Return the function unchanged: outside of ZeroGPU, no GPU has to be requested."""
         return function
 
 
 def model_id() -> str:
-    """Return the model to show: BINDER_MODEL, the model of the Space (model_id.txt), or the checkpoint demo/model.
+    """Return the folder or the Hub id of the model of the page.
+
+    The first of these that exists is used: the environment variable BINDER_MODEL, the id in model_id.txt, which
+    `demo.deploy` writes for a Space, and the checkpoint in demo/model.
 
     Raises:
-        FileNotFoundError: none of them is there.
+        FileNotFoundError: none of them exists.
     """
     if named := os.environ.get("BINDER_MODEL"):
         return named
@@ -40,23 +45,23 @@ def model_id() -> str:
     if (_HERE / "model" / "config.json").exists():
         return str(_HERE / "model")
     raise FileNotFoundError(
-        "there is no model to show: run `make demo`, or set BINDER_MODEL to a checkpoint, as in "
+        "the page has no model: run `make demo`, or set BINDER_MODEL to a checkpoint, as in "
         "BINDER_MODEL=checkpoints/quickstart python -m demo.app."
     )
 
 
 @cache
 def recognizer() -> Pipeline:
-    """Return the pipeline. It is loaded once, and its cache of type vectors serves all users.
+    """Return the pipeline. It is loaded once, and all users share its cache of type vectors.
 
-    The code is that of the installed package or, on the Hub, that of the model's repository.
+    If the package is not installed, as on the Hub, the pipeline runs the code in the model's repository.
     """
     remote = sys.modules.get("modeling_binder") is None
     return pipeline("binder-ner", model=model_id(), trust_remote_code=remote)
 
 
 def own_types() -> dict[str, str]:
-    """Return the types of the model, name -> description; empty for a model without types of its own."""
+    """Return the name and the description of each entity type of the model; empty if the model has no types."""
     return dict(recognizer().model.config.type_descriptions)
 
 
@@ -68,14 +73,14 @@ def find(text: str, types: Mapping[str, str], **options: Any) -> list[dict[str, 
 
 @gpu
 def find_all(texts: list[str], types: Mapping[str, str], **options: Any) -> Iterator[list[dict[str, Any]]]:
-    """Find the entities of each text; the results of a text are yielded when they are ready.
+    """Yield the entities of each text as soon as they are found.
 
-    The texts are a list, because the arguments are pickled on ZeroGPU.
+    The texts must be a list and not an iterator, because ZeroGPU pickles the arguments.
     """
     yield from recognizer()(iter(texts), entity_types=dict(types), **options)
 
 
 @gpu
 def margins(text: str, types: Mapping[str, str], position: int, words: int) -> tuple[list[tuple[int, int]], Any]:
-    """Return the margins of the spans around a character; see the method `margins` of the pipeline."""
+    """Return words around a character position and the margins of their spans; see the pipeline's method `margins`."""
     return recognizer().margins(text, dict(types), position=position, words=words)

@@ -1,4 +1,4 @@
-"""Files that users see on the Hub: cards of models, datasets and Spaces, and the handler of Inference Endpoints.
+"""Cards of models, datasets and Spaces on the Hugging Face Hub, and the handler of Inference Endpoints.
 
 `handler.py` is copied unchanged into every model repository.
 """

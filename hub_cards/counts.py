@@ -5,16 +5,16 @@ from typing import Any
 
 # Names of the splits on the Hub
 HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-MAX_TYPES_SHOWN = 100
+MAX_TYPES_SHOWN = 100  # maximum number of entity types in a table of a card
 
 
 def count_rows(splits: Mapping[str, Mapping[str, Any]], labels: Iterable[str]) -> list[list[str]]:
-    """Return the rows of a table of counts: one column per split.
+    """Return the rows of a table of counts: a cell with the name of the row, then one cell per split.
 
     Args:
-        splits: split -> {"documents", "mentions": {label: number}, "nested"}, and optionally "windows" and
-            "empty_windows".
-        labels: the types to show.
+        splits: a mapping from each split to its counts: "documents", "mentions" (label -> number of mentions), "nested"
+            (number of nested mentions), and optionally "windows" and "empty_windows" (windows without a mention).
+        labels: the types that get a row.
     """
     counts = list(splits.values())
     titles = {"documents": "documents", "windows": "windows", "empty_windows": "windows without a mention"}
@@ -30,7 +30,12 @@ def count_rows(splits: Mapping[str, Mapping[str, Any]], labels: Iterable[str]) -
 
 
 def shown_types(labels: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the types that a card shows: all of them, or the most frequent ones if there are too many for a page."""
+    """Return the labels that a card shows: all labels, or the `MAX_TYPES_SHOWN` most frequent ones if there are more.
+
+    Args:
+        labels: all labels.
+        splits: the counts of each split, as for `count_rows`.
+    """
     if len(labels) <= MAX_TYPES_SHOWN:
         return list(labels)
     totals = {label: sum(split["mentions"].get(label, 0) for split in splits.values()) for label in labels}

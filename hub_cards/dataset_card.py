@@ -1,4 +1,4 @@
-"""The dataset card: metadata with which the Hub and `load_dataset` read a corpus or several, and a page for readers."""
+"""Build dataset cards: metadata from which the Hub and `load_dataset` read the corpora, and a page for readers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ class CorpusEntry:
     """A corpus on a dataset card.
 
     Args:
-        entity_types: name -> description.
-        counts: split ("train", "dev", "test") -> {"documents", "nested", "mentions": {label: number}}, in order.
-        own_types: whether documents name the types that were looked for in them.
-        license: as the source states it; None if it is unknown.
-        source: where the corpus comes from.
-        changes: what was changed in comparison with the source.
+        entity_types: the name and the description of each entity type.
+        counts: a mapping from each split ("train", "dev", "test", in this order) to its counts: "documents", "nested"
+            (number of nested mentions) and "mentions" (label -> number of mentions).
+        own_types: whether documents list the types for which they were annotated.
+        license: the licence as its source states it; None if it is unknown.
+        source: the origin of the corpus, such as an address.
+        changes: the changes that were made to the original corpus.
     """
 
     entity_types: Mapping[str, str]
@@ -44,7 +45,7 @@ class CorpusEntry:
         return sum(sum(split["mentions"].values()) for split in self.counts.values())
 
     def data_files(self, folder: str = "", suffix: str = ".jsonl") -> list[dict[str, str]]:
-        """Return the files of the splits as the metadata of a dataset card lists them."""
+        """Return the files of the splits in the format of the metadata of a dataset card."""
         prefix = f"{folder}/" if folder else ""
         return [{"split": HUB_SPLITS[split], "path": f"{prefix}{split}{suffix}"} for split in self.counts]
 
@@ -58,12 +59,12 @@ def dataset_card(
     description: str = "",
     own_types: bool = False,
 ) -> DatasetCard:
-    """Return the README.md of a dataset repository that holds one corpus.
+    """Return the README.md of a dataset repository that contains one corpus.
 
     Args:
         repo_id: "user/name".
         entity_types, counts, own_types: see `CorpusEntry`.
-        language, license: stated by the author; left out of the card if missing.
+        language, license: language codes and licence as stated by the author; None omits them from the card.
         description: a paragraph about the origin of the corpus.
     """
     corpus = CorpusEntry(entity_types, counts, own_types)
@@ -90,13 +91,13 @@ def collection_card(
     language: str | Sequence[str] | None = None,
     description: str = "",
 ) -> DatasetCard:
-    """Return the README.md of a dataset repository that holds several corpora, each in a configuration of its own.
+    """Return the README.md of a dataset repository that contains several corpora, each as a separate configuration.
 
     Args:
         repo_id: "user/name".
-        corpora: name -> corpus; its files are in the folder of this name.
-        left_out: name, licence and source of the corpora that may not be published.
-        language: stated by the author; left out of the card if missing.
+        corpora: a mapping from the name of each corpus to its entry; the name is also the folder with its files.
+        left_out: name, licence and source of each corpus that may not be published.
+        language: language codes as stated by the author; None omits them from the card.
         description: a paragraph about the collection.
     """
     configs = [

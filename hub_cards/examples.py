@@ -1,9 +1,9 @@
-"""Example sentences for model cards, used if the author of the model passes none.
+"""Example sentences for model cards. They are used if the author of the model passes no examples.
 
-A card never quotes the training corpus, because it may be private.
+A card never quotes the training corpus, because the corpus may be private.
 """
 
-# For models that have default types: the card shows the sentences in which the model finds most entities.
+# For models with default types. The card shows the sentences in which the model finds the most entities.
 EXAMPLES: tuple[str, ...] = (
     "Deletion of the NF-kB binding site in the IL-6 gene promoter abolished its induction by dexamethasone in CD14+ "
     "monocytes.",
@@ -20,7 +20,7 @@ EXAMPLES: tuple[str, ...] = (
     "The new Falcon X2 laptop with a 14-inch screen costs less than the Orion tablet at Bright & Sons.",
 )
 
-# For models without default types: each sentence with the types to find.
+# For models without default types. Each example is a sentence and the types to find in it.
 OPEN_EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Please send the invoice for order 7741 to Maria Jensen, 12 Harbour Street, Aarhus, or call +45 5550 1234.",

@@ -1,8 +1,10 @@
 """Handler for Inference Endpoints: the Hub imports this file from the repository and calls `EndpointHandler`.
 
+A request looks like this:
+
     {"inputs": "IL-2 gene expression", "parameters": {"threshold": 0.7, "entity_types": {"Gene": "A gene."}}}
 
-It needs only transformers and torch.
+The handler needs only transformers and torch.
 """
 
 from typing import Any
@@ -23,27 +25,28 @@ PARAMETERS = (
 
 
 class EndpointHandler:
-    """Answers requests with the "binder-ner" pipeline of its repository.
+    """Answers requests with the "binder-ner" pipeline of the model repository that contains this file.
 
     Args:
-        path: folder that holds the files of the repository.
+        path: folder with the files of the repository; defaults to the current folder.
     """
 
     def __init__(self, path: str = "") -> None:
-        # The owner of the endpoint chose this repository, so its code is trusted.
+        # The owner of the endpoint chose this repository, so its code may run.
         self.pipeline = pipeline(
             "binder-ner", model=path or ".", trust_remote_code=True, device=0 if torch.cuda.is_available() else -1
         )
 
     def __call__(self, data: dict[str, Any]) -> Any:
-        """Find the entities of a text, or of each text of a list.
+        """Find the entities in a text, or in each text of a list.
 
         Args:
-            data: `{"inputs": text or list of texts, "parameters": {...}}` with parameters of the pipeline. With
-                `is_split_into_words`, the inputs are a list of words or a list of such lists.
+            data: `{"inputs": text or list of texts, "parameters": {...}}`. The parameters are arguments of the
+                pipeline. With `is_split_into_words`, the inputs are a list of words or a list of lists of words.
 
         Returns:
-            A list of `{"entity_group", "score", "word", "start", "end"}`, or a list of such lists for a list of texts.
+            For a text, a list of dictionaries with the keys `entity_group`, `score`, `word`, `start` and `end`. For a
+            list of texts, a list with one such list per text.
 
         Raises:
             ValueError: the request is malformed; the message says what is expected.

@@ -2,7 +2,8 @@
 
 import re
 
-# For each licence: a pattern for its name in sources, its id on the Hub with a version, and its id without a version
+# For each licence: a pattern for its name in lower case, its id on the Hub if a version is stated ({} is the version),
+# and its id on the Hub if no version is stated
 _PATTERNS: tuple[tuple[str, str, str], ...] = (
     (r"cc0(?:[ -]1\.0)?|cc[ -]zero", "cc0-1.0", "cc0-1.0"),
     (r"cc[ -]by[ -]sa(?:[ -](\d\.\d))?", "cc-by-sa-{}", "cc"),
@@ -18,11 +19,11 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
 
 
 def license_ids(statement: str | None) -> list[str]:
-    """Return the ids of the licences that a statement names, if all of them allow publishing a converted copy.
+    """Return the Hub ids of the licences in a statement, if all of them allow publishing a converted copy of a corpus.
 
-    Notes in parentheses are ignored. A statement may name several licences, separated by commas, semicolons, slashes
-    or "and". If one of the parts is not a licence known to allow publication ("CC BY-NC", "none stated", "and others"),
-    the result is empty: then the copyright holder has to be asked.
+    Notes in parentheses are ignored. A statement may contain several licences, separated by commas, semicolons, slashes
+    or "and". If one of them is not known to allow publication ("CC BY-NC", "none stated", "and others"), the result is
+    empty, because publication then needs the permission of the copyright holder.
 
     >>> license_ids("CC BY 4.0 (data); MIT (code)"), license_ids("CC BY-NC 4.0"), license_ids("none stated")
     (['cc-by-4.0', 'mit'], [], [])

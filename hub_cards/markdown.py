@@ -1,4 +1,4 @@
-"""Build Markdown from untrusted text: the text is escaped, so it is shown as it is and not read as markup."""
+"""Build Markdown from untrusted text. The text is escaped, so a page shows it literally and does not run any markup."""
 
 import html
 import re
@@ -12,7 +12,7 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def escape(text: Any) -> str:
-    """Return a text as one line of Markdown that shows exactly this text, also inside a table.
+    """Return one line of Markdown that displays the text literally, also inside a table.
 
     >>> escape("<b>a|b</b>")
     '&lt;b&gt;a\\\\|b&lt;/b&gt;'
@@ -21,7 +21,7 @@ def escape(text: Any) -> str:
 
 
 def fence(code: str, language: str = "") -> str:
-    """Return a code block for any code: its fence is longer than every run of backticks in the code.
+    """Return a code block. Its fence is longer than every run of backticks in the code, so the code cannot end it.
 
     >>> fence("x", "python")
     '```python\\nx\\n```'
@@ -32,7 +32,7 @@ def fence(code: str, language: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], numbers: int = 0) -> str:
-    """Return a Markdown table; cells are escaped, and the last `numbers` columns are aligned to the right.
+    """Return a Markdown table with escaped cells. The last `numbers` columns are aligned to the right.
 
     >>> print(table(["type", "F1"], [["Gene", "90.00"]], numbers=1))
     | type | F1 |
@@ -46,7 +46,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], numbers: int = 0
 
 
 def environment() -> Environment:
-    """Return the templates of this folder, with `escape`, `fence` and `table`; an undefined name raises an error."""
+    """Return a Jinja environment with the templates of this folder and the helpers `escape`, `fence` and `table`.
+
+    An undefined name in a template raises an error.
+    """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,

@@ -1,4 +1,4 @@
-"""Tables about the corpora of a mix, and about results on corpora that were not used for training."""
+"""Tables of model cards: the training corpora of a mix, and results on corpora that were not used for training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ _UNKNOWN = "not stated"
 
 
 def mix_rows(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return a row for each corpus of a mix, most frequently drawn corpus first, and a row with the totals.
+    """Return a row for each corpus of a mix and a row with the totals. The corpus with the most batches comes first.
 
     Args:
-        mix: `{"name", "documents", "mentions", "types", "drawn"}` of each corpus, and optionally `license` and
-            `source`; see `PackedMix.report`.
+        mix: the counts of each corpus, as `PackedMix.report` returns them: a dictionary with `name`, `documents`,
+            `mentions`, `types` (numbers), `drawn` (share of the batches), and optionally `license` and `source`.
     """
     if not mix:
         return []
@@ -32,7 +32,7 @@ def mix_rows(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def mix_licenses(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return a row for each licence: the licence and the names of its corpora."""
+    """Return a row for each licence: the licence and the names of the corpora with this licence."""
     names: dict[str, list[str]] = {}
     for part in mix:
         names.setdefault(part.get("license") or _UNKNOWN, []).append(part["name"])
@@ -40,10 +40,10 @@ def mix_licenses(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def zero_shot_rows(corpora: Mapping[str, Any], decoding: str) -> list[list[str]]:
-    """Return a row for each corpus and a row with the means.
+    """Return a row with the results for each corpus, and a row with the means.
 
     Args:
-        corpora: corpus -> results of `training.experiments.zero_shot`.
+        corpora: a mapping from the name of each corpus to its results from `training.experiments.zero_shot`.
         decoding: "nested" or "flat".
     """
     if not corpora:

@@ -1,4 +1,4 @@
-"""The model card: metadata that the Hub indexes, and a page for readers. Values that were not measured have no row."""
+"""Build model cards: metadata that the Hub indexes, and a page for readers. Unknown facts are omitted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ CITATION = """@inproceedings{zhang2023binder,
   url       = {https://arxiv.org/abs/2208.14565}
 }"""
 _LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "zh": "Chinese", "ja": "Japanese"}
-_MAX_LINES = 20
+_MAX_LINES = 20  # of the output of the example
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Example:
     """A text and the entities that the model found in it.
 
     Args:
-        text: a text.
-        entities: dictionaries as the pipeline returns them.
-        entity_types: name -> description of the types that were passed; None for the model's own.
+        text: the text.
+        entities: the entities in the text, as the pipeline returns them.
+        entity_types: the name and the description of each type that was passed to the pipeline; None if the types of
+            the model were used.
     """
 
     text: str
@@ -39,7 +40,7 @@ class Example:
 
     @property
     def output(self) -> str:
-        """The output of the card's code for this example; if there are many entities, the first ones."""
+        """The text that the code on the card prints for this example. After `_MAX_LINES` entities, it is shortened."""
         lines = [f"{e['entity_group']} {e['word']!r} {e['score']:.3f} {e['start']} {e['end']}" for e in self.entities]
         if len(lines) > _MAX_LINES:
             lines = [*lines[:_MAX_LINES], f"... and {len(lines) - _MAX_LINES} more"]
@@ -58,15 +59,24 @@ def model_card(
 
     Args:
         repo_id: "user/name", used in the example code.
-        config: the model's `BinderConfig`.
-        facts: facts about this checkpoint, all optional: `language` (a code or a list), `license`, `base_model` (ids
-            on the Hub), `limits` (sentences), `dataset` ({"name", "id"}), `datasets` (ids on the Hub of
-            published corpora of a mix), `data` (split -> counts, see
-            `SplitReport.to_dict`), `mix` (a list with the counts of each corpus, see `PackedMix.report`), `results`
-            (split -> `SpanMetrics.to_dict`), `zero_shot` (corpus -> results of `training.experiments.zero_shot`),
-            `hyper_parameters`, `training` (`hardware`, `minutes`, `epochs`, ...), `versions`.
-        examples: texts with entities. The first one is the output of the card's code, all are examples of the widget.
-        tags: further tags.
+        config: the `BinderConfig` of the model.
+        facts: facts about this checkpoint. All keys are optional:
+
+            - `language`: a language code or a list of codes
+            - `license`: the licence of the model
+            - `base_model`: ids of the encoders on the Hub
+            - `limits`: sentences for the section "Limits"
+            - `dataset`: `{"name", "id"}` of the training corpus
+            - `datasets`: ids of the published training corpora on the Hub
+            - `data`: a mapping from each split to its counts, see `SplitReport.to_dict`
+            - `mix`: a list with the counts of each corpus of a mix, see `PackedMix.report`
+            - `results`: a mapping from each split to its metrics, see `SpanMetrics.to_dict`
+            - `zero_shot`: a mapping from corpora to results of `training.experiments.zero_shot`
+            - `hyper_parameters`, `versions`: mappings from names to values
+            - `training`: a mapping such as `{"hardware": ..., "minutes": ..., "epochs": ...}`
+        examples: texts with their entities. The card shows code and output for the first text; the widget on the Hub
+            offers all texts.
+        tags: additional tags for the metadata.
         uncased: whether the tokenizer ignores the case of letters.
     """
     facts = facts or {}
@@ -132,7 +142,7 @@ def _metadata(
     examples: Sequence[Example],
     tags: Sequence[str],
 ) -> ModelCardData:
-    """Return the metadata block; only one split, test if there is one, becomes a result of the model index."""
+    """Return the metadata block. Its model index contains the results of one split: test, or the first split."""
     results: Mapping[str, Any] = facts.get("results") or {}
     dataset_id = (facts.get("dataset") or {}).get("id")
     evaluated = "test" if "test" in results else next(iter(results), None)
@@ -187,7 +197,7 @@ def _language_names(language: Any) -> list[str]:
 
 
 def _result_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Return the rows of a table of results: all types together, nested mentions, each type."""
+    """Return the rows of a table of results: first all types together, then nested mentions, then each type."""
     rows = [("all types", metrics["micro"])]
     nested = metrics.get("nested")
     if nested and (nested["gold"] or nested["predicted"]):
@@ -212,7 +222,7 @@ def _slug(name: str) -> str:
 
 
 def _lost(splits: Mapping[str, Any]) -> list[str]:
-    """Return sentences about mentions that cannot be found."""
+    """Return a sentence for each split and each reason why the model cannot find some mentions."""
     return [
         f"{count:,} of the {sum(split['mentions'].values()):,} mentions of {name} are {reason}"
         for name, split in splits.items()

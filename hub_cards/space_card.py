@@ -1,4 +1,4 @@
-"""The README.md of a Gradio Space, with the metadata from which the Hub builds it."""
+"""Build the README.md of a Gradio Space. The Hub builds the Space from the metadata in this file."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def space_card(
     python_version: str = "3.12",
     datasets: Sequence[str] = (),
 ) -> SpaceCard:
-    """Return the card of a Space that shows a model.
+    """Return the README.md of a Space that runs the demo page with a model.
 
     Args:
         repo_id: "user/name" of the Space.

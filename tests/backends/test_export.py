@@ -1,4 +1,4 @@
-"""Frozen types, encoders as ONNX files: the same spans, or an error and nothing written."""
+"""Exports with frozen types or ONNX encoders find the same spans as the original; otherwise nothing is written."""
 
 import copy
 import json
@@ -84,7 +84,7 @@ def test_a_frozen_checkpoint_without_the_package(checkpoint, tmp_path):
     same([found_without_the_package(tmp_path / "frozen", tmp_path)], [expected])
 
 
-def test_types_without_a_type_cannot_be_frozen():
+def test_a_model_without_entity_types_cannot_be_frozen():
     with pytest.raises(ValueError, match="no entity types to freeze"):
         build_model(entity_types=None).freeze_types(build_tokenizer())
 
@@ -94,7 +94,7 @@ def test_types_without_a_type_cannot_be_frozen():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A checkpoint, the same with ONNX encoders, and that with int8 and frozen types."""
+    """Return a folder with the checkpoints torch, fp32 (ONNX encoders) and int8 (ONNX in int8 with frozen types)."""
     folder = tmp_path_factory.mktemp("onnx")
     build_model().save_pretrained(folder / "torch")
     build_tokenizer().save_pretrained(folder / "torch")
@@ -125,13 +125,13 @@ def operators(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def test_attention_takes_hidden_states_as_they_are(exported):
+def test_exported_attention_needs_no_transpose_or_reshape(exported):
     for name in ("fp32/text_encoder", "fp32/type_encoder", "int8/text_encoder"):
         found = operators(exported / f"{name}.onnx")
         assert found["Attention"] == 2 and found["Transpose"] == found["Reshape"] == 0
 
 
-def test_an_encoder_that_turns_its_heads_by_position(tmp_path):
+def test_an_encoder_with_rotary_position_embeddings(tmp_path):
     encoder = ModernBertConfig(
         vocab_size=256,
         hidden_size=32,
@@ -155,15 +155,15 @@ _PIPES = {}
 
 @given(st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells"), max_size=200), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=25)
-def test_onnx_is_torch_on_any_text(exported, texts):
+def test_onnx_and_torch_find_the_same_spans_in_any_text(exported, texts):
     for name in ("torch", "fp32"):
         if name not in _PIPES:
             _PIPES[name] = pipeline("binder-ner", model=str(exported / name))
     assert disagreements(_PIPES["torch"], _PIPES["fp32"], texts) == []
 
 
-def test_arithmetic_of_the_process_is_left_as_it_was(exported):
-    subnormal = torch.tensor([2e-38])  # a quarter of it is no normal float32
+def test_onnx_does_not_change_whether_torch_flushes_subnormal_numbers(exported):
+    subnormal = torch.tensor([2e-38])  # a quarter of it is smaller than the smallest normal float32
     for flush in (False, True):
         torch.set_flush_denormal(flush)
         try:
@@ -173,7 +173,7 @@ def test_arithmetic_of_the_process_is_left_as_it_was(exported):
             torch.set_flush_denormal(False)
 
 
-@pytest.mark.skipif(onnx_binder._openmp() is None, reason="torch's threads are not GNU OpenMP's")
+@pytest.mark.skipif(onnx_binder._openmp() is None, reason="this build of torch does not use GNU OpenMP")
 def test_torch_threads_do_not_spin_while_onnxruntime_works(exported):
     encoder = pipeline("binder-ner", model=str(exported / "fp32")).model.text_encoder
     before = torch.get_num_threads()
@@ -181,7 +181,7 @@ def test_torch_threads_do_not_spin_while_onnxruntime_works(exported):
     try:
         many, inputs = torch.ones(1000, 1000), torch.ones(1, 5, dtype=torch.long)
         encoder(inputs)
-        time.sleep(0.2)  # the system lists a thread for a moment after its end
+        time.sleep(0.2)  # the system still lists a thread for a moment after it has ended
         alone = _threads()
         assert (many @ many)[0, 0] == 1000 and _threads() == alone + 2
         encoder(inputs)
@@ -198,17 +198,17 @@ def _threads():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.parametrize("kind", ["torch", "fp32"])
-def test_a_forked_child_reads_texts(exported, tmp_path, kind):
-    """The parent computes with two threads, as a server does that loads a model and forks its workers."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
+@pytest.mark.parametrize("name", ["torch", "fp32"])
+def test_a_forked_child_finds_the_same_entities(exported, tmp_path, name):
+    """The parent uses two threads, like a server that loads a model and then forks its workers."""
     code = f"""
     import json, os, time
     import torch
     from transformers import pipeline
     import modeling_binder
     torch.set_num_threads(2)
-    pipe = pipeline("binder-ner", model={str(exported / kind)!r})
+    pipe = pipeline("binder-ner", model={str(exported / name)!r})
     texts, matrix = ["the gene of cells in the il-2 " * 4] * 8, torch.ones(1000, 1000)
     expected, product = pipe(texts, threshold=0.1), matrix @ matrix
     child = os.fork()
@@ -248,7 +248,7 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
 
 @pytest.mark.parametrize("again", [False, True])
 def test_encoders_are_uploaded_with_the_checkpoint(exported, hub, tmp_path, again):
-    """Also into the repository's own folder, where the file is already."""
+    """With `again`, the loaded model is saved into the folder it was loaded from, which already contains the files."""
     model = pipeline("binder-ner", model=str(exported / "fp32")).model
     model.save_pretrained(tmp_path / "onnx", push_to_hub=True, repo_id="alice/onnx")
     if again:
@@ -260,8 +260,8 @@ def test_encoders_are_uploaded_with_the_checkpoint(exported, hub, tmp_path, agai
     assert uploaded["text_encoder.onnx"] == (exported / "fp32" / "text_encoder.onnx").read_bytes()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
-def test_all_files_of_an_export_have_the_mode_of_its_configuration(exported):
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have modes of files")
+def test_all_files_of_an_export_have_the_mode_of_config_json(exported):
     for folder in ("fp32", "int8"):
         modes = {stat.S_IMODE(path.stat().st_mode) for path in (exported / folder).iterdir()}
         assert modes == {stat.S_IMODE((exported / folder / "config.json").stat().st_mode)}
@@ -272,7 +272,7 @@ def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
     same([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
 
 
-def test_a_backend_that_a_checkpoint_does_not_have(exported):
+def test_a_backend_that_does_not_match_the_checkpoint_raises_an_error(exported):
     with pytest.raises(
         ValueError, match=r"backend='onnx' does not match .*, which runs on torch.*modeling_binder.backends"
     ):
@@ -295,14 +295,14 @@ def test_without_onnxruntime_the_error_says_what_to_install(exported, monkeypatc
         (["--data", "nothing.jsonl"], "nothing.jsonl"),
     ],
 )
-def test_what_is_refused_leaves_nothing(exported, tmp_path, arguments, message):
+def test_a_refused_export_leaves_no_files(exported, tmp_path, arguments, message):
     arguments = [str(exported / "data.jsonl") if argument == "DATA" else argument for argument in arguments]
     with pytest.raises(SystemExit, match=message):
         main(["onnx", str(exported / "torch"), str(tmp_path / "out"), *arguments])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_disagrees_is_not_written(checkpoint, tmp_path, monkeypatch):
+def test_an_export_that_finds_other_spans_is_not_written(checkpoint, tmp_path, monkeypatch):
     whole = BinderModel.save_pretrained
 
     def spoiled(self, folder, **options):
@@ -317,7 +317,7 @@ def test_a_model_that_disagrees_is_not_written(checkpoint, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_there_is_not_replaced_unless_asked(exported, checkpoint, tmp_path):
+def test_an_existing_folder_is_replaced_only_with_overwrite(exported, checkpoint, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(SystemExit, match="already exists: choose another folder, or add --overwrite"):
@@ -338,7 +338,7 @@ def test_a_shared_encoder_is_exported_once(tmp_path):
     same(one(TEXTS, entity_types=["A new type"]), two(TEXTS, entity_types=["A new type"]))
 
 
-def test_a_configuration_that_names_other_encoders(checkpoint):
+def test_a_configuration_with_unknown_encoders_raises_an_error(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     with pytest.raises(ValueError, match=r"onnx names encoders that BINDER does not have: \['../x'\]"):
         BinderModel.config_class(**{**config, "onnx": {"../x": 3}})

@@ -1,4 +1,4 @@
-"""Run a page in a process of its own, and open it in a browser."""
+"""Run the demo page in a separate process, and open it in a browser."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
-    """Run a command that serves a Gradio page; yields its address. Gradio itself finds a free port."""
+    """Run a command that serves a Gradio page, and yield the address of the page. Gradio chooses a free port."""
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -29,7 +29,7 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
         text=True,
     ) as process:
         lines = []
-        # The output has to be read, because a process stops when its pipe is full.
+        # Keep reading the output; otherwise, the process blocks when the pipe is full.
         reader = threading.Thread(target=lambda: lines.extend(process.stdout))
         try:
             for line in process.stdout:
@@ -48,12 +48,12 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
 
 @contextmanager
 def chromium() -> Iterator[object]:
-    """Yield an installed Chromium; without one, skip the test, or fail it if BINDER_REQUIRE_BROWSER is set."""
+    """Yield an installed Chromium. If there is none, skip the test, or fail it if BINDER_REQUIRE_BROWSER is set."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         if os.environ.get("BINDER_REQUIRE_BROWSER"):
-            pytest.fail("there is no chromium on this machine, and BINDER_REQUIRE_BROWSER is set")
-        pytest.skip("there is no chromium on this machine: apt-get install chromium")
+            pytest.fail("chromium is not installed, and BINDER_REQUIRE_BROWSER is set")
+        pytest.skip("chromium is not installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

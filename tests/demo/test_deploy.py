@@ -1,4 +1,4 @@
-"""The Space: its files, that it runs with the code of the model's repository, and publishing everything at once."""
+"""`demo.deploy` and `demo.publish`: the files of a Space, how it runs, and publishing a model with its corpora."""
 
 import sys
 from importlib.metadata import version
@@ -68,7 +68,7 @@ def test_a_second_deployment_updates_the_space(hub, space, tokenizer):
         ("a/b/c", "alice/tiny", "Repo id must be"),
     ],
 )
-def test_deployments_that_are_refused(space_id, model_id, message, hub, model, tokenizer):
+def test_a_refused_deployment_changes_nothing(space_id, model_id, message, hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.commit("alice/plain", {"config.json": "{}"})
     before = hub.snapshot()
@@ -88,7 +88,7 @@ def test_a_failed_deployment_leaves_no_space(hub, model, tokenizer):
 
 @pytest.fixture
 def running(hub, space, tmp_path):
-    """Run the Space as the Hub does, with its own files and without this package; returns its address."""
+    """Run the Space as the Hub does: with its own files, and without this package. Yield its address."""
     folder = snapshot_download(space, repo_type="space", local_dir=tmp_path / "space")
     guard = (
         "import runpy, sys; sys.path.insert(0, ''); sys.modules['modeling_binder'] = sys.modules['hub_cards'] = None; "
@@ -118,7 +118,7 @@ def test_the_space_runs_with_the_code_of_the_model(running, hub, model, tokenize
 
 @pytest.fixture
 def open_types(tmp_path, monkeypatch):
-    """A small corpus in place of the open types of this project."""
+    """Replace the corpus training/open_types by a small corpus."""
     folder = tmp_path / "open_types"
     write_corpus(folder)
     monkeypatch.setattr(publishing, "OPEN_TYPES", folder)
@@ -131,7 +131,7 @@ def write_corpus(folder):
 
 
 def with_mix(checkpoint, *parts):
-    """Write a card for the checkpoint that names the corpora of its training."""
+    """Write a model card for the checkpoint that lists its training corpora."""
     counts = {"documents": 8, "windows": 8, "mentions": 9, "types": 3, "drawn": 1 / len(parts)}
     rewrite_card(
         checkpoint,
@@ -166,7 +166,7 @@ def test_everything_is_published_under_one_name(hub, checkpoint, open_types, tmp
     assert card.data.models == card.data.datasets == ["alice/tiny"]
     assert hub.files("alice/tiny", repo_type="space")["demo/model_id.txt"] == b"alice/tiny\n"
 
-    publishing.main(["alice/tiny", "--model", str(checkpoint)])  # again, with the open types only
+    publishing.main(["alice/tiny", "--model", str(checkpoint)])  # without --data: only the open types
     assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the model is unchanged"
     corpora = hub.files("alice/tiny", repo_type="dataset")
     assert {name for name in corpora if "/" in name} == {"open_types/train.jsonl.gz", "open_types/types.json"}
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_one_corpus_is_published_with_the_open_types(hub, checkp
         (["a/b/c"], "Repo id must be"),
     ],
 )
-def test_publications_that_are_refused(arguments, message, hub, checkpoint, open_types):
+def test_a_refused_publication_pushes_nothing(arguments, message, hub, checkpoint, open_types):
     with_mix(checkpoint, {"name": "news"})
     with pytest.raises(SystemExit, match=message):
         publishing.main([arguments[0], "--model", str(checkpoint), *arguments[1:]])

@@ -1,4 +1,4 @@
-"""The checkpoint of the clone: it loads without a network, computes in float32, and finds types that are made up."""
+"""The checkpoint in demo/model: it loads without a network, computes in float32, and finds types of the caller."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ MODEL = Path(__file__).resolve().parents[2] / "demo" / "model"
 WEIGHTS = sorted(MODEL.glob("*.safetensors"))
 
 
-def test_its_files_are_small_and_hold_half_precision():
+def test_the_weights_are_small_files_in_float16():
     assert WEIGHTS
     for path in WEIGHTS:
         assert path.stat().st_size < 50_000_000
@@ -21,7 +21,7 @@ def test_its_files_are_small_and_hold_half_precision():
             assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 
 
-def test_it_finds_made_up_types_without_a_network(tmp_path):
+def test_the_model_finds_types_of_the_caller_without_a_network(tmp_path):
     found = run(
         f"""
         import json
@@ -51,11 +51,11 @@ def test_it_finds_made_up_types_without_a_network(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["README.md", "model_card.json", "handler.py", "config.json", "tokenizer.json"])
-def test_it_is_complete(name):
+def test_the_checkpoint_is_complete(name):
     assert (MODEL / name).is_file()
 
 
-def test_its_card_describes_these_weights():
+def test_the_card_describes_these_weights():
     from modeling_binder import BinderModel
     from modeling_binder.hub import fingerprint
 

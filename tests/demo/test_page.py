@@ -1,4 +1,4 @@
-"""The page with a tiny model in a real browser."""
+"""The demo page with a tiny model, in a real browser."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from tests.fresh_process import ROOT
 from tests.tiny import TYPES, build_model, build_tokenizer
 
 TEXT = "the IL-2 gene promoter of cells in oslo"
-TIMEOUT = 120_000  # milliseconds that a step may take on a busy machine
+TIMEOUT = 120_000  # maximum time of a step in milliseconds; long, because the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def answer(page):
 
 
 def find_in(page, path):
-    """Upload a file on the open tab and start."""
+    """Upload a file on the tab "Files", which must be open, and start the search."""
     page.set_input_files("#upload input[type=file]", path)
     page.locator("#upload").get_by_text(path.stem).first.wait_for()
     page.click("#start")
@@ -90,7 +90,7 @@ def row(page, name):
 
 
 def bars(page):
-    """Return the boxes of the bars, one for each line, by entity ("start-end-lane")."""
+    """Return the boxes of the bars of each entity ("start-end-lane"), one box for each line of text."""
     return page.evaluate(
         """() => { const all = {};
         for (const entity of document.querySelectorAll('#drawing .bn-entity')) {
@@ -114,7 +114,7 @@ def characters(page):
     )
 
 
-def test_a_text_is_searched(page, checkpoint):
+def test_the_page_shows_the_entities_of_a_text(page, checkpoint):
     short = "gene of cells"
     ask(page, short)
     expected = pipeline("binder-ner", model=str(checkpoint))(short)
@@ -186,8 +186,8 @@ TEXTS = [
 
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("text", TEXTS)
-def test_bars_move_no_character_and_copies_are_the_text(browser, address, width, text):
-    """A label may be much longer than the text above it."""
+def test_bars_do_not_move_characters_and_the_copied_text_is_the_input(browser, address, width, text):
+    """This is also true for a label that is much longer than the text above it."""
     page = visit(browser, address, viewport={"width": width, "height": 800})
     page.get_by_role("button", name="Add or remove types").click()
     page.fill("#name textarea, #name input", LONG_LABEL[:60])
@@ -223,7 +223,7 @@ def test_a_long_label_ends_with_an_ellipsis_and_its_full_text_is_the_tooltip(pag
     page.locator("#table [role=gridcell]").get_by_text(LONG_LABEL[:60]).first.wait_for()
 
 
-def test_an_example_brings_its_types_and_is_searched(page):
+def test_a_click_on_an_example_sets_its_types_and_finds_its_entities(page):
     assert row(page, "Gene").count() == 1
     page.locator("#examples").get_by_text("Wine", exact=True).click()
     page.wait_for_function("document.querySelector('#drawing .bn-text').textContent.includes('Riesling')")
@@ -235,7 +235,7 @@ def test_an_example_brings_its_types_and_is_searched(page):
     row(page, "Gene").first.wait_for()
 
 
-def test_types_are_added_removed_and_reset(page):
+def test_types_can_be_added_removed_and_reset(page):
     page.get_by_role("button", name="Add or remove types").click()
     page.fill("#name textarea, #name input", "Drug")
     page.fill("#description textarea, #description input", "A chemical that heals.")
@@ -300,7 +300,7 @@ def test_input_is_never_run_as_code(page):
     assert "{{7*7}}" in page.locator("#drawing").inner_text() and "&amp;" in page.locator("#drawing").inner_text()
 
 
-def test_errors_are_sentences_on_the_page(page):
+def test_the_page_shows_errors_as_sentences(page):
     page.fill("#text textarea", "  ")
     page.click("#find")
     page.locator("#message").get_by_text("There is no text yet").wait_for()
@@ -308,7 +308,7 @@ def test_errors_are_sentences_on_the_page(page):
     page.wait_for_function("!document.querySelector('#message').innerText.trim()")
 
 
-def test_the_reasons_of_an_entity(page, checkpoint):
+def test_the_tab_why_shows_the_margins_of_an_entity(page, checkpoint):
     text = "gene of cells"
     ask(page, text)
     found = answer(page)
@@ -323,7 +323,7 @@ def test_the_reasons_of_an_entity(page, checkpoint):
     assert sorted(margins) == sorted(TYPES)
     page.click("#label input")
     page.get_by_role("option", name="Place").click()
-    page.locator("#why").get_by_text("Place: by how much").wait_for()
+    page.locator("#why").get_by_text("Place: margins").wait_for()
 
 
 def test_a_hint_appears_on_focus_and_on_hover(page):
@@ -369,7 +369,7 @@ def test_users_do_not_see_each_others_types(browser, address):
         page.context.close()
 
 
-def test_a_file_is_searched(page, tmp_path, checkpoint):
+def test_the_entities_of_a_file_can_be_downloaded(page, tmp_path, checkpoint):
     page.get_by_role("tab", name="Files").click()
     source = tmp_path / "texts.jsonl"
     source.write_text('{"text": "the gene of cells", "id": 7}\n{"text": "oslo"}\n')
@@ -386,8 +386,8 @@ def test_a_file_is_searched(page, tmp_path, checkpoint):
     assert [len(document.entities) for document in read_jsonl(written)] == [len(line["entities"]) for line in lines]
 
 
-def test_the_files_of_a_result_are_removed(checkpoint, tmp_path, monkeypatch):
-    """The page writes a file, Gradio copies it into its cache, and the cache is cleared after a while."""
+def test_the_result_file_is_removed(checkpoint, tmp_path, monkeypatch):
+    """The page deletes its file after Gradio has copied it into its cache. The cache is cleared after an hour."""
     monkeypatch.setenv("BINDER_MODEL", str(checkpoint))
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
     app.recognizer.recognizer.cache_clear()
@@ -411,7 +411,7 @@ def test_a_malformed_file_and_a_cancelled_run(page, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"text": "a"}\n{"text": <b>}\n')
     find_in(page, broken)
-    page.locator("#file-message").get_by_text("Line 2 is no JSON").wait_for()
+    page.locator("#file-message").get_by_text("Line 2 is not valid JSON").wait_for()
     page.reload()
     page.wait_for_selector("#drawing .bn-entity")
     page.get_by_role("tab", name="Files").click()
@@ -423,7 +423,7 @@ def test_a_malformed_file_and_a_cancelled_run(page, tmp_path):
     page.locator("#file-message").get_by_text("Cancelled.").wait_for()
     ask_again = page.get_by_role("tab", name="Text")
     ask_again.click()
-    ask(page, TEXT)  # the page is free for the next request
+    ask(page, TEXT)  # after the cancellation, the page answers the next request
 
 
 def test_the_page_works_without_the_web(page, address):

@@ -1,4 +1,4 @@
-"""Parts of the page without a browser: bars, charts, limits, files, the GPU of a Space."""
+"""Parts of the demo page without a browser: bars, charts, limits, files, and functions on a ZeroGPU Space."""
 
 import csv
 import importlib
@@ -46,7 +46,7 @@ def entities_of(spans):
 
 @given(SPANS)
 @settings(deadline=None)
-def test_overlapping_entities_have_different_lanes_and_longer_ones_lie_below(spans):
+def test_overlapping_entities_have_different_lanes_and_longer_entities_lie_below(spans):
     found = entities_of(spans)
     placed = lanes(found)
     assert len(placed) == len(found)
@@ -76,7 +76,7 @@ def test_pieces_cover_their_entities_and_never_cross(spans):
 
 
 class Drawing(HTMLParser):
-    """The visible text and the entities of a drawing."""
+    """A parser that extracts the visible text and the pieces of entities from a drawing."""
 
     def __init__(self, drawn):
         super().__init__()
@@ -114,7 +114,7 @@ def test_the_drawing_contains_exactly_the_text(spans):
 
 
 def bars_of(drawn):
-    """Return the bars as HTML."""
+    """Return the SVG images of the bars in a drawing."""
     return [unquote(image) for image in re.findall(r"url\(data:image/svg\+xml,([^)]*)\)", drawn)]
 
 
@@ -131,7 +131,7 @@ def test_labels_scores_and_descriptions():
 def test_the_longest_piece_of_a_crossing_entity_has_the_label():
     drawn = draw("ab cdef gh", [entity(0, 7, "A"), entity(5, 10, "B")], ["A", "B"])
     shown = [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)]
-    assert shown == ["A", "", "B"], "B is cut where A ends; its second piece is longer"
+    assert shown == ["A", "", "B"], "B is cut where A ends, and its second piece is the longer one"
 
 
 @pytest.mark.parametrize("label", ["<script>alert(1)</script>", "a\x00b", "half \ud83d", "', url(x)", "]]>&lt;"])
@@ -188,17 +188,17 @@ def test_types_from_the_table():
         ([["A", "b" * 501, ""]], "too long"),
         ([["A", "", "high"]], "threshold of 'A' is 'high'; it must be a number between 0 and 1"),
         ([["A", "", "1.5"]], "between 0 and 1"),
-        ([[f"T{i}", "", ""] for i in range(MAX_TYPES + 1)], f"at most {MAX_TYPES} at once"),
+        ([[f"T{i}", "", ""] for i in range(MAX_TYPES + 1)], f"accepts at most {MAX_TYPES}"),
     ],
 )
-def test_refused_types(rows, message):
+def test_invalid_types_raise_an_error(rows, message):
     with pytest.raises(Refused) as refused:
         check_types(rows)
     assert message in refused.value.reason
     assert "<" not in str(Refused("<b>"))
 
 
-def test_refused_texts():
+def test_empty_and_long_texts_raise_an_error():
     with pytest.raises(Refused, match="There is no text yet"):
         check_text(" \n")
     with pytest.raises(Refused, match=f"{MAX_CHARACTERS + 1:,} characters"):
@@ -224,7 +224,7 @@ def test_files_of_each_format(tmp_path):
 
 
 def test_lines_end_at_line_feeds_only(tmp_path):
-    """U+2028, NEL, VT and FF are characters of a text; quoted cells may hold line ends."""
+    """U+2028, NEL, VT and FF do not end a line. Quoted cells of a CSV file may contain line ends."""
     text = "one\u2028two\x85three\x0bfour\x0cfive"
     assert files.read_records(written(tmp_path, "a.txt", f"{text}\r\nsix\n")) == [{"text": text}, {"text": "six"}]
     assert files.read_records(written(tmp_path, "a.csv", f"id,text\r\n1,{text}\r\n")) == [{"id": "1", "text": text}]
@@ -237,37 +237,37 @@ def test_lines_end_at_line_feeds_only(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pdf", "x", "named '.pdf'; this page reads .txt, .jsonl, .csv"),
-        ("a.txt", b"\xff\xfe", "not UTF-8: byte 0"),
+        ("a.pdf", "x", "type of the file is '.pdf'; this page reads .txt, .jsonl, .csv"),
+        ("a.txt", b"\xff\xfe", "not UTF-8 (invalid byte at 0)"),
         ("a.txt", "\n \n", "The file has no text"),
-        ("a.jsonl", '{"text": "a"}\n{', "Line 2 is no JSON"),
+        ("a.jsonl", '{"text": "a"}\n{', "Line 2 is not valid JSON"),
         ("a.jsonl", '{"text": 3}', "Line 1 must be an object"),
-        ("a.csv", "id\n1", 'must name a column "text"'),
-        ("a.csv", "", 'must name a column "text"'),
-        ("a.csv", "id,text\n1,a\n2", "Line 3 has not as many columns"),
+        ("a.csv", "id\n1", "must contain the column \"text\"; got ['id']"),
+        ("a.csv", "", 'must contain the column "text"; got no columns'),
+        ("a.csv", "id,text\n1,a\n2", "Line 3 does not have the same number of columns"),
         ("a.csv", 'text\n"a\nb\n', "unexpected end of data"),
         ("a.csv", "text\n" + "a" * 200_000, "field larger than field limit"),
         ("a.csv", '"te"xt\n', "expected after"),
-        ("a.jsonl", '{"text": "a\\ud83d"}', "Line 1 holds half a character"),
-        ("a.jsonl", '{"text": "a", "id": "\\ud83d"}', "Line 1 holds half a character"),
-        ("a.jsonl", "[" * 100_000, "Line 1 is no JSON"),
+        ("a.jsonl", '{"text": "a\\ud83d"}', "Line 1 contains half a character"),
+        ("a.jsonl", '{"text": "a", "id": "\\ud83d"}', "Line 1 contains half a character"),
+        ("a.jsonl", "[" * 100_000, "Line 1 is not valid JSON"),
         ("a.txt", "a\n" * (MAX_RECORDS + 1), "more than 2,000 texts"),
         ("a.txt", "a" * (MAX_CHARACTERS + 1), "Line 1: the text has 20,001 characters"),
         ("a.txt", "a" * 2_000_001, "The file has 2.0 MB; this page reads up to 2 MB"),
     ],
 )
-def test_refused_files(tmp_path, name, content, message):
+def test_invalid_files_raise_an_error(tmp_path, name, content, message):
     with pytest.raises(Refused) as refused:
         files.read_records(written(tmp_path, name, content))
     assert message in refused.value.reason
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_an_incomplete_file_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
     records = [{"text": "one", "id": 1}, {"text": "two"}]
-    told = list(files.write_records(records, iter([[{"word": "one"}], []])))
-    assert [number for number, _ in told] == [1, 2, 2] and told[0][1] is None
-    lines = [json.loads(line) for line in Path(told[-1][1]).read_text().splitlines()]
+    progress = list(files.write_records(records, iter([[{"word": "one"}], []])))
+    assert [number for number, _ in progress] == [1, 2, 2] and progress[0][1] is None
+    lines = [json.loads(line) for line in Path(progress[-1][1]).read_text().splitlines()]
     assert lines == [{"text": "one", "id": 1, "entities": [{"word": "one"}]}, {"text": "two", "entities": []}]
     before = sorted(tmp_path.rglob("*"))
     cancelled = files.write_records(records, iter([[], []]))
@@ -283,7 +283,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 @pytest.fixture
 def space(monkeypatch):
-    """The recognizer as on a ZeroGPU Space: decorated functions get pickled arguments and give pickled results."""
+    """Reload the recognizer as on a ZeroGPU Space, where arguments and results of decorated functions are pickled."""
     decorated = []
 
     def gpu(function):
@@ -324,7 +324,7 @@ def test_without_a_space_functions_are_unchanged(monkeypatch):
     assert runpy.run_path(recognizer.__file__)["find"].__name__ == "find"
 
 
-def test_the_model_that_is_shown(tmp_path, monkeypatch):
+def test_which_model_the_page_uses(tmp_path, monkeypatch):
     monkeypatch.delenv("BINDER_MODEL", raising=False)
     monkeypatch.setattr(recognizer, "_HERE", tmp_path)
     with pytest.raises(FileNotFoundError, match="run `make demo`, or set BINDER_MODEL"):
@@ -346,4 +346,4 @@ def test_examples_fit_the_model(count, monkeypatch):
     assert all(check_text(example.text) for example in shown)
     for example in shown:
         check_types(app._rows(example.types) if example.types else app.own_rows())
-    assert (shown[0].types is None) == (count == 3), "a model without types of its own starts with an example's types"
+    assert (shown[0].types is None) == (count == 3), "if the model has no types, the first example has types"

@@ -74,7 +74,7 @@ model-index:
 
 # tiny
 
-This model finds named entities in text\. Entity types are sentences: (?:.+\n)+Entities may lie inside other .+
+This model finds named entities in text\. Each entity type has a description\. (?:.+\n)+Entities may lie inside other .+
 
 It is a BINDER model (?:.+\n)+
 ## How to use it
@@ -92,27 +92,26 @@ for entity in ner\("the il-2 gene of cells in oslo"\):
     print\(.+\)
 ```
 
-prints
+This code prints:
 
 ```text
 (?:(?:Gene|Cell|Place) '.+' [01]\.\d{3} \d+ \d+\n)+```
 
 ### Your own types
 
-Pass names, or better a description for each name:
+Pass the names of the types, or names with descriptions:
 
 ```python
 ner\(
 (?:.+\n)+```
 
-.+
-
+(?:.+\n)+
 ### Arguments and output
 
 (?:.+\n)+
 ### Without the package
 
-transformers can run the code in this repository instead:
+If the package is not installed, transformers can run the code in this repository:
 
 ```python
 from transformers import pipeline
@@ -130,7 +129,7 @@ ner = pipeline\("binder-ner", model="alice/tiny", trust_remote_code=True\)
 
 ## Results
 
-A prediction is correct if its span and its type are exactly those of a gold mention\.
+A prediction is correct if its span and its type are exactly the same as those of an annotated mention\.
 
 Test set of Our tiny corpus, nested decoding, span inference:
 
@@ -169,9 +168,9 @@ Our tiny corpus \(alice/corpus on the Hub\)\.
 ## Limits
 
 - \*\*Language\.\*\* The model was trained on English text and not evaluated on other languages\.
-- \*\*Case\.\*\* The model does not see the case of letters: .+
-(?:.+\n)+- \*\*Length of entities\.\*\* An entity has at most 12 tokens; longer ones are not found\.
-- \*\*Length of texts\.\*\* Texts are read in windows of 64 tokens that share 16 with the next one\. (?:.+\n)+
+- \*\*Case\.\*\* The model ignores the case of letters, .+
+(?:.+\n)+- \*\*Length of entities\.\*\* An entity has at most 12 tokens; the model does not find longer entities\.
+- \*\*Length of texts\.\*\* Texts are split into windows of 64 tokens; neighbouring windows share 16 tokens\. (?:.+\n)+
 ## Licence
 
 The model: apache-2\.0\.
@@ -187,7 +186,7 @@ The model: apache-2\.0\.
 
 @pytest.fixture
 def pushed(hub, tokenizer, tmp_path):
-    """Train, evaluate and push a model; returns the trainer."""
+    """Train, evaluate and push a model, and return the trainer."""
     trainer = BinderTrainer(
         small_model(),
         TrainingArguments(
@@ -240,7 +239,8 @@ def test_the_example_is_the_output_of_the_checkpoint(hub, pushed, tokenizer, cap
     from transformers import pipeline
 
     card = hub.files("alice/tiny")["README.md"].decode()
-    code, printed = re.search(r"```python\n(.*?)\n```\n\nprints\n\n```text\n(.*?)```", card, re.DOTALL).groups()
+    blocks = r"```python\n(.*?)\n```\n\nThis code prints:\n\n```text\n(.*?)```"
+    code, printed = re.search(blocks, card, re.DOTALL).groups()
     exec(code, {"pipeline": pipeline})
     assert capsys.readouterr().out == printed
 
@@ -276,8 +276,8 @@ def test_a_flat_model_without_types(tokenizer, tmp_path):
     prepare_model(build_model(entity_types=None, decoding="flat"), tmp_path, "alice/tiny", tokenizer=tokenizer)
     card = (tmp_path / "README.md").read_text()
     assert "entities of any type" in card and "## Entity types" not in card and "flat-ner" in card
-    assert "Entities do not overlap." in card and 'Pass `decoding="nested"` for all of them' in card
-    assert "types = {" in card and "entity_types=types):" in card, "the example passes types of its own"
+    assert "Entities do not overlap." in card and 'Pass `decoding="nested"` to get all of them' in card
+    assert "types = {" in card and "entity_types=types):" in card, "the example passes entity types in the call"
 
 
 def test_hostile_text_is_escaped(hub, model, tokenizer):
@@ -378,7 +378,7 @@ def test_the_card_describes_a_mix(tokenizer, tmp_path):
     assert "finds types that it was not trained on" in card
 
 
-def test_a_card_is_written_again_with_further_facts(checkpoint, model, caplog):
+def test_rewrite_card_adds_facts(checkpoint, model, caplog):
     rewrite_card(checkpoint, "alice/tiny", license="mit", limits=["No dates."])
     card = (checkpoint / "README.md").read_text()
     assert "license: mit" in card and "- No dates." in card and 'model="alice/tiny"' in card

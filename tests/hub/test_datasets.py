@@ -1,4 +1,4 @@
-"""Corpora on the Hub: one corpus or several, their cards, and licences."""
+"""Pushing one corpus or several to the Hub: files, dataset cards, and licences."""
 
 import json
 
@@ -44,8 +44,8 @@ def test_an_empty_corpus_is_refused(hub):
 
 def two_corpora():
     news = Corpus(entity_types=TYPES, train=corpus(2), dev=corpus(1), test=[])
-    looked_for = [Document("a", "the gene", types=("Gene",)), Document("b", "of the in")]
-    queries = Corpus(entity_types={"Gene": "A gene."}, train=looked_for, dev=[], test=[])
+    annotated = [Document("a", "the gene", types=("Gene",)), Document("b", "of the in")]
+    queries = Corpus(entity_types={"Gene": "A gene."}, train=annotated, dev=[], test=[])
     return {"news": news, "queries": queries}
 
 
@@ -70,10 +70,10 @@ def test_several_corpora_become_configurations(hub, tmp_path):
     for name, expected in corpora.items():
         loaded = load_dataset(folder, name, cache_dir=str(tmp_path / "cache"))
         assert loaded["train"]["text"][:] == [document.text for document in expected.train]
-    assert loaded["train"]["types"][:] == [["Gene"], None], "every line has the key of one of them"
+    assert loaded["train"]["types"][:] == [["Gene"], None], "if one line has the key `types`, all lines have it"
 
 
-def test_a_second_push_replaces_its_own_files_only(hub):
+def test_a_second_push_keeps_files_of_the_user(hub):
     news, queries = two_corpora().values()
     push_dataset({"news": news, "queries": queries}, "alice/mix", origins={"news": OPEN, "queries": OPEN})
     hub.commit("alice/mix", {"notes/train.txt": "keep", "loader.py": "keep"}, repo_type="dataset")
@@ -95,7 +95,7 @@ def test_a_mix_is_pushed_with_licences_and_sources_of_its_parts(hub):
     assert "| queries | none stated | a/b |" in files["README.md"].decode()
 
 
-def test_refused_corpora(hub, caplog):
+def test_corpora_that_must_not_be_pushed_raise_an_error(hub, caplog):
     with pytest.raises(ValueError, match="no corpus whose licence allows"):
         push_dataset(two_corpora(), "alice/mix", origins={"news": {"license": "CC BY-NC 4.0"}})
     assert "Left out, because their licence does not clearly allow a published copy: news, queries" in caplog.text

@@ -1,4 +1,4 @@
-"""The local Hub itself: concurrent requests, and permissions."""
+"""The local substitute for the Hub: concurrent requests, and permissions."""
 
 import base64
 import http.client
@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 
 class SlowRequest:
-    """A request whose headers and first bytes are sent; the rest follows with `finish`."""
+    """A request that sends its headers and the first byte at once, and the remaining bytes when `finish` is called."""
 
     def __init__(self, hub, method, path, body):
         self.rest = body[1:]
@@ -19,11 +19,11 @@ class SlowRequest:
         self.connection.putheader("Authorization", "Bearer hf_alice")
         self.connection.putheader("Content-Length", str(len(body)))
         self.connection.endheaders(body[:1])
-        # One more request on a connection of its own: when it is answered, the server has read the one above.
+        # A second request on a separate connection: when its answer arrives, the server has read the headers above.
         HfApi().whoami()
 
     def finish(self):
-        """Send the rest; returns the status and the content of the answer."""
+        """Send the remaining bytes, and return the status and the content of the response."""
         self.connection.send(self.rest)
         response = self.connection.getresponse()
         content = response.read()
@@ -38,7 +38,7 @@ def commit_body(path, content, parent=None):
 
 
 @pytest.mark.parametrize(("names_parent", "status"), [(True, 412), (False, 200)])
-def test_a_slow_commit_loses_no_other_commit(names_parent, status, hub):
+def test_a_slow_commit_does_not_overwrite_a_faster_one(names_parent, status, hub):
     parent = hub.commit("alice/tiny", {"first.txt": "1"})
     body = commit_body("slow.txt", b"slow", parent if names_parent else None)
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/commit/main", body)
@@ -68,7 +68,7 @@ def test_a_repository_that_is_created_twice_at_once(hub):
 
 
 def test_an_upload_that_is_prepared_while_another_one_ends(hub):
-    """The answer is about the newest commit: the file was deleted, so it has to be uploaded again."""
+    """The response refers to the newest commit. The file is deleted in this commit, so it must be uploaded again."""
     hub.commit("alice/tiny", {"a.txt": "old"})
     body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)

@@ -92,8 +92,8 @@ def test_every_way_to_push_makes_one_commit_with_the_same_files(way, hub, model,
     assert "model-index" in metadata(hub, "alice/tiny") or way not in ("trainer", "training.finetune")
 
 
-def test_pickles_beside_the_checkpoint_are_not_uploaded(hub, recipe, tmp_path):
-    """training_args.bin, optimizer states and earlier checkpoints are pickles."""
+def test_pickles_next_to_the_checkpoint_are_not_uploaded(hub, recipe, tmp_path):
+    """The output folder contains pickles: training_args.bin, and the optimizer states in earlier checkpoints."""
     finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
     here = {path.name for path in (tmp_path / "run").rglob("*")}
     assert {"training_args.bin", "optimizer.pt", "settings.json"} <= here
@@ -109,7 +109,7 @@ def test_a_private_repository(hub, model, tokenizer, monkeypatch):
         model.push_to_hub("alice/secret", tokenizer=tokenizer)
 
 
-def test_a_name_without_namespace_uses_the_own_one(hub, model, tokenizer):
+def test_a_name_without_namespace_uses_the_namespace_of_the_user(hub, model, tokenizer):
     commit = model.push_to_hub("tiny", tokenizer=tokenizer, commit_message="First", commit_description="Of many")
     assert commit.commit_url.startswith(f"{hub.url}/alice/tiny/commit/")
     assert next(hub.repos["model", "alice/tiny"].history()).title == "First"
@@ -120,7 +120,7 @@ def test_a_name_without_namespace_uses_the_own_one(hub, model, tokenizer):
 def test_a_push_to_a_branch(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     main = hub.repos["model", "alice/tiny"].refs["main"]
-    for _ in range(2):  # created by the first push, existing for the second
+    for _ in range(2):  # the first push creates the branch, and the second push finds it
         build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
     assert hub.repos["model", "alice/tiny"].refs["main"] == main
     assert json.loads(hub.files("alice/tiny", ref="next")["config.json"])["projection_size"] == 8
@@ -136,14 +136,14 @@ def test_a_pull_request_to_another_users_repository(hub, model, tokenizer, monke
     assert json.loads(hub.files("alice/tiny", ref="refs/pr/1")["config.json"])["projection_size"] == 8
 
 
-def test_a_second_push_replaces_its_own_files_only(hub, model, tokenizer):
+def test_a_second_push_keeps_files_of_the_user(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer, max_shard_size="100KB")
     assert "model.safetensors.index.json" in hub.files("alice/tiny")
     hub.commit("alice/tiny", {"notes/mine.txt": "keep", "model.safetensors.txt": "keep", "extra.safetensors": b"keep"})
     build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
     files = hub.files("alice/tiny")
     kept = {"notes/mine.txt", "model.safetensors.txt", "extra.safetensors"}
-    # Shards of the first push would be loaded instead of the new weights, or mixed with them.
+    # Shards of the first push are deleted; otherwise, they would be loaded instead of the new weights.
     assert set(files) == CONTRACT | kept | {".gitattributes"}
     assert json.loads(files["config.json"])["projection_size"] == 8
 
@@ -165,7 +165,8 @@ def test_a_model_without_a_tokenizer_is_refused(hub, model):
 # ---- failures ----
 
 COMMIT = {"method": "POST", "path": "/commit/"}
-FAILURES = {  # name -> failing request, token, repository, pattern of the error message
+# For each failure: arguments of `hub.fail`, token, repository to push to, and a pattern of the error message
+FAILURES = {
     "an unknown token": ({}, "hf_wrong", "alice/tiny", "missing or invalid"),
     "a read token": ({}, "hf_reader", "alice/new", "role 'write'"),
     "a read token, existing repository": ({}, "hf_reader", "alice/tiny", "role 'write'"),
@@ -176,15 +177,20 @@ FAILURES = {  # name -> failing request, token, repository, pattern of the error
     "a failing commit, existing repository": ({**COMMIT, "status": 500}, "hf_alice", "alice/tiny", "problem"),
     "too many requests": ({**COMMIT, "status": 429, "times": 99}, "hf_alice", "alice/new", "wait"),
     "too large": ({"method": "POST", "path": "/preupload/", "status": 413}, "hf_alice", "alice/new", "max_shard_size"),
-    "an upload cut off": ({"method": "PUT", "path": "/_lfs/", "times": 99}, "hf_alice", "alice/new", "push again"),
-    "a commit cut off": ({**COMMIT, "times": 99}, "hf_alice", "alice/new", "connection to the Hub was lost"),
+    "an interrupted upload": ({"method": "PUT", "path": "/_lfs/", "times": 99}, "hf_alice", "alice/new", "push again"),
+    "an interrupted commit": ({**COMMIT, "times": 99}, "hf_alice", "alice/new", "connection to the Hub was lost"),
     "others keep committing": (
         {**COMMIT, "status": 412, "times": 99},
         "hf_alice",
         "alice/tiny",
         "keep coming first",
     ),
-    "a name that was taken meanwhile": ({**COMMIT, "status": 409}, "hf_alice", "alice/tiny", "name is taken"),
+    "a name that somebody else took before the commit": (
+        {**COMMIT, "status": 409},
+        "hf_alice",
+        "alice/tiny",
+        "name is taken",
+    ),
 }
 
 
@@ -223,7 +229,7 @@ def test_a_commit_whose_response_was_lost_is_kept(hub, model, tokenizer):
     assert set(hub.files("alice/new")) == CONTRACT | {".gitattributes"}
 
 
-def test_the_error_names_what_could_not_be_removed(hub, model, tokenizer):
+def test_the_error_says_what_could_not_be_removed(hub, model, tokenizer):
     hub.fail("POST", "/commit/", 500)
     hub.fail("DELETE", "/repos/delete", 500, times=99)
     with pytest.raises(PushError, match="created the empty repository and could not remove it"):
@@ -251,7 +257,7 @@ def test_a_failed_push_keeps_the_trained_checkpoint(hub, recipe, tmp_path):
 # ---- concurrent pushes ----
 
 
-def test_a_commit_in_between_is_kept(hub, model, tokenizer):
+def test_a_commit_by_somebody_else_during_the_push_is_kept(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     others = iter([lambda: hub.commit("alice/tiny", {"theirs.txt": "first"})])
     hub.before_commit = lambda: next(others, lambda: None)()
@@ -268,7 +274,7 @@ def test_two_concurrent_pushes_are_not_mixed(hub, tokenizer, caplog):
     def push(model):
         try:
             model.push_to_hub("alice/tiny", tokenizer=build_tokenizer(), max_shard_size="100KB")
-        except Exception as error:  # an exception in a thread is lost otherwise
+        except Exception as error:  # otherwise, an exception in a thread would be lost
             errors.append(error)
 
     threads = [threading.Thread(target=push, args=(model,)) for model in models.values()]
@@ -287,7 +293,7 @@ def test_two_concurrent_pushes_are_not_mixed(hub, tokenizer, caplog):
 
 
 def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
-    """Trainer pushes during training and when it saves; each push is complete and has no pickle."""
+    """The Trainer pushes during training and when it saves. Each push is complete and contains no pickle."""
     trainer = make_trainer(
         tokenizer,
         tmp_path / "run",

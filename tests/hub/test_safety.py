@@ -30,7 +30,7 @@ class Bomb:
 
 @pytest.fixture
 def mark(tmp_path):
-    """The path of a file that hostile code would write."""
+    """The path of a file that the hostile code writes if it runs."""
     return tmp_path / "it-ran"
 
 
@@ -84,7 +84,7 @@ def steer(config):
 
 @pytest.mark.parametrize("package", [True, False])
 def test_a_configuration_cannot_enable_remote_code(package, hub, checkpoint, mark, tmp_path):
-    """Trust in a repository does not extend to other repositories that its configuration names."""
+    """`trust_remote_code` applies to the repository itself, but not to other repositories in its configuration."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
     change_config(checkpoint, steer)
     (tmp_path / "cache").mkdir()
@@ -106,7 +106,7 @@ def test_a_configuration_cannot_enable_remote_code(package, hub, checkpoint, mar
 
 
 def test_with_the_package_the_code_of_the_repository_is_not_run(hub, checkpoint, mark, tmp_path):
-    """The installed package is trusted, so the auto_map and the pipeline of the repository are ignored."""
+    """If the package is imported, its code is used, and the auto_map and the pipeline of the repository are ignored."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
 
     def elsewhere(config):
@@ -190,7 +190,7 @@ def test_arguments_of_the_user_are_respected(checkpoint):
 
 
 def test_a_malformed_facts_file_does_not_break_the_card(checkpoint, hub, caplog):
-    """Anybody may have written the model_card.json of a checkpoint."""
+    """The model_card.json of a downloaded checkpoint may have any content."""
     (checkpoint / "model_card.json").write_text(
         json.dumps({"weights": "other", "license": {"a": 1}, "results": 5, "language": ["<script>"], "examples": [""]})
     )

@@ -1,4 +1,4 @@
-"""Loading a pushed model in a fresh process: empty cache, only the repository's id, without the package."""
+"""Load a pushed model in a fresh process that has an empty cache and knows only the repository's id."""
 
 import json
 
@@ -21,7 +21,10 @@ def cache(tmp_path):
 
 
 def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!r})", package=False, **where):
-    """Return the result of a fresh process that can import neither the package nor anything else of this repository."""
+    """Load the model in a fresh process and return the value of the expression `then`, by default the entities.
+
+    Unless `package` is true, the process can import neither the package nor anything else from this project.
+    """
     code = ["import json", "import modeling_binder" if package else "", "from transformers import pipeline"]
     code += [LOAD.format(model=str(model), options=options), f"print(json.dumps({then.format(text=text)}))"]
     if package:
@@ -30,9 +33,10 @@ def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!
 
 
 def found_by(model, tokenizer, folder):
-    """Return the entities found by a model after it is loaded from a folder.
+    """Save a model to a folder, load it again, and return the entities that it finds.
 
-    The last bits depend on the memory alignment of the weights, so a model in memory may differ from a loaded one.
+    The last bits of scores depend on the memory alignment of the weights, so the scores of a model in memory may differ
+    from those of a loaded model.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -41,7 +45,7 @@ def found_by(model, tokenizer, folder):
 
 @pytest.fixture
 def pushed(hub, recipe, tmp_path):
-    """Fine-tune and push with the command; returns the model's predictions."""
+    """Fine-tune and push a model with `training.finetune`, and return its predictions."""
     output = ["--output_dir", str(tmp_path / "run"), "--num_train_epochs", "10"]
     finetune([str(recipe), *output, "--push-to-hub", "alice/tiny"])
     found = pipeline("binder-ner", model=str(tmp_path / "run"))(TEXT)
@@ -60,7 +64,7 @@ def test_finetune_push_and_load_anywhere(pushed, hub, cache):
 
 
 def test_the_handler_of_a_repository(pushed, cache):
-    """Inference Endpoints import it from the repository's folder, in a process without the package."""
+    """Inference Endpoints import handler.py from the repository's folder, in a process without the package."""
     code = """
     import importlib.util, json
     from huggingface_hub import snapshot_download
@@ -167,7 +171,7 @@ def test_a_restricted_repository(restriction, hub, model, tokenizer, cache):
 
 
 def test_an_interrupted_download_is_resumed(hub, tokenizer, cache, tmp_path):
-    """The weights are larger than 10 MB, the size of a chunk; only the missing bytes are requested again."""
+    """The download has chunks of 10 MB. After an interruption, only the bytes after the first chunk are requested."""
     large = build_model(text_config=tiny_encoder_config(vocab_size=150_000).to_dict(), share_encoders=True)
     large.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.fail("GET", "model.safetensors", after=15_000_000)
@@ -194,7 +198,7 @@ def test_a_download_that_never_completes_loads_nothing(hub, model, tokenizer, ca
 
 
 def test_a_push_without_the_package(hub, model, tokenizer, cache, tmp_path):
-    """Remote code writes no card and no handler; everything else is pushed."""
+    """A push by remote code contains no card and no handler, but all other files."""
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     expected = found_by(model, tokenizer, tmp_path / "saved")
     assert stranger(cache, then="pipe.push_to_hub('alice/copy').oid")

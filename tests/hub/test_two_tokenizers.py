@@ -1,4 +1,4 @@
-"""A pushed checkpoint with two tokenizers: every way to load it, in processes that start with an empty cache."""
+"""Load a pushed checkpoint with two tokenizers in every way, in fresh processes that start with an empty cache."""
 
 import json
 
@@ -28,7 +28,7 @@ def cache(tmp_path):
 
 
 def load(cache, model="alice/two", package=False, options="", **where):
-    """What a fresh process finds, and how it tokenises a description."""
+    """Load the model in a fresh process; return the entities that it finds and the token ids of a description."""
     code = LOAD.format(
         package="import modeling_binder" if package else "",
         model=model,
@@ -59,11 +59,11 @@ def test_every_way_to_load_it(hub, cache):
     requests = len(hub.log)
     assert_same(load(cache, offline=True, HF_TOKEN=None), expected)
     assert_same(load(cache, package=True, offline=True, HF_TOKEN=None), expected)
-    assert len(hub.log) == requests, "offline, the cache is enough"
+    assert len(hub.log) == requests, "offline, no request is sent"
     assert_same(load(cache, package=True, options="revision='main'", HF_TOKEN=None), expected)
 
 
-def test_a_revision_has_its_own_tokenizer(hub, cache):
+def test_each_revision_has_its_own_type_tokenizer(hub, cache):
     first, expected = push(build_two_tokenizer_model())
     other = build_two_tokenizer_model()
     other.type_tokenizer = build_multilingual_tokenizer(["gene cell city of a region"])
@@ -74,27 +74,27 @@ def test_a_revision_has_its_own_tokenizer(hub, cache):
     assert_same(load(cache, package=True, offline=True, options=f"revision={first.oid!r}"), expected)
 
 
-def test_a_private_repository_needs_the_token_for_it_too(hub, cache):
+def test_the_token_also_loads_the_type_tokenizer_of_a_private_repository(hub, cache):
     _, expected = push(build_two_tokenizer_model())
     hub.repos["model", "alice/two"].private = True
     assert_same(load(cache, options="token='hf_alice'", HF_TOKEN=None), expected)
 
 
-def test_a_later_checkpoint_with_one_tokenizer_removes_it(hub, model, cache):
+def test_pushing_a_model_with_one_tokenizer_removes_the_type_tokenizer(hub, model, cache):
     push(build_two_tokenizer_model())
     model.push_to_hub("alice/two", tokenizer=build_tokenizer())
     assert not [name for name in hub.files("alice/two") if name.startswith("type_tokenizer/")]
     assert json.loads(hub.files("alice/two")["config.json"])["type_tokenizer"] is False
 
 
-def test_a_repository_that_lacks_it(hub, tmp_path):
+def test_a_missing_type_tokenizer_raises_an_error(hub, tmp_path):
     push(build_two_tokenizer_model())
     HfApi().delete_file("type_tokenizer/tokenizer.json", "alice/two")
     with pytest.raises(OSError, match=r"alice/two: type_tokenizer/tokenizer\.json cannot be loaded"):
         BinderModel.from_pretrained("alice/two", cache_dir=tmp_path)
 
 
-def test_a_copy_pushed_without_the_package_keeps_it(hub, cache):
+def test_a_copy_pushed_without_the_package_keeps_the_type_tokenizer(hub, cache):
     _, expected = push(build_two_tokenizer_model())
     code = """
         import json
