@@ -245,7 +245,7 @@ class BinderNerPipeline(ChunkPipeline):
         for label, _, _, own_label in types:
             if own_label is not None and own_label != label and (label, own_label) not in self._reported:
                 self._reported.add((label, own_label))
-                logger.warning("The entity type %r is read as the model's own type %r.", label, own_label)
+                logger.warning("The entity type %r is treated as the model's own type %r.", label, own_label)
         return types
 
     def _required(self, threshold: Any, types: Sequence[EntityType]) -> Tensor:

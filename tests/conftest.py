@@ -1,4 +1,4 @@
-"""Fixtures: a tiny model, checkpoint and recipe, and a local double of the Hub."""
+"""Fixtures: a tiny model with tokenizer, checkpoint and training recipe, and a local Hub."""
 
 # ruff: noqa: E402 (huggingface_hub reads the environment when it is imported)
 
@@ -13,7 +13,7 @@ import yaml
 
 from tests.local_hub import LocalHub
 
-# Tests use the local Hub only, and no token of the user. huggingface_hub reads these variables when it is imported.
+# Tests use only the local Hub and never a token of the user. huggingface_hub reads these variables when it is imported.
 HUB = LocalHub()
 _HOME = tempfile.TemporaryDirectory()
 atexit.register(_HOME.cleanup)
@@ -44,7 +44,7 @@ def model() -> BinderModel:
 
 @pytest.fixture
 def checkpoint(tmp_path, model, tokenizer):
-    """A folder with the tiny model and its tokenizer."""
+    """Return a folder with the tiny model and its tokenizer."""
     folder = tmp_path / "checkpoint"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -53,7 +53,7 @@ def checkpoint(tmp_path, model, tokenizer):
 
 @pytest.fixture
 def hub(monkeypatch) -> LocalHub:
-    """An empty local Hub; the process is logged in as alice."""
+    """Return an empty local Hub; the process is logged in as the user alice."""
     HUB.start()
     HUB.reset()
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
@@ -62,7 +62,7 @@ def hub(monkeypatch) -> LocalHub:
 
 @pytest.fixture
 def recipe(tmp_path, tokenizer):
-    """A recipe with a tiny encoder and a tiny corpus."""
+    """Return the path of a training recipe with a tiny encoder and a tiny corpus."""
     encoder = tmp_path / "encoder"
     small_model().text_encoder.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)

@@ -1,4 +1,4 @@
-"""Code in a process of its own, with the package or without."""
+"""Run Python code in a fresh process, with or without the package."""
 
 import json
 import os
@@ -11,16 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(code, *, package, cache, offline=False, **variables):
-    """Run code in a fresh process and return the JSON of its last line.
-
-    Without the package, `import modeling_binder` fails there, however it is installed.
+    """Run code in a fresh process and return the JSON value in the last line that it prints.
 
     Args:
-        code: indented as you like.
-        package: whether it may import the package.
-        cache: folder for what is downloaded, and where the process runs.
-        offline: without any network.
-        variables: of the environment; None removes one.
+        code: Python code; common indentation is removed.
+        package: whether the process can import the package. If false, `import modeling_binder` fails in the process,
+            even if the package is installed.
+        cache: folder for downloads, and working directory of the process.
+        offline: whether downloads are switched off.
+        variables: environment variables; `None` removes a variable.
     """
     guard = "" if package else "import sys; sys.modules['modeling_binder'] = sys.modules['hub_cards'] = None\n"
     environment = {

@@ -1,9 +1,9 @@
 """A local Hub for tests: it serves the real protocol over HTTP to an unchanged huggingface_hub.
 
-Repositories of models, datasets and Spaces; branches, pull requests, private and gated repositories; regular and LFS
-uploads; downloads with ETag and Range. It can be set to fail, see `LocalHub.fail`. Tests read `LocalHub.repos`.
+It has repositories of models, datasets and Spaces; branches, pull requests, private and gated repositories; regular and
+LFS uploads; downloads with ETag and Range. `LocalHub.fail` makes requests fail. Tests inspect `LocalHub.repos`.
 
-Every request is handled in one step: `_endpoint` reads the whole body before it calls the handler, which is a plain
+Every request is handled in one step: `_endpoint` receives the whole body before it calls the handler, which is a plain
 function. So no other request can change a repository between a handler's check and its change.
 """
 
@@ -25,7 +25,7 @@ from starlette.routing import Route
 from tests.hub_storage import HubStorage, git_oid, is_lfs, metadata
 
 REPO_TYPES = {"models": "model", "datasets": "dataset", "spaces": "space"}
-_SLASH = "\x01"  # stands for a slash inside a segment of a path
+_SLASH = "\x01"  # replaces a slash inside a segment of a path
 
 
 @dataclass
@@ -40,14 +40,14 @@ class User:
 
 @dataclass
 class Failure:
-    """How requests that match fail: with a status, or with a connection that is closed after some bytes."""
+    """Requests that fail, and how: with a status, or because the connection is closed after some bytes."""
 
     method: str
-    path: str
-    status: int | None
-    after: int
-    times: int
-    late: bool  # the request is handled, and only its response fails
+    path: str  # a regular expression
+    status: int | None  # None if the connection is closed
+    after: int  # bytes of the response that are sent before the connection is closed
+    times: int  # number of requests that still have to fail
+    late: bool  # true if the request is handled and only its response fails
 
 
 class HubError(Exception):
@@ -58,7 +58,10 @@ class HubError(Exception):
 
 
 class LocalHub(HubStorage):
-    """Binds a free port at once, because huggingface_hub reads HF_ENDPOINT at import; serves it after `start`."""
+    """The local Hub as an HTTP server, which runs after `start`.
+
+    The constructor already binds a free port, because huggingface_hub reads HF_ENDPOINT when it is imported.
+    """
 
     users = {
         "hf_alice": User("alice", organisations=("lab",)),
@@ -89,7 +92,7 @@ class LocalHub(HubStorage):
                 time.sleep(0.01)
 
     def fail(self, method, path, status=None, after=0, times=1, late=False):
-        """Let the next requests that match a pattern of the path fail: with a status, or cut off after some bytes."""
+        """Let the next requests whose path matches a pattern fail; the arguments are the fields of `Failure`."""
         self.failures.append(Failure(method, path, status, after, times, late))
 
     # ---- permissions ----
@@ -382,7 +385,9 @@ class LocalHub(HubStorage):
             failure = self._failure(scope["method"], raw)
             if failure is not None and failure.status is not None:
                 self.log.append(f"{scope['method']} {raw} -> {failure.status}")
-                return await HubError(failure.status, "", "told to fail").response(scope, receive, send)
+                return await HubError(failure.status, "", "a failure requested by a test").response(
+                    scope, receive, send
+                )
             sent = 0
 
             async def watched(message):
@@ -393,7 +398,7 @@ class LocalHub(HubStorage):
                     body = message.get("body", b"")[: max(0, failure.after - sent)]
                     sent += len(body)
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                    raise ConnectionResetError("told to break off")
+                    raise ConnectionResetError("a failure requested by a test")
                 await send(message)
 
             handled = failure is None or failure.late or scope["method"] in ("GET", "HEAD")

@@ -1,4 +1,4 @@
-"""The rooms of the repository: which module may import which, and how long a file may be."""
+"""The structure of the package: which modules may import which others, and how long a file may be."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ def name_of(path):
 
 
 def imports_of(path):
-    """Yield (module, line, at the top level) of every import, relative ones resolved."""
+    """Yield the absolute name of the module, the line, and whether it is outside functions, for every import."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}
@@ -42,7 +42,7 @@ def is_module(name):
 
 
 def graph():
-    """Imports at the top level between the modules of the package."""
+    """Return, for each module of the package, the modules of the package that it imports outside functions."""
     edges = {}
     for path in MODULES:
         targets = {target for target, _, top in imports_of(path) if top and target.startswith("modeling_binder.")}
@@ -64,8 +64,7 @@ def test_no_import_cycle():
         visit(module, [])
 
 
-def test_a_cycle_would_be_seen(tmp_path, monkeypatch):
-    """The walk follows relative imports and ignores those inside functions."""
+def test_relative_imports_are_resolved_and_imports_in_functions_are_marked(tmp_path, monkeypatch):
     package = tmp_path / "modeling_binder"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -77,16 +76,16 @@ def test_a_cycle_would_be_seen(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.name)
-def test_travelling_files_import_each_other_alone(path):
-    """They are copied to the Hub with a checkpoint, where the rest of the package is missing."""
+def test_travelling_files_import_only_travelling_files(path):
+    """The files `*_binder.py` are copied to the Hub with a checkpoint, where the rest of the package is missing."""
     names = {other.stem for other in TRAVELLING}
     for target, line, top in imports_of(path):
         if target.startswith("modeling_binder") and top:
             assert target.rpartition(".")[2] in names, f"{path.name}:{line} imports {target}"
 
 
-def test_arrows_point_one_way():
-    """The package knows nothing about training and demo; the core knows nothing about the rooms above it."""
+def test_subpackages_import_each_other_in_one_direction():
+    """The package imports neither training nor demo nor tests, and a subpackage imports none that builds on it."""
     above = {
         "finetuning": ("backends", "integrations", "cli"),
         "hub": ("backends", "integrations", "cli"),
@@ -94,12 +93,12 @@ def test_arrows_point_one_way():
         "integrations": ("cli",),
     }
     for path in MODULES:
-        room = path.relative_to(PACKAGE).parts[0]
+        subpackage = path.relative_to(PACKAGE).parts[0]
         for target, line, top in imports_of(path):
             first = target.split(".")[0]
             assert first not in ("training", "demo", "tests"), f"{path}:{line} imports {target}"
             if top and first == "modeling_binder" and target.count("."):
-                assert target.split(".")[1] not in above.get(room, ()), f"{path}:{line} imports {target}"
+                assert target.split(".")[1] not in above.get(subpackage, ()), f"{path}:{line} imports {target}"
 
 
 def test_no_test_module_imports_from_another():
@@ -110,5 +109,5 @@ def test_no_test_module_imports_from_another():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_one_concept_a_file(path):
+def test_a_file_has_at_most_450_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

@@ -17,7 +17,7 @@ MODULE = re.compile(r"python -m ((?:training|demo|modeling_binder)(?:\.\w+)*)")
 
 
 def examples(name):
-    """The ```python blocks of a page, which must run (```py blocks are fragments)."""
+    """Return the ```python blocks of a page. They must run; ```py blocks are fragments."""
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -69,7 +69,9 @@ def test_python_examples(hub, tmp_path, monkeypatch, capsys):
     names["arguments"].hub_model_id = "alice/name"
     run(push, names)
     history = hub.repos["model", "alice/name"].history()
-    assert [commit.title for commit in history] == ["End of training", "initial commit"], "the second changed nothing"
+    assert [commit.title for commit in history] == ["End of training", "initial commit"], (
+        "pushing the same files again makes no commit"
+    )
     assert type(run(load)["ner"]).__name__ == "BinderNerPipeline"
 
 

@@ -1,4 +1,4 @@
-"""Builders of tiny test objects, without network or pretrained weights: a tokenizer, encoders, models, a corpus."""
+"""Builders of tiny objects for tests, without network or pretrained weights: tokenizers, models, a corpus."""
 
 import string
 
@@ -43,7 +43,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer as RoBERTa's, with `<s>` and `</s>`: each byte is a token."""
+    """Build a byte-level tokenizer like that of RoBERTa, with `<s>` and `</s>`; each byte is a token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -62,7 +62,7 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_multilingual_tokenizer(texts) -> PreTrainedTokenizerFast:
-    """A SentencePiece tokenizer as XLM-RoBERTa's, trained on texts: Unigram, `<s>` and `</s>`, no [CLS]."""
+    """Train a SentencePiece tokenizer like that of XLM-RoBERTa on texts: Unigram, with `<s>` and `</s>`, no [CLS]."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -99,7 +99,10 @@ def tiny_encoder_config(**overrides) -> BertConfig:
 
 
 def build_model(**overrides) -> BinderModel:
-    """A tiny BINDER with three types. Its scores are spread out, so that some spans beat their threshold."""
+    """Build a tiny BINDER with three types.
+
+    The large initial weights spread the scores, so that some spans exceed their threshold.
+    """
     torch.manual_seed(7)
     options = {
         "text_config": tiny_encoder_config().to_dict(),
@@ -117,6 +120,7 @@ SENTENCES = ["the IL-2 gene promoter", "cells of the gene", "the p5 gene in cell
 
 
 def corpus(copies=4):
+    """Build a corpus of short sentences; it has each sentence `copies` times."""
     documents = []
     for index, text in enumerate(SENTENCES * copies):
         mentions = []
@@ -133,6 +137,7 @@ def corpus(copies=4):
 
 
 def small_model(**overrides):
+    """Build a tiny model to be trained: without dropout, and with small initial weights."""
     encoder = build_model().config.text_config.to_dict()
     encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
@@ -140,7 +145,7 @@ def small_model(**overrides):
 
 
 def build_two_tokenizer_model(**overrides) -> BinderModel:
-    """A tiny model whose type encoder is of another family than its text encoder, with a tokenizer of its own."""
+    """Build a tiny model with a BERT as text encoder, and a RoBERTa with a separate tokenizer as type encoder."""
     type_config = RobertaConfig(
         vocab_size=300,
         hidden_size=24,
@@ -155,7 +160,7 @@ def build_two_tokenizer_model(**overrides) -> BinderModel:
 
 
 def build_pipeline(options=None, **overrides) -> BinderNerPipeline:
-    """A pipeline with a tiny model.
+    """Build a pipeline with a tiny model.
 
     Args:
         options: arguments of `pipeline(...)`.
@@ -165,11 +170,11 @@ def build_pipeline(options=None, **overrides) -> BinderNerPipeline:
 
 
 def keys(entities):
-    """Labels and offsets of what a pipeline found."""
+    """Return the label, the start and the end of each entity that a pipeline found."""
     return [(e["entity_group"], e["start"], e["end"]) for e in entities]
 
 
 def assert_same_entities(one, two, tolerance=1e-5):
-    """The same spans with the same scores, except for rounding."""
+    """Check that two results have the same spans with the same scores, except for rounding."""
     assert keys(one) == keys(two)
     assert [e["score"] for e in one] == pytest.approx([e["score"] for e in two], abs=tolerance)

@@ -1,4 +1,4 @@
-"""Which types are broader: by parents written by hand, by breadths, and in a checkpoint."""
+"""Which types are broader than others: by parents, by the breadths of the network, and in a saved checkpoint."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def test_without_parents_and_breadths_no_type_is_broader():
     assert broader_types(dict.fromkeys("ab"), torch.tensor([1.0, 1.5]), 0.5) is None, "not more than the margin"
 
 
-def test_breadths_count_where_they_differ_by_more_than_the_margin():
+def test_breadths_count_if_they_differ_by_more_than_the_margin():
     breadths = torch.tensor([16.0, 13.0, 12.0, 5.0])
     labels = dict.fromkeys(["person", "university", "politician", "enzyme"])
     assert pairs(labels, broader_types(labels, breadths, 3.5)) == {
@@ -50,8 +50,8 @@ def test_breadths_count_where_they_differ_by_more_than_the_margin():
     }
 
 
-def test_types_of_a_hierarchy_are_compared_by_their_parents_alone():
-    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # the network takes the politician for broader than the person
+def test_types_of_a_hierarchy_are_compared_only_by_their_parents():
+    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # a politician seems broader than a person
     parents = {"person": None, "politician": "person", "writer": "person", "city": None}
     assert pairs(parents, broader_types(parents, breadths, 1.0)) == {
         ("person", "politician"),
@@ -83,7 +83,7 @@ def test_the_relation_has_no_cycle(data):
         assert not all(pair in related for pair in closed), line
 
 
-def test_parents_that_cannot_be_are_refused():
+def test_invalid_parents_are_rejected():
     assert ancestors("mayor", PEOPLE) == ["politician", "person"]
     with pytest.raises(ValueError, match="the parent of 'mayor' is 'official', which is not an entity type; add it"):
         broader_types({"mayor": "official"})
@@ -118,7 +118,9 @@ def test_a_checkpoint_with_breadths(tokenizer, tmp_path):
         with torch.no_grad():
             torch.testing.assert_close(model.encode_types(ids)[0], vectors)
             torch.testing.assert_close(model.breadth(model.encode_type_states(ids))[0], breadth)
-    assert not any(parameter.requires_grad for parameter in model.breadth.parameters()), "trained apart"
+    assert not any(parameter.requires_grad for parameter in model.breadth.parameters()), (
+        "the breadth network is trained separately"
+    )
     model.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     assert loaded.config.breadth_margin == 2.0

@@ -1,4 +1,4 @@
-"""A configuration checks itself, keeps unknown keys and survives a round trip."""
+"""The configuration checks its values, keeps unknown keys, and is the same after saving and loading."""
 
 import pytest
 
@@ -74,7 +74,7 @@ def test_values_of_the_wrong_type(options):
         build(**options)
 
 
-def test_custom_pipelines_are_announced_in_the_file_and_hidden_in_the_installed_class(tmp_path):
+def test_custom_pipelines_are_in_the_saved_file_but_not_in_the_installed_class(tmp_path):
     config = build()
     assert not hasattr(config, "custom_pipelines")
     assert config.to_dict()["custom_pipelines"]["binder-ner"]["pt"] == ["AutoModel"]
@@ -105,7 +105,7 @@ def test_parents_and_thresholds_are_saved(tmp_path):
     assert again.type_parents == {"Person": None, "Writer": "Person", "Poet": "Writer"}
     assert again.thresholds == {"Poet": 0.25, "Writer": 1}
     again.entity_types = typed(Person=None, Poet="Person")
-    assert again.thresholds == {"Poet": 0.25}, "thresholds of other types mean nothing"
+    assert again.thresholds == {"Poet": 0.25}, "the threshold of a removed type is dropped"
     with pytest.raises(ValueError, match="thresholds has the key 'Writer'"):
         again.thresholds = {"Writer": 0.5}
     again.entity_types = typed(Person=None)

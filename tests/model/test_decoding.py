@@ -1,4 +1,4 @@
-"""Decoding on matrices written by hand."""
+"""Decoding of score matrices that are written by hand."""
 
 import itertools
 
@@ -23,7 +23,7 @@ WORDS = torch.tensor([[0, 1, 1, 1, 0]])  # [CLS] a b c [SEP]
 
 
 def scores(*spans, types=1, threshold=1.0):
-    """[1, T, 5, 5] of zeros, the thresholds at (0, 0), and the given (type, first, last, score)."""
+    """Return scores [1, T, 5, 5]: zeros except the thresholds at (0, 0) and the given (type, first, last, score)."""
     matrix = torch.zeros(1, types, 5, 5)
     matrix[:, :, 0, 0] = threshold
     for type_id, first, last, score in spans:
@@ -70,7 +70,7 @@ def test_masks_may_hold_any_nonzero_value():
     assert torch.stack(found[2:4], 1).tolist() == [[1, 1], [2, 3]]
 
 
-def test_joint_inference_asks_both_ends():
+def test_joint_inference_requires_both_ends_to_exceed_their_thresholds():
     matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
     start, end = torch.zeros(1, 1, 5), torch.zeros(1, 1, 5)
     start[0, 0, 1] = start[0, 0, 2] = 1
@@ -78,7 +78,7 @@ def test_joint_inference_asks_both_ends():
     assert propose(matrix, start_scores=start, end_scores=end) == [(0, 2, 3)]
 
 
-def test_a_type_without_numbers_hides_no_other():
+def test_a_type_with_nan_scores_does_not_hide_other_types():
     matrix = scores((0, 1, 1, float("nan")), (1, 1, 2, 1.5), types=2)
     assert propose(matrix) == [(1, 1, 2)]
 
@@ -97,17 +97,17 @@ def test_a_threshold_per_type():
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan"), "0.5", [0.5, 2]])
-def test_thresholds_outside_0_to_1_are_refused(bad):
+def test_thresholds_outside_0_to_1_are_rejected(bad):
     with pytest.raises(ValueError, match="between 0 and 1"):
         required_margin(bad if isinstance(bad, list) else [bad, bad], 2)
 
 
-def test_owned_spans_only():
+def test_only_spans_that_the_window_owns_are_proposed():
     matrix = scores((0, 1, 1, 2), (0, 1, 3, 2), (0, 3, 3, 2))
     assert propose(matrix, owned=torch.tensor([[2, 5]])) == [(0, 1, 3)]
 
 
-def test_probability_is_above_one_half_exactly_where_the_margin_is_positive():
+def test_probability_is_above_one_half_exactly_if_the_margin_is_positive():
     margins = torch.tensor([1e-38, 1e-7, 0.0, -1e-7, 50.0, -50.0])
     assert (probability(margins) > 0.5).tolist() == [True, True, False, False, True, False]
 
@@ -117,7 +117,7 @@ def spans(*rows):
     return torch.tensor(starts), torch.tensor(ends), torch.tensor(types), torch.tensor(weights, dtype=torch.float64)
 
 
-def test_exact_beats_greedy_where_one_span_blocks_two():
+def test_exact_decoding_beats_greedy_decoding_if_one_span_blocks_two():
     rows = spans((0, 4, 0, 3.0), (2, 8, 0, 4.0), (5, 9, 0, 3.0))
     assert flat_greedy(*rows).tolist() == [1]
     assert flat_exact(*rows).tolist() == [0, 2]
@@ -130,20 +130,20 @@ def test_flat_decoding_picks_one_type_for_a_span_and_breaks_ties_by_position():
 
 
 @pytest.mark.parametrize("flat", [flat_exact, flat_greedy])
-def test_flat_decoding_of_nothing_and_of_spans_apart(flat):
+def test_flat_decoding_of_no_spans_and_of_disjoint_spans(flat):
     empty = torch.zeros(0, dtype=torch.long)
     assert flat(empty, empty, empty, torch.zeros(0, dtype=torch.float64)).tolist() == []
     assert flat(*spans((5, 9, 0, 1.0), (0, 4, 0, 3.0))).tolist() == [1, 0]
 
 
-def test_flat_spans_compares_margins_above_what_each_type_was_asked_for():
+def test_flat_spans_subtracts_the_required_margin_of_each_type():
     starts, ends, types = torch.tensor([0, 0]), torch.tensor([4, 4]), torch.tensor([0, 1])
     margins = torch.tensor([3.0, 2.0])
     assert flat_spans(starts, ends, types, margins, required_margin(0.5, 2)).tolist() == [0]
     assert flat_spans(starts, ends, types, margins, required_margin([0.9, 0.1], 2)).tolist() == [1]
 
 
-# person > writer > poet, and a city that is compared with none
+# A person is broader than a writer, and a writer is broader than a poet. A city is compared with none of them.
 BROADER = torch.tensor(
     [
         [False, True, True, False],
@@ -160,7 +160,7 @@ def remaining(*rows):
     return drop_broader(starts, ends, types, BROADER).tolist()
 
 
-def test_the_finest_of_the_types_of_a_span_remains():
+def test_the_narrowest_type_of_a_span_remains():
     assert remaining((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
     assert remaining((0, 4, POET), (0, 4, PERSON)) == [0]
     assert remaining((0, 4, PERSON), (0, 4, WRITER)) == [1]
@@ -173,7 +173,7 @@ def test_types_of_other_spans_do_not_matter():
     assert remaining((0, 4, PERSON), (4, 8, PERSON), (4, 8, POET)) == [0, 2]
 
 
-def test_two_types_that_are_finer_than_one_remain_both():
+def test_two_narrower_types_of_a_span_both_remain():
     broader = torch.zeros(3, 3, dtype=torch.bool)
     broader[0, 1] = broader[0, 2] = True
     same = torch.zeros(3, dtype=torch.long)
@@ -182,13 +182,13 @@ def test_two_types_that_are_finer_than_one_remain_both():
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "greedy"])
-def test_flat_decoding_prefers_the_finest_type_to_the_largest_margin(algorithm):
+def test_flat_decoding_prefers_the_narrowest_type_to_the_largest_margin(algorithm):
     starts, ends, types, margins = spans((0, 4, PERSON, 9.0), (0, 4, WRITER, 1.0), (6, 9, CITY, 2.0))
     required = required_margin(0.5, 4)
     options = {"algorithm": algorithm, "broader": BROADER}
     assert flat_spans(starts, ends, types, margins, required, algorithm).tolist() == [0, 2]
     assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [1, 2]
-    # The finest type is chosen first: its span then competes with its own margin.
+    # The narrowest type of a span is chosen first. The span then competes with the margin of this type.
     starts, ends, types, margins = spans((0, 4, PERSON, 9.0), (0, 4, WRITER, 1.0), (3, 9, CITY, 2.0))
     assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [2]
 
@@ -199,7 +199,7 @@ def test_flat_decoding_prefers_the_finest_type_to_the_largest_margin(algorithm):
     )
 )
 @settings(deadline=None, max_examples=200)
-def test_exact_is_optimal_and_both_are_flat(items):
+def test_exact_decoding_is_optimal_and_both_algorithms_keep_no_overlap(items):
     rows = spans(*((start, start + length, type_id, float(weight)) for start, length, type_id, weight in items))
     starts, ends, _, weights = rows
 

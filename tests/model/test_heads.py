@@ -1,4 +1,4 @@
-"""The heads under adapters, quantisation, hooks and offloading: everything that replaces or wraps their layers."""
+"""The heads with everything that replaces or wraps their layers: adapters, quantisation, hooks and offloading."""
 
 import copy
 
@@ -43,7 +43,7 @@ def same(one, two, tolerance=1e-5):
 
 @pytest.mark.parametrize("with_widths", [True, False])
 @pytest.mark.parametrize("size", [32, 384])
-def test_calling_the_layer_gives_what_its_weight_gives(with_widths, size):
+def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):
     torch.manual_seed(0)
     encoder = tiny_encoder_config(hidden_size=size).to_dict()
     head = SpanHead(size, size, BinderConfig(text_config=encoder, use_span_width_embedding=with_widths)).eval()
@@ -95,7 +95,7 @@ def test_lora_on_all_linear_layers_trains_the_heads():
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
-def test_dynamic_quantisation_reads_with_8_bits(model, tokenizer):
+def test_a_dynamically_quantised_model_computes_similar_margins(model, tokenizer):
     expected = BinderNerPipeline(model=model, tokenizer=tokenizer).margins(TEXT)[1]
     quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)
     assert type(quantised.span_head.text_projection) is not nn.Linear
@@ -119,11 +119,11 @@ ON_DISK = {
 
 
 @pytest.mark.parametrize("where", ON_DISK)
-def test_a_model_that_lies_on_disk(checkpoint, tmp_path, where):
+def test_a_model_with_weights_on_disk_finds_the_same_entities(checkpoint, tmp_path, where):
     expected = pipeline("binder-ner", model=str(checkpoint))
     options = {"device_map": ON_DISK[where], "offload_folder": str(tmp_path / "offload")}
     if where == "auto":
-        options["max_memory"] = {"cpu": 200_000}  # bytes, of 252,620
+        options["max_memory"] = {"cpu": 200_000}  # bytes; the model needs 252,620
     model = AutoModel.from_pretrained(checkpoint, **options).eval()
     assert "disk" in model.hf_device_map.values()
     assert any(parameter.is_meta for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""A saved folder loads in a fresh process: with the package, without it, offline, and after being saved again."""
+"""A saved checkpoint loads in a fresh process: with and without the package, offline, and after saving it again."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_a_saved_folder_loads(checkpoint, loader, offline, cache, expected):
     assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected], abs=1e-6)
 
 
-def test_without_trust_and_without_the_package_nothing_runs(checkpoint, cache):
+def test_loading_without_the_package_and_without_trust_fails(checkpoint, cache):
     code = f"""
     import json
     from transformers import pipeline
@@ -68,7 +68,7 @@ def test_without_trust_and_without_the_package_nothing_runs(checkpoint, cache):
     assert run(code, package=False, cache=cache) != "loaded"
 
 
-def test_what_the_trainer_saves_loads(model, tokenizer, cache, expected, tmp_path):
+def test_a_checkpoint_saved_by_the_trainer_loads(model, tokenizer, cache, expected, tmp_path):
     trainer = BinderTrainer(
         model, TrainingArguments(str(tmp_path / "trained"), report_to="none"), processing_class=tokenizer
     )
@@ -79,7 +79,7 @@ def test_what_the_trainer_saves_loads(model, tokenizer, cache, expected, tmp_pat
 
 
 @pytest.mark.parametrize("saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded remotely"])
-def test_saved_again_it_loads_again(checkpoint, saver, cache, expected, tmp_path):
+def test_a_checkpoint_that_was_loaded_and_saved_loads(checkpoint, saver, cache, expected, tmp_path):
     remote = saver.endswith("remotely")
     again = tmp_path / "again"
     code = f"""
@@ -116,7 +116,7 @@ def test_auto_model_loads_the_package_class_without_a_flag(checkpoint, cache):
     assert run(code, package=True, cache=cache)
 
 
-def test_a_folder_without_weights_says_so(checkpoint):
+def test_a_folder_without_weights_raises_an_error(checkpoint):
     (checkpoint / "model.safetensors").unlink()
     from transformers import pipeline
 

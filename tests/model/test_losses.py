@@ -1,4 +1,4 @@
-"""Losses in closed form and against a loop over mentions."""
+"""Losses compared with closed forms, and with a loop over mentions."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_a_window_without_mentions_trains_the_threshold_only():
     assert losses.span_threshold.item() == pytest.approx(math.log(11))
 
 
-def test_a_window_without_candidates_costs_nothing_and_has_a_gradient():
+def test_a_window_without_candidates_has_zero_loss_and_finite_gradients():
     start, end, span = (scores.requires_grad_() for scores in uniform())
     nothing = masks([0, 0, 0, 0, 0, 0])
     losses = binder_losses(start, end, span, nothing, nothing, torch.full((1, 1, 3), -100))
@@ -55,7 +55,7 @@ def test_a_window_without_candidates_costs_nothing_and_has_a_gradient():
     assert torch.isfinite(span.grad).all() and torch.isfinite(start.grad).all()
 
 
-def test_gradients_raise_gold_and_lower_negatives_with_the_threshold_between():
+def test_gradients_move_gold_scores_above_and_negatives_below_the_threshold():
     start, end, span = (scores.requires_grad_() for scores in uniform(types=2))
     words = masks([0, 1, 1, 1, 1, 0])
     losses = binder_losses(start, end, span, words, words, torch.tensor([[[1, 2, 3]]]))
@@ -68,7 +68,7 @@ def test_gradients_raise_gold_and_lower_negatives_with_the_threshold_between():
     assert span.grad[0, 1, 0, 0] < 0 and span.grad[0, 1, 1, 0] > 0 and span.grad[0, 1, 2, 1] == 0
 
 
-def test_only_word_edges_compete():
+def test_only_spans_between_word_edges_are_candidates():
     # [CLS] ab| cd [SEP]: two words of two tokens each
     starts, ends = masks([0, 1, 0, 1, 0, 0]), masks([0, 0, 1, 0, 1, 0])
     mask = candidate_mask(starts, ends, 6)
@@ -78,7 +78,7 @@ def test_only_word_edges_compete():
 
 
 def by_hand(start, end, span, word_starts, word_ends, mentions, max_width):
-    """The losses as the paper writes them, one mention and one candidate at a time."""
+    """Compute the losses as the paper defines them, one mention and one candidate at a time."""
     length = start.shape[-1]
 
     def softmax_loss(positive, others):
@@ -169,7 +169,7 @@ def test_losses_equal_a_loop_over_mentions(case):
     assert got == pytest.approx(by_hand(*scores, starts, ends, mentions, width), abs=1e-5)
 
 
-def test_splitting_a_step_over_batches_does_not_change_its_loss():
+def test_splitting_an_optimizer_step_into_batches_does_not_change_its_loss():
     torch.manual_seed(1)
     scores = (torch.randn(4, 2, 6), torch.randn(4, 2, 6), torch.randn(4, 2, 6, 6))
     words = masks([0, 1, 1, 1, 1, 0]).expand(4, -1)

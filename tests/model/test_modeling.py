@@ -1,4 +1,4 @@
-"""The model as transformers sees it: any encoder, saved, loaded, shared, padded, trained."""
+"""The model: built from different encoders, trained, saved, loaded, and used with padding, types and spans."""
 
 import os
 import stat
@@ -124,7 +124,7 @@ def test_shapes_and_output(model):
     torch.testing.assert_close(output.loss, expected)
 
 
-def test_type_vectors_stand_in_for_descriptions(model):
+def test_type_vectors_can_replace_descriptions(model):
     inputs = {name: value for name, value in batch().items() if name != "labels"}
     types = {name: inputs.pop(name) for name in ("type_input_ids", "type_attention_mask")}
     with torch.no_grad():
@@ -136,13 +136,13 @@ def test_type_vectors_stand_in_for_descriptions(model):
         )
 
 
-def test_one_type_keeps_its_axis(model):
+def test_scores_of_a_single_type_keep_the_type_dimension(model):
     with torch.no_grad():
         output = model(**{**batch(types=1), "labels": None})
     assert output.span_scores.shape[1] == output.start_scores.shape[1] == 1
 
 
-def test_padding_changes_nothing(model):
+def test_padding_does_not_change_scores_and_losses(model):
     inputs = batch(length=9)
     padded = {
         name: torch.nn.functional.pad(inputs[name], (0, 7))
@@ -156,7 +156,7 @@ def test_padding_changes_nothing(model):
     torch.testing.assert_close(wide.span_scores[:, :, :9, :9][inside], whole.span_scores[inside])
 
 
-def test_mentions_wider_than_the_limit_train_no_head_and_are_no_negatives():
+def test_mentions_wider_than_max_span_width_add_nothing_to_the_mention_losses():
     model = build_model(max_span_width=3)
     inputs = batch()
     wide = {**inputs, "labels": torch.tensor([[[0, 1, 8]], [[-100, -100, -100]]])}
@@ -166,7 +166,7 @@ def test_mentions_wider_than_the_limit_train_no_head_and_are_no_negatives():
     assert torch.isfinite(output.loss)
 
 
-def test_what_is_missing_is_named(model):
+def test_missing_inputs_are_named_in_the_error(model):
     inputs = batch()
     with pytest.raises(ValueError, match="needs entity types"):
         model(input_ids=inputs["input_ids"])
@@ -201,7 +201,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
     torch.testing.assert_close(saved, plain)
 
 
-def test_a_saved_configuration_names_no_folder_of_this_machine(tmp_path):
+def test_a_saved_configuration_contains_no_local_path(tmp_path):
     AutoModel.from_config(ENCODERS["bert"]).save_pretrained(tmp_path / "encoder")
     model = BinderModel.from_encoders(str(tmp_path / "encoder"))
     model.save_pretrained(tmp_path / "saved")
@@ -210,7 +210,7 @@ def test_a_saved_configuration_names_no_folder_of_this_machine(tmp_path):
     assert model.config.to_dict()["text_config"]["_name_or_path"] == "google-bert/bert-base-uncased"
 
 
-def test_saved_files_hold_no_pickle_and_the_code(checkpoint):
+def test_a_checkpoint_contains_the_code_and_no_pickle(checkpoint):
     names = {path.name for path in checkpoint.iterdir()}
     code = {
         f"{part}_binder.py"
@@ -220,14 +220,14 @@ def test_saved_files_hold_no_pickle_and_the_code(checkpoint):
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
 
 
-def test_an_encoder_that_is_none_is_refused(tmp_path):
+def test_an_encoder_of_an_unknown_model_type_is_rejected(tmp_path):
     BinderConfig(text_config=tiny_encoder_config().to_dict()).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2_conformer_nonsense"}')
     with pytest.raises(ValueError, match="wav2vec2_conformer_nonsense"):
         BinderModel.from_encoders(str(tmp_path))
 
 
-def test_encoders_may_still_be_named_by_the_old_keywords(tmp_path):
+def test_from_encoders_still_accepts_the_old_keywords(tmp_path):
     for name in ("one", "two"):
         AutoModel.from_config(tiny_encoder_config()).save_pretrained(tmp_path / name)
     with pytest.warns(FutureWarning, match=r"\((text|type)=\.\.\.\) is now from_encoders\((text|type)_encoder="):
@@ -255,7 +255,7 @@ def test_encoders_may_still_be_named_by_the_old_keywords(tmp_path):
         (ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64), "encode tokens"),
     ],
 )
-def test_encoders_whose_first_token_does_not_see_the_text_are_refused(config, message, tmp_path):
+def test_encoders_whose_first_token_does_not_see_the_text_are_rejected(config, message, tmp_path):
     AutoModel.from_config(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=rf"{message}.* bidirectional encoder that starts with a \[CLS\]"):
         BinderModel.from_encoders(str(tmp_path))
@@ -283,7 +283,7 @@ def test_a_type_encoder_with_its_own_tokenizer_keeps_its_embeddings():
     assert model.resize_token_embeddings() is model.text_encoder.get_input_embeddings()
 
 
-def test_a_model_on_the_meta_device_has_shapes():
+def test_scores_on_the_meta_device_have_shapes():
     inputs = {name: value.to("meta") for name, value in batch().items() if name.endswith("input_ids")}
     with torch.device("meta"):
         output = build_model()(**inputs)
@@ -307,7 +307,7 @@ def test_all_files_of_a_checkpoint_have_the_mode_of_its_configuration(mask, mode
 
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([0.1, 0.5, 0.9]))
 @settings(deadline=None, max_examples=60)
-def test_finding_spans_is_scoring_all_and_proposing(seed, joint, with_widths, threshold):
+def test_find_spans_equals_scoring_all_spans_and_proposing(seed, joint, with_widths, threshold):
     random = torch.Generator().manual_seed(seed)
 
     def mask(*shape):

@@ -1,6 +1,7 @@
-"""The released implementation is the yardstick: same weights and inputs, same scores, losses, gradients and spans.
+"""Comparison with the implementation that the authors of the paper released.
 
-`BINDER_PARITY` names the folder with the recorded runs; without it these tests skip.
+With the same weights and inputs, scores, losses, gradients and spans must be the same. `BINDER_PARITY` is a folder with
+recorded runs of the released implementation. If it is not set, these tests are skipped.
 """
 
 import json
@@ -16,7 +17,7 @@ from modeling_binder.decoding_binder import propose_spans, required_margin
 from training.convert_reference import convert
 
 FOLDER = os.environ.get("BINDER_PARITY")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="BINDER_PARITY does not name the recorded runs")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="BINDER_PARITY is not set to the folder with recorded runs")
 
 
 @pytest.fixture(params=["bert_width", "bert_nowidth"])
@@ -40,7 +41,7 @@ def recorded(request):
 
 
 def as_labels(mentions, windows):
-    """[N, 4] rows (window, type, first, last) to our padded [B, M, 3]."""
+    """Convert N rows (window, type, first, last), [N, 4], to padded labels [B, M, 3]; see `binder_losses`."""
     rows = [mentions[mentions[:, 0] == window][:, 1:] for window in range(windows)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
 

@@ -1,4 +1,4 @@
-"""The pipeline: inputs and arguments of every kind, exact offsets, and windows that lose nothing."""
+"""The pipeline: all kinds of inputs and arguments, exact offsets, long texts, and flat decoding of narrow types."""
 
 import copy
 import itertools
@@ -38,7 +38,7 @@ def test_output(pipe):
     assert [(e["start"], -e["end"]) for e in entities] == sorted((e["start"], -e["end"]) for e in entities)
 
 
-def test_inputs_of_every_kind_agree(pipe):
+def test_all_kinds_of_inputs_give_the_same_results(pipe):
     single = [pipe(text) for text in TEXTS]
     for batch_size in (1, 2, 4):
         for inputs in (
@@ -90,7 +90,7 @@ def test_types_at_call_time(pipe):
     more = pipe(text, entity_types={**TYPES, "Drug": "A chemical that heals."})
     assert_same_entities(
         [e for e in more if e["entity_group"] != "Drug"], own
-    )  # another type does not change their spans
+    )  # an added type does not change the spans of the other types
     assert pipe(text) == own  # the arguments of a call do not affect the next one
 
 
@@ -135,7 +135,7 @@ def test_a_threshold_may_be_a_number_of_any_kind(pipe, number):
 
 
 @pytest.mark.parametrize("text", ["the \ud800 gene", "\udc00", "cells\ud83d of \ude00the\udfff gene", "\ud83d\ude00"])
-def test_lone_surrogates_keep_their_place(pipe, text):
+def test_lone_surrogates_do_not_shift_offsets(pipe, text):
     found = pipe(text, threshold=0.3)
     assert bool(found) == ("gene" in text)  # BERT's tokenizer drops U+FFFD
     assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
@@ -161,7 +161,7 @@ def test_thresholds_of_the_configuration_are_defaults():
     assert 0 < len(expected) < len(plain)
     assert_same_entities(pipe(text), expected)
     assert_same_entities(pipe(text, threshold=0.5), plain)  # a number is for all types
-    named = pipe(text, threshold={"Place": 0.5})  # the others keep their defaults
+    named = pipe(text, threshold={"Place": 0.5})  # the other types keep their defaults
     assert {e["entity_group"] for e in named} == {"Gene", "Cell", "Place"}
     assert_same_entities([e for e in named if e["entity_group"] != "Place"], expected)
     assert len(pipe(text, entity_types=["gene"])) == sum(e["entity_group"] == "Gene" for e in expected)
@@ -169,7 +169,7 @@ def test_thresholds_of_the_configuration_are_defaults():
     assert_same_entities(pipe(text, entity_types=other), PIPE(text, entity_types=other))
 
 
-# ---- fine and broad types ----
+# ---- narrow and broad types ----
 
 FAMILY = {
     "Cell": None,
@@ -182,7 +182,7 @@ def spans(entities, label):
     return {(e["start"], e["end"]) for e in entities if e["entity_group"] == label}
 
 
-def test_in_flat_decoding_the_finest_type_of_a_span_wins(pipe):
+def test_flat_decoding_keeps_the_narrowest_type_of_a_span(pipe):
     text = "the IL-2 gene promoter of cells in the cell"
     order = ("Cell", "Gene", "Place")
     nested = pipe(text, entity_types=FAMILY, threshold=0.2)
@@ -207,12 +207,13 @@ def test_parents_of_the_models_own_types():
     pipe = build_pipeline(entity_types=own, decoding="flat")
     expected = PIPE(text, entity_types=FAMILY, decoding="flat", threshold=0.2)
     assert_same_entities(pipe(text, threshold=0.2), expected)
-    some = pipe(text, entity_types=["Place", "Cell"], threshold=0.2)  # the ancestor of Place that is left
+    # Cell is the parent of Gene, which is the parent of Place. If Gene is left out, Cell is still broader than Place.
+    some = pipe(text, entity_types=["Place", "Cell"], threshold=0.2)
     nested = pipe(text, entity_types=["Place", "Cell"], threshold=0.2, decoding="nested")
     assert not spans(some, "Cell") & spans(nested, "Place")
 
 
-def test_breadths_of_the_model_decide_where_no_parents_are_given():
+def test_breadths_decide_which_types_are_broader_if_there_are_no_parents():
     text = "the IL-2 gene promoter of cells in the cell"
     pipe = build_pipeline(use_breadth=True, breadth_margin=0.0, decoding="flat")
     breadths = pipe.model.encode_descriptions(pipe.tokenizer, list(TYPES.values())).breadths
@@ -221,7 +222,7 @@ def test_breadths_of_the_model_decide_where_no_parents_are_given():
     for broad, finer in itertools.combinations(order, 2):
         assert spans(nested, broad) & spans(nested, finer)
         assert not spans(flat, broad) & spans(nested, finer)
-    pipe.model.breadth.output.weight.data.neg_()  # the order is turned round, and the pipeline notices
+    pipe.model.breadth.output.weight.data.neg_()  # reverses the order; the pipeline must notice it
     pipe.model.breadth.output.bias.data.neg_()
     turned = pipe(text, threshold=0.2)
     for broad, finer in itertools.combinations(order[::-1], 2):
@@ -232,7 +233,7 @@ def test_breadths_of_the_model_decide_where_no_parents_are_given():
     assert pipe(text, threshold=0.2) == by_margins != turned
 
 
-def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
+def test_long_texts_are_split_into_windows_and_not_truncated(pipe):
     sentence = "the IL-2 gene promoter of cells. "
     text = sentence * 40
     entities = pipe(text)
@@ -244,7 +245,7 @@ def test_long_texts_are_windowed_and_nothing_is_cut(pipe):
     assert_same_entities(pipe([text, "", text], batch_size=5)[2], entities)
 
 
-def test_every_offset_can_be_found(pipe):
+def test_entities_can_start_and_end_at_every_word_of_a_long_text(pipe):
     text = "a " * 600  # several windows
     found = pipe(text, threshold=0, entity_types=["Gene"], batch_size=4)
     assert {e["start"] for e in found} == set(range(0, 1200, 2))
@@ -307,21 +308,21 @@ def test_a_text_instead_of_words_is_rejected(pipe):
         pipe("IL-2 gene", is_split_into_words=True)
 
 
-def test_a_model_without_types_asks_for_them():
+def test_a_model_without_types_requires_entity_types():
     bare = build_pipeline(entity_types=None)
     with pytest.raises(ValueError, match="there are no entity types"):
         bare("IL-2 gene")
     assert isinstance(bare("IL-2 gene", entity_types=["Gene"]), list)
 
 
-def test_the_constructor_takes_defaults():
+def test_the_constructor_accepts_defaults():
     pipe = pipeline(
         "binder-ner", model=build_model(), tokenizer=build_tokenizer(), entity_types=["Cell"], threshold=0.6
     )
     assert all(e["entity_group"] == "Cell" and e["score"] > 0.6 for e in pipe("the cells of the gene"))
 
 
-def test_left_padding_tokenizers_do_not_move_the_threshold():
+def test_a_tokenizer_that_pads_on_the_left_does_not_change_the_results():
     tokenizer = build_tokenizer()
     tokenizer.padding_side = "left"
     pipe = pipeline("binder-ner", model=build_model(), tokenizer=tokenizer)
@@ -357,7 +358,7 @@ def test_margins_of_an_empty_text(pipe):
 
 @given(st.text(alphabet=st.sampled_from("abIL2-. genecells"), max_size=60), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_one_window_is_enough_for_a_short_text(text, stride):
+def test_the_stride_does_not_matter_for_a_text_of_one_window(text, stride):
     assert_same_entities(PIPE(text, max_length=128, stride=stride), PIPE(text, max_length=100))
 
 
@@ -380,6 +381,6 @@ def test_a_compiled_encoder_is_one_graph_for_all_lengths():
     texts = ["the gene of cells " * count for count in range(1, 12)]
     for one, two in zip(compiled(texts), PIPE(texts), strict=True):
         assert_same_entities(one, two)
-    assert len(graphs) <= 2, "one, and another one for batches of a single window"
+    assert len(graphs) <= 2, "one graph, and a second one for batches with a single window"
     assert not any("_orig_mod" in name for name in compiled.model.state_dict())
     torch._dynamo.reset()

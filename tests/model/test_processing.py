@@ -1,4 +1,4 @@
-"""Splitting texts into words, tokens and windows, with exact character offsets; entity types."""
+"""Splitting texts into words, tokens and windows, with exact character offsets; tokenising descriptions."""
 
 import itertools
 
@@ -109,7 +109,7 @@ def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
     if all(part[:1].isspace() or not begin for begin, part, _ in parts):
         assert pieces == whole
     elif all(end - start < 2 * piece for start, end in split_words(text)):
-        # It was split where there is no white space, but between words.
+        # The text was split at a place without white space, so the windows may differ, but not the starts of words.
         assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
@@ -146,7 +146,7 @@ def test_locate():
     assert encoded.locate([(8, 4)]) == [None]
 
 
-def test_given_words_replace_the_splitter():
+def test_given_words_are_used_instead_of_split_words():
     windower = BinderWindower(TOKENIZER)
     encoded = windower.encode("IL-2 gene", [(0, 4), (5, 9)])
     assert [offset for offset in encoded.starts if offset >= 0] == [0, 5]
@@ -185,7 +185,7 @@ def test_long_descriptions_are_rejected_and_not_truncated():
 
 
 def test_byte_level_tokens_that_share_a_character():
-    """An emoji in a byte-level vocabulary is several tokens with the same offsets."""
+    """A byte-level tokenizer splits an emoji into several tokens with the same offsets."""
     windower = BinderWindower(build_byte_tokenizer())
     text = "a 👩‍🔬 é."
     encoded = windower.encode(text)
@@ -198,7 +198,7 @@ SURROGATES = ["a \ud800 gene", "\udc00", "x\ud83d\ude00y", "東\udfff京"]
 
 
 @pytest.mark.parametrize("text", SURROGATES)
-def test_lone_surrogates_are_read_as_replacement_characters(text):
+def test_lone_surrogates_are_replaced_before_tokenising(text):
     windower = BinderWindower(TOKENIZER)
     replaced = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
     assert windower.encode(text) == windower.encode(replaced)
@@ -214,7 +214,7 @@ def test_the_configured_stride_is_used():
 
 
 def test_a_default_stride_is_scaled_only_for_a_shorter_max_length():
-    model = build_model(stride=16)  # of 64
+    model = build_model(stride=16)  # its max_length is 64
     for max_length, stride in ((32, 8), (33, 8), (64, 16), (100, 16)):
         windower = BinderWindower.for_model(model, TOKENIZER, max_length)
         assert (windower.max_length, windower.stride) == (max_length, stride)

@@ -1,4 +1,4 @@
-"""The factored score is the paper's formula, for every shape and precision."""
+"""The factored score equals the formula of the paper, for different shapes and precisions."""
 
 import pytest
 import torch
@@ -20,10 +20,11 @@ def concatenated_span_scores(
     widths: torch.Tensor | None,
     width: int,
 ) -> torch.Tensor:
-    """The formula of the paper as it stands, building every span's vector.
+    """Compute the formula of the paper directly, with one vector per span.
 
     Args:
-        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings [W, E].
+        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings of E numbers
+            for W widths, [W, E].
 
     Returns:
         Cosines, [B, T, L, W], -inf past the end.
@@ -93,9 +94,9 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
     assert got.shape == (batch, types, length, width)
     gone = past_the_end(length, width, got.device)
     assert torch.isneginf(got[:, :, gone]).all()
-    # Half-precision inputs are exact in float32, where all arithmetic happens: the same tolerance holds for both.
+    # All computations are in float32, and float32 represents half-precision inputs exactly. So one tolerance is enough.
     torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
-    # What stands behind a mask (padding) has no part in the scores of the spans before it.
+    # Hidden states after the text (padding) do not change the scores of the spans of the text.
     real = data.draw(st.integers(1, length))
     garbage = torch.where(torch.arange(length)[:, None] < real, hidden, torch.full_like(hidden, 100.0))
     with torch.no_grad():
@@ -105,7 +106,7 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor has that anything makes."""
+    """Records the number of elements of the largest tensor that an operation returns."""
 
     elements = 0
 
@@ -116,7 +117,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_reading_a_long_window_makes_nothing_of_its_length_squared():
+def test_no_tensor_grows_with_the_square_of_the_window_length():
     length, width = 2048, 8
     parts = SpanParts(torch.randn(1, length, 4), torch.randn(1, length, 4), torch.randn(width, 4), width)
     first = torch.arange(length - width)
@@ -158,7 +159,7 @@ def test_gradients_equal_the_concatenated_formulas(dtype):
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
 
 
-def test_a_span_of_zero_length_is_no_division_by_zero():
+def test_a_span_vector_of_zeros_causes_no_division_by_zero():
     config = BinderConfig(
         text_config=tiny_encoder_config().to_dict(), projection_size=4, use_span_width_embedding=False
     )

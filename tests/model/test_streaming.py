@@ -1,4 +1,4 @@
-"""Streaming: iterables of every kind, batches, reading ahead, results in order, and errors that lose nothing."""
+"""Streams: all kinds of iterables, batches, reading ahead, results in order, and errors that lose no result."""
 
 import math
 import tracemalloc
@@ -70,7 +70,7 @@ ANY_TEXTS = st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells東é"
 @given(ANY_TEXTS, st.integers(2, 5), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
 def test_batch_size_order_and_padding_do_not_matter(texts, batch_size, random):
-    """The scores agree except for rounding, which may decide about a span that is just at the threshold."""
+    """Rounding may differ, so a span that is very close to the threshold may be in one result only."""
     lowest = 0.2
 
     def scores(results):
@@ -89,7 +89,7 @@ def test_batch_size_order_and_padding_do_not_matter(texts, batch_size, random):
 
 
 class MapStyleDataset:
-    """As torch datasets are: a length and items, but no __iter__ and no IndexError at the end."""
+    """Like a map-style torch dataset: it has a length and items, but no __iter__ and no IndexError at the end."""
 
     def __len__(self):
         return len(TEXTS)
@@ -147,7 +147,7 @@ ITERATORS = {
 
 
 @pytest.mark.parametrize("texts", ITERATORS.values(), ids=ITERATORS)
-def test_an_iterator_is_read_once_and_nothing_of_it_is_lost(pipe, texts):
+def test_an_iterator_is_read_once_and_no_result_is_lost(pipe, texts):
     stream = pipe(texts(), batch_size=2)
     with pytest.raises(TypeError, match=r"the number of results is unknown.* Use list\(pipe\(texts\)\)"):
         len(stream)
@@ -182,7 +182,7 @@ def test_items_that_are_not_texts_are_rejected(pipe, bad):
         list(pipe(bad))
 
 
-def test_a_stream_reads_ahead_only_as_far_as_it_must(pipe):
+def test_a_stream_reads_ahead_only_a_fixed_number_of_batches(pipe):
     read = []
 
     def texts():
@@ -201,7 +201,11 @@ def test_a_stream_reads_ahead_only_as_far_as_it_must(pipe):
 
 
 def reader(find, batch_size=2, windows_per_text=lambda text: 1):
-    """A reader whose texts are numbers: a window of text n has n tokens, and the result is the sum over the windows."""
+    """Build a reader whose texts are numbers.
+
+    A window of text n has n tokens. If `find` returns the number of tokens of each window, the result of a text is
+    the sum over its windows.
+    """
 
     def split(text):
         if text < 0:
@@ -213,7 +217,7 @@ def reader(find, batch_size=2, windows_per_text=lambda text: 1):
 
 
 def results_until_error(results):
-    """What an iterator yields, and the error that ends it."""
+    """Return what an iterator yields, and the message of the error that ends it, or None."""
     found = []
     try:
         for result in results:
@@ -226,7 +230,7 @@ def results_until_error(results):
 @pytest.mark.parametrize("bad", [0, 1, 4, 9])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 @pytest.mark.parametrize("windows", [1, 3])
-def test_when_the_model_fails_on_a_text_the_texts_before_it_are_delivered(bad, batch_size, windows):
+def test_if_the_model_fails_on_a_text_the_results_of_the_texts_before_it_are_yielded(bad, batch_size, windows):
     texts = [7, 3, 12, 5, 9, 2, 11, 4, 8, 6]
     runs = Counter()
 
@@ -240,13 +244,13 @@ def test_when_the_model_fails_on_a_text_the_texts_before_it_are_delivered(bad, b
     found, error = results_until_error(reader(find, batch_size, lambda text: windows).read(iter(texts)))
     assert error.startswith("out of memory")
     assert found == [windows * text for text in texts[: len(found)]]
-    # Texts that share a batch with the bad one are lost too, and with them the texts after them; no others.
+    # The batch that failed may hold other texts. The results before the first text of this batch must not be lost.
     shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
     assert len(found) == min(shared)
     assert max(runs.values()) <= windows, "no window was read twice"
 
 
-def test_only_texts_before_a_failure_are_read_after_it():
+def test_after_a_failure_only_earlier_texts_are_processed():
     batches = []
 
     def find(batch):
@@ -308,7 +312,7 @@ def test_a_failing_forward_in_the_pipeline(monkeypatch):
         pipe(TEXTS, batch_size=1)
 
 
-def test_an_iterator_that_fails_loses_no_results(pipe):
+def test_if_an_iterator_fails_no_earlier_result_is_lost(pipe):
     def texts():
         yield from TEXTS[:3]
         raise OSError("the disk is gone")
@@ -329,7 +333,7 @@ def test_a_batch_has_at_least_one_window(pipe, batch_size):
         build_pipeline({"batch_size": batch_size})(TEXTS)
 
 
-def test_a_device_has_no_limit_on_padding():
+def test_padding_is_not_limited_by_default():
     sizes = []
 
     def find(batch):
@@ -356,7 +360,7 @@ def test_fifty_thousand_texts_stream_in_constant_memory(pipe):
 
 @pytest.mark.slow
 def test_a_long_text_is_read_in_bounded_memory(pipe):
-    """Of two million characters, memory holds the text and the spans found, but not all tokens."""
+    """For a text of two million characters, memory holds the text and the spans found, but not all tokens."""
 
     def peak(length):
         text = "of the in and " * (length // 14)

@@ -1,4 +1,4 @@
-"""Two tokenizers: descriptions are tokenised with that of the type encoder, wherever a model is used or trained."""
+"""Models with two tokenizers: descriptions are tokenised with the tokenizer of the type encoder, also in training."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ TEXT = "the IL-2 gene promoter of cells in oslo"
 
 @pytest.fixture
 def two(tmp_path):
-    """A checkpoint with two tokenizers."""
+    """Return the folder of a checkpoint with two tokenizers."""
     folder = tmp_path / "two"
     build_two_tokenizer_model().save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
@@ -39,7 +39,7 @@ def two(tmp_path):
 
 @pytest.fixture
 def encoders(tmp_path):
-    """A BERT and a RoBERTa with their tokenizers, in folders."""
+    """Return the folders of a BERT and of a RoBERTa, each with its tokenizer."""
     model = build_two_tokenizer_model(
         text_config=tiny_encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).to_dict(),
         initializer_range=0.1,
@@ -54,7 +54,7 @@ def encoders(tmp_path):
 
 
 def expected_vectors(model):
-    """Type vectors, computed from the bytes of the descriptions."""
+    """Compute the type vectors from the descriptions, tokenised with the byte-level tokenizer."""
     rows = []
     for text in model.config.type_descriptions.values():
         ids = torch.tensor([build_byte_tokenizer()(text)["input_ids"]])
@@ -78,7 +78,7 @@ def test_a_checkpoint_keeps_both_tokenizers(two):
     assert pipe(TEXT)
 
 
-def test_saving_again_keeps_it_too(two, tmp_path):
+def test_saving_again_keeps_both_tokenizers(two, tmp_path):
     pipe = pipeline("binder-ner", model=str(two))
     pipe.save_pretrained(tmp_path / "again")
     again = pipeline("binder-ner", model=str(tmp_path / "again"))
@@ -112,13 +112,13 @@ def found_without_the_package(model, cache, options="", offline=False):
     return run(code, package=False, cache=cache, offline=offline)
 
 
-def test_without_the_package(two, tmp_path):
+def test_a_checkpoint_loads_without_the_package(two, tmp_path):
     found, ids = found_without_the_package(two, tmp_path)
     assert_same_entities(found, pipeline("binder-ner", model=str(two))(TEXT))
     assert ids == build_byte_tokenizer()("gene")["input_ids"]
 
 
-def test_in_a_subfolder(two, tmp_path):
+def test_a_checkpoint_in_a_subfolder_loads(two, tmp_path):
     expected = pipeline("binder-ner", model=str(two))(TEXT)
     shutil.copytree(two, tmp_path / "many" / "small")
     model = BinderModel.from_pretrained(tmp_path / "many", subfolder="small")
@@ -130,7 +130,7 @@ def test_in_a_subfolder(two, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_missing_tokenizer_is_named(two, file):
+def test_a_missing_tokenizer_file_is_named_in_the_error(two, file):
     (two / "type_tokenizer" / file).unlink()
     message = rf"two: type_tokenizer/{file} cannot be loaded\. According to its config\.json"
     with pytest.raises(OSError, match=message):
@@ -238,7 +238,7 @@ def test_training_and_saving(encoders, tmp_path):
         stride=16,
         projection_dropout=0.0,
     )
-    model.type_tokenizer = None  # so that the trainer has to set it
+    model.type_tokenizer = None  # the trainer must set it from its argument
     trainer = train(tmp_path / "run", model, tokenizer, type_tokenizer=type_tokenizer)
     inputs = trainer.data_collator.type_inputs
     assert inputs["type_attention_mask"].sum(1).tolist() == [len(text) + 2 for text in TYPES.values()]
@@ -264,7 +264,7 @@ def test_frozen_types_need_no_tokenizer(two, tmp_path):
     assert_same_entities(frozen(TEXT), whole(TEXT), 1e-4)
 
 
-def test_an_onnx_checkpoint_keeps_it(two, tmp_path):
+def test_an_onnx_checkpoint_keeps_both_tokenizers(two, tmp_path):
     export(str(two), tmp_path / "onnx")
     config = json.loads((tmp_path / "onnx" / "config.json").read_text())
     assert config["type_tokenizer"] and set(config["onnx"]) == {"text_encoder", "type_encoder"}

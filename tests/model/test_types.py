@@ -1,4 +1,4 @@
-"""Entity types of a call: names, descriptions, parents, and vectors that are kept while the weights stay the same."""
+"""Entity types of a call: names, descriptions, parents, and vectors that are cached until the weights change."""
 
 import copy
 
@@ -53,7 +53,7 @@ def test_types_of_a_call(given, expected):
     assert resolved(given) == expected
 
 
-def test_an_exact_name_wins_and_an_ambiguous_one_describes_itself():
+def test_an_exact_name_wins_and_an_ambiguous_name_is_its_own_description():
     own = [{"name": "US", "description": "A country."}, {"name": "us", "description": "A pronoun."}]
     assert [text for _, text, *_ in resolve_entity_types(["us", "US", "Us"], own)] == ["A pronoun.", "A country.", "Us"]
 
@@ -79,14 +79,14 @@ def test_bad_entity_types(bad, error, message):
         resolve_entity_types(bad, [])
 
 
-def test_the_pipeline_says_once_which_own_type_a_name_stands_for(monkeypatch):
+def test_the_pipeline_logs_once_that_a_name_is_treated_as_an_own_type(monkeypatch):
     pipe, messages = build_pipeline(), []
     monkeypatch.setattr(
         "modeling_binder.pipeline_binder.logger.warning", lambda text, *parts: messages.append(text % parts)
     )
     for _ in range(2):
         found = pipe(TEXT, entity_types=["cell", "Gene"])
-    assert messages == ["The entity type 'cell' is read as the model's own type 'Cell'."]
+    assert messages == ["The entity type 'cell' is treated as the model's own type 'Cell'."]
     expected = pipe(TEXT, entity_types=["Cell", "Gene"])
     renamed = [{**e, "entity_group": {"Cell": "cell"}.get(e["entity_group"], e["entity_group"])} for e in expected]
     assert_same_entities(found, renamed)
@@ -177,7 +177,7 @@ def step(model):
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_vectors_of_changed_weights_are_never_used(change):
+def test_vectors_are_computed_again_after_a_change_of_weights(change):
     pipe = build_pipeline()
     before = pipe.type_vectors(TYPES)
     torch.manual_seed(3)
@@ -188,7 +188,7 @@ def test_vectors_of_changed_weights_are_never_used(change):
     torch.testing.assert_close(after, fresh.type_vectors(TYPES))
 
 
-def test_weights_of_the_text_side_do_not_matter(monkeypatch):
+def test_a_change_of_the_text_encoder_does_not_clear_the_cache(monkeypatch):
     pipe = build_pipeline()
     pipe(TEXT)
     encoded = count_encodings(pipe, monkeypatch)
@@ -197,7 +197,7 @@ def test_weights_of_the_text_side_do_not_matter(monkeypatch):
     assert encoded == []
 
 
-def test_nothing_is_kept_in_training_mode(monkeypatch):
+def test_vectors_are_not_cached_in_training_mode(monkeypatch):
     pipe = build_pipeline()
     expected = pipe.type_vectors(TYPES)
     pipe.model.train()
@@ -217,7 +217,7 @@ def test_a_copied_pipeline_with_another_model_encodes_with_that_model():
     assert torch.equal(pipe.type_vectors(TYPES), before)
 
 
-def test_the_number_of_vectors_kept_is_limited(monkeypatch):
+def test_the_number_of_cached_vectors_is_limited(monkeypatch):
     monkeypatch.setattr("modeling_binder.types_binder.MAX_CACHED_TYPES", 4)
     pipe = build_pipeline()
     many = {f"T{index}": f"description {index}" for index in range(9)}
@@ -238,14 +238,14 @@ def test_type_cache_is_deprecated_and_does_nothing(value, tmp_path, monkeypatch)
 
 @given(st.lists(st.text(alphabet="gencl 2-東", max_size=40), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=25)
-def test_descriptions_in_batches_have_the_vectors_they_have_alone(descriptions):
+def test_descriptions_in_a_batch_have_the_same_vectors_as_alone(descriptions):
     model, tokenizer = PIPE.model, PIPE.tokenizer
     together = model.encode_descriptions(tokenizer, descriptions).vectors
     alone = torch.stack([model.encode_type(tokenizer, text) for text in descriptions])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
-def test_batches_of_descriptions_have_one_length_and_a_limit(monkeypatch):
+def test_a_batch_of_descriptions_has_one_length_and_a_token_limit(monkeypatch):
     model, tokenizer = build_model(), PIPE.tokenizer
     monkeypatch.setattr("modeling_binder.types_binder.MAX_BATCH_TOKENS", 12)
     encode, batches = model.encode_type_states, []
@@ -260,6 +260,6 @@ def test_batches_of_descriptions_have_one_length_and_a_limit(monkeypatch):
     assert vectors.shape == (6, 3, 16) and sorted(batches) == [(1, 5), (1, 22), (4, 3)]
 
 
-def test_a_description_that_is_too_long_is_named():
+def test_a_description_that_is_too_long_is_quoted_in_the_error():
     with pytest.raises(ValueError, match=r"a description has 202 tokens, more than the 128 .*Shorten it: 'gene gene"):
         PIPE(TEXT, entity_types={"Gene": "gene " * 200})
