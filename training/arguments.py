@@ -99,8 +99,13 @@ class ModelArguments:
     start_loss_weight: float = field(default=0.2, metadata={"help": "weight of the start head in the loss"})
     end_loss_weight: float = field(default=0.2, metadata={"help": "weight of the end head in the loss"})
     span_loss_weight: float = field(default=0.6, metadata={"help": "weight of the span head in the loss"})
-    mention_loss_weight: float = field(default=0.5, metadata={"help": "weight of the mention loss"})
-    threshold_loss_weight: float = field(default=0.5, metadata={"help": "weight of the threshold loss"})
+    mention_loss_weight: float = field(
+        default=0.5, metadata={"help": "weight of the mention loss, which ranks mentions above [CLS] and other spans"}
+    )
+    threshold_loss_weight: float = field(
+        default=0.5,
+        metadata={"help": "weight of the threshold loss, which ranks [CLS] above spans that are no mentions"},
+    )
     type_pooling: str = field(
         default="cls",
         metadata={

@@ -61,7 +61,7 @@ def read_dictionary(path: str | Path) -> Iterator[Entry]:
     - One name per line, as in AutoNER's dict_full.txt; the type of these names is unknown.
 
     Raises:
-        DataError: a line has no type or no name, or not the columns of the first line; the message gives its number.
+        DataError: a line has no type or no name, or other columns than the first line; the message gives its number.
     """
     path = Path(path)
     yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
@@ -136,7 +136,7 @@ class Labeler:
 
     Args:
         entries: names and their types. A name with several types is ambiguous: its spans get no type.
-        ignore: names to leave out; case is ignored.
+        ignore: names to leave out; upper and lower case do not matter.
         case: which names are found only in their own case: "sensitive" means all names, "insensitive" none. "auto"
             means names with a capital letter inside a word ("mRNA"), and names in capitals ("K").
         plurals: also find names whose last word is in the plural.
@@ -315,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.distant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dictionary", type=Path, help="JSON, TSV or CSV of names and types; see read_dictionary")
-    parser.add_argument("text", type=Path, help="raw text (.txt) or a file of documents; their labels are ignored")
+    parser.add_argument("text", type=Path, help="raw text (.txt), or documents, whose mentions only --score uses")
     parser.add_argument("output", type=Path, help="JSONL to write")
     parser.add_argument(
         "--names",
@@ -332,7 +332,8 @@ def _parser() -> argparse.ArgumentParser:
         "--case",
         choices=["auto", "sensitive", "insensitive"],
         default="auto",
-        help="which names are found only in their own case; auto (the default): abbreviations",
+        help="which names must be written in the same case as in the dictionary: abbreviations (auto, the default), "
+        "all names (sensitive) or none (insensitive)",
     )
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
     parser.add_argument("--nested", action="store_true", help="also label names inside longer names")

@@ -105,7 +105,7 @@ class Run(NamedTuple):
 
 
 def parse(argv: list[str]) -> Run:
-    """Read `RECIPE.yaml [--key value ...]`; raises ValueError for a recipe that cannot be read."""
+    """Parse `RECIPE.yaml [--key value ...]`; raise ValueError for a recipe that cannot be read."""
     parser = HfArgumentParser(
         (MixArguments, ModelArguments, CardArguments, BinderTrainingArguments),
         prog="python -m training.finetune_mix",
@@ -113,7 +113,7 @@ def parse(argv: list[str]) -> Run:
         usage="%(prog)s RECIPE.yaml [--key value ...]",
     )
     if not argv or argv[0].startswith("-"):
-        parser.parse_args(argv)  # --help ends here
+        parser.parse_args(argv)  # with --help, this ends the program
         raise ValueError("name a recipe, for example training/recipes/open-types-minilm.yaml.")
     path = Path(argv[0])
     settings = read_recipe(path, {action.dest for action in parser._actions})
@@ -162,7 +162,8 @@ def build_model(run: Run) -> tuple[BinderModel, Any]:
 def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
     """Return the tokenised mix and the development sets.
 
-    They are read from the folder `--prepared` if it has them; otherwise they are made from the corpora and saved there.
+    They are read from the folder `--prepared` if it has a mix already. Otherwise, they are made from the corpora, and
+    also saved in this folder if one is given.
     """
     folder = Path(run.mix.prepared) if run.mix.prepared else None
     if folder is not None and (folder / "dev.json").exists():

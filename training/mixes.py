@@ -62,9 +62,9 @@ class Folders:
         """Return the folder of a corpus.
 
         Args:
-            corpus: a path, relative to `data` or to the current folder. If `data` has no such path, the last part of
-                the path is searched in `data` alone. A corpus on the Hub is `hf://datasets/user/name` or
-                `hf://datasets/user/name/configuration`.
+            corpus: a path, relative to `data` or to the current folder. If neither exists, `data` is searched for a
+                folder with the name of the last part of the path. A corpus on the Hub is passed as
+                `hf://datasets/user/name` or `hf://datasets/user/name/configuration`.
 
         Raises:
             DataError: no folder was found; the message lists the places that were searched.
@@ -82,8 +82,8 @@ class Folders:
         if root and not Path(root).is_dir() and _REPOSITORY.fullmatch(root):
             return self._download(root, own.name)
         raise DataError(
-            f"there is no corpus {corpus!r}: searched {', '.join(map(str, places))}. Name the folder that contains the "
-            "corpora, or their dataset repository on the Hub, with --data or the environment variable BINDER_DATA."
+            f"there is no corpus {corpus!r}: searched {', '.join(map(str, places))}. Pass the folder that contains the "
+            "corpora, or their dataset repository on the Hub, as --data or as the environment variable BINDER_DATA."
         )
 
     def _download(self, repository: str, configuration: str) -> Path:
@@ -259,13 +259,13 @@ def read_dev(
 
 
 def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[EntityType, ...]:
-    """Return the types with a single phrasing each: the text by which the model is asked for the type.
+    """Return the types with a single phrasing each, which is the text that is passed to the model.
 
     Args:
         types: the types, with all their phrasings.
         named: whether the phrasings begin with the name of the type, see `MixPart`.
-        ask: "name" for the name, or "description" for a description without the name. If several types have the same
-            name, "name" gives "name: description" for them, to distinguish them.
+        ask: "name" to pass the name, or "description" to pass a description without the name. If several types have the
+            same name, "name" passes "name: description" for them, to distinguish them.
     """
     table = TypeTable([(types, named)])
     asked = []
@@ -304,7 +304,11 @@ def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
 
 
 def report_table(mix: PackedMix) -> str:
-    """Return a table of the corpora in a mix, for the terminal: their sizes, how often each is drawn, what is lost."""
+    """Return a table of the corpora in a mix, for the terminal.
+
+    The columns are the sizes of a corpus, its share of the draws, and the numbers of mentions that cannot be trained:
+    those wider than the maximum span width, and others.
+    """
     report = mix.report()
     rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]
     for part in report:

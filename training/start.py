@@ -45,7 +45,7 @@ class StartArguments:
             "texts and types share one encoder"
         },
     )
-    config: dict[str, Any] = field(init=False, default_factory=dict)  # fields of the configuration that were set
+    config: dict[str, Any] = field(init=False, default_factory=dict)  # new values of fields in CHANGEABLE
 
     def __post_init__(self) -> None:
         if self.replay and not self.init_from:

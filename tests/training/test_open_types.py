@@ -206,7 +206,7 @@ def a_corpus(*documents, lake="Still water."):
         ([Document("b", "Ann is.", (Mention(0, 3, "person"),))], "does not list the types that it was annotated for"),
         (
             [Document("b", "Ann is.", (Mention(0, 3, "person"),), types=("person", "Person"))],
-            "'Person', the same in another spelling, is listed as absent",
+            "'Person', the same type in another spelling, is listed as absent",
         ),
         ([Document("a-1", "Another text.", types=())], "the id of document 'a-1' occurs 2 times"),
         ([Document("b", "ann SWIMS in lakes", types=())], "the text of document 'a-1' occurs 2 times (a-1, b)"),

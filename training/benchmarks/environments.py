@@ -10,7 +10,7 @@ import venv
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "peers"
-ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".bench"  # git ignores it
+ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".bench"  # listed in .gitignore
 
 
 def python_of(peer: str, folder: Path = ENVIRONMENTS) -> str:

@@ -23,12 +23,12 @@ from .contenders import make
 from .contenders.base import Job, Settings
 
 # Calibration chooses the score above which an untrained head finds as many entities as are annotated, see `Contender`.
-MIN_CALIBRATION_SECONDS = 30.0  # its time limit is never below this
-MAX_CALIBRATION_PAIRS = 400  # maximum of number of sentences x number of types
+MIN_CALIBRATION_SECONDS = 30.0  # lower bound of the time limit for calibration
+MAX_CALIBRATION_PAIRS = 400  # upper bound of (number of sentences) x (number of types) in calibration
 
 
 class Worker:
-    """Runs commands for a contender; each command is the name of a method, with its arguments."""
+    """Runs commands for a contender; a command contains the name of a method of this class and its arguments."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.settings = settings

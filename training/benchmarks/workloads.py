@@ -11,7 +11,7 @@ from modeling_binder.finetuning.files import read_lines
 
 from .worker import spread
 
-CALIBRATION_SENTENCES = 8  # few, because slow peers read them many times
+CALIBRATION_SENTENCES = 8  # few, because calibration processes them many times
 LONG = "long"
 CORPORA = ("ncbi", "genia")
 TITLES = {"ncbi": "NCBI", "genia": "GENIA", LONG: "long documents"}

@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="SOURCE", help="folder (or file) of the original files, or id of a dataset")
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="folder for the JSONL files")
     parser.add_argument(
-        "--types", type=Path, help="JSON file that maps names of types to descriptions, instead of the recipe's"
+        "--types", type=Path, help="JSON file that maps names of types to descriptions; replaces the recipe's types"
     )
     parser.add_argument(
         "--split",

@@ -77,7 +77,9 @@ def _document(path: Path, span: str) -> Document:
     start, end, _, stated = next(
         s for s in spans if not same_text(text[_shift(pieces, s[0]) : _shift(pieces, s[1])], s[3]) or not s[3].strip()
     )
-    raise DataError(f"{path}: the text at {start}..{end - 1} is {written[start:end]!r:.60}, not {stated!r:.60}.")
+    raise DataError(
+        f"{path}: the text at {start}..{end - 1} is {written[start:end]!r:.60}, the annotation has {stated!r:.60}."
+    )
 
 
 def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""Read GENIAcorpus3.02 in its original XML: nested terms, whose classes are reduced to five types, as is usual."""
+"""Read GENIAcorpus3.02 in its original XML: nested terms, whose classes are reduced to the usual five types."""
 
 from pathlib import Path
 from xml.etree import ElementTree

@@ -4,8 +4,8 @@
         --out checkpoints/open-breadth --json breadth.json
 
 The network learns from pairs of a fine type ("politician") and a broad type ("person"): most mentions of the fine type
-are also mentions of the broad type, but few mentions of the broad type are mentions of the fine type. For a name or a
-description of a type, the network gets its state from the type encoder and returns a number, the breadth.
+are also mentions of the broad type, but few mentions of the broad type are mentions of the fine type. The input of the
+network is the type encoder's state for a name or a description of a type. Its output is a number, the breadth.
 
 First, the network is tested: a share of the types is held out, and the command reports how many pairs with a held-out
 type are in the right order. Then the network is trained on all pairs. A type counts as broader than another type if its
@@ -99,7 +99,10 @@ class PhrasedTypes:
 def train_network(
     network: BreadthNetwork, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> BreadthNetwork:
-    """Train a network on pairs with the loss -log(sigmoid(breadth of the broad type - breadth of the fine type))."""
+    """Train a network to give the broad type of each pair a larger breadth than the fine type.
+
+    The loss is -log(sigmoid(breadth of the broad type - breadth of the fine type)).
+    """
     generator = random.Random(training.seed)
     network.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -231,7 +234,7 @@ def states_of(model: BinderModel, tokenizer: Any, texts: Iterable[str]) -> Tenso
 def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
     """Read the corpora on which the margin is tuned.
 
-    The development set of a corpus is used if it has one; otherwise, see `Task.of`.
+    The development set of a corpus is used. If it has none, the test set is used, and otherwise the training set.
 
     Raises:
         DataError: a corpus cannot be read, it has no documents, or its mentions overlap.

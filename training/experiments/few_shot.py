@@ -65,8 +65,9 @@ class Settings:
 
     Args:
         limit: maximum number of texts to evaluate on, of each test set and of the development set of `--keep`.
-        reads: number of texts that a run trains on, counted with repetition; the number of passes follows from it.
-        min_passes, max_passes: minimum and maximum number of passes over the drawn texts.
+        reads: the number of passes over the texts is chosen so that a run trains on about this many texts, repetitions
+            included.
+        min_passes, max_passes: minimum and maximum number of passes over the texts.
         encoder_passes: factor for the passes of a model from an encoder, whose heads are untrained at first.
         tokens_per_batch: maximum number of tokens in a batch, padding included.
         learning_rate: learning rate of a checkpoint's text encoder.

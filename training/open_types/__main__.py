@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def review_table(folder: Path) -> str:
-    """Return the table of a review: a person read random lines, and counted what he would have annotated differently.
+    """Return the table of a review, in which a person read random lines and counted mentions that should be different.
 
     The counts are read from review.json: `lines` and `mentions` that were read, `lines_changed`, the lines with a
     difference, and `kinds`, which maps each kind of difference to its number of mentions.

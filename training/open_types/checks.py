@@ -53,7 +53,7 @@ def _of_document(document: Document) -> Iterator[str]:
     for name in document.types:
         other = spellings.get(_letters(name))
         if name not in present and other is not None:
-            yield f"{where}: {other!r} is marked, and {name!r}, the same in another spelling, is listed as absent."
+            yield f"{where}: {other!r} is marked, but {name!r}, the same type in another spelling, is listed as absent."
 
 
 def _of_types(corpus: Corpus, documents: Iterable[Document]) -> Iterator[str]:

@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> Corpus:
         metavar="NAME",
         help="names of the files that become the test set, without .txt",
     )
-    parser.add_argument("--out", type=Path, help="output folder; if it is missing, the texts are only checked")
+    parser.add_argument("--out", type=Path, help="output folder; without this option, the texts are only checked")
     parser.add_argument("--append", action="store_true", help="add the texts to the corpus in --out")
     arguments = parser.parse_args(argv)
     try:

@@ -153,7 +153,7 @@ def test_malformed_ace_files_raise_an_error(tmp_path):
     charseq = '<charseq START="{}" END="{}">Her</charseq>'
     entity = '<entity TYPE="PER"><entity_mention ID="1"><extent>{}</extent></entity_mention></entity>'
     (tmp_path / "a.apf.xml").write_text(entity.format(charseq.format(1, 3)))
-    with pytest.raises(DataError, match=r"the text at 1..3 is 'er\.', not 'Her'"):
+    with pytest.raises(DataError, match=r"the text at 1..3 is 'er\.', the annotation has 'Her'"):
         read_ace(tmp_path)
     (tmp_path / "a.apf.xml").write_text(entity.format(charseq.format(0, 2)))
     assert found(read_ace(tmp_path)["a"]) == [("Her", "PER")]

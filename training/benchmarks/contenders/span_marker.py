@@ -37,8 +37,8 @@ class SpanMarker(Contender):
     def run(self, job: Job) -> int:
         with self.torch.no_grad():
             self.bias[0] = self.untouched + job.level
-        # SpanMarker takes a list of strings without blanks for the words of one text, so texts without blanks are
-        # passed one by one.
+        # SpanMarker interprets a list of strings without blanks as the words of a single text. So texts without blanks
+        # are passed one by one.
         if all(" " not in text for text in job.texts):
             return sum(len(self.model.predict(text)) for text in job.texts)
         return sum(map(len, self.model.predict(list(job.texts), batch_size=self.settings.batch_size)))
