@@ -5,7 +5,7 @@ import string
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, PreTrainedTokenizerFast, RobertaConfig, pipeline
+from transformers import BertConfig, MPNetConfig, MPNetTokenizer, PreTrainedTokenizerFast, RobertaConfig, pipeline
 
 from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
 from modeling_binder.finetuning import Document, Mention
@@ -59,6 +59,29 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         model_max_length=96,
     )
+
+
+def build_mpnet_tokenizer() -> MPNetTokenizer:
+    """MPNet's tokenizer with the pieces of `build_tokenizer` under other ids, `<s>` and `</s>`; `<pad>` is 1."""
+    pieces = [piece for piece in build_tokenizer().get_vocab() if not piece.startswith("[")]
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pieces), "[UNK]", "<mask>"]
+    return MPNetTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, model_max_length=128)
+
+
+def tiny_mpnet_config(**overrides) -> MPNetConfig:
+    """Return the configuration of an MPNet with two layers and 48 dimensions that reads 64 tokens."""
+    sizes = {
+        "vocab_size": len(build_mpnet_tokenizer()),
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "max_position_embeddings": 66,
+        "pad_token_id": 1,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    return MPNetConfig(**{**sizes, **overrides})
 
 
 def build_multilingual_tokenizer(texts) -> PreTrainedTokenizerFast:

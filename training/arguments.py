@@ -4,7 +4,7 @@ import difflib
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +79,9 @@ class ModelArguments:
 
     encoder: str = field(
         default="minilm",
-        metadata={"help": "id on the Hub, local folder, or 'minilm' (a small encoder that is a Python package)"},
+        metadata={
+            "help": "id on the Hub, local folder, 'minilm' (small) or 'mpnet' (base-size), which are Python packages"
+        },
     )
     type_encoder: str | None = field(
         default=None, metadata={"help": "encoder of the type descriptions; defaults to --encoder"}
@@ -281,30 +283,46 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     return Recipe(data, model, card, training, changed, name, given, start)
 
 
-def read_recipe(path: Path, known: set[str]) -> dict[str, Any]:
-    """Read a recipe as a dictionary, without the key `results`.
+def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:
+    """Read a recipe as a dictionary, without the key `results`, together with the keys that it inherits.
+
+    A recipe with the key `inherit` has the keys of the recipe that it names, relative to its own folder. Its own keys
+    replace inherited keys as a whole; lists and mappings are not merged.
+
+    Args:
+        path: the file.
+        known: the keys that a recipe may have; defaults to all.
+        inheriting: the recipes that inherit from it.
 
     Raises:
-        ValueError: the file is missing, is not a YAML mapping, or has a key that is not in `known`.
+        ValueError: a file is missing, is not a YAML mapping or has an unknown key, or a recipe inherits from itself.
     """
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; the recipes of this project are in training/recipes.") from None
+        heir = f"{inheriting[-1]}: 'inherit' names a recipe that is missing: " if inheriting else ""
+        raise ValueError(f"{heir}{path} does not exist; the recipes of this project are in training/recipes.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: expected lines 'key: value', got {type(recipe).__name__}.")
     recipe.pop("results", None)
+    base = recipe.pop("inherit", None)
     for name in recipe:
-        if name not in known:
+        if known is not None and name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{path}: unknown setting {name!r}.{hint} See python -m training.finetune --help.")
-    return recipe
+    if base is None:
+        return recipe
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: 'inherit' must be the file name of a recipe, got {base!r}.")
+    inheriting, parent = [*inheriting, path], path.parent / base
+    if parent.resolve() in [heir.resolve() for heir in inheriting]:
+        raise ValueError(f"{path}: 'inherit' leads back to {parent}.")
+    return {**read_recipe(parent, known, inheriting), **recipe}
 
 
 def recipe_types(name: str) -> dict[str, str]:
     """Return the type descriptions in the recipe of a benchmark."""
-    recipe = yaml.safe_load((Path(__file__).parent / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return dict(recipe["types"])
+    return dict(read_recipe(Path(__file__).parent / "recipes" / f"{name}.yaml")["types"])

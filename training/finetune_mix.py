@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-import yaml
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 
 from modeling_binder import BinderModel
@@ -129,12 +128,11 @@ def parse(argv: list[str]) -> Run:
 
 
 def is_mix_recipe(path: str) -> bool:
-    """Return whether a file is a recipe with a `mix` of corpora."""
+    """Return whether a file is a recipe with a `mix` of corpora, which may be inherited."""
     try:
-        recipe = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return "mix" in read_recipe(Path(path))
+    except (OSError, ValueError):
         return False
-    return isinstance(recipe, dict) and "mix" in recipe
 
 
 def _from_json(key: str, text: str) -> Any:

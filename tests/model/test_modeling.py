@@ -15,6 +15,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     ModernBertConfig,
+    MPNetConfig,
     RobertaConfig,
     T5Config,
     ViTConfig,
@@ -47,6 +48,7 @@ ENCODERS = {
         eos_token_id=3,
     ),
     "electra": ElectraConfig(**SIZES, embedding_size=16),
+    "mpnet": MPNetConfig(**{**SIZES, "pad_token_id": 1}),
 }  # fmt: skip
 
 
@@ -77,7 +79,8 @@ def test_encoders_build_and_train(name, share, tmp_path):
     reference = AutoModel.from_pretrained(tmp_path / "encoder")
     mine, theirs = model.text_encoder.state_dict(), reference.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
-    assert model.max_positions == (65 if name == "roberta" else ENCODERS[name].max_position_embeddings)
+    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # these two number positions from padding_idx + 1
+    assert model.max_positions == ENCODERS[name].max_position_embeddings - first
 
     inputs = batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from modeling_binder.finetuning import DataError, write_jsonl
 from tests.tiny import TYPES, corpus
-from training.arguments import DataArguments, expand, parse_recipe
+from training.arguments import DataArguments, expand, parse_recipe, read_recipe
 from training.evaluate import main as evaluate
 from training.finetune import main as finetune
+from training.finetune_mix import is_mix_recipe
 from training.finetune_mix import parse as parse_mix
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +198,7 @@ def test_recipes_in_the_repository_parse():
     recipes = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
     assert recipes
     for path in recipes:
-        if "mix" in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if is_mix_recipe(str(path)):
             assert parse_mix([str(path)]).mix.mix
         else:
             parse_recipe([str(path)])
@@ -218,6 +219,46 @@ def test_malformed_recipes_are_refused(tmp_path, content, message):
         finetune([str(path)])
     with pytest.raises(SystemExit, match="does not exist"):
         finetune([str(tmp_path / "none.yaml")])
+
+
+def test_a_recipe_inherits_the_keys_of_another(recipe, tmp_path):
+    (tmp_path / "folder").mkdir()
+    middle, heir = tmp_path / "folder" / "middle.yaml", tmp_path / "heir.yaml"
+    middle.write_text("inherit: ../recipe.yaml\nseed: 5\nmax_span_width: 10\n")
+    heir.write_text("inherit: folder/middle.yaml\nseed: 6\nresults: {test: 1}\n")
+    inherited = yaml.safe_load(recipe.read_text())
+    assert read_recipe(heir) == {**inherited, "max_span_width": 10, "seed": 6}
+    parsed = parse_recipe([str(heir), "--stride", "4"])
+    assert (parsed.model.stride, parsed.model.max_span_width, parsed.training.seed) == (4, 10, 6)
+    assert parsed.model.encoder == inherited["encoder"] and parsed.name == "heir"
+
+
+def test_the_base_size_recipe_differs_in_the_encoder_and_its_rates():
+    small, base = (
+        read_recipe(ROOT / "training" / "recipes" / f"open-types-{name}.yaml") for name in ("minilm", "mpnet")
+    )
+    assert {key for key in small if small[key] != base[key]} == {"encoder", "learning_rate", "learning_rates"}
+    assert small.keys() == base.keys() and base["encoder"] == "mpnet" and base["type_encoder"] == "minilm"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("inherit: 5", r"heir\.yaml: 'inherit' must be the file name of a recipe, got 5"),
+        ("inherit: none.yaml", r"heir\.yaml: 'inherit' names a recipe that is missing: .*none\.yaml does not exist"),
+        ("inherit: heir.yaml", r"heir\.yaml: 'inherit' leads back to .*heir\.yaml"),
+        ("inherit: round.yaml", r"round\.yaml: 'inherit' leads back to .*heir\.yaml"),
+        ("inherit: typo.yaml", r"typo\.yaml: unknown setting 'learning_rat'\. Did you mean 'learning_rate'"),
+        ("inherit: list.yaml", r"list\.yaml: expected lines 'key: value'"),
+    ],
+)
+def test_recipes_that_cannot_inherit_are_refused(tmp_path, content, message):
+    (tmp_path / "heir.yaml").write_text(content)
+    (tmp_path / "round.yaml").write_text("inherit: heir.yaml")
+    (tmp_path / "typo.yaml").write_text("learning_rat: 1")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(SystemExit, match=message):
+        finetune([str(tmp_path / "heir.yaml")])
 
 
 def test_invalid_data_raise_an_error_before_anything_is_written(recipe, tmp_path):

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hub_cards.markdown import table
+from training.arguments import read_recipe
 from training.experiments.ablations import VARIANTS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -37,8 +36,7 @@ Run = dict[str, Any]
 
 def recipe_of(name: str) -> dict[str, Any]:
     """Return the settings of a recipe."""
-    settings: dict[str, Any] = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
-    return settings
+    return read_recipe(RECIPES / f"{name}.yaml")
 
 
 def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
