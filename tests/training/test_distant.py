@@ -137,7 +137,7 @@ def test_malformed_dictionaries_raise_an_error(name, content, message, tmp_path)
         ("d.csv", 'name,type\n"IL-2","Gene"\n'),
     ],
 )
-def test_dictionaries_with_a_byte_order_mark_or_commas(name, content, tmp_path):
+def test_dictionaries_with_a_byte_order_mark_or_commas_are_read(name, content, tmp_path):
     (tmp_path / name).write_bytes(content.encode())
     assert list(read_dictionary(tmp_path / name)) == [("IL-2", "Gene")]
 

@@ -232,7 +232,10 @@ def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str,
 
 
 def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the means of `figures` over corpora, for each decoding; "fitting" is the one that fits each corpus."""
+    """Return the means of `figures` over corpora, for flat and for nested decoding.
+
+    "fitting" has the means in which each corpus counts with the decoding that fits its gold mentions.
+    """
     keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
     summary = {}
     for decoding in (*DECODINGS, "fitting"):
@@ -243,7 +246,7 @@ def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, f
 
 
 def report(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
-    """Return a table for the terminal: F1 in percent, with corpora in rows and models and wordings in columns."""
+    """Return a table of F1 in percent for the terminal: a row for each corpus, a column for each model and wording."""
     columns = ("name", "description", "name and description")
     header = ["corpus", "texts", "types", *(f"{model}: {column}" for model in models for column in columns)]
     rows = []
