@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def mix_recipe(recipe, tmp_path):
-    """Write a recipe with two corpora and return its path; one corpus has only genes annotated, the other only cells."""
+    """Write a recipe with two corpora and return its path; one corpus has only genes annotated, the other cells."""
     for name, label in (("genes", "Gene"), ("cells", "Cell")):
         documents = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == label)) for d in corpus()]
         write_jsonl(tmp_path / name / "train.jsonl", documents)
