@@ -1,4 +1,4 @@
-"""The data contract: what is read comes back, and what is wrong is named by file, line and field."""
+"""Documents in JSONL files: a round trip changes nothing, and errors give file, line and field."""
 
 import json
 
@@ -38,7 +38,7 @@ def documents(draw):
 
 @given(st.lists(documents(), min_size=1, max_size=4))
 @settings(deadline=None, max_examples=50)
-def test_round_trip(tmp_path_factory, items):
+def test_documents_are_unchanged_by_writing_and_reading(tmp_path_factory, items):
     path = tmp_path_factory.mktemp("data") / "deep" / "file.jsonl"
     original = [Document(str(index), text, mentions) for index, (text, mentions) in enumerate(items)]
     write_jsonl(path, original)
@@ -46,7 +46,7 @@ def test_round_trip(tmp_path_factory, items):
     assert [entry.name for entry in path.parent.iterdir()] == ["file.jsonl"]
 
 
-def test_what_is_tolerated(tmp_path):
+def test_duplicates_blank_lines_and_missing_fields_are_accepted(tmp_path):
     path = tmp_path / "file.jsonl"
     path.write_bytes(
         b"\xef\xbb\xbf"
@@ -60,7 +60,7 @@ def test_what_is_tolerated(tmp_path):
     assert third.words == ((0, 4), (5, 9))
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_write_that_fails_does_not_change_the_old_file(tmp_path):
     path = tmp_path / "file.jsonl"
     write_jsonl(path, [Document("a", "x")])
 
@@ -108,12 +108,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         (line(id="first"), r"2: the id 'first' is also the id of line 1"),
     ],
 )
-def test_problems_name_file_line_and_field(tmp_path, content, message):
+def test_errors_give_file_line_and_field(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_jsonl(write(tmp_path / "file.jsonl", line(id="first"), content))
 
 
-def test_many_problems_are_counted(tmp_path):
+def test_an_error_shows_five_problems_and_counts_all(tmp_path):
     with pytest.raises(DataError) as caught:
         read_jsonl(write(tmp_path / "file.jsonl", *["{"] * 20))
     assert str(caught.value).count("not valid JSON") == 5
@@ -121,7 +121,7 @@ def test_many_problems_are_counted(tmp_path):
     assert len(caught.value.problems) == 20
 
 
-def test_every_problem_of_a_line_is_named(tmp_path):
+def test_an_error_contains_every_problem_of_a_line(tmp_path):
     entities = [{"start": 0, "end": 99, "label": "G"}, {"start": "0", "end": 4}, {"start": 0, "end": 4, "label": "G"}]
     with pytest.raises(DataError) as caught:
         read_jsonl(write(tmp_path / "file.jsonl", line(entities=entities, words=[3])))
@@ -132,13 +132,13 @@ def test_every_problem_of_a_line_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n"])
-def test_empty_files(tmp_path, content):
+def test_empty_files_raise_an_error(tmp_path, content):
     (tmp_path / "file.jsonl").write_bytes(content)
     with pytest.raises(DataError, match="the file is empty"):
         read_jsonl(tmp_path / "file.jsonl")
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_missing_files_folders_and_other_encodings_raise_an_error(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="this is a folder"):
@@ -162,7 +162,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ('{"A": "x", "A": "y"}', "the type 'A' occurs twice"),
     ],
 )
-def test_bad_types(tmp_path, content, message):
+def test_malformed_types_raise_an_error(tmp_path, content, message):
     with pytest.raises(DataError, match=r"types\.json: .*" + message):
         read_types(write(tmp_path / "types.json", content))
 
@@ -171,14 +171,14 @@ def test_types_keep_their_order(tmp_path):
     assert list(read_types(write(tmp_path / "types.json", '{"B": "b", "A": "a"}'))) == ["B", "A"]
 
 
-def test_unknown_labels_are_counted_and_the_close_one_is_suggested():
+def test_unknown_labels_are_counted_and_a_similar_label_is_suggested():
     data = [Document("d1", "IL-2", (Mention(0, 4, "Protien"),)), Document("d2", "IL-2", (Mention(0, 4, "Protien"),))]
     with pytest.raises(DataError, match=r"'Protien' \(2 mentions, first in document 'd1'\).*Did you mean 'Protein'\?"):
         check_labels(data, ["Protein"], "train.jsonl")
     check_labels(data, {"Protien": "as it is written"}, "train.jsonl")
 
 
-def test_the_line_that_mends_an_unknown_label_is_json():
+def test_the_suggested_line_for_an_unknown_label_is_json():
     data = [Document("d1", "IL-2", (Mention(0, 4, 'GENE "x"'), Mention(0, 4, "GENE"), Mention(0, 2, "東")))]
     with pytest.raises(DataError) as caught:
         check_labels(data, iter(["Gene", "Cell"]), "train.jsonl")
@@ -187,7 +187,7 @@ def test_the_line_that_mends_an_unknown_label_is_json():
     assert "Did you mean 'Gene'?" in capitals and "Did you mean" not in distant
 
 
-def test_load_corpus(tmp_path):
+def test_load_corpus_reads_splits_in_different_formats(tmp_path):
     write(tmp_path / "types.json", '{"G": "a gene"}')
     write(tmp_path / "train.jsonl", line())
     write(tmp_path / "devel.tsv", "IL-2\tB-G", "gene\tI-G", "", "x\tO")
@@ -207,7 +207,7 @@ def test_load_corpus(tmp_path):
 
 @pytest.mark.parametrize("name", ["dev", "devel", "valid", "validation"])
 @pytest.mark.parametrize("suffix", [".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio"])
-def test_names_of_files(tmp_path, name, suffix):
+def test_load_corpus_accepts_all_suffixes_of_column_files(tmp_path, name, suffix):
     write(tmp_path / "types.json", '{"G": "a gene"}')
     for stem in ("train", name):
         write(tmp_path / f"{stem}{suffix}", "IL-2\tB-G", "gene\tI-G")
@@ -215,7 +215,7 @@ def test_names_of_files(tmp_path, name, suffix):
     assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
-def test_as_documents_names_the_row():
+def test_as_documents_accepts_dictionaries_and_errors_give_the_row():
     assert as_documents([{"text": "a"}, Document("x", "b")]) == [Document("0", "a"), Document("x", "b")]
     with pytest.raises(DataError, match=r"row 1: expected a Document or a dictionary, got str"):
         as_documents([{"text": "a"}, "b"])
@@ -226,7 +226,7 @@ def test_as_documents_names_the_row():
     assert document == Document("3", "ab", (mention,), ((0, 2),))
 
 
-def test_as_documents_takes_a_dataset():
+def test_as_documents_accepts_a_dataset():
     datasets = pytest.importorskip("datasets")
     rows = [
         {"id": "a", "text": "IL-2", "entities": [{"start": 0, "end": 4, "label": "G"}], "words": None},

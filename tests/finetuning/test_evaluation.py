@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint: its own types, other types and other settings."""
+"""Evaluation of a checkpoint with its types, with other types, and with other settings."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from modeling_binder.finetuning.evaluation import with_predictions
 from tests.tiny import TYPES, corpus
 
 
-def test_predictions_are_scored_and_become_documents(checkpoint):
+def test_predictions_are_scored_and_can_replace_gold_mentions(checkpoint):
     documents = corpus(1)
     metrics, predictions = evaluate(checkpoint, documents)
     found = with_predictions(documents, predictions)
@@ -18,7 +18,7 @@ def test_predictions_are_scored_and_become_documents(checkpoint):
     assert again.micro.f1 == 1.0
 
 
-def test_other_types_and_settings(checkpoint):
+def test_types_and_settings_of_the_checkpoint_can_be_replaced(checkpoint):
     documents = [Document("a", "the gene of cells", (Mention(4, 8, "Protein"),))]
     with pytest.raises(DataError, match="'Protein'"):
         evaluate(checkpoint, documents)
@@ -28,9 +28,9 @@ def test_other_types_and_settings(checkpoint):
     assert {entity["label"] for entities in predictions for entity in entities} <= {"Protein"}
 
 
-def test_a_shorter_window_scales_the_stride(checkpoint):
+def test_a_shorter_window_reduces_the_default_stride(checkpoint):
     documents = [Document("a", "the gene of cells " * 6)]
-    metrics, _ = evaluate(checkpoint, documents, max_length=12)  # the checkpoint's stride is 16
+    metrics, _ = evaluate(checkpoint, documents, max_length=12)  # the stride of the checkpoint is 16
     assert metrics.micro.predicted > 0
     with pytest.raises(ValueError, match="stride must be at least 0 and less than max_length"):
         evaluate(checkpoint, documents, max_length=12, stride=12)
@@ -39,6 +39,6 @@ def test_a_shorter_window_scales_the_stride(checkpoint):
 @pytest.mark.parametrize(
     "settings", [{"decoding": "both"}, {"inference": "all"}, {"max_length": 0}, {"entity_types": {"Gene": " "}}]
 )
-def test_settings_that_are_refused(settings, checkpoint):
+def test_invalid_settings_raise_an_error(settings, checkpoint):
     with pytest.raises(ValueError, match=next(iter(settings))):
         evaluate(checkpoint, corpus(1), **settings)

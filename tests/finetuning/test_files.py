@@ -1,4 +1,4 @@
-"""Opening, listing and writing files, and which split a file is."""
+"""Opening, listing and writing files, and finding the split of a file from its name."""
 
 import gzip
 
@@ -21,8 +21,8 @@ from modeling_binder.finetuning.splits import split_of, splits_in
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_text_is_read_as_it_is_written(tmp_path, mark, compressed):
-    """A byte order mark goes, every other character stays; lines end at \\n and \\r\\n only."""
+def test_a_text_is_read_unchanged_without_its_byte_order_mark(tmp_path, mark, compressed):
+    """Only a byte order mark at the start is removed. Lines end only at \\n and \\r\\n."""
     text = "one\u2028still\r\ntwo\x85 \x0b\x0c\rthree\n\ufeffquoted mark\n"
     path = tmp_path / ("a.txt.gz" if compressed else "a.txt")
     content = mark + text.encode()
@@ -42,14 +42,14 @@ def test_a_text_is_read_as_it_is_written(tmp_path, mark, compressed):
         (gzip.compress(b"abc" * 100, mtime=0)[:-12], r"a\.txt: not a complete gzip file"),
     ],
 )
-def test_what_is_not_text_names_file_line_and_byte(tmp_path, content, message):
+def test_errors_for_files_that_are_not_text_give_file_line_and_byte(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     for read in (read_text, read_lines):
         with pytest.raises(DataError, match=message):
             read(tmp_path / "a.txt")
 
 
-def test_a_file_that_is_missing_a_folder_or_empty(tmp_path):
+def test_missing_files_folders_and_empty_files_raise_an_error(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_text(tmp_path / "none")
     with pytest.raises(DataError, match="this is a folder"):
@@ -61,7 +61,7 @@ def test_a_file_that_is_missing_a_folder_or_empty(tmp_path):
         read_json(tmp_path / "a", "a list")
 
 
-def test_hidden_files_are_left_out(tmp_path):
+def test_hidden_files_are_not_listed(tmp_path):
     for name in ("b.txt", "a/c.TXT", "a/d.txt.gz", "._b.txt", ".ipynb_checkpoints/b.txt", "a/.DS_Store", "e.ann"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -71,7 +71,7 @@ def test_hidden_files_are_left_out(tmp_path):
     assert is_hidden("a/.b/c") and not is_hidden("./a/../b.c")
 
 
-def test_suffixes_and_stems():
+def test_suffixes_and_stems_ignore_gz():
     assert [suffix_of(name) for name in ("a.JSONL", "a.jsonl.GZ", "a", "x/eng.testa")] == [
         ".jsonl",
         ".jsonl",
@@ -113,11 +113,11 @@ def test_a_compressed_file_is_written_and_read(tmp_path):
         ("test_of_train", None),
     ],
 )
-def test_a_split_is_known_by_any_word_of_a_name(name, split):
+def test_a_word_in_a_name_determines_the_split(name, split):
     assert split_of(name) == split
 
 
-def test_parts_of_a_path():
+def test_the_names_in_a_path_determine_the_split():
     assert split_of(["corpus", "validation", "1"]) == "dev"
     assert split_of(["train", "training-2"]) == "train"
     assert split_of(["train", "dev"]) is None
@@ -125,7 +125,7 @@ def test_parts_of_a_path():
 
 
 @pytest.mark.parametrize("dev", ["val.tsv", "mine-dev.tsv", "Validation.tsv", "eng.testa.tsv"])
-def test_a_corpus_is_loaded_with_any_name_of_a_split(tmp_path, dev):
+def test_load_corpus_accepts_all_names_of_a_split(tmp_path, dev):
     (tmp_path / "types.json").write_text('{"G": "a gene"}')
     (tmp_path / "notes.txt").write_text("Not a corpus.")
     write_jsonl(tmp_path / "my_train.jsonl.gz", [Document("1", "x")])
@@ -134,7 +134,7 @@ def test_a_corpus_is_loaded_with_any_name_of_a_split(tmp_path, dev):
     assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
-def test_a_split_in_the_place_of_a_suffix(tmp_path):
+def test_the_suffix_of_a_file_may_be_its_split(tmp_path):
     (tmp_path / "types.json").write_text('{"G": "a gene"}')
     for name in ("esp.train", "esp.testa", "esp.testb"):
         (tmp_path / name).write_text("IL-2 B-G\n")
@@ -143,7 +143,7 @@ def test_a_split_in_the_place_of_a_suffix(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['{"G\\ud83d": "a gene"}', '{"G": "a \\ud83d"}', '{"G": ["a", "b\\ud83d"]}'])
-def test_half_a_character_in_a_type_is_refused(tmp_path, content):
+def test_a_lone_surrogate_in_a_type_raises_an_error(tmp_path, content):
     (tmp_path / "types.json").write_text(content)
     (tmp_path / "train.tsv").write_text("IL-2 B-G\n")
     with pytest.raises(DataError, match=r"types\.json: .* contains a lone surrogate"):
@@ -163,7 +163,7 @@ def test_half_a_character_in_a_type_is_refused(tmp_path, content):
         (["genes.tsv"], r"there is no train\.jsonl"),
     ],
 )
-def test_a_corpus_whose_splits_are_not_clear(tmp_path, names, message):
+def test_ambiguous_splits_of_a_corpus_raise_an_error(tmp_path, names, message):
     (tmp_path / "types.json").write_text('{"G": "a gene"}')
     for name in names:
         (tmp_path / name).write_bytes(
@@ -173,7 +173,7 @@ def test_a_corpus_whose_splits_are_not_clear(tmp_path, names, message):
         load_corpus(tmp_path)
 
 
-def test_the_file_with_the_shortest_name_is_the_split(tmp_path):
+def test_the_file_whose_whole_name_is_the_split_is_preferred(tmp_path):
     (tmp_path / "types.json").write_text('{"G": "a gene"}')
     for name in ("train.tsv", "train_extra.jsonl", "test.jsonl", "test.tsv"):
         (tmp_path / name).write_text('{"text": "a", "entities": []}' if name.endswith("jsonl") else "IL-2\tB-G\n")

@@ -1,4 +1,4 @@
-"""Column files in every tagging scheme."""
+"""Column files and lists of tags in all tagging schemes."""
 
 import logging
 import os
@@ -32,11 +32,11 @@ def mentions(document):
         ("B-G E-G S-G S-C", [("a b", "G"), ("c", "G"), ("d", "C")]),  # BIOES
         ("B-G I-G L-G U-C", [("a b c", "G"), ("d", "C")]),  # BILOU
         ("B-G M-G E-G S-C", [("a b c", "G"), ("d", "C")]),  # BMES
-        ("O E-G O B-G", [("b", "G"), ("d", "G")]),  # broken: repaired by conlleval's rules
+        ("O E-G O B-G", [("b", "G"), ("d", "G")]),  # an invalid sequence, which is repaired by conlleval's rules
         ("O O O O", []),
     ],
 )
-def test_schemes(tmp_path, tags, expected):
+def test_mentions_of_all_schemes(tmp_path, tags, expected):
     (document,) = read(tmp_path, "\n".join(f"{t}\t{g}" for t, g in zip("abcd", tags.split(), strict=True)))
     assert mentions(document) == expected
     assert document.text == "a b c d" and document.words == ((0, 1), (2, 3), (4, 5), (6, 7))
@@ -44,14 +44,14 @@ def test_schemes(tmp_path, tags, expected):
     assert same.entities == document.entities
 
 
-def test_layout(tmp_path):
+def test_rows_between_sentences_are_skipped(tmp_path):
     content = "-DOCSTART- -X- O O\n\nIL-2 NN B B-G\ngene NN I I-G\n \n\n###MEDLINE:1\nx y z O\n\n"
     first, second = read(tmp_path, content)
     assert (first.id, first.text, second.id, second.text) == ("file-1", "IL-2 gene", "file-2", "x")
     assert mentions(first) == [("IL-2 gene", "G")]
 
 
-def test_a_row_between_documents_ends_the_sentence(tmp_path):
+def test_a_row_that_begins_a_document_ends_the_sentence(tmp_path):
     first, second = read(tmp_path, "a\tB-G\n###MEDLINE:1\nb\tI-G\n")
     assert mentions(first) == [("a", "G")] and mentions(second) == [("b", "G")]
 
@@ -59,18 +59,18 @@ def test_a_row_between_documents_ends_the_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # tabs: a comment has none
-        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # blanks: a token has as many columns as the others
+        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # with tabs, a comment has no tab
+        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # with blanks, "# O" has two columns, as all tokens
         ("# id 1\tdomain=en\na\tB-G\n#tag\tO\n", "a #tag"),
     ],
 )
-def test_comments_are_no_tokens(tmp_path, content, text):
+def test_comments_are_skipped(tmp_path, content, text):
     (document,) = read(tmp_path, content)
     assert document.text == text and mentions(document) == [("a", "G")]
 
 
-def test_unusual_characters(tmp_path):
-    """A no-break space parts no columns, and a line separator no lines; blank tokens are left out."""
+def test_no_break_spaces_and_line_separators_do_not_split_rows(tmp_path):
+    """A no-break space does not separate columns, and U+2028 does not separate lines. Blank tokens are left out."""
     (document,) = read(tmp_path, "5\u00a0mg B-G\na\u2028b O\n👩\u200d🔬 B-G\n")
     assert mentions(document) == [("5\u00a0mg", "G"), ("👩\u200d🔬", "G")]
     (document,) = read(tmp_path, "\ufeffa\tB-G\t\r\n\u00a0\tO\r\nb\tO\r\n")
@@ -90,7 +90,7 @@ def test_unusual_characters(tmp_path):
         ("B-G M-G E-G", "file.tsv: read as BMES."),
     ],
 )
-def test_another_scheme_than_iob2_is_told_once(tmp_path, caplog, tags, message):
+def test_one_warning_names_a_scheme_other_than_iob2(tmp_path, caplog, tags, message):
     with caplog.at_level(logging.WARNING):
         read(tmp_path, "\n".join(f"a\t{tag}" for tag in tags.split()))
     assert [record.getMessage().removeprefix(f"{tmp_path}{os.sep}") for record in caplog.records] == (
@@ -111,17 +111,17 @@ def test_another_scheme_than_iob2_is_told_once(tmp_path, caplog, tags, message):
         ("", "the file is empty"),
     ],
 )
-def test_problems_name_file_and_line(tmp_path, content, message):
+def test_errors_give_file_and_line(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, content)
 
 
-def test_bare_tags_with_a_label(tmp_path):
+def test_tags_without_a_type_get_the_given_label(tmp_path):
     (document,) = read(tmp_path, "a\tB\nb\tI\nc\tO", label="Gene")
     assert mentions(document) == [("a b", "Gene")]
 
 
-def test_lists_of_different_length():
+def test_lists_of_different_length_raise_an_error():
     with pytest.raises(DataError, match="row 1: 2 words but 1 tags"):
         documents_from_words([["a"], ["b", "c"]], [["O"], ["O"]])
     with pytest.raises(DataError, match="got 1 lists of words and 0"):
@@ -140,7 +140,7 @@ def test_lists_of_different_length():
         ("a\ud83d", "O", "row 1: the text contains a lone surrogate"),
     ],
 )
-def test_bad_words_and_tags_name_the_row(word, tag, message):
+def test_errors_for_words_and_tags_give_the_row(word, tag, message):
     with pytest.raises(DataError, match=message):
         documents_from_words([[], [word]], [[], [tag]])
 
@@ -157,7 +157,7 @@ def test_rows_may_be_empty():
     assert (document.id, document.text, document.words) == ("0", "", ())
 
 
-@pytest.mark.skipif(not DATA, reason="BINDER_DATA does not name the folder of the real corpora")
+@pytest.mark.skipif(not DATA, reason="BINDER_DATA is not the folder of the real corpora")
 @pytest.mark.parametrize(
     ("file", "sentences", "expected"),
     [

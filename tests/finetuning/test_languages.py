@@ -1,4 +1,7 @@
-"""Fine-tuning in other scripts, with a multilingual SentencePiece tokenizer that has `<s>` and no [CLS]."""
+"""Fine-tuning on texts in several scripts, with a multilingual SentencePiece tokenizer.
+
+This tokenizer has the special token `<s>` and no [CLS].
+"""
 
 import pytest
 from transformers import TrainingArguments
@@ -7,8 +10,8 @@ from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer, Document, Mention
 from tests.tiny import build_multilingual_tokenizer, keys, small_model, tiny_encoder_config
 
-# Each text with its persons and its places. Devanagari has vowel signs, Arabic has marks and attached particles, Greek
-# has accents, and Chinese is written without spaces.
+# Each item is a text, its persons and its places. The scripts differ in ways that can break offsets: Devanagari has
+# vowel signs, Arabic has marks and attached particles, Greek has accents, and Chinese has no spaces.
 SENTENCES = [
     ("Η Μαρία Παπαδοπούλου γεννήθηκε στην Αθήνα.", ["Μαρία Παπαδοπούλου"], ["Αθήνα"]),
     ("Ο Γιώργος Ιωάννου ζει στη Θεσσαλονίκη, όχι στην Πάτρα.", ["Γιώργος Ιωάννου"], ["Θεσσαλονίκη", "Πάτρα"]),
@@ -37,7 +40,7 @@ def tokenizer():
     return build_multilingual_tokenizer([*(text for text, *_ in SENTENCES), *TYPES.values()])
 
 
-def test_the_tokenizer_is_what_the_test_needs(tokenizer):
+def test_the_tokenizer_has_no_cls_token_and_knows_all_characters(tokenizer):
     assert tokenizer.is_fast and tokenizer.bos_token == "<s>" and "[CLS]" not in tokenizer.get_vocab()
     ids = tokenizer(SENTENCES[0][0])["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids)[0] == "<s>" and tokenizer.unk_token_id not in ids

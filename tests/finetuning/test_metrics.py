@@ -1,4 +1,4 @@
-"""Metrics: examples computed by hand, and nesting compared with a simple quadratic loop."""
+"""Span metrics compared with examples computed by hand, and nesting compared with a simple quadratic loop."""
 
 import json
 
@@ -10,7 +10,7 @@ from modeling_binder.finetuning import Mention, compute_span_metrics
 from modeling_binder.finetuning.metrics import has_overlap, nested_flags
 
 
-def test_an_example_computed_by_hand():
+def test_metrics_equal_an_example_computed_by_hand():
     gold = [[Mention(0, 9, "G"), Mention(0, 4, "P"), Mention(20, 25, "C")], [Mention(3, 5, "G")]]
     found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "C"), (20, 25, "C")], []]
     metrics = compute_span_metrics(gold, found, ["G", "P", "C", "unused"])
@@ -18,10 +18,11 @@ def test_an_example_computed_by_hand():
     assert metrics.micro.precision == pytest.approx(2 / 3) and metrics.micro.recall == 0.5
     assert metrics.micro.f1 == pytest.approx(4 / 7)
     assert [metrics.per_type[label].f1 for label in ("G", "P", "C", "unused")] == [0.5, 0.0, 1.0, 0.0]
-    assert metrics.macro_f1 == pytest.approx(0.5)  # three types occur
-    # nested gold: (0, 9, G) and (0, 4, P), one of them found; nested predictions: (0, 9, G) and (0, 4, G), one right
+    assert metrics.macro_f1 == pytest.approx(0.5)  # the mean over the three types that occur
+    # Nested gold mentions: (0, 9, G) and (0, 4, P); the first one is predicted. Nested predictions: (0, 9, G) and
+    # (0, 4, G); the first one is correct.
     assert (metrics.nested.gold, metrics.nested.predicted, metrics.nested.correct, metrics.nested.found) == (2, 2, 1, 1)
-    # means over G (1/2, 1/1), P (0, 0) and C (1/1, 1/1)
+    # means over G (precision 1/2, recall 1/1), P (0, 0) and C (1/1, 1/1)
     assert metrics.macro_precision == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert metrics.macro_recall == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert json.loads(json.dumps(metrics.to_dict())) == metrics.to_dict()
@@ -32,7 +33,7 @@ def test_an_example_computed_by_hand():
 
 
 def test_nested_precision_and_recall_count_different_mentions():
-    """A flat prediction can find a nested gold mention, and a nested prediction can be a flat gold mention."""
+    """A prediction that is not nested can equal a nested gold mention, and the reverse."""
     gold, found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "G")]], [[(0, 9, "G"), (20, 25, "G"), (21, 24, "G")]]
     nested = compute_span_metrics(gold, found, ["G"]).nested
     assert (nested.correct, nested.predicted, nested.found, nested.gold) == (1, 2, 1, 2)
@@ -41,7 +42,7 @@ def test_nested_precision_and_recall_count_different_mentions():
     assert (nested.correct, nested.predicted, nested.found, nested.gold) == (0, 0, 1, 2)
 
 
-def test_a_mention_in_another_document_is_wrong():
+def test_a_mention_in_another_document_is_not_correct():
     metrics = compute_span_metrics([[(0, 1, "G")], []], [[], [(0, 1, "G")]], ["G"])
     assert metrics.micro.correct == 0
 
@@ -58,20 +59,20 @@ def test_a_mention_in_another_document_is_wrong():
         ([(2, 3, "A"), (0, 4, "A"), (5, 6, "A")], [True, True, False], True),
     ],
 )
-def test_nesting_and_overlap(spans, flags, overlap):
+def test_nested_and_overlapping_mentions_are_detected(spans, flags, overlap):
     assert nested_flags(spans) == flags
     assert has_overlap(spans) == overlap
     assert nested_flags([Mention(*span) for span in spans]) == flags
 
 
-def test_nesting_of_many_mentions_is_not_quadratic():
+def test_nesting_of_many_mentions_does_not_take_quadratic_time():
     count = 100_000  # a quadratic loop would take hours
     spans = [(2 * i, 2 * i + 1, "A") for i in range(count)]
     assert not any(nested_flags(spans))
     assert all(nested_flags([*spans, (0, 2 * count, "A")]))
 
 
-def test_no_mentions_and_no_documents():
+def test_metrics_without_mentions_or_documents_are_zero():
     metrics = compute_span_metrics([[]], [[]], ["G"])
     assert metrics.micro.f1 == metrics.macro_f1 == metrics.nested.f1 == 0.0
     assert compute_span_metrics([], [], []).table()

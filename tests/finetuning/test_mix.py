@@ -1,4 +1,4 @@
-"""Mixes of corpora with types of their own: data, batches, losses, training."""
+"""Mixes of corpora with different entity types: data, batches, losses and training."""
 
 import numpy as np
 import pytest
@@ -41,8 +41,8 @@ def arguments(folder, **options):
     )
 
 
-def test_one_corpus_with_all_types_has_the_loss_of_plain_training(tokenizer):
-    """To the bit: the same windows, once as a mix that asks for every description, once as documents."""
+def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
+    """The windows are a mix that is compared with all descriptions, or documents. All outputs are equal to the bit."""
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]
@@ -57,8 +57,8 @@ def test_one_corpus_with_all_types_has_the_loss_of_plain_training(tokenizer):
     assert [name for name, value in found.items() if not value.equal(expected[name])] == []
 
 
-def test_types_that_were_not_annotated_count_in_no_loss(tokenizer):
-    """A window's loss is the same whether the other windows ask for further types or not."""
+def test_types_without_annotation_do_not_change_the_loss_of_a_window(tokenizer):
+    """The loss of a window is the same if other windows of its batch are compared with additional types."""
     model = small_model().eval()
     documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]
     both = packed(tokenizer, part(documents=documents), part("two"), foreign_types=0)
@@ -84,7 +84,7 @@ def test_types_that_were_not_annotated_count_in_no_loss(tokenizer):
     assert torch.stack(padded).tolist() == torch.stack(bare).tolist()
 
 
-def test_a_mention_counts_for_its_ancestors_once(tokenizer):
+def test_a_mention_is_also_one_mention_of_each_ancestor(tokenizer):
     types = (
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),
@@ -100,8 +100,8 @@ def test_a_mention_counts_for_its_ancestors_once(tokenizer):
     assert [sorted(row) for row in rows] == [[0, 1, 2], [0, 1, 2], [0, 2]]
 
 
-def test_a_type_that_may_hold_for_a_mention_is_no_foreign_negative(tokenizer):
-    """One text marks a politician as a person; another marks a politician alone: "human" is not absent there."""
+def test_a_type_that_may_apply_to_a_mention_is_not_drawn_as_a_negative(tokenizer):
+    """In one text, a mention is a politician and a human. So "human" may apply to a politician in another text."""
     types = tuple(EntityType(name, (f"about {name}",)) for name in ("human", "politician", "stone", "moon"))
     documents = [
         Document("a", "ann", (Mention(0, 3, "politician"), Mention(0, 3, "human")), types=("politician", "human")),
@@ -123,7 +123,7 @@ def test_a_type_that_may_hold_for_a_mention_is_no_foreign_negative(tokenizer):
     assert drawn[2] == {"moon", "stone", "human", "politician"}
 
 
-def test_batches_hold_every_mention_at_its_type(tokenizer):
+def test_labels_in_a_batch_have_the_right_type_and_tokens(tokenizer):
     mix = packed(tokenizer, part(), part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
     for keys in MixSampler(mix, 200, 3, lambda: 0.0):
         batch = MixBatches(mix, 0, 0).__getitems__(keys)
@@ -141,26 +141,26 @@ def test_batches_hold_every_mention_at_its_type(tokenizer):
 TYPES_BY_NUMBER = list(TYPES)
 
 
-def test_shares_weights_and_epochs(tokenizer):
+def test_shares_and_weights_determine_the_windows_of_an_epoch(tokenizer):
     mix = packed(tokenizer, part(), part("two", documents=corpus(16)), part("three", share=0.5))
     assert mix.shares.tolist() == pytest.approx([0.5 / 3, 1 / 3, 0.5])
     sampler = MixSampler(mix, 60, 3, lambda: 0.0)
     drawn = np.concatenate([np.concatenate(sampler.plan(epoch)) for epoch in range(4)])
     assert np.bincount(mix.part[drawn], minlength=3) / len(drawn) == pytest.approx(mix.shares, abs=0.02)
     counts = np.bincount(drawn, minlength=len(mix))
-    for number in range(3):  # a corpus begins again only when all of it was drawn
+    for number in range(3):  # no window is drawn again before all windows of its corpus were drawn
         own = counts[mix.part == number]
         assert own.max() - own.min() <= 1
 
 
-def test_processes_share_one_order(tokenizer):
+def test_the_batches_of_an_epoch_are_divided_between_processes(tokenizer):
     mix = packed(tokenizer)
     single = list(MixSampler(mix, 60, 3, lambda: 1.0))
     first, second = (list(MixSampler(mix, 60, 3, lambda: 1.0, rank, 2)) for rank in range(2))
     assert [keys for pair in zip(first, second, strict=True) for keys in pair] == single[: 2 * len(first)]
 
 
-def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
+def test_a_mix_is_unchanged_by_saving_and_loading(tokenizer, tmp_path):
     mix = packed(tokenizer, part(), part("two", documents=[Document("a", "cell", types=("Cell",))], negative_rate=0.5))
     mix.save(tmp_path)
     loaded = PackedMix.load(tmp_path)
@@ -172,7 +172,7 @@ def test_a_saved_mix_is_the_same(tokenizer, tmp_path):
         loaded.check(BinderWindower(tokenizer, 64, 16), 3)
 
 
-def test_a_frozen_type_encoder_reads_each_phrasing_once(tokenizer, tmp_path):
+def test_a_frozen_type_encoder_encodes_each_phrasing_once(tokenizer, tmp_path):
     model = small_model()
     read = []
     forward = model.type_encoder.forward
@@ -189,7 +189,7 @@ def test_a_frozen_type_encoder_reads_each_phrasing_once(tokenizer, tmp_path):
     assert changed == {"text_encoder", "start_head", "end_head", "span_head"}
 
 
-def test_it_learns_and_reports_the_mean_over_development_sets(tokenizer, tmp_path):
+def test_training_on_a_mix_learns_and_evaluation_returns_the_mean_over_data_sets(tokenizer, tmp_path):
     genes = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Gene")) for d in corpus()]
     cells = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Cell")) for d in corpus()]
     mix = Mix(
@@ -250,7 +250,7 @@ def test_undecided_spans_are_excluded_for_each_type_of_their_window(tokenizer):
     assert mention in batch["excluded"].tolist()
 
 
-def test_further_types_come_from_other_texts_and_share_no_word(tokenizer):
+def test_additional_types_come_from_other_texts_and_have_no_word_in_common_with_own_types(tokenizer):
     names = ("old city", "new city", "river", "mountain")
     types = tuple(EntityType(name, (f"what is called {name}",)) for name in names)
     documents = [
@@ -269,7 +269,7 @@ def test_further_types_come_from_other_texts_and_share_no_word(tokenizer):
     assert max(sizes) == 3 and sum(sizes) > 2 * len(sizes)
 
 
-def test_types_of_one_name_are_told_apart(tokenizer):
+def test_types_with_the_same_name_are_given_with_their_descriptions(tokenizer):
     types = (EntityType("a", ("city: where a bus starts",)), EntityType("b", ("city: where a bus ends",)))
     mix = packed(
         tokenizer, part(documents=[Document("x", "the gene")], types=types, named=True), name=1.0, description=0.0
@@ -279,7 +279,7 @@ def test_types_of_one_name_are_told_apart(tokenizer):
         assert sorted(asked) == ["city: where a bus ends", "city: where a bus starts"]
 
 
-def test_phrasings_are_drawn_by_their_shares(tokenizer):
+def test_phrasings_are_drawn_in_proportion_to_their_shares(tokenizer):
     types = (EntityType("Gene", ("a gene", "a piece of DNA")),)
     mix = packed(tokenizer, part(documents=[Document(str(i), "the gene") for i in range(2000)], types=types))
     batch = one_batch(mix)
@@ -289,7 +289,7 @@ def test_phrasings_are_drawn_by_their_shares(tokenizer):
     assert shares == pytest.approx({"Gene": 0.5, **dict.fromkeys(others, 0.125)}, abs=0.05)
 
 
-def test_texts_in_other_shapes_keep_their_offsets():
+def test_augmented_texts_keep_their_offsets():
     text = "Straße in İzmir: the IL-2 Gene"
     document = Document("a", text, (Mention(21, 25, "Gene"),))
     for shape, expected in (("lower", "straße in İzmir: the il-2 gene"), ("upper", "STRAßE IN İZMIR: THE IL-2 GENE")):
@@ -301,14 +301,14 @@ def test_texts_in_other_shapes_keep_their_offsets():
     assert 250 < shapes.count("ab") < 350 and 150 < shapes.count("AB") < 250
 
 
-def test_a_mention_that_its_document_does_not_look_for_is_refused(tokenizer):
+def test_a_mention_whose_type_is_missing_from_the_types_of_its_document_raises_an_error(tokenizer):
     document = Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Cell",))
     with pytest.raises(DataError, match=r"'a' has a mention labelled 'Gene', which is missing from its 'types'"):
         packed(tokenizer, part(documents=[document]))
 
 
-def test_types_of_single_documents_count_in_evaluation(tokenizer, tmp_path):
-    """Predictions of types that a document does not name are neither right nor wrong."""
+def test_evaluation_predicts_only_the_types_of_a_document(tokenizer, tmp_path):
+    """Types that are missing from `Document.types` are not predicted, because the text is not annotated for them."""
     model = build_model()
     free = [Document(d.id, d.text) for d in corpus(1)]
     bound = [Document(d.id, d.text, types=("Cell",)) for d in corpus(1)]
@@ -330,6 +330,6 @@ def test_types_of_single_documents_count_in_evaluation(tokenizer, tmp_path):
         ({"augment": {"lower": 0.9, "upper": 0.2}}, "sum to at most 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_raise_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         MixSettings(**settings)

@@ -1,4 +1,4 @@
-"""Offsets in the units of other tools, compared with the texts that a file states."""
+"""Offsets in the units of other tools are converted, and compared with the texts of mentions in the file."""
 
 import json
 
@@ -29,7 +29,7 @@ OSLO = "Great news 🎉 from Oslo"
 
 
 def read(text, *spans, units=PYTHON_UNITS, **options):
-    """The mentions that spans (start, end, stated text) give in a text."""
+    """Return the texts of the mentions for spans (start, end, stated text) in a text."""
     mentions = [RawMention(((start, end),), "X", stated, "file:1") for start, end, stated in spans]
     (document,) = align([RawDocument("1", text, mentions)], units, **options)
     return [document.text[mention.start : mention.end] for mention in document.entities]
@@ -38,7 +38,7 @@ def read(text, *spans, units=PYTHON_UNITS, **options):
 @pytest.mark.parametrize("units", [PYTHON_UNITS, BROWSER_UNITS, JAVA_UNITS])
 @pytest.mark.parametrize("stated", ["Oslo", None])
 @pytest.mark.parametrize("span", [(18, 22), (19, 23)])
-def test_an_emoji_counts_one_or_two(span, stated, units):
+def test_an_emoji_may_count_as_one_or_two(span, stated, units):
     assert read(OSLO, (*span, stated), units=units) == ["Oslo"]
 
 
@@ -46,25 +46,25 @@ def test_an_emoji_counts_one_or_two(span, stated, units):
     ("text", "span", "stated"),
     [
         ("a\r\nb\r\nOslo", (6, 10), "Oslo"),
-        ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n as one
-        ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16, \r\n as one
-        ("🎉\r\nb\r\nOslo", (7, 11), "Oslo"),  # UTF-16
-        ("New\r\nYork", (0, 8), "New York"),  # a line end as a blank
+        ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n counts as one
+        ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16 units, \r\n counts as one
+        ("🎉\r\nb\r\nOslo", (7, 11), "Oslo"),  # UTF-16 units
+        ("New\r\nYork", (0, 8), "New York"),  # the stated text has a blank for the line end
         ("New\nYork", (0, 8), "New\\nYork"),  # a line end as Label Studio writes it
-        ("in Oslo .", (2, 8), "Oslo"),  # blanks at the edges
+        ("in Oslo .", (2, 8), "Oslo"),  # the span includes blanks
     ],
 )
-def test_the_unit_is_the_one_in_which_the_stated_text_fits(text, span, stated):
+def test_the_unit_in_which_offsets_select_the_stated_text_is_used(text, span, stated):
     (mention,) = read(text, (*span, stated))
     assert same_text(mention, stated) and mention == mention.strip()
 
 
-def test_a_file_has_one_unit():
-    """What fits in several units is read in the one that the rest of the file shows."""
+def test_all_documents_of_a_file_have_the_same_unit():
+    """If a mention fits in several units, the unit in which all other mentions of the file fit is used."""
     mentions = [RawMention(((2, 3),), "X", "1", "a:1"), RawMention(((6, 10),), "X", "Oslo", "a:1")]
     first, second = RawDocument("1", "🎉111", [mentions[0]]), RawDocument("2", "🎉 in Oslo", [mentions[1]])
-    assert align([first, second])[0].entities == (Mention(1, 2, "X"),), "UTF-16 units, as the second document shows"
-    assert align([first])[0].entities == (Mention(2, 3, "X"),), "code points, which both fit"
+    assert align([first, second])[0].entities == (Mention(1, 2, "X"),), "UTF-16 units, in which both fit"
+    assert align([first])[0].entities == (Mention(2, 3, "X"),), "code points, the first unit that fits"
 
 
 @pytest.mark.parametrize(
@@ -79,32 +79,32 @@ def test_a_file_has_one_unit():
         ([(18, 99, "Oslo"), (3, 3, None)], r"2 problems in total"),
     ],
 )
-def test_what_fits_in_no_unit_is_refused(spans, message):
+def test_offsets_that_fit_in_no_unit_raise_an_error(spans, message):
     with pytest.raises(DataError, match=message):
         read(OSLO, *spans)
 
 
-def test_mentions_that_cut_words_are_named(caplog):
+def test_mentions_that_split_words_are_logged(caplog):
     assert read("🎉 Oslo", (3, 5, None)) == ["sl"]
     assert "1 mentions start or end inside a word if offsets count code points; the file does not" in caplog.text
     caplog.clear()
     read("in Oslo", (4, 6, None))
-    assert not caplog.text, "every unit counts this text alike"
+    assert not caplog.text, "no warning, because the offsets are equal in all units"
 
 
-def test_half_of_an_emoji_is_no_mention():
+def test_an_offset_inside_an_emoji_raises_an_error():
     with pytest.raises(DataError, match=r"spans 12\.\.13"):
         read(OSLO, (12, 13, None), units=(UTF16,))
 
 
-def test_fragments_stand_in_any_order_and_may_lie_in_each_other():
+def test_fragments_may_be_unsorted_and_nested():
     for fragments in (((14, 18), (18, 22)), ((18, 22), (14, 18)), ((14, 22), (18, 22))):
         raw = RawDocument("1", OSLO, [RawMention(fragments, "X", None, "file:1")])
         (document,) = align([raw], (CODE_POINTS,))
         assert document.entities == (Mention(14, 22, "X"),) or document.entities == (Mention(13, 22, "X"),)
 
 
-def test_half_a_character_is_refused():
+def test_a_lone_surrogate_raises_an_error():
     with pytest.raises(
         DataError,
         match=r"file 3: the text contains a lone surrogate .* at offset 1 \('\\ud83d'\)",
@@ -112,14 +112,14 @@ def test_half_a_character_is_refused():
         align([RawDocument("1", "a\ud83d", where="file 3")])
 
 
-def test_known_errors_are_repaired_where_it_is_asked_for(caplog):
+def test_wrong_offsets_are_repaired_within_a_given_distance(caplog):
     assert read(OSLO, (12, 16, "Oslo"), (0, 4, "Rome"), repair_within=10) == ["Oslo"]
     assert "'Oslo' occurs at 18, not at 12; moved" in caplog.text and "not 'Rome'; left out" in caplog.text
 
 
 @given(st.text(alphabet="a🎉é\r\n \u0301東"), st.data())
 @settings(deadline=None)
-def test_every_unit_gives_the_span_back(text, data):
+def test_offsets_converted_to_a_unit_and_back_are_unchanged(text, data):
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     if trim(text, start, end) != (start, end) or start == end:
@@ -131,22 +131,22 @@ def test_every_unit_gives_the_span_back(text, data):
     assert to_unit(text, BYTES, (end,)) == [len(text[:end].encode())]
 
 
-def test_trimming():
+def test_trim_removes_blanks_of_all_kinds():
     assert trim(" \u00a0a b\u2028", 0, 6) == (2, 5)
     assert trim("  ", 0, 2) == (2, 2)
 
 
-def test_ids_are_made_distinct():
+def test_duplicate_ids_are_made_distinct():
     documents = distinct_ids(Document(identifier, "") for identifier in ["a", "a", "a-2", "b", "a"])
     assert [document.id for document in documents] == ["a", "a-2", "a-2-2", "b", "a-3"]
 
 
-# ---- stated texts in the JSONL of the data contract ----
+# ---- texts of entities in JSONL ----
 
 
 @pytest.mark.parametrize("key", ["text", "word"])
 @pytest.mark.parametrize("span", [(18, 22), (19, 23)])
-def test_a_stated_text_in_jsonl(tmp_path, span, key):
+def test_the_text_of_an_entity_in_jsonl_is_compared_with_its_offsets(tmp_path, span, key):
     row = {"text": OSLO, "entities": [{"start": span[0], "end": span[1], "label": "X", key: "Oslo"}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     assert read_jsonl(tmp_path / "a.jsonl")[0].entities == (Mention(18, 22, "X"),)

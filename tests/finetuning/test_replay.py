@@ -1,4 +1,4 @@
-"""Fine-tuning that repeats texts of other corpora."""
+"""Fine-tuning on a mix that repeats texts of other corpora (replay)."""
 
 import numpy as np
 import pytest
@@ -29,21 +29,21 @@ def old(name="old", count=40, weight=1.0):
 
 
 def drawn(tokenizer, mix, epoch=0):
-    """How many windows of each part an epoch draws, and which."""
+    """Return, for each corpus of a mix, the windows that an epoch draws."""
     packed = PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
     windows = np.concatenate(MixSampler(packed, 60, 3, lambda: epoch).plan(epoch))
     return [windows[packed.part[windows] == index] for index in range(len(mix.parts))]
 
 
-def test_an_epoch_reads_each_new_text_once_and_the_share_of_old_ones(tokenizer):
+def test_an_epoch_contains_each_new_text_once_and_a_share_of_old_texts(tokenizer):
     new = MixPart("new", corpus(3), DESCRIBED)  # 12 windows
     first, second = (drawn(tokenizer, replay_mix(new, [old()], 0.25), epoch) for epoch in (0, 1))
     for windows in (first, second):
         assert sorted(windows[0]) == list(range(12)) and len(windows[1]) == 4
-    assert not set(first[1]) & set(second[1])  # the next epoch goes on where this one ended
+    assert not set(first[1]) & set(second[1])  # the next epoch continues where the previous epoch ended
 
 
-def test_several_old_corpora_share_by_their_weights(tokenizer):
+def test_the_share_is_divided_between_old_corpora_by_their_weights(tokenizer):
     new = MixPart("new", corpus(3), DESCRIBED, weight=7.0)
     counts = [len(windows) for windows in drawn(tokenizer, replay_mix(new, [old("a"), old("b", weight=3.0)], 0.4))]
     assert counts == [12, 2, 6]
@@ -63,18 +63,18 @@ def test_without_replay_only_descriptions_are_trained(tokenizer):
         (0.3, [], "needs at least one old corpus"),
     ],
 )
-def test_wrong_shares_are_refused(share, parts, message):
+def test_shares_out_of_range_raise_an_error(share, parts, message):
     with pytest.raises(DataError, match=message):
         replay_mix(MixPart("new", corpus(1), DESCRIBED), parts, share)
 
 
-def test_an_epoch_of_no_corpus_is_refused():
+def test_epoch_of_an_unknown_corpus_raises_an_error():
     with pytest.raises(DataError, match="epoch_of is 'other', but the corpora of the mix are new"):
         Mix([MixPart("new", corpus(1), DESCRIBED)], MixSettings(epoch_of="other"))
 
 
-def test_training_with_replay_remembers_more(tokenizer, tmp_path):
-    """A model that knows one type is fine-tuned on others; with replay it still finds the first one."""
+def test_training_with_replay_forgets_less(tokenizer, tmp_path):
+    """A model is trained on one type, then fine-tuned on others. With replay, its loss on the first type is lower."""
     arguments = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "seed": 1}
     new = MixPart("new", corpus(2), DESCRIBED)
 

@@ -1,4 +1,4 @@
-"""The trainer: learns, evaluates as the pipeline predicts, and does not depend on how a step is split."""
+"""`BinderTrainer`: it learns, its predictions equal those of the pipeline, and batch sizes do not change its loss."""
 
 import copy
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def trainer(folder, tokenizer, model=None, train=None, dev=None, **changes):
     )
 
 
-def test_it_learns_and_keeps_the_best_checkpoint(tmp_path, tokenizer):
+def test_training_learns_and_keeps_the_best_checkpoint(tmp_path, tokenizer):
     run = trainer(
         tmp_path,
         tokenizer,
@@ -62,7 +62,7 @@ def test_it_learns_and_keeps_the_best_checkpoint(tmp_path, tokenizer):
     }
 
 
-def test_predictions_are_the_pipelines(tmp_path, tokenizer):
+def test_predictions_equal_those_of_the_pipeline(tmp_path, tokenizer):
     for decoding in ("nested", "flat"):
         for inference in ("span", "joint"):
             model = build_model(decoding=decoding, inference=inference, max_length=32, stride=8)
@@ -77,7 +77,7 @@ def test_predictions_are_the_pipelines(tmp_path, tokenizer):
                 )
 
 
-def test_datasets_and_dictionaries_are_documents_too(tmp_path, tokenizer):
+def test_datasets_and_dictionaries_are_accepted_as_documents(tmp_path, tokenizer):
     rows = [document.to_dict() for document in corpus(1)]
     one = trainer(tmp_path, tokenizer, train=rows).train_dataset
     two = trainer(tmp_path, tokenizer, train=Dataset.from_list(rows)).train_dataset
@@ -112,7 +112,7 @@ def test_accumulating_gradients_equals_a_larger_batch(tmp_path, tokenizer):
     assert_same(whole, parts)
 
 
-def test_losses_logged_do_not_depend_on_the_split(tmp_path, tokenizer):
+def test_logged_losses_do_not_depend_on_the_size_of_batches(tmp_path, tokenizer):
     model = small_model()
     losses = []
     for size, steps in ((4, 1), (1, 4), (2, 2)):
@@ -129,22 +129,22 @@ def test_losses_logged_do_not_depend_on_the_split(tmp_path, tokenizer):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[2] == pytest.approx(losses[0], rel=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # the name before 5.21
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # renamed in 5.21
 @pytest.mark.parametrize("option", ["bf16", "gradient_checkpointing"])
-def test_options_of_the_trainer_work(tmp_path, tokenizer, option):
+def test_training_works_with_an_option_of_trainer(tmp_path, tokenizer, option):
     run = trainer(tmp_path, tokenizer, max_steps=2, **{option: True})
     run.train()
     assert run.state.global_step == 2
     assert all(torch.isfinite(tensor).all() for tensor in run.model.state_dict().values())
 
 
-def test_several_evaluation_sets(tmp_path, tokenizer):
+def test_each_of_several_evaluation_sets_has_metrics(tmp_path, tokenizer):
     run = trainer(tmp_path, tokenizer, dev={"one": corpus(1), "two": [Document("x", "cells")]})
     metrics = run.evaluate()
     assert {"eval_one_f1", "eval_two_f1"} <= set(metrics)
 
 
-def test_what_is_missing_is_named(tmp_path, tokenizer):
+def test_missing_arguments_raise_an_error(tmp_path, tokenizer):
     with pytest.raises(ValueError, match="has no entity types to train"):
         trainer(tmp_path, tokenizer, model=small_model(entity_types=None))
     with pytest.raises(ValueError, match="pass the encoder's tokenizer"):
@@ -153,7 +153,7 @@ def test_what_is_missing_is_named(tmp_path, tokenizer):
         trainer(tmp_path, tokenizer, train=[{"entities": []}])
 
 
-def test_own_metrics_get_documents_and_predictions(tmp_path, tokenizer):
+def test_compute_metrics_receives_documents_and_predictions(tmp_path, tokenizer):
     def found_in_long_texts(documents, predictions):
         assert [document.id for document in documents] == [document.id for document in corpus(1)]
         return {"long": sum(len(p) for d, p in zip(documents, predictions, strict=True) if len(d.text) > 20)}
@@ -170,8 +170,8 @@ def test_own_metrics_get_documents_and_predictions(tmp_path, tokenizer):
     assert run.evaluate()["eval_long"] == expected > 0
 
 
-def test_a_model_that_predicts_everywhere_is_capped(tmp_path, tokenizer, monkeypatch, caplog):
-    """The spans with the largest margins are kept, window by window, and a warning says so."""
+def test_the_number_of_predictions_in_a_window_is_limited(tmp_path, tokenizer, monkeypatch, caplog):
+    """The spans with the largest margins are kept for each window, and a warning is logged."""
     documents = corpus(1)
     run = trainer(tmp_path, tokenizer, model=build_model())
     everything = run.predict(documents).predictions
@@ -185,15 +185,15 @@ def test_a_model_that_predicts_everywhere_is_capped(tmp_path, tokenizer, monkeyp
         assert sorted(kept, key=str) == sorted(best, key=str)
 
 
-def test_scores_are_compared_in_blocks_with_the_same_result(tmp_path, tokenizer, monkeypatch):
+def test_comparing_scores_in_blocks_does_not_change_predictions(tmp_path, tokenizer, monkeypatch):
     run = trainer(tmp_path, tokenizer, model=build_model())
     whole = run.predict(corpus(2)).predictions
     monkeypatch.setattr("modeling_binder.finetuning.predictions.MAX_BLOCK_SCORES", 1)
     assert run.predict(corpus(2)).predictions == whole
 
 
-def test_hyperparameter_search_makes_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
-    """As the search with Optuna calls the trainer, which does not need Optuna itself."""
+def test_hyperparameter_search_creates_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
+    """The trainer is called as the Optuna search of transformers calls it, so that Optuna is not needed."""
     monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial.params)
     made = []
 
@@ -230,7 +230,7 @@ def test_a_pipeline_on_the_trained_model_is_deterministic(tmp_path, tokenizer):
     assert pipeline("the gene in cells") == pipeline("the gene in cells")
 
 
-def test_parts_are_frozen_and_unknown_ones_refused(tmp_path, tokenizer):
+def test_parts_are_frozen_and_unknown_parts_raise_an_error(tmp_path, tokenizer):
     model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     run = BinderTrainer(
@@ -249,7 +249,7 @@ def test_parts_are_frozen_and_unknown_ones_refused(tmp_path, tokenizer):
             BinderTrainer(model, arguments(tmp_path), processing_class=tokenizer, **{argument: {"decoder": 1e-3}})
 
 
-def test_fsdp_and_deepspeed_are_refused(tmp_path, tokenizer):
+def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
     for option, name in (("fsdp", "FSDP"), ("deepspeed", "DeepSpeed")):
         args = arguments(tmp_path)
         setattr(args, option, ["full_shard"])
@@ -257,8 +257,8 @@ def test_fsdp_and_deepspeed_are_refused(tmp_path, tokenizer):
             BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
 
 
-def test_a_run_stops_in_time_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
-    """The clock is a counter: each step takes a second of it."""
+def test_training_stops_within_the_time_limit_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
+    """The real time does not matter: the clock is moved on by one second for each step."""
     run = BinderTrainer(
         small_model(),
         arguments(tmp_path, max_steps=1000, eval_strategy="steps", eval_steps=1000),
@@ -293,8 +293,8 @@ def test_evaluation_uses_tuned_thresholds(tmp_path, tokenizer):
     assert any(e["score"] < 0.9 for entities in everything for e in entities if e["label"] == "Gene")
 
 
-def test_in_flat_evaluation_the_finest_type_of_a_span_wins(tokenizer):
-    """For all types, and among the types of a single document, where an ancestor may be missing in between."""
+def test_flat_evaluation_predicts_the_most_specific_type_of_a_span(tokenizer):
+    """This is tested with all types, and with the types of a document, which leave out the parent of a type."""
     types = [
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),
@@ -317,7 +317,7 @@ def test_in_flat_evaluation_the_finest_type_of_a_span_wins(tokenizer):
     assert by_breadth.choose(torch.tensor([[0, 3, 0], [0, 3, 1]]), margins[:2], None).tolist() == [1]
 
 
-def test_flat_predictions_with_parents_and_thresholds_are_the_pipelines(tmp_path, tokenizer):
+def test_flat_predictions_with_parents_and_thresholds_equal_those_of_the_pipeline(tmp_path, tokenizer):
     types = [{"name": name, "description": text} for name, text in TYPES.items()]
     types[0]["parent"] = "Cell"
     types[1]["parent"] = "Place"

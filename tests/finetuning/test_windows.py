@@ -1,4 +1,4 @@
-"""From documents to batches: labels at the right tokens, losses named, an order that can be repeated."""
+"""Windows, batches and the sampler: labels are at the right tokens, and lost mentions are reported."""
 
 import pytest
 import torch
@@ -15,20 +15,20 @@ def dataset(tokenizer, *documents, max_length=64, stride=16, max_span_width=12, 
     return WindowDataset(documents, BinderWindower(tokenizer, max_length, stride), types, max_span_width)
 
 
-def test_labels_point_at_the_mentions_in_every_window(tokenizer):
+def test_labels_are_the_tokens_of_mentions_in_every_window(tokenizer):
     text = (TEXT + ". ") * 6
     mentions = tuple(Mention(4 + 33 * i, 13 + 33 * i, "Gene") for i in range(6))
     data = dataset(tokenizer, Document("a", text, mentions), max_length=32, stride=12)
     assert len(data) > 2
     seen = set()
     for window, labels in zip(data.windows, data.labels, strict=True):
-        for kind, first, last in labels:
-            assert kind == 0
+        for type_id, first, last in labels:
+            assert type_id == 0
             seen.add((window.starts[first], window.ends[last]))
     assert seen == {(m.start, m.end) for m in mentions} and not data.lost
 
 
-def test_lost_mentions_are_named_with_the_reason(tokenizer):
+def test_lost_mentions_are_reported_with_the_reason(tokenizer):
     document = Document(
         "doc",
         TEXT,
@@ -50,19 +50,19 @@ def test_windows_without_mentions_are_kept(tokenizer):
     assert report.to_dict()["mentions"] == {"Gene": 0, "Cell": 0}
 
 
-def test_the_report_counts_nested_and_overlapping(tokenizer):
+def test_the_report_counts_nested_mentions_and_documents_with_overlap(tokenizer):
     nested = Document("a", TEXT, (Mention(4, 8, "Gene"), Mention(4, 13, "Gene")))
     crossing = Document("b", TEXT, (Mention(4, 13, "Gene"), Mention(9, 22, "Cell")))
     report = SplitReport.of("train", dataset(tokenizer, nested, crossing))
     assert (report.nested, report.overlapping_documents, report.total) == (2, 2, 4)
 
 
-def test_unknown_labels_are_refused(tokenizer):
+def test_unknown_labels_raise_an_error(tokenizer):
     with pytest.raises(DataError, match=r"document 'a'.*'IL-2'.*'Protein'.*not one of the entity types"):
         dataset(tokenizer, Document("a", TEXT, (Mention(4, 8, "Protein"),)))
 
 
-def test_batches_are_padded_to_their_own_longest(tokenizer):
+def test_batches_are_padded_to_their_longest_window(tokenizer):
     data = dataset(tokenizer, Document("a", TEXT, (Mention(4, 8, "Gene"), Mention(4, 13, "Gene"))), Document("b", "x"))
     types = BinderWindower(tokenizer).encode_types(["a gene", "a cell"])
     batch = WindowCollator(tokenizer.pad_token_id, types)([data[0], data[1]])
@@ -75,7 +75,7 @@ def test_batches_are_padded_to_their_own_longest(tokenizer):
     assert alone["input_ids"].shape == (1, 3) and alone["labels"].shape == (1, 1, 3)
 
 
-def test_the_sampler_groups_by_length_and_repeats_itself():
+def test_the_sampler_groups_windows_by_length_and_is_deterministic():
     lengths = torch.randint(3, 100, (1003,)).tolist()
     orders = {}
     for epoch in (0, 1):
@@ -87,4 +87,4 @@ def test_the_sampler_groups_by_length_and_repeats_itself():
     spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
     assert sum(spread) / len(spread) < 5
     firsts = [lengths[b[0]] for b in batches[:50]]
-    assert firsts != sorted(firsts, reverse=True)  # batches come in random order
+    assert firsts != sorted(firsts, reverse=True)  # the batches are shuffled

@@ -1,4 +1,4 @@
-"""brat standoff."""
+"""Reading and writing brat standoff files."""
 
 import io
 import tarfile
@@ -14,14 +14,14 @@ def found(document):
 
 
 def pair(folder, name, text, annotation, encoding="utf-8"):
-    """Write a document; returns its .ann file."""
+    """Write the two files of a document, and return the path of the .ann file."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.txt").write_bytes(text.encode(encoding))
     (folder / f"{name}.ann").write_bytes(annotation.encode(encoding))
     return folder / f"{name}.ann"
 
 
-def test_a_folder_and_an_archive(tmp_path, caplog):
+def test_a_folder_and_an_archive_give_the_same_documents(tmp_path, caplog):
     text = "The IL-2 gene\r\nof T cells."
     annotation = (
         "T1\tGene 4 13\tIL-2 gene\nT2\tProtein 4 8\tIL-2\nR1\tPart Arg1:T1 Arg2:T2\nT3\tCell 18 19;20 25\tT cells\n"
@@ -48,18 +48,18 @@ def test_a_folder_and_an_archive(tmp_path, caplog):
     ("text", "annotation", "mention"),
     [
         ("Great news 🎉 from Oslo", "T1\tX 19 23\tOslo", "Oslo"),  # UTF-16 units
-        ("a\r\nb\r\nOslo", "T1\tX 4 8\tOslo", "Oslo"),  # \r\n as one
+        ("a\r\nb\r\nOslo", "T1\tX 4 8\tOslo", "Oslo"),  # \r\n counts as one
         ("\ufeffIn Oslo", "\ufeffT1\tX 3 7\tOslo", "Oslo"),  # byte order marks
         ("IL-2\tgene", "T1\tX 0 9\tIL-2\tgene", "IL-2\tgene"),  # a tab in the text of a mention
         ("head and neck cancer", "T1\tX 14 20;0 4\thead cancer", "head and neck cancer"),  # fragments in any order
-        ("head and neck cancer", "T1\tX 0 20;5 8\thead and neck cancer and", "head and neck cancer"),  # one in another
+        ("head and neck cancer", "T1\tX 0 20;5 8\thead and neck cancer and", "head and neck cancer"),  # nested
         ("a\u2028b Oslo\x85", "T1\tX 2 8\tb Oslo", "b Oslo"),  # characters at which str.splitlines cuts
         ("a\u2028b", "T1\tX 0 3\ta\u2028b", "a\u2028b"),
-        ("in Oslo ,", "T1\tX 2 8\t Oslo ", "Oslo"),  # blanks at the edges
+        ("in Oslo ,", "T1\tX 2 8\t Oslo ", "Oslo"),  # the span includes blanks
         ("New\nYork", "T1\tX 0 3;4 8\tNew York\r\n", "New\nYork"),
     ],
 )
-def test_sound_annotations(tmp_path, text, annotation, mention):
+def test_valid_annotations_are_read(tmp_path, text, annotation, mention):
     (document,) = read_documents(pair(tmp_path, "1", text, annotation))
     assert found(document) == [(mention, "X")] and document.text == text.removeprefix("\ufeff")
 
@@ -76,13 +76,13 @@ def test_sound_annotations(tmp_path, text, annotation, mention):
         ("T1\tGene 0 2;3 4\tIL-3", r"1\.ann:1: the text at 0\.\.4 is 'IL 2', not 'IL-3'"),
     ],
 )
-def test_annotations_that_are_refused(annotation, message, tmp_path):
+def test_malformed_annotations_raise_an_error(annotation, message, tmp_path):
     pair(tmp_path, "1", "IL-2.", annotation)
     with pytest.raises(DataError, match=message):
         read_brat(tmp_path)
 
 
-def test_without_a_text_or_without_anything(tmp_path):
+def test_missing_files_raise_an_error(tmp_path):
     with pytest.raises(DataError, match=r"there is no \.ann file"):
         read_brat(tmp_path)
     (tmp_path / "1.ann").write_text("")
@@ -94,7 +94,7 @@ def test_without_a_text_or_without_anything(tmp_path):
         read_brat(tmp_path / "1.zip")
 
 
-def test_other_encodings_name_file_and_byte(tmp_path):
+def test_errors_for_other_encodings_give_file_and_byte(tmp_path):
     pair(tmp_path, "a/1", "Café", "T1\tX 0 4\tCafé", "latin-1")
     with pytest.raises(DataError, match=r"a/1\.txt:1: not UTF-8: byte 3 is 0xe9"):
         read_brat(tmp_path)
@@ -114,14 +114,14 @@ def test_hidden_files_are_skipped(tmp_path):
     assert list(read_brat(tmp_path / "all.tar")) == ["corpus/1"]
 
 
-def test_the_same_name_in_two_folders(tmp_path):
+def test_documents_with_the_same_name_get_their_paths_as_ids(tmp_path):
     for name in ("a/1", "b/1", "b/2"):
         pair(tmp_path, name, "Oslo", "T1\tX 0 4\tOslo")
     assert [document.id for document in read_brat(tmp_path).values()] == ["a/1", "b/1", "2"]
 
 
 def test_an_archive_is_not_unpacked(tmp_path):
-    """Members are read in memory: a path such as ../../x writes nothing."""
+    """Members are read in memory, so a member with a path such as ../../x cannot write a file."""
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, content in (("../../x.txt", b"Rome"), ("../../x.ann", b"T1\tLOC 0 4\tRome\n")):
             member = tarfile.TarInfo(name)
@@ -131,7 +131,7 @@ def test_an_archive_is_not_unpacked(tmp_path):
     assert found(document) == [("Rome", "LOC")] and not (tmp_path.parent.parent / "x.txt").exists()
 
 
-def test_what_is_written(tmp_path):
+def test_documents_are_written_with_safe_names_and_fragments(tmp_path):
     text = "The IL-2\r\ngene 🎉 of T cells."
     mentions = (Mention(4, 14, "Gene or protein"), Mention(20, 27, "Cell"))
     write_brat([Document("a/1:2", text, mentions), Document(".b", "")], tmp_path)
@@ -155,7 +155,7 @@ def test_what_is_written(tmp_path):
         (["a"], "document 1: expected a Document or a dictionary, got str"),
     ],
 )
-def test_what_cannot_be_written(tmp_path, documents, message):
+def test_documents_that_cannot_be_written_raise_an_error(tmp_path, documents, message):
     with pytest.raises(DataError, match=message):
         write_brat(documents, tmp_path / "out")
     assert not (tmp_path / "out").exists()

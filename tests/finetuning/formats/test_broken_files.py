@@ -1,4 +1,4 @@
-"""Files with one thing wrong: a reader gives documents that can be written and read again, or raises DataError."""
+"""Files with a random error: a reader returns documents that can be written and read again, or raises DataError."""
 
 import copy
 import json
@@ -71,14 +71,14 @@ WRONG = [None, 3, -1, 2.5, "x", "", [], {}, True, [[]], {"a": 1}, "\ud83d", 10**
 
 
 def paths(value, path=()):
-    """The path of every value inside a JSON value."""
+    """Yield the path (keys and indices) of every value inside a JSON value."""
     yield path
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield from paths(value[key], (*path, key))
 
 
 def changed(value, path, new):
-    """A copy with another value at a path; without it for the value KeyError."""
+    """Return a copy with the value `new` at a path. If `new` is KeyError, the value at the path is removed."""
     value = copy.deepcopy(value)
     if not path:
         return new
@@ -93,7 +93,7 @@ def changed(value, path, new):
 
 
 def check(path, format):
-    """Read a file by its format and by its content."""
+    """Read a file with the given format and with the detected format, and check the documents or the error."""
     for named in (format, None):
         try:
             documents = read_documents(path, named)
@@ -110,7 +110,7 @@ def check(path, format):
 
 
 @pytest.mark.parametrize(("format", "value"), JSON_FILES)
-def test_json_with_one_value_changed(tmp_path, format, value):
+def test_json_with_one_wrong_value(tmp_path, format, value):
     assert any(document.entities for document in _read(tmp_path, value, format))
     for path in paths(value):
         for new in [*WRONG, *([KeyError] if path else [])]:
@@ -145,14 +145,14 @@ TEXT_FILES = [
         "</ArticleTitle></Article></MedlineCitation></PubmedArticle></PubmedArticleSet>",
     ),
 ]
-# the last one stands for a byte that is no UTF-8
+# the last one becomes a byte that is not valid UTF-8
 CHARACTERS = [*"\t \n\r|09-#x🎉\ufeff\u2028\x00[]\\_*;<>&é", "\udce9"]
 
 
 @pytest.mark.parametrize(("format", "content"), TEXT_FILES)
 @given(st.data())
 @settings(deadline=None, max_examples=150)
-def test_text_with_some_characters_changed(format, content, tmp_path_factory, data):
+def test_text_files_with_changed_characters(format, content, tmp_path_factory, data):
     characters = list(content)
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(characters) - 1))

@@ -1,4 +1,4 @@
-"""Which columns of a file are the tokens and the tags, and how columns are written."""
+"""Column files: detection of the columns of tokens and tags, and writing."""
 
 import logging
 
@@ -15,7 +15,7 @@ def read(tmp_path, content, name="file.tsv", **options):
 
 
 def rows(tmp_path, content, **options):
-    """Text and mentions of each sentence."""
+    """Return the text and the mentions of each sentence of a file with this content."""
     return [
         (document.text, [(document.text[m.start : m.end], m.label) for m in document.entities])
         for document in read(tmp_path, content, **options)
@@ -28,18 +28,18 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
 @pytest.mark.parametrize(
     "content",
     [
-        "1\tAnna\tB-PER\n2\tB.\tI-PER\n",  # an index
+        "1\tAnna\tB-PER\n2\tB.\tI-PER\n",  # the first column numbers the tokens
         "0 Anna B-PER\n1 B. I-PER\n",
         "7\tAnna\tB-PER\n8\tB.\tI-PER\n",
         "1\tAnna\tB-PER\t-\tann1\n2\tB.\tI-PER\t-\tann1\n",  # index, token, tag, annotator (UNER)
         "# sent_id = 1\n# text = Anna B.\n1\tAnna\tB-PER\t-\tx\n2\tB.\tI-PER\t-\tx\n",
         "Anna -X- _ B-PER\nB. -X- _ I-PER\n -X- _ O\n  -X- _ O\n",  # blank tokens
-        "Anna\tB-PER\n \tI-PER\nB.\tI-PER\n\tO\n",  # inside a mention
-        "B-PER\tAnna\nI-PER\tB.\n",  # the tag first
-        "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # chunks
-        "Anna O B-PER\nB. O I-PER\n",  # a column of O
-        "Anna B-PER B-PER\nB. I-PER I-PER\n",  # twice the same
-        "  Anna B-PER\n  B. I-PER\n",  # indented
+        "Anna\tB-PER\n \tI-PER\nB.\tI-PER\n\tO\n",  # a blank token inside a mention
+        "B-PER\tAnna\nI-PER\tB.\n",  # the tag column is the first one
+        "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # a column with tags of chunks
+        "Anna O B-PER\nB. O I-PER\n",  # a column with O only
+        "Anna B-PER B-PER\nB. I-PER I-PER\n",  # two equal tag columns
+        "  Anna B-PER\n  B. I-PER\n",  # the lines are indented
         "\ufeffAnna\tB-PER\t\r\nB.\tI-PER\r\n",
         "Anna\tB-PER\nB.\tE-PER\n",
         "-DOCSTART- -X- O\n\nAnna NNP B-PER\nB. NNP I-PER\n",
@@ -48,21 +48,21 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
         "Anna B-PER 0.98\nB. I-PER 0.7\n",
     ],
 )
-def test_the_columns_are_found(tmp_path, content):
+def test_the_columns_of_tokens_and_tags_are_detected(tmp_path, content):
     assert rows(tmp_path, content) == ANNA
 
 
-def test_a_single_row_with_an_index(tmp_path):
+def test_the_columns_of_a_single_row_are_detected(tmp_path):
     assert rows(tmp_path, "1\tAnna\tB-PER\n") == [("Anna", [("Anna", "PER")])]
 
 
-def test_numbers_that_are_tokens(tmp_path):
-    """In two columns the first is the token, and a column that does not count up is no index."""
+def test_numbers_can_be_tokens(tmp_path):
+    """Numbers are tokens if the other column is the tag, or if they decrease, so that they do not number the tokens."""
     assert rows(tmp_path, "1\tB-N\n2\tO\n") == [("1 2", [("1", "N")])]
     assert rows(tmp_path, "5 CD B-N\n3 CD O\nx NN O\n") == [("5 3 x", [("5", "N")])]
 
 
-def test_columns_can_be_named(tmp_path):
+def test_columns_can_be_chosen(tmp_path):
     content = "s1 Anna B-PER O\ns1 of O O\ns1 Rome I-PER B-LOC\n"
     assert rows(tmp_path, content, token_column=2, tag_column=3)[0][1] == [("Anna", "PER"), ("Rome", "PER")]
     both = rows(tmp_path, "Anna B-PER O\nof I-PER O\nRome I-PER B-LOC\n", tag_column=[2, 3])
@@ -90,7 +90,7 @@ def test_columns_can_be_named(tmp_path):
         ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 holds one value in each sentence, such as 'd1'"),
         ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be detected: column 1 holds numbers only"),
         ("word tag\nAnna B-PER\n", r"file\.tsv:1: unknown tag 'tag'"),
-        ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # no comment inside a sentence
+        ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # no comments in a sentence
         ("Anna NE B-PER\n# O\nb NN O\n", r"file\.tsv:2: expected 3 columns as in most rows, got 2: '# O'"),
         ("Anna\tB-PER\n#tag\nb\tO\n", r"file\.tsv:2: expected a token and a tag, got '#tag'"),
         (" \tB-PER\nx\tO\n", r"file\.tsv:1: the tag 'B-PER' has a blank token"),
@@ -98,7 +98,7 @@ def test_columns_can_be_named(tmp_path):
         ("One sentence of raw text.\nAnother one that is longer.\n", r"file\.tsv:"),
     ],
 )
-def test_what_is_refused(tmp_path, content, message):
+def test_malformed_files_raise_an_error(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, content)
 
@@ -106,19 +106,19 @@ def test_what_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     "options", [{"token_column": 3}, {"tag_column": 0}, {"tag_column": [2, 9]}, {"tag_column": "x"}]
 )
-def test_columns_that_are_not_there(tmp_path, options):
+def test_missing_columns_raise_an_error(tmp_path, options):
     with pytest.raises(DataError, match=r"there is no column .*; the rows have 2 columns, counted from 1"):
         read(tmp_path, "Anna\tB-PER\n", **options)
 
 
-def test_other_encodings_and_hidden_lines(tmp_path):
+def test_other_encodings_raise_an_error_and_line_separators_are_kept(tmp_path):
     with pytest.raises(DataError, match=r"file\.tsv:1: not UTF-8: byte 3"):
         (tmp_path / "file.tsv").write_bytes("Café\tO\n".encode("latin-1"))
         read_iob(tmp_path / "file.tsv")
     assert rows(tmp_path, "a\u2028b\tB-X\nc\x85\tO\n") == [("a\u2028b c", [("a\u2028b", "X")])]
 
 
-def test_conllu_with_tags_in_misc_is_read_as_such(tmp_path):
+def test_conllu_with_tags_in_misc_is_read_as_conllu(tmp_path):
     content = "# text = Oslo\n1\tOslo\t_\t_\t_\t_\t0\t_\t_\tSpaceAfter=No|name=B-LOC\n\n"
     assert rows(tmp_path, content) == [("Oslo", [("Oslo", "LOC")])]
 
@@ -126,7 +126,7 @@ def test_conllu_with_tags_in_misc_is_read_as_such(tmp_path):
 # ---- writing ----
 
 
-def test_what_is_written(tmp_path, caplog):
+def test_the_longest_mentions_are_written(tmp_path, caplog):
     text = "The IL-2\r\ngene in 🎉 cells"
     nested = {"id": "a", "text": text}
     entities = [(4, 14, "Gene", 0.9), (4, 8, "Protein", 0.99), (18, 25, "Cell", 0.6), (18, 25, "Symbol", 0.7)]
@@ -141,7 +141,7 @@ def test_what_is_written(tmp_path, caplog):
     assert [document.text for document in documents] == ["The IL - 2 gene in 🎉 cells", "x y"]
 
 
-def test_words_are_cut_where_a_mention_begins_or_ends(tmp_path):
+def test_words_are_split_where_a_mention_begins_or_ends(tmp_path):
     document = Document("a", "IL-2-mediated x", (Mention(0, 4, "P"), Mention(4, 5, "Q")), words=((0, 13),))
     write_columns([document], tmp_path / "a.tsv")
     assert (tmp_path / "a.tsv").read_text() == "IL-2\tB-P\n-\tB-Q\nmediated\tO\n\n"
@@ -150,7 +150,7 @@ def test_words_are_cut_where_a_mention_begins_or_ends(tmp_path):
     assert (tmp_path / "a.tsv").read_text() == "IL-2\tO\nand\tO\nx\tB-P\n\n"
 
 
-def test_a_type_that_a_column_cannot_hold(tmp_path):
+def test_a_type_with_a_tab_raises_an_error(tmp_path):
     with pytest.raises(DataError, match=r"the type 'a\\tb' contains a tab or a line end"):
         write_columns([Document("a", "x", (Mention(0, 1, "a\tb"),))], tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()

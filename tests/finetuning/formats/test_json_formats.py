@@ -1,4 +1,4 @@
-"""doccano, Prodigy, BioC, lists of tokens with spans, and records of JSON in general."""
+"""Formats in JSON: doccano, Prodigy, BioC (also XML), and lists of tokens with spans of tokens."""
 
 import gzip
 import json
@@ -35,8 +35,8 @@ def lines(tmp_path, *rows, name="a.jsonl"):
 @pytest.mark.parametrize(
     "row",
     [
-        {"id": 3, "text": EMOJI, "label": [[19, 23, "X"]], "Comments": []},  # UTF-16 units, as the page counts
-        {"id": 3, "text": EMOJI, "label": [[18, 22, "X"]]},  # code points, as programs count
+        {"id": 3, "text": EMOJI, "label": [[19, 23, "X"]], "Comments": []},  # UTF-16 units, as in the editor
+        {"id": 3, "text": EMOJI, "label": [[18, 22, "X"]]},  # code points, which older versions count
         {"id": 3, "text": EMOJI, "labels": [[18, 22, "X"]]},
         {"id": 3, "data": EMOJI, "label": [[19, 23, "X"]]},
         {"id": 3, "text": EMOJI, "entities": [[19, 23, "X"]]},
@@ -49,14 +49,14 @@ def lines(tmp_path, *rows, name="a.jsonl"):
     ],
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_doccano(tmp_path, row, name):
+def test_doccano_exports_are_read(tmp_path, row, name):
     path = lines(tmp_path, row, {"text": "Nothing", **{key: [] for key in row if key[:2] in ("la", "en")}}, name=name)
     assert detect_format(path) == "doccano"
     first, second = read_documents(path)
     assert first.id == "3" and found(first) == [("Oslo", "X")] and second == Document("a-2", "Nothing")
 
 
-def test_what_doccano_is_refused(tmp_path):
+def test_malformed_doccano_records_raise_an_error(tmp_path):
     for row, message in [
         ({"text": "a", "label": [[0, 9, "X"]]}, r"a\.jsonl:1: label\[0\]: spans 0\.\.9 in a text of 1"),
         ({"text": "a", "label": [[0, 1]]}, r"label\[0\]: expected \[start, end, type\], got \[0, 1\]"),
@@ -87,7 +87,7 @@ def prodigy(text, *spans, **fields):
     return {"text": text, "spans": list(spans), "_input_hash": 5, "_task_hash": 6, "answer": "accept", **fields}
 
 
-def test_prodigy(tmp_path, caplog):
+def test_accepted_prodigy_tasks_are_read(tmp_path, caplog):
     tokens = [{"text": word, "id": number} for number, word in enumerate(EMOJI.split())]
     path = lines(
         tmp_path,
@@ -104,7 +104,7 @@ def test_prodigy(tmp_path, caplog):
     assert "2 of 6 tasks were rejected or ignored" in caplog.text
 
 
-def test_what_prodigy_is_refused(tmp_path):
+def test_malformed_prodigy_tasks_raise_an_error(tmp_path):
     for row, message in [
         (prodigy("a", answer="reject"), "none of the 1 tasks was accepted"),
         (prodigy("a", answer="maybe"), "'answer' must be accept, reject or ignore"),
@@ -152,7 +152,7 @@ DOCUMENT = {
         json.dumps([DOCUMENT]),
     ],
 )
-def test_bioc_json(tmp_path, content):
+def test_bioc_json_is_read(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     assert detect_format(tmp_path / "a.json") == "bioc"
     (document,) = read_documents(tmp_path / "a.json")
@@ -176,7 +176,7 @@ BIOC_XML = """<?xml version="1.0" encoding="{encoding}"?>
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1"])
-def test_bioc_xml(tmp_path, encoding, caplog):
+def test_bioc_xml_is_read(tmp_path, encoding, caplog):
     path = tmp_path / "a.xml.gz"
     path.write_bytes(gzip.compress(BIOC_XML.format(encoding=encoding).encode(encoding)))
     assert detect_format(path) == "bioc"
@@ -185,8 +185,8 @@ def test_bioc_xml(tmp_path, encoding, caplog):
     assert found(document) == [("Oslo", "Place"), ("Café in Oslo & Rome", "Place"), ("Oslo", "Place")]
 
 
-def test_bioc_of_other_tools(tmp_path, caplog):
-    """Bytes, passages that were left out, annotations of the whole document or of a passage with sentences."""
+def test_variants_of_bioc_are_read(tmp_path, caplog):
+    """Offsets may count bytes, passages may be missing, and documents or passages may have annotations."""
     sentences = [{"offset": 5005, "text": "Rome.", "annotations": []}]
     document = {
         "id": "1",
@@ -203,7 +203,7 @@ def test_bioc_of_other_tools(tmp_path, caplog):
     assert "left out 1 annotations without a location" in caplog.text
 
 
-def test_what_bioc_is_refused(tmp_path):
+def test_malformed_bioc_raises_an_error(tmp_path):
     def document(*annotations):
         return {"id": "d", "passages": [passage(0, "Oslo", *annotations)]}
 
@@ -226,7 +226,7 @@ def test_what_bioc_is_refused(tmp_path):
             read_bioc(tmp_path / "a.xml")
 
 
-def test_bioc_is_written(tmp_path):
+def test_bioc_is_written_with_scores(tmp_path):
     entities = [{"start": 5, "end": 9, "label": "X", "score": 0.75}, {"start": 0, "end": 1, "label": "Emoji"}]
     write_bioc([{"id": 1, "text": "🎉 in\nOslo"[:4] + "\nOslo", "entities": entities}], tmp_path / "a.json")
     (document,) = json.loads((tmp_path / "a.json").read_text())["documents"]
@@ -248,15 +248,15 @@ SPAN_ROWS = [
     {"sentence": ["The", "IL-2", "gene"], "ner": [{"index": [1, 2], "type": "DNA"}]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA"]]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA", "IL-2 gene"]]},
-    {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 3, "DNA", "IL-2 gene"]]},  # exclusive, as its text shows
+    {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 3, "DNA", "IL-2 gene"]]},  # an exclusive end fits
     {"tokens": ["The", "IL-2", "gene"], "entities": [{"start": 1, "end": 2, "type": "DNA", "text": "IL-2 gene"}]},
-    {"tokens": ["The", "", "IL-2", " ", "gene "], "entities": [{"start": 1, "end": 5, "label": "DNA"}]},  # blank ones
+    {"tokens": ["The", "", "IL-2", " ", "gene "], "entities": [{"start": 1, "end": 5, "label": "DNA"}]},  # blank tokens
 ]
 
 
 @pytest.mark.parametrize("row", SPAN_ROWS)
 @pytest.mark.parametrize("form", ["lines", "list"])
-def test_token_spans(row, form, tmp_path):
+def test_token_spans_in_all_forms_are_read(row, form, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([row, row]) if form == "list" else f"{json.dumps(row)}\n\n{json.dumps(row)}\n")
     assert detect_format(path) == "gliner"
@@ -265,7 +265,7 @@ def test_token_spans(row, form, tmp_path):
     assert first.id != second.id
 
 
-def test_a_line_separator_in_a_token(tmp_path):
+def test_a_line_separator_in_a_token_is_kept(tmp_path):
     row = {"tokenized_text": ["a\u2028b", "c\x85"], "ner": [[0, 0, "X"]]}
     (tmp_path / "a.json").write_text("\ufeff" + json.dumps(row, ensure_ascii=False) + "\r\n")
     assert found(read_documents(tmp_path / "a.json")[0]) == [("a\u2028b", "X")]
@@ -287,7 +287,7 @@ def test_a_line_separator_in_a_token(tmp_path):
         ('{"tokens": ["\\ud83d"], "ner": []}', "lone surrogate"),
     ],
 )
-def test_token_spans_that_are_refused(text, message, tmp_path):
+def test_malformed_token_spans_raise_an_error(text, message, tmp_path):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_token_spans(tmp_path / "a.json")

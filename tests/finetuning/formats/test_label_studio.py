@@ -1,4 +1,4 @@
-"""Label Studio: JSON, JSON-MIN, HTML, dialogues, old versions, and predictions."""
+"""Label Studio: reading JSON and JSON-MIN with plain text, HTML and dialogues, and writing predictions."""
 
 import json
 
@@ -30,7 +30,7 @@ def read(tmp_path, *tasks, **options):
     return read_label_studio(path, **options)
 
 
-def test_tasks_and_regions(tmp_path):
+def test_annotated_tasks_are_read_and_others_are_left_out(tmp_path):
     first, second = read(
         tmp_path,
         task("IL-2 gene", region(0, 4, "IL-2", "Protein"), region(0, 9, "IL-2 gene", "Gene")),
@@ -47,16 +47,16 @@ def test_tasks_and_regions(tmp_path):
     ("text", "start", "end", "stated", "expected"),
     [
         ("Great news 🎉 from Oslo", 19, 23, "Oslo", "Oslo"),  # UTF-16 units
-        ("Great news 🎉 from Oslo", 18, 22, "Oslo", "Oslo"),  # code points, as newer versions count
-        ("a\r\nb\r\nOslo", 4, 8, "Oslo", "Oslo"),  # a browser's line end
+        ("Great news 🎉 from Oslo", 18, 22, "Oslo", "Oslo"),  # code points, which newer versions count
+        ("a\r\nb\r\nOslo", 4, 8, "Oslo", "Oslo"),  # \r\n counts as one, as in a browser
         ("🎉🎉\r\nOslo", 5, 9, "Oslo", "Oslo"),
-        ("New\nYork", 0, 8, "New\\nYork", "New\nYork"),  # line ends as the editor writes them
-        ("in Oslo .", 2, 8, " Oslo ", "Oslo"),  # blanks at the edges
+        ("New\nYork", 0, 8, "New\\nYork", "New\nYork"),  # the editor writes line ends as \n
+        ("in Oslo .", 2, 8, " Oslo ", "Oslo"),  # the span includes blanks
         ("in\u00a0Oslo", 2, 7, " Oslo", "Oslo"),
-        ("Great news 🎉 from Oslo", 19, 23, None, "Oslo"),  # the text is not stated
+        ("Great news 🎉 from Oslo", 19, 23, None, "Oslo"),  # the file does not contain the text of the region
     ],
 )
-def test_offsets(tmp_path, text, start, end, stated, expected):
+def test_offsets_in_all_units_are_converted(tmp_path, text, start, end, stated, expected):
     (document,) = read(tmp_path, task(text, region(start, end, stated)))
     assert found(document) == [(expected, "X")] and document.text == text
     row = {"id": 1, "text": text, "label": [{**region(start, end, stated)["value"]}], "annotator": 1}
@@ -64,8 +64,8 @@ def test_offsets(tmp_path, text, start, end, stated, expected):
     assert found(minimal) == [(expected, "X")]
 
 
-def test_regions_of_html(tmp_path):
-    """By global offsets, or by paths of nodes; blocks are lines."""
+def test_regions_of_html_are_read(tmp_path):
+    """Regions have global offsets, or paths of nodes. Each block of the page becomes a line of the text."""
     html = "<div><h1>Report</h1><p>Anna &amp; <b>Ben</b> met<br>in 🎉 Oslo.</p><p>Then<!-- x --> Rome</p></div>"
     page = HtmlText(html)
     assert page.text == "ReportAnna & Ben met\nin 🎉 Oslo.Then Rome"
@@ -88,7 +88,7 @@ def test_regions_of_html(tmp_path):
     (document,) = read(tmp_path, task(html, *results))
     assert document.text == "Report\nAnna & Ben met\nin 🎉 Oslo.\nThen Rome"
     assert [words for words, _ in found(document)] == ["Anna & Ben", "Oslo", "Rome"]
-    # a wrong global offset, a right path; and a field of another name
+    # If the global offsets are wrong, the paths are used. The text may be in a field with another name.
     wrong = [{**results[0], "value": {**results[0]["value"], "globalOffsets": {"start": 0, "end": 3}}}]
     other = {"id": 1, "data": {"html": html, "title": "x"}, "annotations": [{"result": wrong}]}
     assert found(read(tmp_path, other)[0]) == [("Anna & Ben", "X")]
@@ -96,7 +96,7 @@ def test_regions_of_html(tmp_path):
     assert found(read(tmp_path, task("In Oslo", plain))[0]) == [("Oslo", "X")]
 
 
-def test_regions_of_dialogues(tmp_path):
+def test_regions_of_dialogues_are_read(tmp_path):
     turns = [{"author": "A", "text": "I met 🎉 Anna."}, {"author": "B", "text": "In Oslo?"}]
     value = {"startOffset": 9, "endOffset": 13, "text": "Anna", "paragraphlabels": ["Person"]}
     results = [
@@ -114,7 +114,7 @@ def test_regions_of_dialogues(tmp_path):
     assert read(tmp_path, named)[0].text == read(tmp_path, named, text_field="chat")[0].text == "In Oslo"
 
 
-def test_old_versions_and_predictions(tmp_path):
+def test_completions_of_old_versions_and_predictions_are_read(tmp_path):
     text = "Дружеская ссылка 🎉 из Осло"
     start = text.index("Осло")
     old = {
@@ -129,7 +129,7 @@ def test_old_versions_and_predictions(tmp_path):
     assert document.id == "a" and found(document) == [("Oslo", "X")]
 
 
-def test_several_annotations_of_a_task(tmp_path, caplog):
+def test_each_annotation_of_a_task_becomes_a_document(tmp_path, caplog):
     two = [{"id": 4, "result": [region(0, 4, "Oslo")]}, {"id": 5, "result": []}]
     first, second = read(tmp_path, {"id": 1, "data": {"text": "Oslo"}, "annotations": two})
     assert (first.id, second.id) == ("1-4", "1-5") and found(first) and not found(second)
@@ -143,7 +143,7 @@ def test_several_annotations_of_a_task(tmp_path, caplog):
     assert len({document.id for document in read(tmp_path, *rows)}) == 2
 
 
-def test_what_else_a_result_may_hold(tmp_path):
+def test_results_without_regions_are_ignored(tmp_path):
     results = [
         region(0, 4, "Oslo"),
         {"id": "r0", "type": "choices", "value": {"start": 0, "end": 4, "text": "Oslo", "choices": ["sure"]}},
@@ -154,7 +154,7 @@ def test_what_else_a_result_may_hold(tmp_path):
     assert found(document) == [("Oslo", "X")]
 
 
-def test_a_text_field_of_another_name(tmp_path):
+def test_the_field_of_the_text_can_be_chosen(tmp_path):
     body = {"id": 1, "data": {"body": "In Oslo", "title": "x"}, "annotations": [{"result": [region(3, 7, "Oslo")]}]}
     with pytest.raises(
         DataError, match=r"task 1: expected a string in 'text', but the fields are 'body', .*text-field"
@@ -193,7 +193,7 @@ def test_a_text_field_of_another_name(tmp_path):
         (json.dumps([task("a\ud83d")]), "task 1: the text contains a lone surrogate .* at offset 1"),
     ],
 )
-def test_what_is_refused(content, message, tmp_path):
+def test_malformed_files_raise_an_error(content, message, tmp_path):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=message):
         read_label_studio(tmp_path / "a.json")
@@ -209,12 +209,12 @@ def test_what_is_refused(content, message, tmp_path):
         ("", ""),
     ],
 )
-def test_the_text_of_html(html, text):
+def test_html_is_converted_to_text_with_one_line_per_block(html, text):
     assert HtmlText(html).with_line_ends()[0] == text
 
 
 def test_predictions_are_written_with_scores(tmp_path):
-    """In UTF-16 units, with \\r\\n as one character."""
+    """Offsets are in UTF-16 units, and \\r\\n counts as one character."""
     text = "A 🎉\r\nin Oslo"
     mention = {"start": 8, "end": 12, "entity_group": "Place", "score": 0.9, "word": "Oslo"}
     low = {"start": 0, "end": 1, "entity_group": "Letter", "score": 0.6, "word": "A"}

@@ -1,4 +1,4 @@
-"""CoNLL-U, spaCy's DocBin, WebAnno TSV 3 and PubMed's XML."""
+"""Other formats that can only be read: CoNLL-U, spaCy's DocBin, WebAnno TSV 3 and PubMed XML."""
 
 import gzip
 
@@ -31,7 +31,7 @@ CONLLU = """# global.columns = ID FORM LEMMA NER
 
 
 def misc(*rows):
-    """Rows of CoNLL-U from (id, form, MISC)."""
+    """Return rows of CoNLL-U for triples (id, form, MISC)."""
     return "".join(f"{number}\t{form}\t_\t_\t_\t_\t_\t_\t_\t{value}\n" for number, form, value in rows) + "\n"
 
 
@@ -42,7 +42,7 @@ def misc(*rows):
         (misc((1, "Rome", "SpaceAfter=No|NER=B-LOC"), (2, "!", "_")), "Rome !", ["Rome"]),
         (misc((1, "Rome", "name=B-LOC"), (2, "!", "name=O")), "Rome !", ["Rome"]),
         (misc((1, "Rome", "ner=B-LOC|SpaceAfter=No"), ("1.1", "e", "NER=B-X")), "Rome", ["Rome"]),  # an empty node
-        # multi-word tokens: the tag at the token
+        # multi-word tokens with a tag in their own row
         (
             misc((1, "Port", "NER=B-L"), ("2-3", "du", "ner=I-L"), (2, "de", "_"), (3, "le", "_")),
             "Port du",
@@ -50,16 +50,16 @@ def misc(*rows):
         ),
         (misc(("1-2", "Du", "NER=B-L"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
         (misc(("1-2", "Du", "_"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=B-L")), "Du x", ["x"]),
-        # ... at its words
+        # multi-word tokens with tags in the rows of their words
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=I-L"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=E-L"), (3, "x", "NER=O")), "Du x", ["Du"]),
-        # ... and where a mention begins inside it, its words
+        # a mention begins inside a multi-word token, so the text contains its words
         (misc(("1-2", "do", "_"), (1, "de", "NER=O"), (2, "o", "NER=B-L"), (3, "x", "NER=I-L")), "de o x", ["o x"]),
         (misc((1, "20 000", "NER=B-N"), (2, "a\u2028b", "NER=O")), "20 000 a\u2028b", ["20 000"]),
         ("\ufeff# text = Rome\r\n" + misc((1, "Rome", "NER=B-L")).replace("\n", "\r\n"), "Rome", ["Rome"]),
     ],
 )
-def test_conllu(text, words, mentions, tmp_path):
+def test_conllu_is_read(text, words, mentions, tmp_path):
     (document,) = read_documents(write(tmp_path, "a.conllu", text))
     assert document.text == words and [text for text, _ in found(document)] == mentions
     assert document.id == "a-1"
@@ -75,7 +75,7 @@ def test_conllu(text, words, mentions, tmp_path):
         ("# global.columns = ID NER\n1\tO\n", r"a\.conllu:2: expected a number in the column ID and a word in FORM"),
     ],
 )
-def test_conllu_that_is_refused(text, message, tmp_path):
+def test_malformed_conllu_raises_an_error(text, message, tmp_path):
     with pytest.raises(DataError, match=message):
         read_conllu(write(tmp_path, "a.conllu", text))
 
@@ -85,7 +85,7 @@ def test_conllu_that_is_refused(text, message, tmp_path):
 
 @pytest.fixture
 def docbin(tmp_path):
-    """A function that writes a DocBin of one document; it gets the document to annotate."""
+    """Return a function that writes a DocBin with one document. `annotate` receives the document and adds spans."""
     import spacy
     from spacy.tokens import DocBin
 
@@ -98,7 +98,7 @@ def docbin(tmp_path):
     return build
 
 
-def test_docbin(docbin):
+def test_docbin_entities_and_span_groups_are_read(docbin):
     def annotate(doc):
         doc.ents = [doc.char_span(4, 13, "Gene")]
         doc.spans["sc"] = [doc.char_span(17, 25, "Cell"), doc.char_span(4, 13, "Gene")]
@@ -108,7 +108,7 @@ def test_docbin(docbin):
     assert all(document.text[start:end].strip() for start, end in document.words)
 
 
-def test_spans_without_labels_are_refused(docbin):
+def test_docbin_spans_without_labels_raise_an_error(docbin):
     from spacy.tokens import Span
 
     def annotate(doc):
@@ -124,7 +124,7 @@ def test_spans_without_labels_are_refused(docbin):
 
 
 @pytest.mark.parametrize("content", [b"nothing", b"", gzip.compress(b"nothing", mtime=0)])
-def test_what_is_no_docbin(tmp_path, content):
+def test_other_content_in_a_docbin_file_raises_an_error(tmp_path, content):
     with pytest.raises(DataError, match="this is not a DocBin that spaCy"):
         read_docbin(write(tmp_path, "a.spacy", content))
 
@@ -151,7 +151,7 @@ WEBANNO = """#FORMAT=WebAnno TSV 3.3
 """
 
 
-def test_webanno(tmp_path):
+def test_webanno_is_read(tmp_path):
     path = write(tmp_path, "a.tsv", WEBANNO)
     assert detect_format(path) == "webanno"
     (document,) = read_documents(path)
@@ -160,7 +160,7 @@ def test_webanno(tmp_path):
     assert document.id == "a"
 
 
-def test_webanno_with_code_points_and_several_lines(tmp_path):
+def test_webanno_with_code_points_and_sentences_of_several_lines_is_read(tmp_path):
     content = WEBANNO.split("#Text")[0] + (
         "#Text=🎉 Anna\n#Text=Li\n1-1\t0-1\t🎉\tX\t_\t_\t_\t_\t\n1-2\t2-6\tAnna\tX\t*[1]\tPER[1]\t_\t_\t\n"
         "1-3\t7-9\tLi\tX\t*[1]\tPER[1]\t_\t_\t\n"
@@ -170,7 +170,7 @@ def test_webanno_with_code_points_and_several_lines(tmp_path):
 
 
 def custom(*layers, cell="X"):
-    """A file with one token and some layers; the cells of all of them are the same."""
+    """Return the content of a file with one token and some layers, with the same value in all cells."""
     columns = sum(max(1, layer.count("|")) for layer in layers)
     header = "".join(f"#T_SP={layer}\n" for layer in layers)
     return f"#FORMAT=WebAnno TSV 3.2\n{header}\n\n#Text=Oslo\n1-1\t0-4\tOslo\t" + "\t".join([cell] * columns) + "\t\n"
@@ -187,7 +187,7 @@ def custom(*layers, cell="X"):
         (custom("webanno.custom.A|x", cell="a\\|b\\[1\\]"), {}, [("Oslo", "a|b[1]")]),
     ],
 )
-def test_other_layers_of_webanno(tmp_path, content, options, mentions):
+def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions):
     assert found(read_webanno(write(tmp_path, "a.tsv", content), **options)[0]) == mentions
 
 
@@ -208,7 +208,7 @@ def test_other_layers_of_webanno(tmp_path, content, options, mentions):
         (custom("webanno.custom.A|x").partition("1-1")[0], "the sentence 'Oslo' has no tokens"),
     ],
 )
-def test_webanno_that_is_refused(tmp_path, content, message):
+def test_malformed_webanno_raises_an_error(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_webanno(write(tmp_path, "a.tsv", content))
 
@@ -232,7 +232,7 @@ PUBMED = """<?xml version="1.0" encoding="utf-8"?>
 
 
 @pytest.mark.parametrize("name", ["a.xml", "a.xml.gz"])
-def test_pubmed_is_raw_text(tmp_path, name):
+def test_pubmed_articles_are_read_as_texts_without_mentions(tmp_path, name):
     content = PUBMED.encode()
     path = write(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)
     assert detect_format(path) == "pubmed"
@@ -244,6 +244,6 @@ def test_pubmed_is_raw_text(tmp_path, name):
 
 
 @pytest.mark.parametrize(("content", "message"), [("<a>", "not valid XML"), ("<a/>", "the file contains no article")])
-def test_pubmed_that_is_refused(tmp_path, content, message):
+def test_malformed_pubmed_xml_raises_an_error(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_pubmed(write(tmp_path, "a.xml", content))

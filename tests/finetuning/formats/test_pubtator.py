@@ -1,4 +1,4 @@
-"""PubTator."""
+"""Reading and writing PubTator files."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def read(tmp_path, text):
     return read_documents(tmp_path / "a.txt")
 
 
-def test_records(tmp_path):
+def test_records_are_read_without_relations(tmp_path):
     first, second = read(tmp_path, RECORDS)
     assert first.text == "Aspirin and headache. Aspirin relieves a headache."
     assert found(first) == [("Aspirin", "Chemical"), ("headache", "Disease"), ("Aspirin", "Chemical")]
@@ -39,10 +39,10 @@ def test_records(tmp_path):
 @pytest.mark.parametrize(
     ("text", "ids", "mentions"),
     [
-        ("PMC12-a|t|Oslo.\nPMC12-a|a|x\nPMC12-a\t0\t4\tOslo\tX\n", ["PMC12-a"], ["Oslo"]),  # no digits
+        ("PMC12-a|t|Oslo.\nPMC12-a|a|x\nPMC12-a\t0\t4\tOslo\tX\n", ["PMC12-a"], ["Oslo"]),  # an id with letters
         ("1|t|In Oslo.\n1\t3\t7\tOslo\tX\n", ["1"], ["Oslo"]),  # a title without an abstract
         ("1|t|a|b Oslo\n1|a|c|t|d\n1\t4\t8\tOslo\tX\n", ["1"], ["Oslo"]),  # bars in the text
-        ("1|t|Oslo\n1|a|x\n2|t|Rome\n2|a|y\n2\t0\t4\tRome\tX\n", ["1", "2"], ["Rome"]),  # no blank line between
+        ("1|t|Oslo\n1|a|x\n2|t|Rome\n2|a|y\n2\t0\t4\tRome\tX\n", ["1", "2"], ["Rome"]),  # no blank line
         ("1|t|Oslo\n1|a|x\n\n1|t|Rome\n1|a|y\n", ["1", "1-2"], []),  # the same record twice
         ("1|t|🎉 Oslo\r\n1|a|x\r\n1\t3\t7\tOslo\tX\r\n", ["1"], ["Oslo"]),  # UTF-16 units
         ("\ufeff1|t|In Oslo\n1|a|x\n1\t3\t7\tOslo\tX\n", ["1"], ["Oslo"]),  # a byte order mark
@@ -50,7 +50,7 @@ def test_records(tmp_path):
         ("1|t|In Oslo\n1|a|x\n1\t8\t10\tx \tX\n", ["1"], ["x"]),  # a blank past the end of the text
     ],
 )
-def test_sound_records(tmp_path, text, ids, mentions):
+def test_valid_records_are_read(tmp_path, text, ids, mentions):
     documents = read(tmp_path, text)
     assert [document.id for document in documents] == ids
     assert [words for document in documents for words, _ in found(document)] == mentions
@@ -69,20 +69,20 @@ def test_sound_records(tmp_path, text, ids, mentions):
         ("11|t|T.\n11|a|A.\n11\t0\t1\tT\t \n", r"a\.txt:3: the mention 'T' has no type"),
     ],
 )
-def test_records_that_are_refused(text, message, tmp_path):
+def test_malformed_records_raise_an_error(text, message, tmp_path):
     (tmp_path / "a.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         read_pubtator(tmp_path / "a.txt")
 
 
-def test_known_errors_are_repaired_where_it_is_asked_for(tmp_path, caplog):
+def test_wrong_offsets_are_repaired_within_a_given_distance(tmp_path, caplog):
     (tmp_path / "a.txt").write_text("11|t|Aspirin again.\n11|a|No ache.\n11\t2\t9\tAspirin\tX\n11\t18\t22\tfever\tX\n")
     (document,) = read_pubtator(tmp_path / "a.txt", repair_within=20)
     assert found(document) == [("Aspirin", "X")]
     assert "occurs at 0, not at 2; moved" in caplog.text and "'fever'; left out" in caplog.text
 
 
-def test_what_is_written(tmp_path):
+def test_documents_are_written_with_unchanged_offsets(tmp_path):
     first = Document(
         "a|1", "IL-2\tgene\r\nof 🎉 T\u2028cells\nhere", (Mention(0, 9, "Gene"), Mention(16, 23, "Cell type"))
     )

@@ -1,4 +1,7 @@
-"""Real files in the formats of their authors, where they are at hand: the counts of the literature."""
+"""Files of published corpora, in their original formats, have the numbers of mentions that papers report.
+
+These tests need the folder BINDER_DATA and are skipped without it.
+"""
 
 import os
 from collections import Counter
@@ -21,9 +24,9 @@ FILES = [
 ]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA does not name the corpora")
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not the folder of the real corpora")
 @pytest.mark.parametrize(("name", "format", "documents", "mentions"), FILES)
-def test_counts(name, format, documents, mentions):
+def test_the_format_is_detected_and_counts_equal_published_counts(name, format, documents, mentions):
     assert detect_format(DATA / name) == format
     read = read_documents(DATA / name)
     assert len(read) == documents

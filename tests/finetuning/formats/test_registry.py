@@ -1,4 +1,4 @@
-"""Which format a file has; the splits of a folder, a file or a dataset; and out and in again in every format."""
+"""All formats: detection of the format, round trips of documents, and splits of a folder, a file or a dataset."""
 
 import json
 import tarfile
@@ -27,14 +27,14 @@ def write(tmp_path, name, content):
     return path
 
 
-# ---- out and in again ----
+# ---- round trips: write and read again ----
 
 ALPHABET = "ab \r\n\t.-_é\u0301👩\u200d🔬🎉東\u2028\x85"
 
 
 @st.composite
 def corpora(draw):
-    """Documents with nested and overlapping mentions whose edges are not blank."""
+    """Generate documents with nested and overlapping mentions that do not start or end with a blank."""
     documents = []
     for number in range(draw(st.integers(1, 3))):
         text = draw(st.text(alphabet=st.sampled_from(ALPHABET), min_size=1, max_size=25))
@@ -56,7 +56,7 @@ def mentions_of(documents, normal=str):
 @pytest.mark.parametrize("format", ["jsonl", "brat", "bioc", "label-studio", "doccano", "pubtator"])
 @given(corpora())
 @settings(deadline=None, max_examples=60)
-def test_the_same_mentions_come_back(format, tmp_path_factory, documents):
+def test_mentions_are_unchanged_by_writing_and_reading(format, tmp_path_factory, documents):
     folder = tmp_path_factory.mktemp("out")
     path = folder if format == "brat" else folder / ("a.txt" if format == "pubtator" else "a.json")
     write_format(documents, path, format)
@@ -74,7 +74,7 @@ def test_the_same_mentions_come_back(format, tmp_path_factory, documents):
 
 @given(corpora())
 @settings(deadline=None, max_examples=60)
-def test_flat_mentions_come_back_from_columns(tmp_path_factory, documents):
+def test_flat_mentions_are_unchanged_by_writing_and_reading_columns(tmp_path_factory, documents):
     flat = []
     for document in documents:
         kept = []
@@ -96,7 +96,7 @@ def test_flat_mentions_come_back_from_columns(tmp_path_factory, documents):
         ]
 
 
-def test_what_a_pipeline_found_is_written(tmp_path):
+def test_entities_of_the_pipeline_are_written(tmp_path):
     found = [{"entity_group": "Place", "score": 0.9, "word": "Oslo", "start": 3, "end": 7}]
     write_format([{"text": "In Oslo", "entities": found}, {"text": "x", "entities": []}], tmp_path / "a.jsonl", "jsonl")
     assert read_documents(tmp_path / "a.jsonl") == [
@@ -105,12 +105,12 @@ def test_what_a_pipeline_found_is_written(tmp_path):
     ]
 
 
-def test_ids_that_are_there_twice_are_made_distinct(tmp_path):
+def test_duplicate_ids_are_made_distinct(tmp_path):
     write_format([Document("a", "x"), Document("a", "y")], tmp_path / "a.jsonl", "jsonl")
     assert [document.id for document in read_documents(tmp_path / "a.jsonl")] == ["a", "a-2"]
 
 
-def test_formats_that_cannot_be_written_or_are_not_known(tmp_path):
+def test_unknown_formats_and_options_raise_an_error(tmp_path):
     with pytest.raises(
         DataError,
         match="the format prodigy can be read, but not written; the formats that can be written are jsonl, conll",
@@ -127,7 +127,7 @@ def test_formats_that_cannot_be_written_or_are_not_known(tmp_path):
     }
 
 
-# ---- which format a file has ----
+# ---- detection of the format ----
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_formats_that_cannot_be_written_or_are_not_known(tmp_path):
         ("a.ann", "", "brat"),
     ],
 )
-def test_formats_are_told_by_content_and_suffix(tmp_path, name, content, format):
+def test_the_format_is_detected_from_content_and_suffix(tmp_path, name, content, format):
     assert detect_format(write(tmp_path, name, content)) == format
 
 
@@ -166,13 +166,13 @@ def test_formats_are_told_by_content_and_suffix(tmp_path, name, content, format)
         ("a/b.txt", "x", "this is a folder without .ann files"),
     ],
 )
-def test_files_of_no_format(tmp_path, name, content, message):
+def test_files_in_unknown_formats_raise_an_error(tmp_path, name, content, message):
     path = write(tmp_path, name, content)
     with pytest.raises(DataError, match=message):
         read_documents(path.parent if "/" in name else path)
 
 
-def test_the_data_contract_as_a_list(tmp_path):
+def test_a_json_list_of_documents_is_read(tmp_path):
     rows = [{"text": "Oslo", "entities": [{"start": 0, "end": 4, "label": "X"}]}, {"text": "x", "entities": []}]
     path = write(tmp_path, "a.json", json.dumps(rows, indent=2))
     assert read_documents(path) == [Document("a-1", "Oslo", (Mention(0, 4, "X"),)), Document("a-2", "x")]
@@ -186,8 +186,8 @@ def test_the_data_contract_as_a_list(tmp_path):
 
 @pytest.mark.parametrize("field", ["text", "id", "label"])
 @pytest.mark.parametrize("format", ["jsonl", "doccano", "prodigy", "label-studio", "gliner", "bioc"])
-def test_half_a_character_is_refused_wherever_it_stands(tmp_path, field, format):
-    """It cannot be written as UTF-8, so that a conversion would end in a UnicodeEncodeError."""
+def test_a_lone_surrogate_in_any_field_raises_an_error(tmp_path, field, format):
+    """A lone surrogate cannot be written as UTF-8, so writing the document would raise a UnicodeEncodeError."""
     values = {"text": "Oslo", "id": "a", "label": "X", field: "Oslo\ud83d"}
     text, label = values["text"], values["label"]
     span = {"start": 0, "end": 4, "label": label}
@@ -213,7 +213,7 @@ def test_half_a_character_is_refused_wherever_it_stands(tmp_path, field, format)
         read_documents(path, format)
 
 
-def test_a_corpus_in_any_format_is_loaded(tmp_path):
+def test_load_corpus_reads_all_formats(tmp_path):
     (tmp_path / "types.json").write_text('{"X": "A thing."}')
     write(tmp_path, "train.txt", "1|t|In Oslo\n1|a|x\n1\t3\t7\tOslo\tX\n")
     write(tmp_path, "valid.json", json.dumps([{"text": "Oslo", "label": [{"start": 0, "end": 4, "labels": ["X"]}]}]))
@@ -242,7 +242,7 @@ def sizes(splits):
         (["genes.tsv", "cells.tsv", ".hidden.tsv", ".ipynb_checkpoints/genes.tsv"], {"train": 2}),
     ],
 )
-def test_the_splits_of_a_folder(tmp_path, names, expected):
+def test_names_of_files_and_folders_determine_splits(tmp_path, names, expected):
     for name in names:
         write(tmp_path, name, ROWS)
     splits = read_splits(tmp_path, "iob")
@@ -261,20 +261,20 @@ def test_the_splits_of_a_folder(tmp_path, names, expected):
         (["a.xyz"], r"there is no file with \.tsv"),
     ],
 )
-def test_what_cannot_be_placed_is_refused(tmp_path, names, message):
+def test_files_without_a_clear_split_raise_an_error(tmp_path, names, message):
     for name in names:
         write(tmp_path, name, ROWS)
     with pytest.raises(DataError, match=message):
         read_splits(tmp_path, "iob")
 
 
-def test_splits_can_be_named(tmp_path):
+def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
     for name in ("a/more.tsv", "a/rest.tsv", "b/more.tsv", "test.tsv"):
         write(tmp_path, name, ROWS)
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a"], "test": ["test.tsv"]})) == {"train": 2, "test": 1}
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a/rest"], "dev": ["b/more.tsv"]})) == {"train": 1, "dev": 1}
     ids = [document.id for document in read_splits(tmp_path, "iob", {"train": ["more"]})["train"]]
-    assert ids == ["a/more-1", "b/more-1"], "distinct by their folders"
+    assert ids == ["a/more-1", "b/more-1"], "the folders make the ids distinct"
     with pytest.raises(DataError, match=r"there is no 'c', only 'a/more\.tsv', 'a/rest\.tsv'"):
         read_splits(tmp_path, "iob", {"train": ["c"]})
     with pytest.raises(DataError, match="there is no split 'training'; expected train, dev, test"):
@@ -284,8 +284,8 @@ def test_splits_can_be_named(tmp_path):
         read_splits(tmp_path / "test.tsv", "iob")
 
 
-def test_the_splits_of_brat(tmp_path):
-    """By folders; by files only where all of them name a split."""
+def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
+    """The names of folders determine splits. The names of files do so only if each of them contains a split."""
     for name in ("x/train/1", "x/dev/blood-test", "y/train-1", "y/test-1", "z/blood-test", "z/other"):
         write(tmp_path, f"{name}.txt", "Oslo")
         write(tmp_path, f"{name}.ann", "T1\tX 0 4\tOslo\n")
@@ -303,14 +303,14 @@ def test_the_splits_of_brat(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A function that writes a dataset: config -> split -> rows of (tokens, tags)."""
+    """Return a function that writes a dataset, given as config -> split -> rows of (tokens, tags)."""
     from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
     names = ["O", "B-LOC", "I-LOC"]
 
     def build(configs, tag="ner_tags", class_names=names):
-        kind = ClassLabel(names=class_names) if class_names else Value("int64")
-        features = Features({"tokens": Sequence(Value("string")), tag: Sequence(kind)})
+        tag_type = ClassLabel(names=class_names) if class_names else Value("int64")
+        features = Features({"tokens": Sequence(Value("string")), tag: Sequence(tag_type)})
         yaml = ["---", "configs:"]
         for config, splits in configs.items():
             yaml += [f"- config_name: {config}", "  data_files:"]
@@ -329,13 +329,13 @@ def dataset(tmp_path):
 ROW = (["New", "", "York", "won"], [1, 2, 2, 0])
 
 
-def test_a_dataset(dataset):
+def test_a_dataset_with_class_numbers_is_read(dataset):
     splits = read_splits(dataset({"default": {"train": [ROW], "validation": [ROW]}}), "hub")
     assert sizes(splits) == {"train": 1, "dev": 1}
     assert splits["train"][0] == Document("0", "New York won", (Mention(0, 8, "LOC"),), ((0, 3), (4, 8), (9, 12)))
 
 
-def test_the_splits_of_a_dataset(dataset):
+def test_splits_of_a_dataset_can_be_assigned_to_splits(dataset):
     name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW], "test_en": [ROW], "extra": [ROW]}})
     with pytest.raises(DataError, match="cannot tell which split 'extra' is"):
         read_splits(name, "hub")
@@ -345,13 +345,13 @@ def test_the_splits_of_a_dataset(dataset):
     assert [document.id for document in both] == ["train_en/0", "train_fr/0"]
 
 
-def test_several_splits_of_a_dataset_that_would_be_one(dataset):
+def test_several_dataset_splits_for_one_split_raise_an_error(dataset):
     name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW]}})
     with pytest.raises(DataError, match=r"'train_en', 'train_fr' would all be train; .*--split train=train_en, or"):
         read_splits(name, "hub")
 
 
-def test_the_configurations_of_a_dataset(dataset):
+def test_a_dataset_with_several_configurations_needs_a_choice(dataset):
     name = dataset({"en": {"train": [ROW]}, "fr": {"train": [ROW, ROW]}})
     with pytest.raises(DataError, match=r"(?s)cannot be loaded: Config name is missing.*Choose one with .*--config"):
         read_splits(name, "hub")
@@ -360,7 +360,7 @@ def test_the_configurations_of_a_dataset(dataset):
         read_splits(name, "hub", config="de")
 
 
-def test_datasets_that_are_refused(dataset, tmp_path):
+def test_invalid_datasets_raise_an_error(dataset, tmp_path):
     with pytest.raises(DataError, match="row 0: -1 is not the number of a tag; expected 0 to 2"):
         read_splits(dataset({"default": {"train": [(["a"], [-1])]}}), "hub")
     with pytest.raises(DataError, match="train, row 0: the tag 1 is not a string"):
@@ -378,6 +378,6 @@ def test_datasets_that_are_refused(dataset, tmp_path):
         read_splits(tmp_path / "empty", "hub")
 
 
-def test_jsonl_is_a_format_too(tmp_path):
+def test_splits_of_jsonl_files_are_read(tmp_path):
     write_jsonl(tmp_path / "corpus-train.jsonl.gz", [Document("a", "x")])
     assert sizes(read_splits(tmp_path, "jsonl")) == {"train": 1}
