@@ -190,6 +190,14 @@ class TypeCache:
         self._last: tuple[list[str], EncodedTypes] | None = None
         self._weights = _WeightWatch()
 
+    def add(self, model: Any, descriptions: Sequence[str], encoded: EncodedTypes) -> None:
+        """Keep descriptions that another process has encoded with the same weights."""
+        if self._weights.changed(type_modules(model)):
+            self._kept, self._last = {}, None
+        for row, text in enumerate(descriptions):
+            breadth = None if encoded.breadths is None else encoded.breadths[row]
+            self._kept[text] = encoded.vectors[row], breadth
+
     def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]) -> EncodedTypes:
         """Return encoded descriptions; encode only those that are not in the cache.
 

@@ -1,0 +1,219 @@
+"""Find the entities of the texts of a table."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import pipeline
+
+from ..pipeline_binder import BinderNerPipeline
+from ..types_binder import EncodedTypes, EntityTypes
+from .source import Columns
+
+ENTITIES = pa.list_(
+    pa.struct(
+        [
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+            ("label", pa.string()),
+            ("score", pa.float64()),
+            ("word", pa.string()),
+        ]
+    )
+)
+_WEIGHTS = ("*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.txt", "*.model", "type_tokenizer/*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The model and the arguments of the pipeline; see `BinderNerPipeline`.
+
+    Args:
+        model: folder, or id on the Hub.
+        revision: branch, tag or commit on the Hub.
+        entity_types, threshold, decoding, inference, max_length, stride, batch_size: arguments of a call.
+        device: defaults to the GPU if there is one.
+        dtype: of the weights; defaults to that of the checkpoint.
+    """
+
+    model: str
+    revision: str | None = None
+    entity_types: EntityTypes | None = None
+    threshold: float | Mapping[str, float] | None = None
+    decoding: str | None = None
+    inference: str | None = None
+    max_length: int | None = None
+    stride: int | None = None
+    batch_size: int | None = None
+    device: str | int | None = None
+    dtype: str | None = None
+
+    def load(self) -> BinderNerPipeline:
+        """Load the model.
+
+        Raises:
+            ValueError: it cannot be loaded, or it is another kind of model.
+        """
+        try:
+            loaded = pipeline(
+                "binder-ner", model=self.model, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
+            )
+        except Exception as error:  # the loaders raise errors of many classes
+            raise ValueError(f"the model {self.model!r} cannot be loaded: {_first_lines(error)}") from error
+        if not isinstance(loaded, BinderNerPipeline):
+            raise ValueError(f"{self.model!r} is not a model of binder-ner.")
+        return loaded
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of a call."""
+        constructor = ("model", "revision", "device", "dtype")
+        return {name: value for name, value in vars(self).items() if name not in constructor and value is not None}
+
+
+class TypeVectors(NamedTuple):
+    """Encoded entity types, to be sent to other processes.
+
+    Args:
+        descriptions: of the T types.
+        vectors: [T, 3, D].
+        breadths: [T], or None.
+    """
+
+    descriptions: tuple[str, ...]
+    vectors: np.ndarray
+    breadths: np.ndarray | None
+
+    @classmethod
+    def of(cls, loaded: BinderNerPipeline, entity_types: EntityTypes | None) -> "TypeVectors":
+        """Encode the entity types of a call."""
+        descriptions = tuple(entity_type.description for entity_type in loaded._resolve(entity_types))
+        with loaded.get_inference_context()():
+            vectors, breadths = loaded._encoded(descriptions)
+        return cls(descriptions, vectors.cpu().numpy(), None if breadths is None else breadths.cpu().numpy())
+
+    def add_to(self, loaded: BinderNerPipeline) -> None:
+        """Give the vectors to a pipeline with the same weights, which does not compute them then."""
+        breadths = None if self.breadths is None else torch.tensor(self.breadths, device=loaded.device)
+        encoded = EncodedTypes(torch.tensor(self.vectors, device=loaded.device), breadths)
+        loaded._type_cache.add(loaded.model, self.descriptions, encoded)
+
+
+class Annotator:
+    """Adds the entities of its texts to a table, and what is wrong with a row that has none.
+
+    Args:
+        settings: the model and how it is called.
+        columns: names of columns.
+        types: the encoded types, if they are known.
+        num_threads: of the CPU. Defaults to PyTorch's choice.
+
+    Raises:
+        ValueError: the model cannot be loaded, or an argument of the pipeline is invalid.
+    """
+
+    def __init__(
+        self, settings: Settings, columns: Columns, types: TypeVectors | None = None, num_threads: int | None = None
+    ) -> None:
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        self.settings, self.columns = settings, columns
+        self.pipeline = settings.load()
+        if types is not None:
+            types.add_to(self.pipeline)
+        self.pipeline([], **settings.arguments)  # raises if an argument is invalid
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return a table with a column of entities and one of errors. A row with an error has null as its entities.
+
+        Args:
+            table: with a column of texts. If there is a column of errors, its rows with an error are not read.
+        """
+        errors = table[self.columns.error].to_pylist() if self.columns.error in table.column_names else []
+        errors = errors or [None] * table.num_rows
+        texts = _texts(table[self.columns.text], errors)
+        rows = [row for row, error in enumerate(errors) if error is None]
+        entities: list[list[dict[str, Any]] | None] = [None] * table.num_rows
+        for row, found in zip(rows, self._find([texts[row] for row in rows]), strict=True):
+            if isinstance(found, str):
+                errors[row] = found
+            else:
+                entities[row] = [{"label": entity["entity_group"], **entity} for entity in found]
+        return _with_column(
+            _with_column(table, self.columns.entities, pa.array(entities, ENTITIES)),
+            self.columns.error,
+            pa.array(errors, pa.string()),
+        )
+
+    def _find(self, texts: Sequence[Any]) -> list[list[dict[str, Any]] | str]:
+        """Return the entities of each text, or what is wrong with it."""
+        try:
+            return list(self.pipeline(list(texts), **self.settings.arguments))
+        except Exception as error:
+            if len(texts) < 2:
+                return [f"{type(error).__name__}: {_first_lines(error)}" for _ in texts]
+            # One text must not end the job, but a model that fails for all of them must.
+            found = [self._find([text])[0] for text in texts]
+            if all(isinstance(result, str) for result in found):
+                raise
+            return found
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the entities depend on, as values of JSON."""
+        settings, config = self.settings, self.pipeline.model.config
+        types = self.pipeline._resolve(settings.entity_types)
+        required = self.pipeline._required(settings.threshold, types)
+        return {
+            "model": self._model_version(),
+            "entity types": [[kind.label, kind.description, kind.parent] for kind in types],
+            "threshold": [round(probability, 6) for probability in torch.sigmoid(required).tolist()],
+            "decoding": settings.decoding or config.decoding,
+            "inference": settings.inference or config.inference,
+            "max_length": settings.max_length or config.max_length,
+            "stride": config.stride if settings.stride is None else settings.stride,
+            "dtype": str(self.pipeline.model.dtype).removeprefix("torch."),
+        }
+
+    def _model_version(self) -> str:
+        """Return what identifies the weights: the commit on the Hub, or a digest of the files of a folder."""
+        folder = Path(self.settings.model)
+        if not folder.is_dir():
+            return f"{self.settings.model} at {self.pipeline.model.config._commit_hash}"
+        digest = hashlib.blake2b(digest_size=16)
+        for path in sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern) if path.is_file()}):
+            with path.open("rb") as file:
+                digest.update(path.name.encode())
+                while block := file.read(2**22):
+                    digest.update(block)
+        return f"{folder.resolve().name} with the digest {digest.hexdigest()}"
+
+
+def _texts(column: pa.ChunkedArray, errors: list[str | None]) -> list[str | None]:
+    """Return the texts of a column; note the errors of rows without one."""
+    values = column.to_pylist()
+    for row, value in enumerate(values):
+        if errors[row] is not None:
+            continue
+        if value is None:
+            errors[row] = "there is no text"
+        elif isinstance(value, bytes):
+            try:
+                values[row] = value.decode("utf-8")
+            except UnicodeDecodeError as error:
+                errors[row] = f"byte {error.start} of the text, 0x{value[error.start]:02x}, is not UTF-8"
+    return values
+
+
+def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+def _first_lines(error: BaseException) -> str:
+    return " ".join(str(error).split())[:600] or type(error).__name__

@@ -1,0 +1,195 @@
+"""The output folder: one file per chunk of the source, and a manifest of the parameters that they were made with.
+
+A file appears when it is complete, and its name depends on its rows only. So a job that was killed continues with the
+chunks that have no file, and a task that runs twice writes the same file twice.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .files import filesystem_of
+from .source import PART_COLUMN, Columns
+
+MANIFEST = "_binder.json"  # readers of folders skip names that start with an underscore or a dot
+_SUCCESS = "_SUCCESS"
+_TEMPORARY = ".tmp-"
+FORMATS = ("parquet", "jsonl")
+
+
+class OutputFolder:
+    """A folder of parts, local or as an fsspec URL. It can be sent to other machines.
+
+    Args:
+        url: the folder. It is created if it is missing.
+        format: "parquet" or "jsonl".
+
+    Raises:
+        ValueError: the format is unknown, the folder is a file, or its URL is one of the Hub.
+    """
+
+    def __init__(self, url: str | Path, format: str = "parquet") -> None:
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(map(repr, FORMATS))}, got {format!r}.")
+        self.url, self.format = str(url), format
+        self.filesystem, self.path = filesystem_of(url)
+        self.path = self.path.rstrip("/")
+        if "hf" in _protocols(self.filesystem):
+            raise ValueError(f"{url}: each part would be a commit; write to a folder, and upload it at the end.")
+        if self.filesystem.isfile(self.path) or self.path.lower().endswith((".parquet", ".jsonl", ".csv")):
+            raise ValueError(f"{url}: the output is a folder with several files; name a folder, and the format.")
+
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """Raise an error if the folder is neither empty nor one that was started with these parameters.
+
+        Raises:
+            ValueError: the folder belongs to a job with other parameters, or holds other files.
+        """
+        self.filesystem.invalidate_cache()
+        manifest = f"{self.path}/{MANIFEST}"
+        if not self.filesystem.exists(manifest):
+            if self._names(""):
+                raise ValueError(f"{self.url}: the folder has files that are not of this command; choose another one.")
+            return
+        try:
+            found = json.loads(self.filesystem.cat_file(manifest))["parameters"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{self.url}: {MANIFEST} is broken; choose another folder.") from None
+        differences = _differences(found, json.loads(json.dumps(parameters)))
+        if differences:
+            raise ValueError(
+                f"{self.url}: the folder belongs to another job. {' '.join(differences)} Run it with the same "
+                "parameters, or choose another folder."
+            )
+
+    def start(self, parameters: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Create the folder and its manifest, or continue in it.
+
+        Args:
+            parameters: what the output depends on, as values of JSON.
+            about: stored beside the parameters, and not compared.
+
+        Raises:
+            ValueError: see `check`.
+        """
+        self.check(parameters)
+        self.filesystem.makedirs(self.path, exist_ok=True)
+        if not self.filesystem.exists(f"{self.path}/{MANIFEST}"):
+            content = {"parameters": parameters, **about}
+            self._write(MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        for name in self._names(_TEMPORARY):  # of processes that were killed
+            Path(self.path, name).unlink(missing_ok=True)
+
+    def done(self) -> set[str]:
+        """Return the names of the chunks that have a file."""
+        self.filesystem.invalidate_cache()
+        suffix = f".{self.format}"
+        return {name.removeprefix("part-").removesuffix(suffix) for name in self._names("part-") if suffix in name}
+
+    def write(self, chunk: str, table: pa.Table) -> None:
+        """Write the rows of a chunk."""
+        self._write(f"part-{chunk}.{self.format}", _parquet(table) if self.format == "parquet" else _jsonl(table))
+
+    def finish(self, chunks: set[str]) -> None:
+        """Mark the folder as complete.
+
+        Args:
+            chunks: names of all chunks.
+
+        Raises:
+            RuntimeError: files of chunks are missing.
+        """
+        missing = sorted(chunks - self.done())
+        if missing:
+            raise RuntimeError(f"{self.url}: {len(missing)} parts are missing, such as {missing[0]}; run it again.")
+        self._write(_SUCCESS, b"")
+
+    def _names(self, start: str) -> list[str]:
+        """Return the names of the files in the folder that start so."""
+        if not self.filesystem.exists(self.path):
+            return []
+        names = [path.rstrip("/").rpartition("/")[2] for path in self.filesystem.ls(self.path, detail=False)]
+        return [name for name in names if name.startswith(start)]
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Write a file so that it appears when it is complete."""
+        path = f"{self.path}/{name}"
+        if "file" not in _protocols(self.filesystem):
+            self.filesystem.pipe_file(path, content)  # one request; object stores show a file when it is complete
+            return
+        temporary = f"{self.path}/{_TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_parts(folder: OutputFolder, columns: Columns, table: pa.Table) -> int:
+    """Write annotated rows of one or more chunks, and return the number of those with an error.
+
+    Raises:
+        RuntimeError: rows of a chunk are missing.
+    """
+    parts = table[PART_COLUMN]
+    for part in pc.unique(parts).to_pylist():
+        name, _, num_rows = part.partition("/")
+        rows = table.filter(pc.equal(parts, part)).drop_columns([PART_COLUMN])
+        if rows.num_rows != int(num_rows):
+            raise RuntimeError(f"expected {num_rows} rows of the part {name}, got {rows.num_rows}.")
+        folder.write(name, rows)
+    return int(table.num_rows - table[columns.error].null_count)
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _jsonl(table: pa.Table) -> bytes:
+    lines = (json.dumps(row, ensure_ascii=False, default=_as_json) for row in table.to_pylist())
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _as_json(value: Any) -> Any:
+    """Return what stands for a value that JSON does not have: dates as ISO 8601, bytes and decimals as strings."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each parameter that differs."""
+    differences = []
+    for name in sorted({*found, *given}):
+        old, new = found.get(name), given.get(name)
+        if old == new:
+            continue
+        if name == "files" and isinstance(old, dict) and isinstance(new, dict):
+            changed = sorted(file for file in {*old, *new} if old.get(file) != new.get(file))
+            differences.append(f"The source differs in {len(changed)} of its files, such as {changed[0]}.")
+        else:
+            differences.append(f"Its {name} is {_shown(old)}, and this one's is {_shown(new)}.")
+    return differences
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,225 @@
+"""A table that is annotated: its files, its columns, and its rows in chunks that are read one by one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .files import SourceFile
+from .readers import Chunk, Rows, Scanned, reader_of
+
+PART_COLUMN = "__part"  # while rows are on their way: name of their chunk, "/", and its number of rows
+_CHUNKS_CHECKED = 10  # after so many chunks without a column of texts there will be none
+CHUNKS_PER_TASK = 8  # neighbouring chunks of a file that are read in one go, where skipping rows takes time
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of columns.
+
+    Args:
+        text: the texts.
+        id: the ids of the rows.
+        entities: the entities, a list of structs; it is added.
+        error: what was wrong with a row, or null; it is added.
+        new_ids: whether the column of ids is added too: file and number of a row, as in "train.jsonl:0". With None, it
+            is if the source lacks it.
+    """
+
+    text: str = "text"
+    id: str = "id"
+    entities: str = "entities"
+    error: str = "error"
+    new_ids: bool | None = None
+
+    def check(self, names: Sequence[str], source: str) -> None:
+        """Raise an error if the columns of a source do not fit.
+
+        Raises:
+            ValueError: a column is missing, or the source has a column of the name of one that is added.
+        """
+        found = ", ".join(map(repr, names))
+        for name, argument in ((self.text, "text_column"), *(() if self.new_ids else ((self.id, "id_column"),))):
+            if name not in names:
+                raise ValueError(f"{source}: there is no column {name!r}; choose the {argument} from {found}.")
+        added = {self.entities: "entities_column", self.error: "error_column"}
+        if self.new_ids:
+            added[self.id] = "new_id_column"
+        for name, argument in added.items():
+            if name in names:
+                raise ValueError(f"{source}: there is a column {name!r} already; choose another {argument}.")
+        if len({self.text, self.id, self.entities, self.error}) < 4:
+            raise ValueError(f"the columns of texts, ids, entities and errors must have different names, got {self}.")
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """Chunks of a file that are read in one go. It can be sent to another machine.
+
+    Args:
+        file: the file.
+        chunks: in the order of the file.
+        schema: the columns of all rows of the source, without those that are added.
+        columns: names of columns.
+    """
+
+    file: SourceFile
+    chunks: tuple[Chunk, ...]
+    schema: pa.Schema
+    columns: Columns
+
+    @property
+    def num_rows(self) -> int:
+        return sum(chunk.rows for chunk in self.chunks)
+
+    def __call__(self) -> Iterator[pa.Table]:
+        """Yield the rows of each chunk, with ids, with errors, and with `PART_COLUMN`."""
+        reader = reader_of(self.file.format, self.columns.text)
+        for chunk, rows in zip(self.chunks, reader.read(self.file, self.chunks), strict=True):
+            yield self._prepare(chunk, rows)
+
+    def _prepare(self, chunk: Chunk, rows: Rows) -> pa.Table:
+        table = _conform(rows.table, self.schema)
+        new_ids = pa.array([f"{self.file.name}:{row}" for row in range(chunk.first, chunk.first + chunk.rows)])
+        if self.columns.new_ids:
+            table = table.append_column(self.columns.id, new_ids)
+        elif table[self.columns.id].null_count:
+            position = table.column_names.index(self.columns.id)
+            table = table.set_column(position, self.columns.id, pc.coalesce(table[self.columns.id], new_ids))
+        table = table.append_column(self.columns.error, pa.array(rows.errors, pa.string()))
+        return table.append_column(PART_COLUMN, pa.array([f"{chunk.name}/{chunk.rows}"] * chunk.rows))
+
+
+class Source:
+    """A table in files, scanned once.
+
+    Args:
+        files: of one format.
+        columns: names of columns.
+        rows_per_part: maximum number of rows in a chunk.
+        name: of the source, for errors.
+
+    Raises:
+        ValueError: the files do not fit together, a column is missing or of a wrong type, or ids are not unique.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], columns: Columns, rows_per_part: int, name: str) -> None:
+        if rows_per_part < 1:
+            raise ValueError(f"rows_per_part must be at least 1, got {rows_per_part}.")
+        self.files = tuple(files)
+        self.chunks: list[Chunk] = []
+        id_column = None if columns.new_ids else columns.id
+        schema, hashes = pa.schema([]), [np.empty(0, np.int64)]
+        has_missing_ids = False
+        for number, file in enumerate(self.files):
+            reader = reader_of(file.format, columns.text)
+            for scanned in reader.scan(file, number, rows_per_part, id_column):
+                self.chunks.append(scanned.chunk)
+                schema = _unify(schema, scanned, file)
+                if scanned.ids is not None:
+                    has_missing_ids = has_missing_ids or bool(scanned.ids.null_count)
+                    ids = scanned.ids.drop_null().to_pylist()
+                    hashes.append(np.fromiter(map(hash, ids), np.int64, len(ids)))
+                if len(self.chunks) == _CHUNKS_CHECKED and columns.text not in schema.names:
+                    columns.check(schema.names, name)
+        if not self.chunks:
+            raise ValueError(f"{name}: there are no rows.")
+        if columns.new_ids is None:
+            columns = replace(columns, new_ids=columns.id not in schema.names)
+        self.columns = columns
+        columns.check(schema.names, name)
+        self.schema = _check_types(schema, columns, has_missing_ids, name)
+        self._check_ids(np.concatenate(hashes), name)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows in all files."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    def tasks(self, done: frozenset[str] | set[str] = frozenset()) -> Iterator[ReadTask]:
+        """Yield tasks that read all chunks but those whose names are in `done`."""
+        pending: list[Chunk] = []
+        for chunk in self.chunks:
+            if chunk.name in done:
+                continue
+            if pending and (pending[0].file != chunk.file or len(pending) == self._chunks_per_task(pending[0])):
+                yield self._task(pending)
+                pending = []
+            pending.append(chunk)
+        if pending:
+            yield self._task(pending)
+
+    def _task(self, chunks: Sequence[Chunk]) -> ReadTask:
+        return ReadTask(self.files[chunks[0].file], tuple(chunks), self.schema, self.columns)
+
+    def _chunks_per_task(self, chunk: Chunk) -> int:
+        """A Parquet row group or a compressed file is read from its start, any other file at the chunk."""
+        file = self.files[chunk.file]
+        return CHUNKS_PER_TASK if file.format == "parquet" or file.url.endswith((".gz", ".bz2", ".xz")) else 1
+
+    def _check_ids(self, hashes: np.ndarray, name: str) -> None:
+        hashes.sort()
+        repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+        if not repeated:
+            return
+        seen: dict[Any, str] = {}  # equal ids have equal hashes, but not the other way round
+        for task in self.tasks():
+            for chunk, table in zip(task.chunks, task(), strict=True):
+                for row, value in enumerate(table[self.columns.id].to_pylist(), chunk.first):
+                    where = f"{task.file.name}:{row}"
+                    if hash(value) in repeated and seen.setdefault(value, where) != where:
+                        raise ValueError(
+                            f"{name}: the id {value!r} is in the rows {seen[value]} and {where}; ids must be unique. "
+                            "Name another id_column, or leave it out and name a new_id_column for ids that are made "
+                            "from file and row."
+                        )
+
+
+def _unify(schema: pa.Schema, scanned: Scanned, file: SourceFile) -> pa.Schema:
+    if scanned.schema.equals(schema):
+        return schema
+    try:
+        return pa.unify_schemas([schema, scanned.schema], promote_options="permissive")
+    except pa.ArrowException as error:
+        first, last = scanned.chunk.first, scanned.chunk.first + scanned.chunk.rows - 1
+        raise ValueError(
+            f"{file.url}: the columns of the rows {first} to {last} differ from those before them: {error}. Make the "
+            "values of a column of one type."
+        ) from None
+
+
+def _check_types(schema: pa.Schema, columns: Columns, has_missing_ids: bool, name: str) -> pa.Schema:
+    """Check the types of texts and ids; return the columns as they are written."""
+    text_type = schema.field(columns.text).type
+    if pa.types.is_dictionary(text_type):
+        text_type = text_type.value_type
+    if not (pa.types.is_null(text_type) or _is_string(text_type) or _is_binary(text_type)):
+        raise ValueError(f"{name}: the column {columns.text!r} holds {text_type}; texts must be strings.")
+    if columns.new_ids:
+        return schema
+    field = schema.field(columns.id)
+    if not (pa.types.is_null(field.type) or _is_string(field.type) or pa.types.is_integer(field.type)):
+        raise ValueError(f"{name}: the column {columns.id!r} holds {field.type}; ids must be strings or whole numbers.")
+    if has_missing_ids:  # rows without an id get one, which is a string
+        schema = schema.set(schema.get_field_index(columns.id), field.with_type(pa.string()))
+    return schema
+
+
+def _is_string(type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type))
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema; those that it lacks are null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema)

@@ -1,0 +1,264 @@
+"""Tables in files: found, scanned and read in chunks, with what is wrong in a row or in a file."""
+
+import gzip
+import json
+from datetime import date
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.annotating.files import find_files
+from modeling_binder.annotating.source import PART_COLUMN, Columns, Source
+
+ROWS = [{"text": f'text {row}\u2028with\r\nends, "quotes" and é\U0001f600', "n": str(row)} for row in range(23)]
+WRITERS = {}
+
+
+def writer(suffix):
+    def register(function):
+        WRITERS[suffix] = function
+        return function
+
+    return register
+
+
+@writer(".jsonl")
+def _jsonl(path, rows):
+    path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8", newline="")
+
+
+@writer(".jsonl.gz")
+def _compressed(path, rows):
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\r\n" for row in rows).encode()))
+
+
+@writer(".csv")
+def _csv(path, rows, delimiter=","):
+    cells = [list(rows[0]), *([str(value).replace('"', '""') for value in row.values()] for row in rows)]
+    lines = [delimiter.join(f'"{cell}"' for cell in line) for line in cells]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+
+
+@writer(".tsv")
+def _tsv(path, rows):
+    _csv(path, rows, "\t")
+
+
+@writer(".parquet")
+def _parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+
+
+def read(path, rows_per_part=4, done=frozenset(), **columns):
+    source = Source(find_files(path), Columns(**columns), rows_per_part, str(path))
+    return source, [table for task in source.tasks(done) for table in task()]
+
+
+def rows_of(tables):
+    return [row for table in tables for row in table.drop_columns([PART_COLUMN]).to_pylist()]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_all_rows_are_read_in_chunks(tmp_path, suffix):
+    path = tmp_path / f"table{suffix}"
+    WRITERS[suffix](path, ROWS)
+    source, tables = read(path)
+    assert source.num_rows == len(ROWS) and max(table.num_rows for table in tables) <= 4
+    expected = [{**row, "id": f"{path.name}:{number}", "error": None} for number, row in enumerate(ROWS)]
+    assert rows_of(tables) == expected
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_any_set_of_chunks_can_be_read(tmp_path_factory, suffix, data):
+    """What was done before is not read again, and every other row is read once."""
+    path = tmp_path_factory.mktemp("tables") / f"table{suffix}"
+    WRITERS[suffix](path, ROWS)
+    source, _ = read(path, data.draw(st.integers(1, 30)))
+    names = [chunk.name for chunk in source.chunks]
+    done = data.draw(st.sets(st.sampled_from(names)))
+    found = rows_of(table for task in source.tasks(done) for table in task())
+    expected = [
+        ROWS[row]["n"]
+        for chunk in source.chunks
+        if chunk.name not in done
+        for row in range(chunk.first, chunk.first + chunk.rows)
+    ]
+    assert [row["n"] for row in found] == expected
+
+
+def test_folders_patterns_and_urls(tmp_path):
+    for name in ("b/two.jsonl", "a/one.jsonl", "_hidden/x.jsonl", "a/.x.jsonl", "a/readme.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        _jsonl(tmp_path / name, [{"text": name}])
+    for source in (tmp_path, f"file://{tmp_path}", str(tmp_path / "[ab]/*.jsonl")):
+        assert [row["id"] for row in rows_of(read(source)[1])] == ["a/one.jsonl:0", "b/two.jsonl:0"]
+    with fsspec.open("memory://tables/one.jsonl", "wb") as file:
+        file.write(b'{"text": "in memory"}\n')
+    assert rows_of(read("memory://tables")[1])[0]["text"] == "in memory"
+
+
+def test_a_dataset_on_the_hub(hub, tmp_path):
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo("alice/texts", repo_type="dataset")
+    for split in ("train", "test"):
+        _jsonl(tmp_path / f"{split}.jsonl", [{"text": split}])
+    HfApi().upload_folder(repo_id="alice/texts", repo_type="dataset", folder_path=tmp_path)
+    source = Source(find_files("alice/texts", "test"), Columns(), 10, "alice/texts")
+    assert rows_of(table for task in source.tasks() for table in task())[0]["text"] == "test"
+    with pytest.raises(ValueError, match="name the split with --split; it has train, test"):
+        find_files("alice/texts")
+    with pytest.raises(ValueError, match="no such file or folder, and as a dataset on the Hub"):
+        find_files("alice/other")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"text": "a"', "not valid JSON"),
+        (b'{"text": "caf\xe9"}', "0xe9, is not UTF-8"),
+        (b'{"text": "half \\ud83d"}', "half a character"),
+        (b"[1]", "expected a JSON object"),
+        (b'{"text": 5}', "the text is not a string but 5"),
+    ],
+)
+def test_a_broken_line_does_not_end_the_job(tmp_path, line, error):
+    path = tmp_path / "table.jsonl"
+    path.write_bytes(b'{"text": "before", "n": 1}\n' + line + b'\n{"text": "after", "n": 2.5}')
+    before, broken, after = rows_of(read(path)[1])
+    assert (before["text"], before["n"], after["text"], after["n"]) == ("before", 1, "after", 2.5)
+    assert before["error"] is None and broken["text"] is None and error in broken["error"]
+
+
+def test_broken_rows_of_csv(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"text,n\na,1,2\nb\ncaf\xe9,3\n")
+    rows = rows_of(read(path)[1])
+    assert [row["text"] for row in rows] == ["a", "b", "caf\ufffd"]
+    assert [row["error"] for row in rows] == [
+        "the row has 3 fields, and the header has 2",
+        "the row has 1 fields, and the header has 2",
+        "the column 'text' is not UTF-8: 0xe9 at offset 3",
+    ]
+
+
+def test_broken_strings_of_parquet(tmp_path):
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(np.int32([0, 1, 3])), pa.py_buffer(b"a\xe9b"))
+    pq.write_table(pa.table({"text": broken}), tmp_path / "table.parquet")
+    rows = rows_of(read(tmp_path / "table.parquet")[1])
+    assert [row["text"] for row in rows] == ["a", "\ufffdb"] and "0xe9" in rows[1]["error"] and not rows[0]["error"]
+
+
+def test_columns_have_one_type_in_all_chunks(tmp_path):
+    lines = [
+        {"text": "a"},
+        {"text": "b", "n": None, "tags": []},
+        {"text": "c", "n": 1, "tags": ["x"], "more": {"k": 1}},
+    ]
+    _jsonl(tmp_path / "table.jsonl", lines)
+    source, tables = read(tmp_path / "table.jsonl", rows_per_part=1)
+    assert len(tables) == 3 and len({str(table.schema) for table in tables}) == 1
+    assert source.schema.field("tags").type == pa.list_(pa.string())
+    assert [row["n"] for row in rows_of(tables)] == [None, None, 1]
+
+
+def test_ids_of_the_source_stay_and_missing_ones_are_made(tmp_path):
+    _jsonl(tmp_path / "table.jsonl", [{"text": "a", "id": 7}, {"text": "b"}, {"text": "b"}])
+    assert [row["id"] for row in rows_of(read(tmp_path / "table.jsonl")[1])] == ["7", "table.jsonl:1", "table.jsonl:2"]
+    tables = read(tmp_path / "table.jsonl", id="row", new_ids=True)[1]
+    assert next((row["row"], row["id"]) for row in rows_of(tables)) == ("table.jsonl:0", 7)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_ids_must_be_unique(tmp_path, suffix):
+    WRITERS[suffix](tmp_path / f"table{suffix}", [{"id": str(row % 9), "text": "a"} for row in range(10)])
+    with pytest.raises(ValueError, match=r"the id '0' is in the rows table\S*:0 and table\S*:9; ids must be unique"):
+        read(tmp_path / f"table{suffix}")
+
+
+def test_equal_hashes_are_not_equal_ids(tmp_path):
+    assert hash(-1) == hash(-2)
+    _parquet(tmp_path / "table.parquet", [{"id": -1, "text": "a"}, {"id": -2, "text": "a"}])
+    assert [row["id"] for row in rows_of(read(tmp_path / "table.parquet")[1])] == [-1, -2]
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [
+        ({"text": "body"}, "no column 'body'; choose the text_column from 'id', 'text', 'error', 'n', 'day'"),
+        ({"text": "text", "id": "key", "new_ids": False}, "no column 'key'; choose the id_column"),
+        ({}, "a column 'error' already; choose another error_column"),
+        ({"entities": "n", "error": "e"}, "a column 'n' already; choose another entities_column"),
+        ({"new_ids": True, "error": "e"}, "a column 'id' already; choose another new_id_column"),
+        ({"text": "n", "error": "e"}, "the column 'n' holds int64; texts must be strings"),
+        ({"id": "day", "error": "e"}, "the column 'day' holds date32.*; ids must be strings or whole numbers"),
+        ({"error": "entities"}, "must have different names"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path, columns, error):
+    _parquet(tmp_path / "t.parquet", [{"id": "a", "text": "b", "error": "c", "n": 1, "day": date(2026, 1, 2)}])
+    with pytest.raises(ValueError, match=error):
+        read(tmp_path / "t.parquet", **columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("t.jsonl", b"", "there are no rows"),
+        ("t.jsonl", b'[{"text": "a"}]', "a JSON array; expected one object per line"),
+        ("t.jsonl", '{"text": "a"}'.encode("utf-16"), "not UTF-8 but UTF-16"),
+        (
+            "t.jsonl",
+            b'{"text": "a", "n": 1}\n{"text": "a", "n": "b"}',
+            "the column 'n' cannot be stored: in the rows 0 to 1",
+        ),
+        ("t.jsonl", b'{"text": "a", "n": 1}\n{"text": "a"}\n{"text": "a", "n": "b"}', "differ from those before them"),
+        ("t.csv", b'text\n"a', "line 2 is not valid CSV"),
+        ("t.csv", b"text,text\na,b", "the column 'text' twice"),
+        ("t.parquet", b"PAR1", "not a Parquet file"),
+        ("t.txt", b"a", r"not a table by its suffix '.txt'; expected .jsonl"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, error):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=error):
+        read(tmp_path / name, rows_per_part=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("missing.jsonl", "no such file, folder or dataset"),
+        ("s3://bucket/x.parquet", "s3:// needs a package that is not installed: pip install s3fs"),
+        ("gs://bucket/x.parquet", "pip install gcsfs"),
+        ("what://bucket/x.parquet", "Protocol not known: what; expected a path, or a URL such as"),
+        (".", "there are no tables"),
+    ],
+)
+def test_sources_that_cannot_be_found(tmp_path, monkeypatch, source, error):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=error):
+        find_files(source)
+
+
+def test_formats_of_a_folder_must_be_one(tmp_path):
+    _jsonl(tmp_path / "a.jsonl", ROWS)
+    _csv(tmp_path / "b.csv", ROWS)
+    with pytest.raises(ValueError, match=r"several formats \(csv, jsonl\)"):
+        find_files(tmp_path)
+
+
+def test_a_file_that_changes_is_not_mixed(tmp_path):
+    path = tmp_path / "table.jsonl"
+    _jsonl(path, ROWS)
+    source, _ = read(path)
+    _jsonl(path, ROWS[3:])
+    with pytest.raises(ValueError, match="the file has changed while it was read"):
+        [table for task in source.tasks() for table in task()]
