@@ -284,15 +284,16 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
 
 
 def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:
-    """Read a recipe as a dictionary, without the key `results`, together with the keys that it inherits.
+    """Read a recipe as a dictionary, without the key `results` and with the keys that it inherits.
 
-    A recipe with the key `inherit` has the keys of the recipe that it names, relative to its own folder. Its own keys
-    replace inherited keys as a whole; lists and mappings are not merged.
+    The value of the key `inherit` is the path of another recipe, relative to the folder of this recipe. All keys of the
+    other recipe are inherited. A key that is in both recipes has the value in this recipe; lists and mappings are not
+    merged.
 
     Args:
-        path: the file.
-        known: the keys that a recipe may have; defaults to all.
-        inheriting: the recipes that inherit from it.
+        path: file of the recipe.
+        known: the keys that a recipe may have; None means any key.
+        inheriting: files of the recipes that inherit from this recipe.
 
     Raises:
         ValueError: a file is missing, is not a YAML mapping or has an unknown key, or a recipe inherits from itself.
@@ -300,7 +301,7 @@ def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        heir = f"{inheriting[-1]}: 'inherit' names a recipe that is missing: " if inheriting else ""
+        heir = f"{inheriting[-1]}: the recipe in 'inherit' is missing: " if inheriting else ""
         raise ValueError(f"{heir}{path} does not exist; the recipes of this project are in training/recipes.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
@@ -316,7 +317,7 @@ def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[
     if base is None:
         return recipe
     if not isinstance(base, str):
-        raise ValueError(f"{path}: 'inherit' must be the file name of a recipe, got {base!r}.")
+        raise ValueError(f"{path}: 'inherit' must be the path of a recipe, got {base!r}.")
     inheriting, parent = [*inheriting, path], path.parent / base
     if parent.resolve() in [heir.resolve() for heir in inheriting]:
         raise ValueError(f"{path}: 'inherit' leads back to {parent}.")

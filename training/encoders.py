@@ -1,6 +1,6 @@
 """Resolve the names of encoders.
 
-A name is an id on the Hub, a local folder, or "minilm" or "mpnet", two encoders that are installed as Python packages.
+A name is an id on the Hub, a local folder, or one of "minilm" and "mpnet", which are installed as Python packages.
 """
 
 import importlib.util
@@ -35,11 +35,11 @@ def resolve_encoder(name: str) -> str:
     """Return the id or folder to pass to `from_pretrained`.
 
     Args:
-        name: "minilm" (all-MiniLM-L6-v2) for the folder of its package, "mpnet" (all-mpnet-base-v2) for the folder
-            that its packages are unpacked into; other names are returned as they are.
+        name: "minilm" (all-MiniLM-L6-v2) gives the folder in its package. "mpnet" (all-mpnet-base-v2) gives the folder
+            into which its packages are unpacked. Other names are returned unchanged.
 
     Raises:
-        ModuleNotFoundError: a package of the encoder is missing; the message has the command that installs it.
+        ModuleNotFoundError: a package of the encoder is missing; the message shows the command that installs it.
         ValueError: a package of the encoder is damaged.
     """
     if name == MPNET:
@@ -55,9 +55,9 @@ def resolve_encoder(name: str) -> str:
 
 
 def hub_ids(*names: str | None) -> list[str] | None:
-    """Return the ids on the Hub of the encoders of a model, for its card; None if each name is an id or a folder.
+    """Return the Hub ids of a model's encoders for its card; folders are left out.
 
-    For names that are ids or folders, the configuration of the model has the ids already.
+    None means that neither "minilm" nor "mpnet" is among the names. The configuration of the model then has the ids.
     """
     given = list(dict.fromkeys(name for name in names if name))
     if not any(name in _HUB_IDS for name in given):

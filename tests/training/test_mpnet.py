@@ -1,4 +1,7 @@
-"""An MPNet that reads texts beside a BERT that reads types: relative positions, two tokenizers, `<pad>` as token 1."""
+"""A model with MPNet as the text encoder and BERT as the type encoder.
+
+MPNet has relative positions, another tokenizer than BERT, and 1 as the id of `<pad>`.
+"""
 
 import hashlib
 import json
@@ -36,7 +39,7 @@ TEXTS = [TEXT, "cells", "the gene of the p5 cells. " * 18, "Cells of the (naïve
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
-    """Folders of an MPNet for texts and a BERT for types, with their tokenizers."""
+    """Save an MPNet for texts and a BERT for types with their tokenizers; return the two folders."""
     folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(5)
     MPNetModel(tiny_mpnet_config()).save_pretrained(folder / "mpnet")
@@ -68,7 +71,7 @@ def mix_of(documents=None):
 
 @pytest.fixture(scope="module")
 def trained(encoders, tmp_path_factory):
-    """The folder of a checkpoint that was trained on a mix, its losses, and the trainer."""
+    """Train a model on a mix; return the folder of its checkpoint, the losses, and the trainer."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = BinderTrainingArguments(
         output_dir=str(folder), max_steps=50, learning_rate=3e-3, logging_steps=1, eval_strategy="no",
@@ -86,7 +89,7 @@ def trained(encoders, tmp_path_factory):
     return folder, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], trainer
 
 
-def test_both_tokenizers_and_the_number_of_positions(encoders):
+def test_each_encoder_has_its_tokenizer_and_texts_have_at_most_64_tokens(encoders):
     model = build(encoders).eval()
     assert model.max_positions == 64, "66 positions, numbered from 2"
     ids = [tokenizer("the gene")["input_ids"] for tokenizer in (load_tokenizers(*encoders)[0], model.type_tokenizer)]
@@ -98,8 +101,8 @@ def test_both_tokenizers_and_the_number_of_positions(encoders):
         model.encode_text(torch.randint(4, 80, (1, 65)))
 
 
-def test_windows_of_a_batch_are_encoded_as_alone(encoders):
-    """Batches of a mix are padded; the positions of MPNet are counted from tokens that are not padding."""
+def test_padding_does_not_change_the_states_of_a_window(encoders):
+    """Batches of a mix are padded; MPNet counts positions only over tokens that are not padding."""
     model, tokenizer = build(encoders).eval(), load_tokenizers(*encoders)[0]
     processor = BinderWindower.for_model(model, tokenizer)
     mix = PackedMix.prepare(mix_of(), processor, 12, progress=False)
@@ -122,7 +125,7 @@ def test_windows_of_a_batch_are_encoded_as_alone(encoders):
             torch.testing.assert_close(vectors[index], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_training_on_a_mix(trained):
+def test_training_on_a_mix_lowers_the_loss_and_learns_the_corpus(trained):
     _, losses, trainer = trained
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert trainer.score(corpus(1)).micro.f1 > 0.9
@@ -145,8 +148,8 @@ def test_a_saved_checkpoint_finds_entities_with_exact_offsets(trained):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_batches_and_windows_of_a_pipeline(trained, batch_size):
-    """Texts of one window and of several, in batches with padding, give what each text gives alone."""
+def test_the_pipeline_finds_the_same_entities_in_a_batch_and_in_single_texts(trained, batch_size):
+    """One of the texts has several windows, and the batches are padded."""
     pipe = pipeline("binder-ner", model=str(trained[0]))
     assert len(pipe.tokenizer(TEXTS[2])["input_ids"]) > 2 * pipe.model.max_positions
     together = pipe(TEXTS, batch_size=batch_size)
@@ -156,7 +159,7 @@ def test_batches_and_windows_of_a_pipeline(trained, batch_size):
     assert len(together[2]) >= 18
 
 
-def test_onnx(trained, tmp_path):
+def test_the_onnx_export_finds_the_same_entities(trained, tmp_path):
     export(str(trained[0]), tmp_path / "onnx", freeze_types=True)
     exported, whole = (pipeline("binder-ner", model=str(folder)) for folder in (tmp_path / "onnx", trained[0]))
     for one, other in zip(exported(TEXTS, batch_size=2), whole(TEXTS), strict=True):
@@ -168,7 +171,7 @@ def test_onnx(trained, tmp_path):
 
 @pytest.fixture
 def mpnet_in_packages(encoders, tmp_path, monkeypatch):
-    """The name "mpnet" stands for the tiny encoder, which comes in two packages."""
+    """Make "mpnet" the name of the tiny encoder, whose archive is split over two packages."""
     folder, _ = encoders
     files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as target:
@@ -186,8 +189,8 @@ def mpnet_in_packages(encoders, tmp_path, monkeypatch):
     monkeypatch.setattr("training.encoders.MPNET_ARCHIVE", archive)
 
 
-def test_a_recipe_names_it(mpnet_in_packages, encoders, recipe, tmp_path, hub):
-    """From the command line to the Hub: the card names both encoders and the licences of the corpora."""
+def test_a_model_is_trained_from_a_recipe_with_mpnet_and_pushed(mpnet_in_packages, encoders, recipe, tmp_path, hub):
+    """The card lists both encoders and the licences of the corpora."""
     for name in ("genes", "cells"):
         write_jsonl(tmp_path / name / "train.jsonl", corpus())
         (tmp_path / name / "types.json").write_text(json.dumps(TYPES))
@@ -224,9 +227,9 @@ def test_a_recipe_names_it(mpnet_in_packages, encoders, recipe, tmp_path, hub):
     assert AutoTokenizer.from_pretrained(output)("a")["input_ids"] == build_mpnet_tokenizer()("a")["input_ids"]
 
 
-def test_ids_of_the_encoders_for_the_card(tmp_path):
+def test_hub_ids_of_the_encoders_for_the_card(tmp_path):
     mpnet, minilm = "sentence-transformers/all-mpnet-base-v2", "sentence-transformers/all-MiniLM-L6-v2"
     assert hub_ids("mpnet", "minilm") == [mpnet, minilm] and hub_ids("mpnet", None) == [mpnet]
     assert hub_ids("google-bert/bert-base-cased", "minilm") == ["google-bert/bert-base-cased", minilm]
     assert hub_ids(str(tmp_path), "mpnet") == [mpnet]
-    assert hub_ids("google-bert/bert-base-cased", None) is None, "the configuration has it"
+    assert hub_ids("google-bert/bert-base-cased", None) is None, "the id is in the configuration already"

