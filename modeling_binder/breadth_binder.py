@@ -1,4 +1,4 @@
-"""Which entity types are broader than others: stated by their parents, or estimated by a small network.
+"""Find out which entity types are broader than others, from their parents or from the estimate of a small network.
 
 If several types claim the same span, flat decoding keeps the narrowest one. For example, a "politician" is also a
 "person", and "person" may have the larger margin. See `decoding_binder.drop_broader`.

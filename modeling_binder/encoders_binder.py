@@ -16,7 +16,7 @@ logger = logging.get_logger(__name__)
 
 
 def build_encoder(config: BinderConfig, name: str) -> nn.Module:
-    """Build an encoder with fresh weights, or the shell of an ONNX encoder.
+    """Build an encoder with newly initialised weights, or an `OnnxEncoder` whose file is still to be loaded.
 
     Args:
         name: "text_encoder" or "type_encoder".
@@ -24,7 +24,8 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
     if config.onnx and name in config.onnx:
         return OnnxEncoder(encoder_config, name, config.onnx[name])
-    # Users trust the repository of the checkpoint. The encoder's config may name another one, whose code must not run.
+    # Users trust the repository of the checkpoint. The config of the encoder may refer to code of another repository,
+    # which must not run.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
     return encoder
 
@@ -48,7 +49,7 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
             "Name an encoder such as 'google-bert/bert-base-uncased'."
         )
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers would report the pooler, which is left out on purpose
+    logging.set_verbosity_error()  # otherwise transformers warns about the pooler, which is left out on purpose
     try:
         encoder, loading = AutoModel.from_pretrained(
             name, config=config, output_loading_info=True, **_options(config), **options
@@ -109,7 +110,7 @@ def max_positions(encoder: nn.Module) -> int | None:
     limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None
-    # RoBERTa and models derived from it number positions from padding_idx + 1.
+    # RoBERTa and models derived from it number positions from padding_idx + 1, so they accept fewer tokens.
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return limit if padding is None else limit - padding - 1

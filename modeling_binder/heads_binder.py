@@ -1,8 +1,8 @@
 """The three heads of BINDER: each projects tokens or spans and entity types into one space and compares them there.
 
 A projection is computed by calling its layer, so that adapters (LoRA), quantised layers and the hooks of accelerate
-work. The only exception is the span head: if its layer is a plain `nn.Linear`, multiplying by slices of the weight is
-faster.
+work. There is one exception: if the text layer of the span head is a plain `nn.Linear`, the head multiplies by slices
+of its weight, which is faster.
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
 spans.

@@ -1,8 +1,9 @@
 """The contrastive losses of BINDER (Zhang et al., ICLR 2023).
 
-For each head and each type, the score of a mention should be above the threshold (the score of [CLS]) and above the
-negatives, which are the candidates that are not mentions of the type. The threshold should be above the negatives too.
-Together: mentions > threshold > negatives.
+For each head and each type, the score of a mention should be above the threshold, which is the score of [CLS], and the
+threshold should be above the negatives: mentions > threshold > negatives. The candidates of a head are the starts of
+words, the ends of words, or the spans from a start to an end. The negatives are the candidates that are not mentions of
+the type.
 
 Both losses use one log-sum-exp over the threshold and the negatives of a window and a type. The threshold loss is this
 log-sum-exp minus the threshold. For the loss of a mention, `logaddexp` adds the score of the mention to the same

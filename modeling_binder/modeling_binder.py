@@ -101,7 +101,7 @@ class BinderModel(BinderPreTrainedModel):
         encoder_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> "BinderModel":
-        """Build a model to fine-tune from pretrained encoders, with fresh heads.
+        """Build a model to fine-tune from pretrained encoders, with newly initialised heads.
 
         Args:
             text_encoder: id on the Hub or local folder of the text encoder.
@@ -181,7 +181,7 @@ class BinderModel(BinderPreTrainedModel):
         type_attention_mask: Tensor | None = None,
         type_token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """Encode tokenised descriptions and pool their states as `config.type_pooling` says, [T, H].
+        """Encode tokenised descriptions and pool the states of their tokens (`config.type_pooling`); returns [T, H].
 
         If the type encoder is not trained, the states are the same in every training step and can be computed once.
 
@@ -206,7 +206,7 @@ class BinderModel(BinderPreTrainedModel):
         return (states * weights).sum(1) / weights.sum(1)
 
     def project_types(self, type_states: Tensor) -> Tensor:
-        """Project pooled states [T, H] of types with the three heads, [T, 3, D]."""
+        """Project pooled states of types [T, H] with the three heads; returns unit vectors, [T, 3, D]."""
         with without_autocast(type_states.device):
             return torch.stack(
                 [head.types(type_states) for head in (self.start_head, self.end_head, self.span_head)], 1
@@ -357,17 +357,8 @@ class BinderModel(BinderPreTrainedModel):
         Raises:
             ValueError: there are no types, or there are labels but no word masks.
         """
-        if type_vectors is None and type_states is not None:
-            type_vectors = self.project_types(type_states)
-        elif type_vectors is None and type_input_ids is not None:
-            type_vectors = self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
-        elif type_vectors is None and self.config.frozen_types:
-            type_vectors = self.frozen_type_vectors
-        if type_vectors is None:
-            raise ValueError(
-                "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised "
-                "descriptions) or type_vectors (from model.encode_types)."
-            )
+        tokens = type_input_ids, type_attention_mask, type_token_type_ids
+        type_vectors = self._type_vectors(type_vectors, type_states, *tokens)
         asked = None
         if type_index is not None:
             asked = type_index >= 0  # [B, T]
@@ -387,6 +378,28 @@ class BinderModel(BinderPreTrainedModel):
             output = BinderOutput(loss=self.weigh(terms), **losses, **output)
         return output if return_dict is not False else output.to_tuple()
 
+    def _type_vectors(
+        self,
+        type_vectors: Tensor | None,
+        type_states: Tensor | None,
+        type_input_ids: Tensor | None,
+        type_attention_mask: Tensor | None,
+        type_token_type_ids: Tensor | None,
+    ) -> Tensor:
+        """Return the vectors of the types, [T, 3, D], computed from the first of the arguments that is given."""
+        if type_vectors is not None:
+            return type_vectors
+        if type_states is not None:
+            return self.project_types(type_states)
+        if type_input_ids is not None:
+            return self.encode_types(type_input_ids, type_attention_mask, type_token_type_ids)
+        if self.config.frozen_types:
+            return self.frozen_type_vectors
+        raise ValueError(
+            "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised descriptions) or "
+            "type_vectors (from model.encode_types)."
+        )
+
     def weigh(self, terms: BinderLosses) -> Tensor:
         """Compute the total loss: the mention and threshold losses of the heads, weighted by the config."""
         config = self.config
@@ -396,7 +409,10 @@ class BinderModel(BinderPreTrainedModel):
         return config.mention_loss_weight * mention + config.threshold_loss_weight * threshold
 
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:
-        """Create a "binder-ner" pipeline with this model. (This import makes `save_pretrained` copy the file.)"""
+        """Create a "binder-ner" pipeline with this model.
+
+        `save_pretrained` follows the import below, and so copies `pipeline_binder.py` into the checkpoint.
+        """
         from .pipeline_binder import BinderNerPipeline
 
         return BinderNerPipeline(model=self, tokenizer=tokenizer, task="binder-ner", **options)

@@ -41,7 +41,9 @@ _CONSTRUCTOR_ARGUMENTS = ("backend", "compile", "type_cache (deprecated)")
 
 
 class BinderNerPipeline(ChunkPipeline):
-    """Find the entities of a text, nested or flat, of the model's own types or of types given at call time.
+    """Find the entities of texts, nested or flat.
+
+    The types of the entities are those in the model's configuration, or types that you pass in a call.
 
     Example:
         >>> from transformers import pipeline

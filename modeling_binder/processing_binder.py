@@ -25,7 +25,7 @@ _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, sof
 
 
 def _glues(character: str) -> bool:
-    """Return whether a character belongs to the one before it: a combining mark, a joiner or an emoji's skin tone."""
+    """Return whether a character belongs to the character before it: a combining mark, a joiner or a skin tone."""
     return (
         character in _JOINERS or unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff"
     )
@@ -378,7 +378,10 @@ class BinderWindower:
             begin, low, reached = following, high, stop
 
     def _window(self, tokens: "_Tokens", begin: int, stop: int, low: int, high: int) -> TextWindow:
-        """Return the window of the tokens begin..stop of a text; low and high refer to positions in the text."""
+        """Return the window of the tokens begin..stop of a text, which owns spans with low < first + last <= high.
+
+        Here, first and last are positions in the text; in `TextWindow.owned` they are positions in the window.
+        """
         shift = 2 * (len(self.prefix) - begin)
         input_ids, starts, ends = tokens.between(begin, stop)
         padding = [-1] * len(self.suffix)

@@ -198,7 +198,7 @@ class TextReader:
 
 
 class EntityStream:
-    """The results of texts that are read while you iterate.
+    """The results of texts, computed while you iterate over them.
 
     Each `for` loop reads the texts from the start again, unless they come from an iterator (a generator, for example),
     which can be read only once. `len()` works if the texts have a length.

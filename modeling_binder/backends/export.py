@@ -45,7 +45,7 @@ def export(
 
     Raises:
         ExportError: the export does not agree with the original, or a package is missing.
-        ValueError: an argument is wrong.
+        ValueError: an argument is invalid.
     """
     if int8 and data is None:
         raise ValueError("the check of an int8 export needs documents with gold mentions: add --data dev.jsonl.")

@@ -109,7 +109,7 @@ def push_files(
 
 
 def hub_api(token: str | bool | None) -> HfApi:
-    """Return a client of the Hub that names this package in its requests."""
+    """Return a client of the Hub that sends the name and version of this package with its requests."""
     from .. import __version__
 
     return HfApi(token=token, library_name="binder-ner", library_version=__version__)
@@ -154,7 +154,7 @@ def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
 
 @dataclass(frozen=True)
 class _Undo:
-    """Removes a repository or a branch that a push created, unless something was committed to it since."""
+    """Removes a repository or a branch that a push created, unless it has received a commit since then."""
 
     api: HfApi
     repository: Mapping[str, Any]
