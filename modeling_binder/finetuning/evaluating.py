@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,11 +32,11 @@ TYPE_INPUTS = ("type_input_ids", "type_attention_mask", "type_token_type_ids")
 class EvaluatingTrainer(SharingTrainer):
     """A `SharingTrainer` that also evaluates documents. Its subclass `BinderTrainer` also trains.
 
-    A subclass must set the attributes from `processor` to `clock` before it calls `super().__init__`.
+    A subclass must set the attributes from `windower` to `clock` before it calls `super().__init__`.
     """
 
     control: TrainerControl
-    processor: BinderWindower
+    windower: BinderWindower
     entity_types: dict[str, str]
     max_span_width: int
     flat_algorithm: str
@@ -49,6 +50,12 @@ class EvaluatingTrainer(SharingTrainer):
         self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
         super().__init__(**kwargs)
 
+    @property
+    def processor(self) -> BinderWindower:
+        """Deprecated name of `windower`."""
+        warnings.warn("BinderTrainer.processor is now BinderTrainer.windower.", FutureWarning, stacklevel=2)
+        return self.windower
+
     # ---- data ----
 
     def make_windows(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, name: str = "") -> WindowDataset:
@@ -60,7 +67,7 @@ class EvaluatingTrainer(SharingTrainer):
         if isinstance(dataset, TypedDocuments):
             documents, types = dataset.documents, dataset.types
         return WindowDataset(
-            as_documents(documents), self.processor, types, self.max_span_width, f"Tokenising {name}".strip()
+            as_documents(documents), self.windower, types, self.max_span_width, f"Tokenising {name}".strip()
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler[int] | None:
@@ -196,7 +203,7 @@ class EvaluatingTrainer(SharingTrainer):
         fixed = types_are_frozen(model)
         states = self._type_states.get(dataset) if fixed else None
         if states is None:
-            states = encode_phrasings(model, self.processor, [kind.description for kind in dataset.types])
+            states = encode_phrasings(model, self.windower, [entity_type.description for entity_type in dataset.types])
             if fixed:
                 self._type_states[dataset] = states
         breadths = None if model.breadth is None else model.breadth(states).cpu()

@@ -239,11 +239,11 @@ def choose_types(
     kept = [known[name] for name in known if name in set(wanted) - excluded]
     if not kept:
         raise DataError(f"{source}: 'types' and 'exclude' leave no type of this corpus; remove it from the mix.")
-    chosen = [replace(kind, parent=parents.get(kind.name, kind.parent)) for kind in kept]
+    chosen = [replace(item, parent=parents.get(item.name, item.parent)) for item in kept]
     names = {entity_type.name for entity_type in chosen}
     # A parent that is not trained is removed, because `parse_entity_types` requires it to be a type.
-    chosen = [kind if kind.parent in names else replace(kind, parent=None) for kind in chosen]
-    as_mapping = {kind.name: {"description": kind.phrasings, "parent": kind.parent} for kind in chosen}
+    chosen = [item if item.parent in names else replace(item, parent=None) for item in chosen]
+    as_mapping = {item.name: {"description": item.phrasings, "parent": item.parent} for item in chosen}
     return tuple(parse_entity_types(as_mapping, source))
 
 

@@ -90,17 +90,17 @@ def _concatenated(arrays: list[Array], dtype: Any) -> Array:
 
 def _pack(
     documents: Sequence[Document],
-    processor: BinderWindower,
+    windower: BinderWindower,
     types: Sequence[EntityType],
     max_span_width: int,
     augment: Mapping[str, float],
 ) -> tuple[PackedWindows, dict[str, int]]:
     documents = [augmented(document, augment, "augment") for document in documents] if augment else documents
-    dataset = WindowDataset(documents, processor, types, max_span_width, "")
+    dataset = WindowDataset(documents, windower, types, max_span_width, "")
     lost: dict[str, int] = {}
     for item in dataset.lost:
         lost[item.reason.value] = lost.get(item.reason.value, 0) + 1
-    return PackedWindows.of(dataset, len(processor.tokenizer)), lost
+    return PackedWindows.of(dataset, len(windower.tokenizer)), lost
 
 
 class PackedMix:
@@ -308,9 +308,9 @@ class PackedMix:
 
 
 def _each(
-    jobs: list[Any], processor: BinderWindower, max_span_width: int, augment: dict[str, float], processes: int
+    jobs: list[Any], windower: BinderWindower, max_span_width: int, augment: dict[str, float], processes: int
 ) -> Iterable[Any]:
-    work = partial(_pack, processor=processor, max_span_width=max_span_width, augment=augment)
+    work = partial(_pack, windower=windower, max_span_width=max_span_width, augment=augment)
     if processes <= 1:
         yield from (work(documents, types=types) for _, documents, types in jobs)
         return

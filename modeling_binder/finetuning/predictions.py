@@ -33,7 +33,7 @@ class Decoding:
         names = dataset.entity_types
         thresholds = config.thresholds or {}
         self.required = required_margin([thresholds.get(name, 0.5) for name in names], len(names))
-        self._parents = {kind.name: kind.parent or config.type_parents.get(kind.name) for kind in dataset.types}
+        self._parents = {item.name: item.parent or config.type_parents.get(item.name) for item in dataset.types}
         self._breadths, self._margin = breadths, config.breadth_margin
         self._names = names
         self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}

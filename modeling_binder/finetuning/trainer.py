@@ -101,7 +101,7 @@ class BinderTrainer(EvaluatingTrainer):
             )
         if processing_class is None:
             raise ValueError("pass the encoder's tokenizer: BinderTrainer(..., processing_class=tokenizer).")
-        self.processor = BinderWindower.for_model(reference, processing_class)
+        self.windower = BinderWindower.for_model(reference, processing_class)
         self.flat_algorithm = flat_algorithm
         self.entity_types: dict[str, str] = reference.config.type_descriptions
         self.max_span_width: int = reference.config.max_span_width
@@ -110,7 +110,7 @@ class BinderTrainer(EvaluatingTrainer):
         self._phrasing_states: Tensor | None = None
         type_inputs = {}
         if self.entity_types:
-            type_inputs = self.processor.encode_types(self.entity_types.values(), reference.max_type_positions)
+            type_inputs = self.windower.encode_types(self.entity_types.values(), reference.max_type_positions)
         super().__init__(
             model=model,
             args=args,
@@ -156,17 +156,17 @@ class BinderTrainer(EvaluatingTrainer):
 
     def _training_data(self, dataset: Any, model: BinderModel) -> Any:
         if isinstance(dataset, Mix):
-            dataset = PackedMix.prepare(dataset, self.processor, self.max_span_width)
+            dataset = PackedMix.prepare(dataset, self.windower, self.max_span_width)
         if not isinstance(dataset, PackedMix):
             return None if dataset is None else self.make_windows(dataset, "train")
-        dataset.check(self.processor, self.max_span_width)
+        dataset.check(self.windower, self.max_span_width)
         tokenized = None
         if not types_are_frozen(model):
-            inputs = self.processor.encode_types(dataset.table.texts, model.max_type_positions)
+            inputs = self.windower.encode_types(dataset.table.texts, model.max_type_positions)
             lengths = inputs["type_attention_mask"].sum(1).tolist()
             rows = inputs["type_input_ids"].tolist()
             tokenized = [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        pad = (self.processor.tokenizer.pad_token_id, self.processor.type_tokenizer.pad_token_id)
+        pad = (self.windower.tokenizer.pad_token_id, self.windower.type_tokenizer.pad_token_id)
         return MixBatches(dataset, *pad, tokenized)
 
     # ---- training ----
@@ -262,8 +262,8 @@ class BinderTrainer(EvaluatingTrainer):
         for batch in batch_samples:
             if "type_index" in batch:
                 counts[1] += (batch["type_index"] >= 0).sum().to(device) - len(batch["labels"])
-            kind, first, last = batch["labels"].unbind(-1)
-            counts[0] += ((kind >= 0) & (last - first < self.max_span_width)).sum().to(device)
+            type_ids, first, last = batch["labels"].unbind(-1)
+            counts[0] += ((type_ids >= 0) & (last - first < self.max_span_width)).sum().to(device)
             counts[1] += len(batch["labels"])
         if self.args.world_size > 1:
             counts = self.accelerator.reduce(counts, "sum")
@@ -295,7 +295,7 @@ class BinderTrainer(EvaluatingTrainer):
         phrasings = inputs.pop("type_phrasings", None)
         if self._phrasing_states is None:
             texts = self.entity_types.values() if phrasings is None else self.train_dataset.mix.table.texts
-            self._phrasing_states = encode_phrasings(model, self.processor, texts)
+            self._phrasing_states = encode_phrasings(model, self.windower, texts)
         inputs = {name: value for name, value in inputs.items() if name not in TYPE_INPUTS}
         states = self._phrasing_states
         return {**inputs, "type_states": states if phrasings is None else states[phrasings]}

@@ -92,16 +92,16 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self,
         index: int,
         document: Document,
-        processor: BinderWindower,
+        windower: BinderWindower,
         label_ids: dict[str, int],
         max_span_width: int,
     ) -> None:
         self.looked_for.append(self._looked_for(document, label_ids))
-        encoded = processor.encode(document.text, document.words)
-        windows = processor.windows(encoded)
+        encoded = windower.encode(document.text, document.words)
+        windows = windower.windows(encoded)
         labels: list[list[tuple[int, int, int]]] = [[] for _ in windows]
         located = encoded.locate([(mention.start, mention.end) for mention in document.entities])
-        prefix = len(processor.prefix)
+        prefix = len(windower.prefix)
 
         def add_label(type_id: int, first: int, last: int) -> bool:
             """Add a span to every window that contains it, and return whether any window does."""

@@ -222,6 +222,12 @@ def test_hyperparameter_search_creates_a_new_model_for_each_trial(tmp_path, toke
         BinderTrainer(args=arguments(tmp_path), processing_class=tokenizer)
 
 
+def test_the_old_name_of_the_windower_warns(tmp_path, tokenizer):
+    run = trainer(tmp_path, tokenizer)
+    with pytest.warns(FutureWarning, match=r"processor is now BinderTrainer\.windower"):
+        assert run.processor is run.windower
+
+
 def test_a_pipeline_on_the_trained_model_is_deterministic(tmp_path, tokenizer):
     model = build_model(projection_dropout=0.5)
     trainer(tmp_path, tokenizer, model=model, max_steps=1).train()

@@ -79,8 +79,8 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
 
 def _mention(line: str, where: str) -> RawMention:
     # Split only twice, because the text of a mention may contain a tab.
-    _, kind, *rest = [*line.split("\t", 2), ""]
-    match = _OFFSETS.fullmatch(kind)
+    _, place, *rest = [*line.split("\t", 2), ""]
+    match = _OFFSETS.fullmatch(place)
     if match is None:
         raise DataError(f"{where}: expected 'T1<TAB>Type start end<TAB>text', got {line!r:.60}.")
     fragments = tuple((int(start), int(end)) for start, end in (part.split(" ") for part in match[2].split(";")))
