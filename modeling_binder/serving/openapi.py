@@ -1,0 +1,82 @@
+"""Description of /find for the OpenAPI page."""
+
+from typing import Any
+
+from fastapi import status
+
+_TEXTS = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "array"}]}}],
+    "description": "A text or a list of texts. With `is_split_into_words` a list of words, or a list of such lists.",
+}
+_TYPES = {
+    "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "object"}],
+    "description": 'Names of entity types, or an object of names and descriptions (or `{"description": ..., "parent": '
+    "...}`). Defaults to the types of the model.",
+}
+_THRESHOLD = {
+    "anyOf": [{"type": "number"}, {"type": "object", "additionalProperties": {"type": "number"}}],
+    "description": "A probability, or one for each of some types. 0.5 is the threshold of the model itself.",
+}
+_BODY = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "inputs": _TEXTS,
+        "parameters": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "entity_types": _TYPES,
+                "threshold": _THRESHOLD,
+                "decoding": {"enum": ["nested", "flat"], "description": "Defaults to that of the model."},
+                "inference": {"enum": ["span", "joint"], "description": "Defaults to that of the model."},
+                "max_length": {"type": "integer", "description": "Tokens in a window."},
+                "stride": {"type": "integer", "description": "Tokens that neighbouring windows share."},
+                "is_split_into_words": {"type": "boolean"},
+                "batch_size": {"type": "integer", "description": "Windows in a batch."},
+            },
+        },
+    },
+    "example": {
+        "inputs": "The Falcon X2 laptop costs 900 euros.",
+        "parameters": {"entity_types": {"product": "A thing that is for sale.", "price": "An amount of money."}},
+    },
+}
+_ENTITIES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "entity_group": {"type": "string"},
+            "score": {"type": "number"},
+            "word": {"type": "string"},
+            "start": {"type": "integer", "description": "Offset of the first character."},
+            "end": {"type": "integer", "description": "Offset after the last character."},
+        },
+    },
+}
+_REFUSALS = {
+    status.HTTP_401_UNAUTHORIZED: "The token is missing or wrong.",
+    status.HTTP_413_CONTENT_TOO_LARGE: "Too many characters, texts or entity types.",
+    status.HTTP_422_UNPROCESSABLE_CONTENT: "The request is malformed.",
+    status.HTTP_429_TOO_MANY_REQUESTS: "Too many requests are waiting.",
+}
+_ERROR = {"type": "object", "properties": {"error": {"type": "string", "description": "A sentence."}}}
+
+# Arguments of the route
+FIND: dict[str, Any] = {
+    "summary": "Find the entities of a text, or of each text of a list",
+    "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}}},
+    "responses": {
+        200: {
+            "description": "A list of entities; for a list of texts, a list of such lists.",
+            "content": {
+                "application/json": {"schema": {"anyOf": [_ENTITIES, {"type": "array", "items": _ENTITIES}]}}
+            },
+        },
+        **{
+            code: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+            for code, text in _REFUSALS.items()
+        },
+    },
+}

@@ -1,0 +1,182 @@
+"""Requests: read the JSON of the Inference Endpoints handler, and refuse what would cost too much."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hub_cards.handler import parse_request
+
+MIN_WINDOW = 16  # tokens in a window that a request may ask for; shorter windows only multiply the passes
+MAX_BYTES_PER_CHARACTER = 12  # a character outside the basic plane as two \uXXXX escapes
+EXTRA_BYTES = 2**16  # of a body: punctuation of JSON, names of parameters
+
+
+class RequestError(Exception):
+    """A request that is refused.
+
+    Args:
+        status: HTTP status.
+        sentence: tells the client what was wrong and what is expected.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost, and how many requests may wait.
+
+    Args:
+        max_characters: of the texts and the entity types of a request, and of the requests that share a pass.
+        max_texts: texts in a request.
+        max_types: entity types in a request.
+        max_batch_size: windows in a batch that a request may ask for.
+        min_threshold: lowest threshold of a request. With a threshold of 0 the answer would hold every span of the text.
+        max_queue: requests that wait for a pass; the server refuses further ones with status 429.
+        max_requests: requests that share a pass.
+
+    Raises:
+        ValueError: a limit is out of range.
+    """
+
+    max_characters: int = 100_000
+    max_texts: int = 1_000
+    max_types: int = 1_000
+    max_batch_size: int = 64
+    min_threshold: float = 0.01
+    max_queue: int = 256
+    max_requests: int = 64
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value, least = getattr(self, limit.name), 0 if limit.name == "min_threshold" else 1
+            if value < least:
+                raise ValueError(f"{limit.name} must be at least {least}, got {value}.")
+
+    @property
+    def max_bytes(self) -> int:
+        """Maximum size of a body: `max_characters` of them, all escaped."""
+        return MAX_BYTES_PER_CHARACTER * self.max_characters + EXTRA_BYTES
+
+
+@dataclass(frozen=True, eq=False)
+class FindRequest:
+    """A request that has been checked.
+
+    Args:
+        texts: its texts, or lists of words with `is_split_into_words`. Left out of `repr`, so that no log shows them.
+        is_single: whether the request had one text and no list, so that its answer is not a list of results.
+        parameters: arguments of the pipeline's call.
+        key: equal for requests with the same parameters, entity types in the same order included.
+        characters: of the texts and the entity types.
+    """
+
+    texts: list[Any] = field(repr=False)
+    is_single: bool
+    parameters: dict[str, Any] = field(repr=False)
+    key: str = field(repr=False)
+    characters: int
+
+
+def read_request(body: bytes, limits: Limits, max_length: int) -> FindRequest:
+    """Read the body of a request and check it.
+
+    Args:
+        body: JSON, as `hub_cards.handler.EndpointHandler` takes it.
+        limits: what the request may cost.
+        max_length: tokens in a window, if the request sets none.
+
+    Raises:
+        RequestError: with status 413 if the request exceeds a limit, and 422 if it is malformed.
+    """
+    try:
+        data = json.loads(body, object_pairs_hook=_unique)
+        inputs, parameters = parse_request(data)
+        characters = _characters(inputs) + _characters(parameters.get("entity_types"))
+        _check_surrogates(data)
+    except RecursionError:
+        raise RequestError(422, "the body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(422, f"the body is not JSON: {error}.") from None
+    except UnicodeError:
+        raise RequestError(422, "the body must be JSON in UTF-8, without halves of surrogate pairs.") from None
+    except ValueError as error:
+        raise RequestError(422, str(error)) from None
+    is_split = parameters.get("is_split_into_words", False)
+    is_single = isinstance(inputs, str) or (is_split and all(isinstance(word, str) for word in inputs))
+    texts = [inputs] if is_single else inputs
+    _check_size(texts, parameters, characters, limits)
+    _check_windows(parameters, limits, max_length)
+    _check_thresholds(parameters.get("threshold"), limits)
+    key = json.dumps(sorted(parameters.items()))
+    return FindRequest(texts, is_single, parameters, key, characters)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object, in which no key may appear twice: JSON would keep the last one in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.80} appears twice in an object.")
+    return found
+
+
+def _characters(value: Any) -> int:
+    """Return the number of characters of the strings in a JSON value; the items of a list are joined by spaces."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + _characters(child) for name, child in value.items())
+    return sum(1 + _characters(child) for child in value) if isinstance(value, list) else 0
+
+
+def _check_surrogates(data: Any) -> None:
+    # The answer repeats words and labels, and half of a surrogate pair cannot be written as UTF-8.
+    json.dumps(data, ensure_ascii=False).encode("utf-8")
+
+
+def _check_size(texts: list[Any], parameters: dict[str, Any], characters: int, limits: Limits) -> None:
+    types = parameters.get("entity_types")
+    num_types = len(types) if isinstance(types, (list, dict)) else 1
+    for number, most, things in (
+        (characters, limits.max_characters, "characters in the texts and the entity types"),
+        (len(texts), limits.max_texts, "texts"),
+        (num_types, limits.max_types, "entity types"),
+    ):
+        if number > most:
+            raise RequestError(
+                413, f"the request has {number:,} {things}, and this server takes at most {most:,}: send several requests."
+            )
+
+
+def _check_windows(parameters: dict[str, Any], limits: Limits, max_length: int) -> None:
+    """Check the parameters that decide how often the model reads a character."""
+    numbers = {name: parameters[name] for name in ("max_length", "stride", "batch_size") if name in parameters}
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise RequestError(422, f"{name} must be a whole number, got {value!r:.80}.")
+    window = numbers.get("max_length", max_length)
+    if window < MIN_WINDOW:
+        raise RequestError(422, f"max_length must be at least {MIN_WINDOW} on this server, got {window}.")
+    if 2 * numbers.get("stride", 0) > window:
+        raise RequestError(
+            422, f"stride must be at most half of max_length ({window}) on this server, got {numbers['stride']}."
+        )
+    if numbers.get("batch_size", 1) > limits.max_batch_size:
+        raise RequestError(
+            422, f"batch_size must be at most {limits.max_batch_size} on this server, got {numbers['batch_size']}."
+        )
+
+
+def _check_thresholds(threshold: Any, limits: Limits) -> None:
+    for value in threshold.values() if isinstance(threshold, Mapping) else [threshold]:
+        if isinstance(value, (int, float)) and 0 <= value < limits.min_threshold:
+            raise RequestError(
+                422,
+                f"threshold must be at least {limits.min_threshold} on this server, got {value}: a lower one returns "
+                "nearly every span of a text.",
+            )

@@ -1,0 +1,81 @@
+"""A server with a tiny model in a thread of this process, and a client."""
+
+import contextlib
+import json
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+
+from modeling_binder.serving.app import create_app
+from modeling_binder.serving.requests import Limits
+from modeling_binder.serving.server import bind
+from tests.tiny import build_pipeline
+
+
+@dataclass
+class Client:
+    """Sends requests to a server and returns status and content of the answers."""
+
+    url: str
+    token: str | None = None
+
+    def send(self, path, data=None, headers=None):
+        """POST `data` (JSON, or bytes as they are), or GET without it."""
+        body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
+        headers = dict(headers or {})
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(self.url + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), error.headers
+
+    def find(self, inputs, **parameters):
+        status, content, _ = self.send("/find", {"inputs": inputs, "parameters": parameters})
+        return status, json.loads(content)
+
+    def metrics(self):
+        """Return the metrics as a dictionary of numbers."""
+        lines = self.send("/metrics")[1].splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+@contextlib.contextmanager
+def serving(pipeline, limits=None, token=None):
+    """Serve a pipeline at a free port, and yield a client."""
+    app = create_app(pipeline, limits or Limits(), token)
+    bound = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    # The socket listens before the thread starts, so that the first request waits instead of failing.
+    bound.listen()
+    thread = threading.Thread(target=server.run, args=([bound],))
+    thread.start()
+    try:
+        yield Client(f"http://127.0.0.1:{bound.getsockname()[1]}")
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="package")
+def pipe():
+    return build_pipeline()
+
+
+@pytest.fixture(scope="package")
+def client(pipe):
+    with serving(pipe) as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def serve():
+    """`serving`, for tests with limits or pipelines of their own."""
+    return serving
