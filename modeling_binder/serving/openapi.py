@@ -70,9 +70,7 @@ FIND: dict[str, Any] = {
     "responses": {
         200: {
             "description": "A list of entities; for a list of texts, a list of such lists.",
-            "content": {
-                "application/json": {"schema": {"anyOf": [_ENTITIES, {"type": "array", "items": _ENTITIES}]}}
-            },
+            "content": {"application/json": {"schema": {"anyOf": [_ENTITIES, {"type": "array", "items": _ENTITIES}]}}},
         },
         **{
             code: {"description": text, "content": {"application/json": {"schema": _ERROR}}}

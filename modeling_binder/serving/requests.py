@@ -34,7 +34,8 @@ class Limits:
         max_texts: texts in a request.
         max_types: entity types in a request.
         max_batch_size: windows in a batch that a request may ask for.
-        min_threshold: lowest threshold of a request. With a threshold of 0 the answer would hold every span of the text.
+        min_threshold: lowest threshold of a request. With a threshold of 0 the answer would hold every span of the
+            text.
         max_queue: requests that wait for a pass; the server refuses further ones with status 429.
         max_requests: requests that share a pass.
 
@@ -149,7 +150,8 @@ def _check_size(texts: list[Any], parameters: dict[str, Any], characters: int, l
     ):
         if number > most:
             raise RequestError(
-                413, f"the request has {number:,} {things}, and this server takes at most {most:,}: send several requests."
+                413,
+                f"the request has {number:,} {things}, and this server takes at most {most:,}: send several requests.",
             )
 
 

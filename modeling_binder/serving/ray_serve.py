@@ -1,0 +1,147 @@
+"""The server on a Ray cluster: the same app as a deployment of Ray Serve, one replica a GPU or some cores."""
+
+import contextlib
+import re
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .app import create_app
+from .model import ModelOptions, load_model
+from .requests import Limits
+
+DRAIN_SECONDS = 600.0  # that a replica may take to answer the requests it has accepted, before Ray ends it
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where and how often the app runs.
+
+    Args:
+        address: of a cluster (`host:6379`, `ray://host:10001`, or "auto" for the one on this machine); None starts Ray
+            on this machine.
+        name: of the application in the cluster.
+        host, port: address of the proxies. A cluster that serves already keeps its own.
+        replicas: number of replicas, unless `autoscaling` is given.
+        cpus, gpus: of a replica. Defaults to one GPU if the cluster has any, and to one core.
+        autoscaling: fields of `ray.serve.config.AutoscalingConfig`.
+    """
+
+    address: str | None = None
+    name: str = "binder-ner"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    cpus: float = 1
+    gpus: float | None = None
+    autoscaling: Mapping[str, Any] | None = None
+
+
+class BinderReplica:
+    """A replica: a process with the model and the app.
+
+    Args:
+        options: how to load the model.
+        limits, token: see `create_app`.
+    """
+
+    def __init__(self, options: ModelOptions, limits: Limits, token: bytes | None) -> None:
+        self._pipeline, self._limits, self._token = load_model(options), limits, token
+
+    def __serve_build_asgi_app__(self) -> Any:
+        # Ray calls this in the replica, because the locks in an app cannot be sent there.
+        from ray import serve
+
+        replica = serve.get_replica_context().replica_id.unique_id
+        return create_app(self._pipeline, self._limits, self._token, replica)
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot be reached, or cannot run the app."""
+
+
+@contextlib.contextmanager
+def connected(options: RayOptions) -> Any:
+    """Connect to a cluster, or start Ray on this machine and end it afterwards.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
+    import ray
+
+    owned = not ray.is_initialized()
+    if owned:
+        try:
+            ray.init(address=options.address, log_to_driver=False, logging_level="warning")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ClusterError(
+                f"there is no Ray cluster at {options.address!r} ({reason:.200}). Start one there with `ray start "
+                "--head`, or leave the address out: --ray alone starts Ray on this machine."
+            ) from None
+    try:
+        yield
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: RayOptions) -> None:
+    """Deploy the app in the cluster, and return once all replicas answer.
+
+    Raises:
+        ClusterError: a replica could not be started; the message has the reason of the first one.
+        ValueError: the options of a deployment are invalid.
+    """
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    gpus = options.gpus if options.gpus is not None else min(1, ray.cluster_resources().get("GPU", 0))
+    scaling = {"autoscaling_config": dict(options.autoscaling)} if options.autoscaling else {
+        "num_replicas": options.replicas}  # fmt: skip
+    deployment = serve.deployment(
+        serve.ingress()(BinderReplica),
+        name=options.name,
+        ray_actor_options={"num_cpus": options.cpus, "num_gpus": gpus},
+        # The app itself refuses what exceeds its queue, with a sentence; Ray must pass that on to it.
+        max_ongoing_requests=2 * limits.max_queue + limits.max_requests,
+        graceful_shutdown_timeout_s=DRAIN_SECONDS,
+        max_constructor_retry_count=1,
+        # The app writes a line about each request. Ray's own has the address, in which a client might put a text.
+        logging_config=LoggingConfig(enable_access_log=False),
+        **scaling,
+    )
+    serve.start(http_options=HTTPOptions(host=options.host, port=options.port), proxy_location="EveryNode")
+    try:
+        serve.run(deployment.bind(model, limits, token), name=options.name, route_prefix="/")
+    except RuntimeError as error:
+        reason = _reason(serve, options.name) or str(error)
+        serve.delete(options.name)
+        raise ClusterError(f"a replica could not be started: {reason}") from None
+
+
+def _reason(serve: Any, name: str) -> str | None:
+    """Return the last line of the traceback that a replica has left."""
+    application = serve.status().applications.get(name)
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = "\n".join(messages).splitlines()
+    reasons = [line.strip() for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return reasons[-1] if reasons else None
+
+
+def serve_until_stopped(name: str) -> None:
+    """Wait for SIGTERM or SIGINT, then remove the app, as soon as its requests have been answered."""
+    from ray import serve
+
+    stopped = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        stopped.wait()
+        serve.delete(name)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
