@@ -30,6 +30,7 @@ class CommandError(Exception):
 # To add a command, add a line here (name, module, line of the help) and its module to this package.
 COMMANDS = (
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
+    Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
 )
 

@@ -1,6 +1,7 @@
 """Counters of the server in the text format of Prometheus. They hold numbers and statuses, never texts or types."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -22,20 +23,20 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._labels = {} if replica is None else {"replica": replica}
         self._requests = self._make(Counter, "requests", "Requests of /find, by HTTP status.", ["status"])
-        self._seconds = self._labelled(Histogram, "request_seconds", "Time from a request to its answer.", SECONDS)
+        self._seconds = self._labelled(Histogram, "request_seconds", "Time from a request to its answer.", buckets=SECONDS)
         self._texts = self._labelled(Counter, "texts", "Texts that were read.")
         self._characters = self._labelled(Counter, "characters", "Characters of texts and entity types that were read.")
-        self._passes = self._labelled(Histogram, "pass_requests", "Requests that shared a pass.", PASS_SIZES)
+        self._passes = self._labelled(Histogram, "pass_requests", "Requests that shared a pass.", buckets=PASS_SIZES)
         self._labelled(Gauge, "waiting_requests", "Requests that wait for a pass.").set_function(waiting)
         self._running = self._labelled(Gauge, "open_requests", "Requests without an answer so far.")
         if replica is None:  # Ray has the figures of its processes
             ProcessCollector(registry=self._registry)
 
-    def _make(self, kind: type, name: str, text: str, labels: Sequence[str] = (), **options: object):  # type: ignore[no-untyped-def]
+    def _make(self, kind: type, name: str, text: str, labels: Sequence[str] = (), **options: Any) -> Any:
         return kind(f"binder_ner_{name}", text, [*labels, *self._labels], registry=self._registry, **options)
 
-    def _labelled(self, kind: type, name: str, text: str, buckets: Sequence[float] | None = None):  # type: ignore[no-untyped-def]
-        metric = self._make(kind, name, text, **({} if buckets is None else {"buckets": buckets}))
+    def _labelled(self, kind: type, name: str, text: str, **options: Any) -> Any:
+        metric = self._make(kind, name, text, **options)
         return metric.labels(**self._labels) if self._labels else metric
 
     def count_open(self, change: int) -> None:

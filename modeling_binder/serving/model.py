@@ -26,10 +26,12 @@ class ModelOptions:
     Args:
         model: a folder, or a repository on the Hub.
         options: further arguments of `pipeline(...)`, such as `device`, `dtype` or `entity_types`.
+        threads: of the model on a CPU; None leaves it to torch.
     """
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
+    threads: int | None = None
 
 
 def load_model(options: ModelOptions) -> Any:
@@ -38,10 +40,13 @@ def load_model(options: ModelOptions) -> Any:
     Raises:
         Exception: whatever transformers raises if the model cannot be loaded.
     """
+    import torch
     from transformers import pipeline
 
     import modeling_binder  # noqa: F401 (registers the pipeline)
 
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     found = pipeline("binder-ner", model=options.model, **options.options)
     if found.model.config.entity_types or options.options.get("entity_types"):
         found("")

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from fastapi import status
-
 _TEXTS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "array"}]}}],
     "description": "A text or a list of texts. With `is_split_into_words` a list of words, or a list of such lists.",
@@ -56,10 +54,10 @@ _ENTITIES = {
     },
 }
 _REFUSALS = {
-    status.HTTP_401_UNAUTHORIZED: "The token is missing or wrong.",
-    status.HTTP_413_CONTENT_TOO_LARGE: "Too many characters, texts or entity types.",
-    status.HTTP_422_UNPROCESSABLE_CONTENT: "The request is malformed.",
-    status.HTTP_429_TOO_MANY_REQUESTS: "Too many requests are waiting.",
+    401: "The token is missing or wrong.",
+    413: "Too many characters, texts or entity types.",
+    422: "The request is malformed.",
+    429: "Too many requests are waiting.",
 }
 _ERROR = {"type": "object", "properties": {"error": {"type": "string", "description": "A sentence."}}}
 

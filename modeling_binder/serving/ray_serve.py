@@ -1,6 +1,8 @@
 """The server on a Ray cluster: the same app as a deployment of Ray Serve, one replica a GPU or some cores."""
 
 import contextlib
+import logging
+import os
 import re
 import signal
 import threading
@@ -48,6 +50,10 @@ class BinderReplica:
     """
 
     def __init__(self, options: ModelOptions, limits: Limits, token: bytes | None) -> None:
+        # Ray writes what its own logger gets into the log file of the replica.
+        logs, own = logging.getLogger("ray.serve"), logging.getLogger("modeling_binder.serving")
+        own.handlers, own.propagate = logs.handlers, False
+        own.setLevel(logging.INFO)
         self._pipeline, self._limits, self._token = load_model(options), limits, token
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -73,8 +79,10 @@ def connected(options: RayOptions) -> Any:
 
     owned = not ray.is_initialized()
     if owned:
+        # A cluster of this process alone needs no dashboard.
+        local = {} if options.address or "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
         try:
-            ray.init(address=options.address, log_to_driver=False, logging_level="warning")
+            ray.init(address=options.address, log_to_driver=False, logging_level="warning", **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ClusterError(

@@ -17,11 +17,13 @@ def bind(host: str, port: int) -> socket.socket:
     """
     found = None
     try:
+        if not 0 <= port < 2**16:  # the system would cut off the upper bits
+            raise OSError("a port is a number from 0 to 65535")
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if found is not None:
             found.close()
         raise OSError(f"cannot serve at {host}, port {port}: {error}. Name another address: --host, --port.") from None

@@ -79,3 +79,9 @@ def client(pipe):
 def serve():
     """`serving`, for tests with limits or pipelines of their own."""
     return serving
+
+
+@pytest.fixture
+def client_of():
+    """Return a client for a port of this machine."""
+    return lambda port, token=None: Client(f"http://127.0.0.1:{port}", token)

@@ -1,0 +1,165 @@
+"""Serve a model over HTTP. Requests and answers are those of Inference Endpoints.
+
+  binder-ner serve user/name
+  curl -s localhost:8000/find -d '{"inputs": "The IL-2 gene.", "parameters": {"entity_types": ["gene"]}}'
+  BINDER_NER_TOKEN=$(openssl rand -hex 32) binder-ner serve user/name --host 0.0.0.0
+  binder-ner serve user/name --ray --replicas 2
+  binder-ner serve user/name --ray 10.0.0.1:6379 --autoscaling '{"min_replicas": 1, "max_replicas": 8}'
+
+POST /find takes {"inputs": text or list of texts, "parameters": {...}} with the arguments of a call of the pipeline;
+GET /health, /metrics (for Prometheus) and /docs (description of the API) take nothing. Requests that arrive at the same
+time share passes of the model. After SIGTERM or Ctrl-C, the server answers the requests that it has read, and ends.
+
+The token is read from the environment variable BINDER_NER_TOKEN or from a file. Without one, everybody who reaches the
+address may send requests.
+"""
+
+import argparse
+import ipaddress
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import CommandError
+
+if TYPE_CHECKING:
+    from ..serving.model import ModelOptions
+    from ..serving.requests import Limits
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder, or id on the Hub")
+    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all (default: 127.0.0.1)")
+    add("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    add("--token-file", metavar="FILE", help="file with the bearer token (default: the variable BINDER_NER_TOKEN)")
+
+    model = parser.add_argument_group("model")
+    add = model.add_argument
+    add("--types", metavar="FILE", type=Path, help="JSON, name -> description, for requests without entity types")
+    add("--decoding", choices=["nested", "flat"], help="for requests without it (default: the model's)")
+    add("--threshold", type=float, help="for requests without it (default: the model's)")
+    add("--device", help="such as cpu or cuda:1 (default: the first GPU, if there is one)")
+    add("--dtype", help="such as bfloat16 (default: that of the checkpoint)")
+    add("--batch-size", metavar="N", type=int, help="windows in a batch (default: 16 on a CPU, 64 on a GPU)")
+    add("--threads", metavar="N", type=int, help="threads of the model on a CPU (default: all cores)")
+
+    limits = parser.add_argument_group("limits")
+    add = limits.add_argument
+    add("--max-characters", metavar="N", type=int, help="of the texts and types of a request (default: 100000)")
+    add("--max-texts", metavar="N", type=int, help="in a request (default: 1000)")
+    add("--max-types", metavar="N", type=int, help="in a request (default: 1000)")
+    add("--max-queue", metavar="N", type=int, help="requests that wait; others get status 429 (default: 256)")
+    add("--max-requests", metavar="N", type=int, help="that share a pass of the model (default: 64)")
+
+    ray = parser.add_argument_group("Ray", "The limits are those of each replica.")
+    add = ray.add_argument
+    add("--ray", metavar="ADDRESS", nargs="?", const="", help="run on a Ray cluster (default: on this machine)")
+    add("--replicas", metavar="N", type=int, default=1, help="processes with the model (default: 1)")
+    add("--cpus", metavar="N", type=float, default=1, help="cores of a replica (default: 1)")
+    add("--gpus", metavar="N", type=float, help="GPUs of a replica (default: 1 if the cluster has GPUs)")
+    add("--autoscaling", metavar="JSON", help="fields of Ray Serve's AutoscalingConfig, instead of --replicas")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve a model until the process is told to stop."""
+    try:
+        from ..serving.tokens import read_token
+
+        if arguments.ray is not None:
+            import ray  # noqa: F401
+    except ImportError as error:
+        extra = "serve" if arguments.ray is None else "ray"
+        raise CommandError(f'{error}. The server needs further packages: pip install "binder-ner[{extra}]".') from None
+    token = read_token(arguments.token_file)
+    serve = _serve_here if arguments.ray is None else _serve_on_ray
+    serve(arguments, _model(arguments), _limits(arguments), token)
+    return 0
+
+
+def _model(arguments: argparse.Namespace) -> "ModelOptions":
+    from ..finetuning import read_types
+    from ..serving.model import ModelOptions
+
+    names = ("decoding", "threshold", "device", "dtype", "batch_size")
+    options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if arguments.types:
+        options["entity_types"] = read_types(arguments.types)
+    return ModelOptions(arguments.model, options, arguments.threads)
+
+
+def _limits(arguments: argparse.Namespace) -> "Limits":
+    from ..serving.requests import Limits
+
+    names = ("max_characters", "max_texts", "max_types", "max_queue", "max_requests")
+    return Limits(**{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
+
+
+def _serve_here(arguments: argparse.Namespace, model: "ModelOptions", limits: "Limits", token: bytes | None) -> None:
+    from ..serving.app import create_app
+    from ..serving.model import load_model
+    from ..serving.server import bind, serve
+
+    with bind(arguments.host, arguments.port) as bound:
+        app = create_app(load_model(model), limits, token)
+        bound.listen()  # from now on connections wait instead of failing
+        _announce(arguments, bound.getsockname()[1], token is None)
+        serve(app, bound)
+
+
+def _serve_on_ray(arguments: argparse.Namespace, model: "ModelOptions", limits: "Limits", token: bytes | None) -> None:
+    from ..serving.ray_serve import ClusterError, RayOptions, connected, deploy, serve_until_stopped
+    from ..serving.server import bind
+
+    port = arguments.port
+    if not arguments.ray:
+        with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
+            port = bound.getsockname()[1]
+    options = RayOptions(
+        address=arguments.ray or None,
+        host=arguments.host,
+        port=port,
+        replicas=arguments.replicas,
+        cpus=arguments.cpus,
+        gpus=arguments.gpus,
+        autoscaling=_autoscaling(arguments.autoscaling),
+    )
+    try:
+        with connected(options):
+            deploy(model, limits, token, options)
+            _announce(arguments, port, token is None)
+            serve_until_stopped(options.name)
+    except ClusterError as error:
+        raise CommandError(str(error)) from None
+
+
+def _autoscaling(given: str | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    try:
+        found = json.loads(given)
+    except json.JSONDecodeError as error:
+        raise CommandError(f"--autoscaling must be JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise CommandError(f"--autoscaling must be an object such as '{{\"max_replicas\": 4}}', got {given:.80}.")
+    return found
+
+
+def _announce(arguments: argparse.Namespace, port: int, is_open: bool) -> None:
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"{arguments.model} answers at http://{host}:{port}/find, see http://{host}:{port}/docs", flush=True)
+    if is_open and not _is_local(arguments.host):
+        print(
+            f"binder-ner serve: warning: everybody who reaches {arguments.host} may send requests. Set "
+            "BINDER_NER_TOKEN to require a token.",
+            file=sys.stderr,
+        )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
