@@ -76,7 +76,7 @@ def test_a_client_of_inference_endpoints_needs_another_address_only(client, pipe
         ({"inputs": "x", "parameters": {"threshold": 7}}, "threshold must lie between 0 and 1, got 7"),
         ({"inputs": "x", "parameters": {"threshold": 0}}, "at least 0.01 on this server, got 0"),
         ({"inputs": "x", "parameters": {"threshold": {"Gene": 0.001}}}, "at least 0.01 on this server, got 0.001"),
-        ({"inputs": "x", "parameters": {"threshold": {"Gnee": 0.5}}}, "threshold names types"),
+        ({"inputs": "x", "parameters": {"threshold": {"Gnee": 0.5}}}, "Gnee"),
         ({"inputs": "x", "parameters": {"max_length": "ten"}}, "max_length must be a whole number, got 'ten'"),
         ({"inputs": "x", "parameters": {"max_length": 4}}, "max_length must be at least 16"),
         ({"inputs": "x", "parameters": {"max_length": 4000}}, "is more than the 128 tokens"),
