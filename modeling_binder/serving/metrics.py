@@ -23,9 +23,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._labels = {} if replica is None else {"replica": replica}
         self._requests = self._make(Counter, "requests", "Requests of /find, by HTTP status.", ["status"])
-        self._seconds = self._labelled(Histogram, "request_seconds", "Time from a request to its answer.", buckets=SECONDS)
+        self._seconds = self._labelled(Histogram, "request_seconds", "Time to an answer.", buckets=SECONDS)
         self._texts = self._labelled(Counter, "texts", "Texts that were read.")
-        self._characters = self._labelled(Counter, "characters", "Characters of texts and entity types that were read.")
+        self._characters = self._labelled(Counter, "characters", "Characters of the texts and the entity types.")
         self._passes = self._labelled(Histogram, "pass_requests", "Requests that shared a pass.", buckets=PASS_SIZES)
         self._labelled(Gauge, "waiting_requests", "Requests that wait for a pass.").set_function(waiting)
         self._running = self._labelled(Gauge, "open_requests", "Requests without an answer so far.")
