@@ -84,42 +84,33 @@ def model_card(
     dataset_name = dataset.get("name") or dataset.get("id") or "the author's own corpus"
     metadata = _metadata(repo_id, config, facts, dataset_name, examples, tags)
     types = {entity_type["name"]: entity_type["description"] for entity_type in config.entity_types or []}
-    page = (
-        environment()
-        .get_template("model_card.md")
-        .render(
-            metadata=metadata.to_yaml().strip(),
-            repo_id=repo_id,
-            repository=REPOSITORY,
-            config=config,
-            types=[[name, types[name]] for name in shown_types(list(types), facts.get("data") or {})],
-            hidden=max(len(types) - MAX_TYPES_SHOWN, 0),
-            dataset=dataset,
-            dataset_name=dataset_name,
-            dataset_id=dataset.get("id"),
-            results={
-                HUB_SPLITS.get(split, split): _result_rows(metrics)
-                for split, metrics in (facts.get("results") or {}).items()
-            },
-            zero_shot=zero_shot_rows(facts.get("zero_shot") or {}, config.decoding),
-            example=examples[0] if examples else None,
-            code=_code(repo_id, examples[0] if examples else Example("...", [])),
-            languages=_language_names(facts.get("language")),
-            uncased=uncased,
-            **_training_data(facts),
-            training=list((facts.get("training") or {}).items()),
-            hyper_parameters=list((facts.get("hyper_parameters") or {}).items()),
-            versions=list((facts.get("versions") or {}).items()),
-            limits=list(facts.get("limits") or []),
-            license=facts.get("license"),
-            citation=CITATION,
-        )
+    template = environment().get_template("model_card.md")
+    page = template.render(
+        metadata=metadata.to_yaml().strip(),
+        repo_id=repo_id,
+        repository=REPOSITORY,
+        config=config,
+        types=[[name, types[name]] for name in shown_types(list(types), facts.get("data") or {})],
+        hidden=max(len(types) - MAX_TYPES_SHOWN, 0),
+        dataset=dataset,
+        dataset_name=dataset_name,
+        dataset_id=dataset.get("id"),
+        results=_result_tables(facts.get("results") or {}),
+        zero_shot=zero_shot_rows(facts.get("zero_shot") or {}, config.decoding),
+        example=examples[0] if examples else None,
+        code=_code(repo_id, examples[0] if examples else Example("...", [])),
+        languages=_language_names(facts.get("language")),
+        uncased=uncased,
+        **_training(facts),
+        limits=list(facts.get("limits") or []),
+        license=facts.get("license"),
+        citation=CITATION,
     )
     return ModelCard(page)
 
 
-def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the template that describe the training data: its splits, or the corpora of a mix."""
+def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the template that describe the training: its data (splits, or corpora of a mix) and run."""
     splits, mix = facts.get("data") or {}, facts.get("mix") or []
     counted = list(next(iter(splits.values()))["mentions"]) if splits else []
     return {
@@ -131,6 +122,7 @@ def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": list(facts.get("datasets") or []),
         "mix_licenses": mix_licenses(mix),
         "partial": [part["name"] for part in mix if part.get("negative_rate", 1) < 1],
+        **{key: list((facts.get(key) or {}).items()) for key in ("training", "hyper_parameters", "versions")},
     }
 
 
@@ -194,6 +186,11 @@ ner = pipeline("binder-ner", model={json.dumps(repo_id)})
 def _language_names(language: Any) -> list[str]:
     codes = [language] if isinstance(language, str) else language or []
     return [_LANGUAGES.get(code, code) for code in codes]
+
+
+def _result_tables(results: Mapping[str, Any]) -> dict[str, list[list[str]]]:
+    """Return the table of results of each split."""
+    return {HUB_SPLITS.get(split, split): _result_rows(metrics) for split, metrics in results.items()}
 
 
 def _result_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
