@@ -153,11 +153,12 @@ class MixBatches(Dataset[Any]):
             keys: a seed for the draws of the batch, followed by the indices of its windows.
 
         Returns:
-            `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L]; the phrasings of the types
-            (`type_phrasings`, or `type_input_ids` and `type_attention_mask`); `type_index` [B, T], which is left out if
-            all windows are compared with the same types; `labels` and `excluded`, rows (window, type, first token, last
-            token) of the mentions and of spans that are neither mentions nor negatives, see `losses_binder`; and
-            `counts`, the number of mentions and the number of pairs of a window and a type.
+            - `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L].
+            - The phrasings of the types: `type_phrasings`, or `type_input_ids` and `type_attention_mask`.
+            - `type_index` [B, T], the types of each window. It is left out if all windows have the same types.
+            - `labels` and `excluded`, rows (window, type, first token, last token). They are the mentions, and the
+              spans that are neither mentions nor negatives, see `losses_binder`.
+            - `counts` [2], the number of mentions, and the number of pairs of a window and a type.
         """
         random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])
         batch = self._tokens(windows)
@@ -224,9 +225,9 @@ class MixBatches(Dataset[Any]):
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
         """Draw additional types, as negatives, for windows whose documents have `Document.types`.
 
-        They are types of other windows of the batch. A type is rejected if it may apply to the window: if its name has
-        a word in common with the name of a type of the window, or if the two types have a mention on the same span
-        anywhere in the mix.
+        They are types of other windows of the batch. A drawn type is rejected if it may apply to the
+        window. This is assumed if its name has a word in common with the name of a type of the window, or if the two
+        types have a mention on the same span anywhere in the mix.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]

@@ -39,8 +39,8 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the file of each split of a corpus folder: split ("train", "dev" or "test") -> path.
 
     A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll are files of "dev". If
-    several files belong to a split, a file whose whole name is the word is preferred (train.tsv to train_extra.jsonl),
-    and then the file whose suffix comes first in `SUFFIXES` (.jsonl).
+    several files belong to a split, a file whose name is only this word is preferred: train.tsv to train_extra.jsonl.
+    If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
 
     Raises:
         DataError: the name of a file contains words for two splits, or no file of a split is preferred to the others.

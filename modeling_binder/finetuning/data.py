@@ -62,8 +62,8 @@ class Document:
         """Create a document from a dictionary, such as a line of a JSONL file.
 
         The keys are "text", and optionally "id", "entities", "words", "undecided" and "types". An entity has "start",
-        "end" and "label". If it also has its "text" (or "word"), this text is compared with the offsets, and offsets
-        in other units, such as UTF-16 units, are converted into code points.
+        "end" and "label". If it also has its "text" (or "word"), this text is compared with the offsets. If they count
+        other units, such as UTF-16 units, they are converted into code points.
 
         Args:
             data: the dictionary.

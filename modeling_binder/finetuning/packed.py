@@ -1,7 +1,7 @@
 """The tokenised windows of a mix in flat arrays.
 
-Arrays need less memory than lists of Python objects, can be shared with the worker processes of a data loader, and can
-be compressed into a small folder on disk.
+Arrays need less memory than lists of Python objects. They can be shared with the worker processes of a data loader, and
+compressed into small files.
 """
 
 import json

@@ -202,11 +202,14 @@ class WindowCollator:
         """Return B windows as tensors.
 
         Returns:
-            The inputs [B, L], where L is the number of tokens of the longest window; `labels` [B, M, 3], where M is the
-            largest number of mentions and a label is (type, first token, last token); `owned` [B, 2], see
-            `decoding_binder.candidate_spans`; `window` [B], the indices of the windows; and the tokenised types. If
-            documents have `Document.types`, `type_index` [B, T] contains the ids of the types that each window is
-            compared with, padded with -1, and the types in `labels` are positions in this list.
+            - `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L], with L tokens in the longest
+              window.
+            - `labels` [B, M, 3], with at most M mentions in a window. A label is (type, first token, last token).
+            - `owned` [B, 2], see `decoding_binder.candidate_spans`.
+            - `window` [B], the indices of the windows in the data set.
+            - The tokenised types.
+            - `type_index` [B, T], only if documents have `Document.types`: the ids of the types that each window is
+              compared with, padded with -1. The types in `labels` are then positions in the row of their window.
         """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))

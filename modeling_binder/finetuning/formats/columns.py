@@ -57,7 +57,7 @@ def read_iob(
     that does not number the tokens. The text of a document consists of its tokens joined by blanks, and its words are
     the tokens. Blank tokens are left out.
 
-    The scheme is detected from the tags of the whole file: S-, E-, U-, L- or M- mean BIOES, BMES or BILOU; an I- at the
+    The scheme is detected from the tags of the whole file. S-, E-, U-, L- or M- mean BIOES, BMES or BILOU. An I- at the
     start of a mention means IOB1, or IO if the file has no B-. If the scheme is not IOB2, a warning gives its name. All
     schemes follow the rules of the script conlleval: a mention also begins where the type changes. So an invalid
     sequence of tags is repaired and raises no error.

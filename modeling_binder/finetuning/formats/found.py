@@ -19,7 +19,7 @@ def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found
     """Convert documents, or dictionaries with "text" and "entities", into documents with scores.
 
     An entity in a dictionary has its type in "label", as in a corpus file, or in "entity_group", as in the output of
-    the pipeline, and may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id
+    the pipeline. It may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id
     becomes the number of the document, and duplicate ids are made distinct.
 
     Raises:
