@@ -23,7 +23,7 @@ def splits_in(name: str) -> list[str]:
     (['dev'], [], ['test', 'train'])
     """
     words: list[str] = []
-    for letters in _LETTERS.findall(name):  # "testA" is one word, "TrainingSet" two
+    for letters in _LETTERS.findall(name):  # "testA" is one word, "TrainingSet" is two words
         words += [letters] if letters.lower() in _SPLIT_OF else _WORD.findall(letters)
     return list(dict.fromkeys(_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF))
 

@@ -287,7 +287,7 @@ class BinderTrainer(EvaluatingTrainer):
         outputs = model(**inputs)
         loss = outputs.loss
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # torch averages gradients over processes
+            loss = loss * self.accelerator.num_processes  # undoes that torch averages gradients over processes
         return (loss, outputs) if return_outputs else loss
 
     def _with_type_states(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:

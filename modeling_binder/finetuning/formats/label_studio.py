@@ -123,7 +123,7 @@ def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
             if not isinstance(item, Mapping) or any(key in item for key in _SPEAKERS):
-                continue  # a choice, or a turn of a dialogue
+                continue  # not a region, but a choice or a turn of a dialogue
             regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
     return [region for region in regions if region is not None]
 

@@ -21,7 +21,7 @@ _BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # prefix of the names of built
 _ENTITIES = "NamedEntity"
 _ID = re.compile(r"(?<!\\)\[(\d+)\]$")
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
-_MAX_GAP = 100  # maximum number of characters between two sentences; gaps become blanks
+_MAX_GAP = 100  # a gap of at most so many characters between sentences becomes blanks, a larger one a line end
 
 
 @dataclass
