@@ -52,9 +52,8 @@ class MixSampler(Sampler[list[int]]):
         self.rank, self.processes = rank, processes
         quotas = mix.shares * mix.epoch_size
         self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
-        self.batches = (
-            max(1, len(self.plan(0)) // processes) * processes
-        )  # number of batches in an epoch, for all processes together
+        # Number of batches in an epoch, for all processes together.
+        self.batches = max(1, len(self.plan(0)) // processes) * processes
 
     def __len__(self) -> int:
         return self.batches // self.processes
