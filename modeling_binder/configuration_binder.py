@@ -32,6 +32,11 @@ _MAX_SIZES = {
     "vocab_size": 2**24,
     "max_position_embeddings": 2**24,
     "type_vocab_size": 2**16,
+    "embedding_size": 2**16,
+    # tables of relative positions: MPNet, DeBERTa
+    "relative_attention_num_buckets": 2**16,
+    "position_buckets": 2**16,
+    "max_relative_positions": 2**24,
 }
 _MAX_PARAMETERS = 10**11
 

@@ -152,6 +152,10 @@ def test_an_unknown_type_of_encoder_is_refused(checkpoint):
         ("text_config", "max_position_embeddings", 10**14),
         ("type_config", "intermediate_size", 10**12),
         ("type_config", "type_vocab_size", 10**12),
+        ("text_config", "embedding_size", 10**12),
+        ("text_config", "relative_attention_num_buckets", 10**12),
+        ("type_config", "position_buckets", 10**12),
+        ("type_config", "max_relative_positions", 10**12),
     ],
 )
 def test_absurd_sizes_are_refused_before_the_model_is_built(part, name, value, checkpoint):

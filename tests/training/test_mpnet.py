@@ -29,10 +29,11 @@ from tests.tiny import (
     tiny_mpnet_config,
 )
 from training.arguments import BinderTrainingArguments
-from training.encoders import hub_ids
+from training.encoders import hub_ids, resolve_encoder
 from training.finetune import main
 from training.split_archive import SplitArchive
 
+CONFIGS = ("config.json", "tokenizer_config.json", "README.md")
 TEXT = "the IL-2 gene promoter of cells in oslo"
 TEXTS = [TEXT, "cells", "the gene of the p5 cells. " * 18, "Cells of the (naïve) Æ gene 🙂!", ""]
 
@@ -221,7 +222,7 @@ def test_a_model_is_trained_from_a_recipe_with_mpnet_and_pushed(mpnet_in_package
     assert card.data.base_model == ["sentence-transformers/all-mpnet-base-v2"] and card.data.license == "apache-2.0"
     assert "| CC BY 4.0 | genes |" in card.text and "| MIT | cells |" in card.text
     assert "mpnet, 2 layers, 48 wide" in card.text and "bert, 2 layers, 32 wide" in card.text
-    assert str(tmp_path) not in hub.files("alice/mpnet")["config.json"].decode()
+    assert resolve_encoder("mpnet") not in "".join(hub.files("alice/mpnet")[name].decode() for name in CONFIGS)
     pipe = pipeline("binder-ner", model="alice/mpnet")
     assert type(pipe.tokenizer).__name__ == "MPNetTokenizer" and isinstance(pipe(TEXT), list)
     assert AutoTokenizer.from_pretrained(output)("a")["input_ids"] == build_mpnet_tokenizer()("a")["input_ids"]
