@@ -1,16 +1,20 @@
-"""BINDER for transformers: `import modeling_binder` registers the model and the "binder-ner" pipeline."""
+"""BINDER for transformers: `import modeling_binder` registers the model and the "binder-ner" pipeline.
+
+Neither torch nor transformers is imported before it is needed; see `lazy` and `registration`.
+"""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
+from .lazy import lazy_attributes
+from .registration import register_on_import
 
-from .configuration_binder import BinderConfig
-from .modeling_binder import BinderModel, BinderOutput
-from .pipeline_binder import BinderNerPipeline
-from .processing_binder import BinderWindower, split_words
-from .tokenizers_binder import load_tokenizers
+if TYPE_CHECKING:
+    from .configuration_binder import BinderConfig
+    from .modeling_binder import BinderModel, BinderOutput
+    from .pipeline_binder import BinderNerPipeline
+    from .processing_binder import BinderWindower, split_words
+    from .tokenizers_binder import load_tokenizers
 
 __version__ = "0.1.0"
 
@@ -24,16 +28,23 @@ __all__ = [
     "split_words",
 ]
 
-AutoConfig.register("binder", BinderConfig, exist_ok=True)
-AutoModel.register(BinderConfig, BinderModel, exist_ok=True)
-BinderConfig.register_for_auto_class()
-BinderModel.register_for_auto_class("AutoModel")
-if "binder-ner" not in PIPELINE_REGISTRY.get_supported_tasks():
-    PIPELINE_REGISTRY.register_pipeline("binder-ner", pipeline_class=BinderNerPipeline, pt_model=AutoModel, type="text")
+if not TYPE_CHECKING:
+    _get, __dir__ = lazy_attributes(
+        __name__,
+        {
+            "configuration_binder": ["BinderConfig"],
+            "modeling_binder": ["BinderModel", "BinderOutput"],
+            "pipeline_binder": ["BinderNerPipeline"],
+            "processing_binder": ["BinderWindower", "split_words"],
+            "tokenizers_binder": ["load_tokenizers"],
+        },
+    )
+
+    def __getattr__(name: str) -> Any:
+        if name == "BinderProcessor":
+            warnings.warn("BinderProcessor is now BinderWindower.", FutureWarning, stacklevel=2)
+            name = "BinderWindower"
+        return _get(name)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "BinderProcessor":
-        warnings.warn("BinderProcessor is now BinderWindower.", FutureWarning, stacklevel=2)
-        return BinderWindower
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+register_on_import()

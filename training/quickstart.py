@@ -17,7 +17,8 @@ from rich.text import Text
 from transformers import pipeline
 
 import modeling_binder  # noqa: F401 (registers the pipeline)
-from training.drawing import draw_entities
+from modeling_binder.cli.drawing import draw_entities
+from modeling_binder.cli.options import parse_type
 from training.finetune import main as finetune
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,14 +78,6 @@ def ask(checkpoint: str | Path, questions: Iterable[tuple[str, Mapping[str, str]
     for sentence, types in questions:
         found = recognizer(sentence, entity_types=types, decoding="nested")
         console.print(draw_entities(sentence, found, min(console.width, 100), list(types)))
-
-
-def parse_type(text: str) -> tuple[str, str]:
-    """Return the name and the description of `name` or `name: description`."""
-    name, colon, description = (part.strip() for part in text.partition(":"))
-    if not name or (colon and not description):
-        raise argparse.ArgumentTypeError(f"expected 'name' or 'name: description', got {text!r}")
-    return name, description or name
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,16 @@
 """Export checkpoints: encoders as ONNX files, or fixed entity types with their vectors stored."""
 
-from .export import export
-from .gate import ExportError, check, disagreements, f1
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from .exporting import export
+    from .gate import ExportError, check, disagreements, f1
 
 __all__ = ["ExportError", "check", "disagreements", "export", "f1"]
+
+if not TYPE_CHECKING:  # the arguments of the command are shown without importing torch
+    __getattr__, __dir__ = lazy_attributes(
+        __name__, {"exporting": ["export"], "gate": ["ExportError", "check", "disagreements", "f1"]}
+    )

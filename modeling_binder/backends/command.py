@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from transformers.utils import logging
 
-    from .export import export
+    from .exporting import export
 
     logging.disable_progress_bar()
     onnx = arguments.format == "onnx"

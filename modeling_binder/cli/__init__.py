@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from .. import __version__
@@ -29,6 +30,7 @@ class CommandError(Exception):
 
 # To add a command, add a line here (name, module, line of the help) and its module to this package.
 COMMANDS = (
+    Command("find", "find", "find entities in texts and files"),
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
@@ -58,8 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments of the command line; defaults to those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command = next((command for command in COMMANDS if command.name == next(iter(arguments), None)), None)
-    module = None if command is None else importlib.import_module(f".{command.module}", __name__)
+    command = next((command for command in COMMANDS if command.name in arguments[:1]), None)
+    try:
+        module = None if command is None else importlib.import_module(f".{command.module}", __name__)
+        parsed = _build_parser(command, module).parse_args(arguments)
+        assert command is not None and module is not None  # the parser has refused other arguments
+        code = module.run(parsed)
+        sys.stdout.flush()
+        return int(code)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+    except (CommandError, ValueError, OSError, ImportError) as error:
+        print(f"binder-ner {command.name if command else ''}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _build_parser(command: Command | None, module: ModuleType | None) -> argparse.ArgumentParser:
+    """Return the parser, with the arguments of one command."""
     parser = argparse.ArgumentParser(
         prog="binder-ner",
         description="Find entities of any type in texts.",
@@ -74,18 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subparser.description = module.__doc__
             subparser.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(subparser)
-    parsed = parser.parse_args(arguments)
-    assert command is not None and module is not None  # the parser has refused other arguments
-    try:
-        code = module.run(parsed)
-        sys.stdout.flush()
-        return int(code)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Python flushes stdout once more when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _CLOSED_PIPE
-    except (CommandError, ValueError, OSError, ImportError) as error:
-        print(f"binder-ner {command.name}: error: {error}", file=sys.stderr)
-        return 1
+    return parser

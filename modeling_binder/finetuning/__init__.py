@@ -7,18 +7,23 @@ Example:
     >>> corpus = load_corpus("my_corpus")  # doctest: +SKIP
 """
 
-from .corpus import Corpus, load_corpus
-from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
-from .evaluation import evaluate
-from .formats import read_documents, read_iob, write_format
-from .iob import documents_from_words
-from .metrics import SpanMetrics, compute_span_metrics
-from .mix import Mix, MixPart, MixSettings, TypedDocuments
-from .packed import PackedMix
-from .replay import replay_mix
-from .report import data_report
-from .trainer import BinderTrainer
-from .windows import WindowDataset
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from .corpus import Corpus, load_corpus
+    from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
+    from .evaluation import evaluate
+    from .formats import read_documents, read_iob, write_format
+    from .iob import documents_from_words
+    from .metrics import SpanMetrics, compute_span_metrics
+    from .mix import Mix, MixPart, MixSettings, TypedDocuments
+    from .packed import PackedMix
+    from .replay import replay_mix
+    from .report import data_report
+    from .trainer import BinderTrainer
+    from .windows import WindowDataset
 
 __all__ = [
     "BinderTrainer",
@@ -47,3 +52,22 @@ __all__ = [
     "write_format",
     "write_jsonl",
 ]
+
+if not TYPE_CHECKING:  # readers and writers work without the trainer and its dependencies
+    __getattr__, __dir__ = lazy_attributes(
+        __name__,
+        {
+            "corpus": ["Corpus", "load_corpus"],
+            "data": ["DataError", "Document", "EntityType", "Mention", "read_jsonl", "read_types", "write_jsonl"],
+            "evaluation": ["evaluate"],
+            "formats": ["read_documents", "read_iob", "write_format"],
+            "iob": ["documents_from_words"],
+            "metrics": ["SpanMetrics", "compute_span_metrics"],
+            "mix": ["Mix", "MixPart", "MixSettings", "TypedDocuments"],
+            "packed": ["PackedMix"],
+            "replay": ["replay_mix"],
+            "report": ["data_report"],
+            "trainer": ["BinderTrainer"],
+            "windows": ["WindowDataset"],
+        },
+    )

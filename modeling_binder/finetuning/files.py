@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from .errors import DataError
 
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def suffix_of(path: str | Path) -> str:
@@ -99,7 +99,7 @@ def decode(content: bytes, name: str | Path) -> str:
     Raises:
         DataError: the content is not UTF-8; the message gives the line and the byte (counted from 0).
     """
-    return "".join(_decoded_lines(io.BytesIO(content), name))
+    return "".join(decoded_lines(io.BytesIO(content), name))
 
 
 def read_text(path: str | Path) -> str:
@@ -109,7 +109,7 @@ def read_text(path: str | Path) -> str:
         DataError: see `open_bytes` and `decode`.
     """
     with open_bytes(path) as file:
-        return "".join(_decoded_lines(file, path))
+        return "".join(decoded_lines(file, path))
 
 
 def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
@@ -123,14 +123,23 @@ def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
         DataError: see `open_bytes` and `decode`.
     """
     with open_bytes(path) as file:
-        for line in _decoded_lines(file, path):
+        for line in decoded_lines(file, path):
             yield line if keep_ends else line.removesuffix("\n").removesuffix("\r")
 
 
-def _decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
+def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
+    """Yield the lines of UTF-8 bytes with their ends, without a byte order mark.
+
+    Args:
+        file: a file that is open for reading bytes.
+        name: the name of the file, for the error.
+
+    Raises:
+        DataError: names the line and the byte (counted from 0) that is not UTF-8.
+    """
     position = 0
     for number, line in enumerate(file, 1):
-        if number == 1 and line.startswith(_UTF16_MARKS):
+        if number == 1 and line.startswith(UTF16_MARKS):
             raise DataError(f"{name}:1: not UTF-8 but UTF-16; convert the file: iconv -f utf-16 -t utf-8 FILE > NEW.")
         mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
         try:

@@ -7,7 +7,7 @@ error if no unit does. They also remove blanks at the start and end of mentions.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -381,8 +381,12 @@ def _nearby(text: str, mention: RawMention, distance: int) -> tuple[int, int] | 
 
 def distinct_ids(documents: Iterable[Document]) -> list[Document]:
     """Make the ids of documents distinct: the second "a" becomes "a-2"."""
+    return list(with_distinct_ids(documents))
+
+
+def with_distinct_ids(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield documents with distinct ids, one by one; see `distinct_ids`."""
     seen: dict[str, int] = {}
-    distinct = []
     for document in documents:
         identifier, number = document.id, seen.get(document.id, 0)
         while identifier in seen:
@@ -390,5 +394,4 @@ def distinct_ids(documents: Iterable[Document]) -> list[Document]:
             identifier = f"{document.id}-{number}"
         seen[document.id] = max(number, 1)
         seen.setdefault(identifier, 1)
-        distinct.append(document if identifier == document.id else replace(document, id=identifier))
-    return distinct
+        yield document if identifier == document.id else replace(document, id=identifier)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.drawing import COLOURS
+from modeling_binder.cli.drawing import COLOURS
 
 from .contenders import CONTENDERS, FLOOR
 from .contenders.base import FIXED_TYPES

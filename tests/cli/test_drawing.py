@@ -1,6 +1,6 @@
 """Drawings of entities in the terminal."""
 
-from training.drawing import draw_entities
+from modeling_binder.cli.drawing import draw_entities
 
 
 def entity(text, word, label):

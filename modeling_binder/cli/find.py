@@ -1,0 +1,101 @@
+"""Find entities in texts: in a text given as argument, in files, or in stdin (-).
+
+  binder-ner find --model user/name "The IL-2 gene is expressed in T cells."
+  binder-ner find --model user/name --type drug --type "dose: an amount of a drug" notes.txt
+  binder-ner find --model user/name --types types.json --text-column abstract papers.csv > found.jsonl
+  binder-ner find --model user/name papers.jsonl --format brat --output to_correct/
+  zcat papers.txt.gz | binder-ner find --model user/name --input-format lines - | head
+
+Entities are drawn on a terminal, and written as JSON Lines, one object with "id", "text" and "entities" per text, to a
+pipe. Files may be compressed with gzip. Each file of text is one text, of any length; `--input-format lines` reads each
+of its lines as a text.
+"""
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ..finetuning.data import Document
+from ..finetuning.offsets import with_distinct_ids
+from . import CommandError
+from .options import add_loading_arguments, add_type_arguments, entity_types, load_pipeline
+from .results import OUTPUT_FORMATS, Result, choose_format, write_results
+from .sources import INPUT_FORMATS, Columns, count_documents, find_sources, read_sources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("inputs", metavar="TEXT|FILE|-", nargs="*", help="a text, files, or - for stdin (the default)")
+    parser.add_argument("--model", required=True, help="folder, or id on the Hub")
+    add_type_arguments(parser.add_argument_group("entities"))
+    reading = parser.add_argument_group("input")
+    reading.add_argument(
+        "--input-format",
+        metavar="FORMAT",
+        choices=INPUT_FORMATS,
+        help=f"{', '.join(INPUT_FORMATS)} (default: by the suffix of the file; text for stdin)",
+    )
+    reading.add_argument("--text-column", metavar="NAME", default="text", help="column of the texts (default: text)")
+    reading.add_argument("--id-column", metavar="NAME", help="column of the ids (default: id, if there is one)")
+    writing = parser.add_argument_group("output")
+    writing.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=OUTPUT_FORMATS,
+        help=f"{', '.join(OUTPUT_FORMATS)} (default: drawing on a terminal, otherwise jsonl)",
+    )
+    writing.add_argument("--output", "-o", metavar="PATH", type=Path, help="file, or folder for brat (default: stdout)")
+    add_loading_arguments(parser.add_argument_group("model"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find entities and write them.
+
+    Raises:
+        CommandError: the model cannot be loaded, or the format needs another argument.
+        DataError: an input is malformed.
+        ValueError: an argument is out of range.
+    """
+    from tqdm import tqdm
+
+    format = choose_format(arguments.format, arguments.output)
+    types = entity_types(arguments)
+    sources = find_sources(arguments.inputs or ["-"], arguments.input_format)
+    columns = Columns(arguments.text_column, arguments.id_column)
+    # Loading a model takes seconds, so errors in the first text are raised before.
+    documents = _with_first_read(read_sources(sources, columns))
+    total = None
+    if progress := sys.stderr.isatty() and not (format == "drawing" and sys.stdout.isatty()):
+        total = count_documents(sources, columns)
+    pipeline = load_pipeline(arguments)
+    labels = list(types or pipeline.model.config.type_descriptions)
+    if not labels:
+        raise CommandError(f"{arguments.model} has no entity types of its own: name some with --type or --types.")
+    options = {"entity_types": types, "threshold": arguments.threshold, "decoding": arguments.decoding}
+    stream = _find(pipeline, documents, {name: value for name, value in options.items() if value is not None})
+    # The bar appears after two seconds.
+    results = tqdm(stream, total=total, unit=" texts", delay=2, disable=not progress)
+    write_results(results, format, arguments.output, labels)
+    return 0
+
+
+def _with_first_read(documents: Iterator[Document]) -> Iterator[Document]:
+    first = list(next(zip(documents), ()))
+    return chain(first, documents)
+
+
+def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any]) -> Iterator[Result]:
+    """Yield each document and its entities, in order."""
+    waiting: deque[Document] = deque()  # read, but without entities yet
+
+    def texts() -> Iterator[str]:
+        for document in with_distinct_ids(documents):
+            waiting.append(document)
+            yield document.text
+
+    for entities in pipeline(texts(), **options):
+        yield waiting.popleft(), entities

@@ -1,0 +1,123 @@
+"""Arguments that several commands share: the model and the entity types."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import CommandError
+
+if TYPE_CHECKING:
+    from ..pipeline_binder import BinderNerPipeline
+
+
+def add_loading_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the arguments that say how a model is loaded and run."""
+    add = parser.add_argument
+    add("--revision", metavar="NAME", help="branch, tag or commit of the model on the Hub")
+    add("--device", help="such as cpu, cuda:1 or mps (default: the first GPU, if there is one)")
+    add(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="data type of the encoders (default: that of the checkpoint)",
+    )
+    add("--batch-size", metavar="N", type=int, help="windows in a batch (default: 16 on a CPU, 64 on a GPU)")
+
+
+def add_type_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the arguments that say which entities are found."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--types", metavar="FILE", type=Path, help='JSON, {"name": "description", ...}')
+    group.add_argument(
+        "--type",
+        metavar="NAME[: DESCRIPTION]",
+        dest="type_list",
+        type=parse_type,
+        action="append",
+        help='such as "drug" or "drug: a medicine"; may be repeated (default: the types of the model)',
+    )
+    parser.add_argument(
+        "--threshold", metavar="P", type=float, help="lowest score of an entity (default: the model's, usually 0.5)"
+    )
+    decoding = parser.add_mutually_exclusive_group()
+    decoding.add_argument(
+        "--flat", dest="decoding", action="store_const", const="flat", help="find entities that do not overlap"
+    )
+    decoding.add_argument(
+        "--nested",
+        dest="decoding",
+        action="store_const",
+        const="nested",
+        help="also find entities inside other entities (default: as the model is configured)",
+    )
+
+
+def parse_type(text: str) -> tuple[str, str | None]:
+    """Return the name and the description of `name` or `name: description`; None without a description.
+
+    Raises:
+        argparse.ArgumentTypeError: the name, or the description after a colon, is blank.
+    """
+    name, colon, description = (part.strip() for part in text.partition(":"))
+    if not name or (colon and not description):
+        raise argparse.ArgumentTypeError(f"expected 'name' or 'name: description', got {text!r}")
+    return name, description or None
+
+
+def entity_types(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the entity types of a call of the pipeline, name -> description; None for those of the model.
+
+    A name without a description stands for the model's own type with this name, if there is one.
+
+    Raises:
+        CommandError: a name appears twice.
+        DataError: the file of types is missing or malformed.
+    """
+    if arguments.type_list:
+        names = [name for name, _ in arguments.type_list]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise CommandError(f"--type {twice[0]!r} appears twice; names must be unique.")
+        return dict(arguments.type_list)
+    if arguments.types is None:
+        return None
+    from ..finetuning.entity_types import read_entity_types
+
+    return {
+        entry.name: {"description": entry.description, "parent": entry.parent} if entry.parent else entry.description
+        for entry in read_entity_types(arguments.types)
+    }
+
+
+def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
+    """Load the pipeline of a model with `model`, `revision`, `device`, `dtype` and `batch_size` of the arguments.
+
+    Raises:
+        CommandError: the device is not available, the model cannot be loaded, or it is not a BINDER model.
+    """
+    import torch
+    from transformers import AutoConfig, pipeline
+    from transformers.utils import logging
+
+    from .. import BinderNerPipeline
+
+    logging.disable_progress_bar()  # of the weights, which are read in a moment; downloads have their own
+    if arguments.device is not None:
+        try:
+            torch.empty(0, device=arguments.device)
+        except (RuntimeError, AssertionError) as error:  # torch raises AssertionError without CUDA
+            raise CommandError(f"the device {arguments.device!r} is not available: {_one_line(error)}") from error
+    names = ("revision", "device", "dtype", "batch_size")
+    options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    try:
+        kind = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision).model_type
+        if kind != "binder":
+            raise ValueError(f"it is a model of the type {kind!r}, not 'binder'")
+        loaded = pipeline("binder-ner", model=arguments.model, **options)
+    except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
+        where = "" if Path(arguments.model).exists() else "there is no such folder, and on the Hub: "
+        raise CommandError(f"cannot load the model {arguments.model!r}: {where}{_one_line(error)}") from error
+    assert isinstance(loaded, BinderNerPipeline)
+    return loaded
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

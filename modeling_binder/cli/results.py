@@ -1,0 +1,140 @@
+"""Write found entities: drawn on a terminal, as rows of JSON or TSV, or in the format of an annotation tool."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from ..finetuning.data import Document
+from ..finetuning.files import suffix_of, written_whole
+from ..finetuning.formats import FORMATS, write_format
+from . import CommandError
+
+# A document, and its entities as the pipeline returns them
+Result: TypeAlias = tuple[Document, Sequence[Mapping[str, Any]]]
+
+_TOOLS = tuple(name for name, format in FORMATS.items() if format.write and name != "jsonl")
+OUTPUT_FORMATS = ("drawing", "jsonl", "tsv", *_TOOLS)
+_FOLDERS = ("brat",)
+_TSV_COLUMNS = ("id", "start", "end", "label", "score", "word")
+_SEPARATORS = dict.fromkeys(map(ord, "\t\r\n"), " ")  # a cell of TSV holds neither tabs nor line ends
+_MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
+
+
+def choose_format(format: str | None, output: Path | None) -> str:
+    """Return the format of the output: as named, or as the suffix of the file says, or one for where it goes.
+
+    Raises:
+        CommandError: the format needs a folder and none was named.
+    """
+    if format is None and output is not None:
+        format = {".tsv": "tsv", ".jsonl": "jsonl"}.get(suffix_of(output))
+        if format is None:
+            raise CommandError(f"--output {output} needs --format; its choices are {', '.join(OUTPUT_FORMATS)}.")
+    elif format is None:
+        format = "drawing" if sys.stdout.isatty() else "jsonl"
+    if format in _FOLDERS and output is None:
+        raise CommandError(f"--format {format} writes several files: name a folder with --output.")
+    return format
+
+
+def write_results(results: Iterable[Result], format: str, output: Path | None, labels: Sequence[str]) -> None:
+    """Write results to a file, a folder or stdout. Drawings and rows are written while the results come in.
+
+    Args:
+        results: documents and entities.
+        format: one of `OUTPUT_FORMATS`.
+        output: the file or folder; None for stdout.
+        labels: all entity types, for the colours of a drawing.
+
+    Raises:
+        DataError: the format cannot hold the results.
+    """
+    if format in _TOOLS:
+        with _path_of(output) as path:
+            write_format(map(_row, results), path, format)
+    elif format == "drawing":
+        with _file_of(output) as file:
+            _draw(results, file, labels)
+    else:
+        writers: dict[str, Callable[[Iterable[Result], IO[str]], None]] = {"jsonl": _write_jsonl, "tsv": _write_tsv}
+        with _file_of(output) as file:
+            writers[format](results, file)
+
+
+@contextlib.contextmanager
+def _file_of(output: Path | None) -> Iterator[IO[str]]:
+    if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        yield sys.stdout
+    else:
+        with written_whole(output) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _path_of(output: Path | None) -> Iterator[Path]:
+    """Yield the path to write to; what is written to a temporary one is copied to stdout."""
+    if output is not None:
+        yield output
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "stdout")
+        yield path
+        with path.open(encoding="utf-8", newline="") as file, _file_of(None) as stdout:
+            shutil.copyfileobj(file, stdout)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    document, entities = result
+    return {
+        "id": document.id,
+        "text": document.text,
+        "entities": [
+            {
+                "start": entity["start"],
+                "end": entity["end"],
+                "label": entity["entity_group"],
+                "score": entity["score"],
+                "word": entity["word"],
+            }
+            for entity in entities
+        ],
+    }
+
+
+def _write_jsonl(results: Iterable[Result], file: IO[str]) -> None:
+    for result in results:
+        file.write(json.dumps(_row(result), ensure_ascii=False) + "\n")
+        file.flush()
+
+
+def _write_tsv(results: Iterable[Result], file: IO[str]) -> None:
+    file.write("\t".join(_TSV_COLUMNS) + "\n")
+    for result in results:
+        row = _row(result)
+        for entity in row["entities"]:
+            values = {**entity, "id": row["id"], "score": f"{entity['score']:.4f}"}
+            file.write("\t".join(str(values[name]).translate(_SEPARATORS) for name in _TSV_COLUMNS) + "\n")
+        file.flush()
+
+
+def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from .drawing import draw_entities
+
+    console = Console(file=file, highlight=False)
+    for number, (document, entities) in enumerate(results):
+        if number:
+            console.print()
+        if number or document.id != "1":
+            console.print(Text(document.id, style="dim"))
+        console.print(draw_entities(document.text, entities, min(console.width, _MAX_WIDTH), labels), end="")

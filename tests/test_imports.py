@@ -1,0 +1,97 @@
+"""What importing the package loads and registers, in fresh processes and in any order of imports."""
+
+import ast
+import importlib
+
+import pytest
+
+from tests.fresh_process import ROOT, run
+
+PACKAGES = ["modeling_binder", "modeling_binder.finetuning", "modeling_binder.backends"]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import modeling_binder",
+        "import transformers, modeling_binder",
+        "import transformers.pipelines, modeling_binder",
+        "from transformers import pipeline; import modeling_binder",
+        "from transformers import AutoModel; import modeling_binder",
+        "import modeling_binder; import transformers.trainer",
+        "from modeling_binder.configuration_binder import BinderConfig",
+        "from modeling_binder.modeling_binder import BinderModel",
+        "from modeling_binder.pipeline_binder import BinderNerPipeline",
+        "from modeling_binder.finetuning import BinderTrainer",
+    ],
+)
+def test_everything_is_registered_in_any_order(statements, checkpoint, tmp_path):
+    code = f"""
+    {statements}
+    import json
+    from transformers import AutoConfig, AutoModel, pipeline
+    found = pipeline("binder-ner", model={str(checkpoint)!r})
+    from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
+    assert type(found) is BinderNerPipeline and type(found.model) is BinderModel
+    assert type(AutoModel.from_pretrained({str(checkpoint)!r})) is BinderModel
+    assert type(AutoConfig.from_pretrained({str(checkpoint)!r})) is BinderConfig
+    print(json.dumps([BinderConfig._auto_class, BinderModel._auto_class]))
+    """
+    assert run(code, package=True, cache=tmp_path) == ["AutoConfig", "AutoModel"]
+
+
+def test_an_auto_class_alone_knows_the_model(checkpoint, tmp_path):
+    code = f"""
+    import json
+    import modeling_binder
+    from transformers import AutoModel
+    print(json.dumps(type(AutoModel.from_pretrained({str(checkpoint)!r})).__name__))
+    """
+    assert run(code, package=True, cache=tmp_path) == "BinderModel"
+
+
+def test_a_registry_keeps_its_own_loader(tmp_path):
+    code = """
+    import inspect, json
+    import modeling_binder
+    import transformers.pipelines as module
+    assert module.__spec__.loader is module.__loader__
+    print(json.dumps([type(module.__loader__).__name__, "PIPELINE_REGISTRY" in inspect.getsource(module)]))
+    """
+    assert run(code, package=True, cache=tmp_path) == ["SourceFileLoader", True]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "modeling_binder",
+        "modeling_binder.cli",
+        "modeling_binder.finetuning.formats",
+        "modeling_binder.backends.command",
+    ],
+)
+def test_importing_does_not_load_torch(module, tmp_path):
+    code = f"""
+    import json, sys
+    import {module}
+    print(json.dumps([name for name in ("torch", "transformers", "accelerate", "rich") if name in sys.modules]))
+    """
+    assert run(code, package=True, cache=tmp_path) == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_lazy_names_are_the_public_ones(name):
+    """What a type checker sees, what an import gives and `__all__` are the same names of the same modules."""
+    package = importlib.import_module(name)
+    source = ROOT.joinpath(*name.split("."), "__init__.py").read_text(encoding="utf-8")
+    blocks = (node for node in ast.parse(source).body if isinstance(node, ast.If))
+    checked = next(block for block in blocks if isinstance(block.test, ast.Name))
+    imported = {alias.name: node.module for node in checked.body for alias in node.names}
+    assert sorted(imported) == sorted(package.__all__)
+    assert set(package.__all__) <= set(dir(package))
+    for public, module in imported.items():
+        assert public not in imported.values(), "a module and a name of it cannot both be attributes"
+        assert getattr(package, public) is getattr(importlib.import_module(f"{name}.{module}"), public)
+        assert getattr(package, module) is importlib.import_module(f"{name}.{module}")
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = package.Nothing
