@@ -26,6 +26,8 @@ from .options import add_loading_arguments, add_type_arguments, entity_types, lo
 from .results import OUTPUT_FORMATS, Result, choose_format, write_results
 from .sources import INPUT_FORMATS, Columns, count_documents, find_sources, read_sources
 
+PROGRESS_DELAY = 2  # seconds before a progress bar appears
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -77,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"{arguments.model} has no entity types of its own: name some with --type or --types.")
     options = {"entity_types": types, "threshold": arguments.threshold, "decoding": arguments.decoding}
     stream = _find(pipeline, documents, {name: value for name, value in options.items() if value is not None})
-    # The bar appears after two seconds.
-    results = tqdm(stream, total=total, unit=" texts", delay=2, disable=not progress)
+    results = tqdm(stream, total=total, unit=" texts", delay=PROGRESS_DELAY, disable=not progress)
     write_results(results, format, arguments.output, labels)
     return 0
 

@@ -1,25 +1,14 @@
 """The dispatcher: help without torch, exit codes, and errors in one line."""
 
 import importlib
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from modeling_binder import __version__
 from modeling_binder.cli import COMMANDS, CommandError, main
-from tests.fresh_process import run
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "modeling_binder", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300, check=False, **options)
+from tests.cli import running
+from tests.fresh_process import ROOT, run
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([entry.name, "--help"] for entry in COMMANDS)], ids=" ".join)
@@ -95,9 +84,9 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 
 def test_a_process_ends_with_the_code_and_the_error(tmp_path):
-    done = command("evaluate", tmp_path / "model", tmp_path / "nothing.jsonl")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"binder-ner evaluate: error: {tmp_path}/nothing.jsonl: there is no such file.\n"
+    code, out, error = running.run("evaluate", tmp_path / "model", tmp_path / "nothing.jsonl")
+    assert (code, out) == (1, "")
+    assert error == f"binder-ner evaluate: error: {tmp_path}/nothing.jsonl: there is no such file.\n"
 
 
 def test_export_and_evaluate(checkpoint, tmp_path, capsys):

@@ -1,0 +1,23 @@
+"""Run the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments, **options):
+    """Start `binder-ner` with arguments, and return the process."""
+    line = [sys.executable, "-m", "modeling_binder", *map(str, arguments)]
+    return subprocess.Popen(line, **{"env": ENVIRONMENT, **options})
+
+
+def run(*arguments, stdin=""):
+    """Run `binder-ner` with arguments; return its exit code, stdout and stderr."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = start(*arguments, text=True, encoding="utf-8", **pipes)
+    stdout, stderr = process.communicate(stdin, timeout=300)
+    return process.returncode, stdout, stderr
