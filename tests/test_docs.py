@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hub_cards.model_card import REPOSITORY
+from modeling_binder.cli import main as command_line
 from modeling_binder.finetuning import write_jsonl
 from tests.tiny import TYPES, build_tokenizer, corpus, small_model
 
@@ -80,6 +82,13 @@ def test_the_readme_shows_what_its_example_prints(monkeypatch, capsys):
     (find,) = examples("README.md")
     run(find)
     assert f"{find}```\n\n```\n{capsys.readouterr().out}```\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_what_its_command_draws(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    ((line, drawn),) = re.findall(r"```console\n\$ binder-ner (.*)\n([^`]*)```", Path("README.md").read_text("utf-8"))
+    assert command_line([*shlex.split(line), "--format", "drawing"]) == 0
+    assert [row.rstrip() for row in capsys.readouterr().out.splitlines()] == drawn.splitlines()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -9,6 +9,7 @@ Precision, recall and F1 are printed as micro and macro averages, for each type 
 import argparse
 import sys
 
+from modeling_binder.cli import CommandError
 from modeling_binder.cli.evaluate import add_arguments, evaluate_model
 from modeling_binder.finetuning import SpanMetrics
 
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> SpanMetrics:
     add_arguments(parser)
     try:
         return evaluate_model(parser.parse_args(argv))
-    except (ValueError, OSError) as error:
+    except (CommandError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

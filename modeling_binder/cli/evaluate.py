@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import CommandError
+
 if TYPE_CHECKING:
     from ..finetuning import SpanMetrics
 
@@ -35,13 +37,20 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     """Evaluate a model, print the metrics, and write the files that the arguments name.
 
     Raises:
+        CommandError: the packages of the extra "train" are not installed.
         DataError: the corpus or the types are malformed.
         ValueError: an argument is out of range.
         OSError: the model cannot be loaded.
     """
-    from ..finetuning import evaluate, read_documents, read_types, write_jsonl
-    from ..finetuning.data import write_json
-    from ..finetuning.evaluation import with_predictions
+    from ..finetuning.data import read_types, write_json, write_jsonl
+    from ..finetuning.formats import read_documents
+
+    try:
+        from ..finetuning.evaluation import evaluate, with_predictions
+    except ImportError as error:
+        raise CommandError(
+            f"{error}; an evaluation needs further packages: pip install 'binder-ner[train]'."
+        ) from error
 
     documents = read_documents(arguments.corpus)
     metrics, predictions = evaluate(

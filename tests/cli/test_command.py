@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 
 import pytest
 
@@ -87,6 +88,12 @@ def test_a_process_ends_with_the_code_and_the_error(tmp_path):
     code, out, error = running.run("evaluate", tmp_path / "model", tmp_path / "nothing.jsonl")
     assert (code, out) == (1, "")
     assert error == f"binder-ner evaluate: error: {tmp_path}/nothing.jsonl: there is no such file.\n"
+
+
+def test_an_evaluation_names_the_packages_that_it_needs(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "modeling_binder.finetuning.evaluation", None)
+    assert main(["evaluate", "model", "corpus"]) == 1
+    assert "an evaluation needs further packages: pip install 'binder-ner[train]'." in capsys.readouterr().err
 
 
 def test_export_and_evaluate(checkpoint, tmp_path, capsys):
