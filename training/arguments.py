@@ -273,8 +273,8 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     parser.set_defaults(**settings)
     untouched, overrides = vars(parser.parse_args([])), vars(parser.parse_args(argv))
     given = {key: value for key, value in overrides.items() if value != untouched[key]}
-    # A setting on the command line counts as set even if its value is the default, because a checkpoint to start from
-    # may have another value.
+    # `changed` contains a setting of the command line even if its value is the default, because the checkpoint to start
+    # from may have another value.
     options = {argument.split("=")[0] for argument in argv}
     named = {action.dest for action in parser._actions if options.intersection(action.option_strings)}
     changed = {key: value for key, value in overrides.items() if key in settings or key in named}

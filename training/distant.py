@@ -137,8 +137,9 @@ class Labeler:
     Args:
         entries: names and their types. A name with several types is ambiguous: its spans get no type.
         ignore: names to leave out; upper and lower case do not matter.
-        case: which names are found only in their own case: "sensitive" means all names, "insensitive" none. "auto"
-            means names with a capital letter inside a word ("mRNA"), and names in capitals ("K").
+        case: which names must have the same upper and lower case in the text as in the dictionary: "sensitive" means
+            all names, "insensitive" none. "auto" means names with a capital letter inside a word ("mRNA"), and names in
+            capitals ("K").
         plurals: also find names whose last word is in the plural.
         nested: also label names inside longer names. Otherwise, of names that overlap, the longest is labelled, and of
             equally long ones the first.
@@ -271,8 +272,8 @@ def read_texts(path: str | Path) -> Iterator[Document]:
     """Yield the documents of a file.
 
     Each line of a .txt file is a document. But if its lines are single words, with blank lines between sentences (as in
-    AutoNER's raw_text.txt), each sentence is a document. A .txt file in PubTator or brat format or with a column of
-    tags, and any other file, is read by `read_documents`.
+    AutoNER's raw_text.txt), each sentence is a document. Files with another suffix are read by `read_documents`, and so
+    are .txt files in PubTator or brat format and .txt files with a column of tags.
 
     Raises:
         DataError: the file is missing or malformed.
@@ -340,7 +341,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-undecided",
         action="store_true",
-        help="do not mark undecided spans, so that training uses them as negatives",
+        help="do not mark undecided spans; training then uses them as negatives",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="write the output even if no name was found")
     parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")

@@ -4,8 +4,8 @@
 
 The recipe lists the corpora (`mix`) and the development sets (`dev`), see docs/partial-corpora.md. Every other key can
 be overridden; `--help` lists them all. An interrupted run continues from its last checkpoint when the same command is
-given again. `--prepared FOLDER` keeps the tokenised mix in a folder. If the folder has a mix already, it is used, and
-the corpora are not needed.
+given again. `--prepared FOLDER` keeps the tokenised mix in a folder. If the folder has a mix already, this mix is
+used, and the corpora are not needed.
 """
 
 import json

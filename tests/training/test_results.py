@@ -1,4 +1,4 @@
-"""Experiments: the origin of results, their collection and tables, ablations, held-out types, token classifier."""
+"""Experiments: recorded commands and commits, collection and tables of results, ablations, held-out types, baseline."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def runs(tmp_path):
     write("deep/b", run(82, 43, minutes=3.0))
     write("tokens", run(79, model="token classifier"))
     write("changed", run(10, changed="num_train_epochs=1"))
-    write("without-origin", {"metrics": {"test": {}}, "seed": 1})
+    write("neither-recipe-nor-variant", {"metrics": {"test": {}}, "seed": 1})
     write("half", {**run(1), "metrics": {}})
     return folder
 

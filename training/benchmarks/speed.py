@@ -178,7 +178,7 @@ def about(arguments: argparse.Namespace, argv: list[str], settings: Settings, ty
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line and fill in the defaults; --quick has different ones."""
+    """Parse the command line and fill in the defaults; with --quick, some defaults are different."""
     parser = argparse.ArgumentParser(
         prog="python -m training.benchmarks.speed",
         description=__doc__,

@@ -58,9 +58,9 @@ def _times_as_fast(one: Row, other: Row) -> float:
 
 
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
-    """Return the ratio of the mean seconds of a step, as the median over rounds.
+    """Return how long a step of a contender takes relative to the bare encoder, as the median over rounds.
 
-    Means over a round are compared, not single steps, because the contenders have different batches.
+    Both times are means over the steps of a round, because the contenders have different batches.
 
     Args:
         rounds, bare: the rounds of a contender and of the bare encoder.

@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         "--context", choices=["sentence", "document"], help="columns and CoNLL 2003: the unit that becomes a document"
     )
     parser.add_argument(
-        "--span", choices=["extent", "head"], default="extent", help="ACE: the part of a mention that is marked"
+        "--span", choices=["extent", "head"], default="extent", help="ACE: read the full extent or the head of mentions"
     )
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
     parser.add_argument("--label", help="columns: the type of the tags B and I if they name no type")

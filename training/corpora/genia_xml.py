@@ -14,8 +14,9 @@ def read_genia_xml(path: str | Path) -> list[Document]:
     """Read GENIAcorpus3.02.xml; each sentence becomes a document, in the order of the corpus.
 
     The class of a term begins with its type: `<cons sem="G#DNA_domain_or_region">` has the type DNA. Terms whose class
-    begins with none of the five types are left out, and so are coordinated terms whose parts have different types. The
-    terms inside them are kept. Blanks around a sentence are removed.
+    begins with none of the five types are left out, and so are coordinated terms whose parts have different types. A
+    term with one of the five types is kept even if it lies inside a term that is left out. Blanks around a sentence are
+    removed.
 
     Raises:
         DataError: the file is not valid XML, or has no sentence.

@@ -234,7 +234,8 @@ def states_of(model: BinderModel, tokenizer: Any, texts: Iterable[str]) -> Tenso
 def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
     """Read the corpora on which the margin is tuned.
 
-    The development set of a corpus is used. If it has none, the test set is used, and otherwise the training set.
+    The development set of a corpus is used. If a corpus has no development set, its test set is used; if it has no test
+    set either, its training set is used.
 
     Raises:
         DataError: a corpus cannot be read, it has no documents, or its mentions overlap.
@@ -317,8 +318,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def report(results: Mapping[str, Any]) -> str:
     """Return the results as lines for the terminal."""
     lines = [
-        f"{results['pairs']:,} pairs of {results['types']:,} types; trained without {results['hidden_types']} types, "
-        f"{results['right_order']:.1%} of {results['test_pairs']:,} pairs with one of them are in the right order.",
+        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']} types, "
+        f"the network puts {results['right_order']:.1%} of the {results['test_pairs']:,} pairs with one of them in the "
+        "right order.",
         f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
     ]
     for margin, found in results["f1_by_margin"].items():

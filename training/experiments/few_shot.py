@@ -391,7 +391,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
     parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of texts from --keep")
     parser.add_argument(
-        "--limit", type=int, default=default.limit, help=f"maximum test texts (default {default.limit})"
+        "--limit", type=int, default=default.limit, help=f"texts to evaluate on, at most (default {default.limit})"
     )
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="to fine-tune a checkpoint")
     parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="padding included")
@@ -421,7 +421,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             if tuple(asdict(run).values()) in done:
                 continue
             if run.size > len(data[run.corpus].corpus.train):
-                continue  # the table leaves the cell empty
+                continue  # the corpus has too few texts for this run; its cell in the table is empty
             runs.append(experiment.measure(run))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
             origin = provenance("training.experiments.few_shot", argv, None, {}, "few-shot")

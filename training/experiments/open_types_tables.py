@@ -79,7 +79,7 @@ def few_shot_table(results: Mapping[str, Any]) -> str:
 
 
 def forgetting_table(results: Mapping[str, Any]) -> str:
-    """Return the table of forgetting: F1 of the fine-tuned checkpoint on types of a corpus that it was trained on."""
+    """Return the table of forgetting: F1 of the fine-tuned checkpoint on the corpus `--keep`, see `few_shot`."""
     shares = _shares(results)
     header = ["fine-tuned on", "texts", *(_replay("F1 of other types", share) for share in shares)]
     return _by_size(results, header, [(CHECKPOINT, share) for share in shares], "kept_f1")

@@ -24,13 +24,15 @@ _INCIDENTAL = {
 def provenance(
     module: str, argv: list[str], recipe: str | None, given: Mapping[str, Any], model: str, variant: str = ""
 ) -> dict[str, Any]:
-    """Return the origin of a result, which `training.experiments.results` uses to collect and group results.
+    """Return the origin of a result: recipe, model, variant, changed settings, command, commit and machine.
+
+    `training.experiments.results` groups results by recipe, model, variant and changed settings.
 
     Args:
         module, argv: the command `python -m MODULE ARGV`.
         recipe: name of the recipe, without folder and suffix; None without a recipe.
         given: settings that differ from the recipe.
-        model: what was trained: "binder", "token classifier", "ablation" or "held-out types".
+        model: what was trained or measured, for example "binder", "token classifier", "ablation" or "dictionary".
         variant: name of the variant, for example of an ablation.
     """
     changed = [

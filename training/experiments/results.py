@@ -34,7 +34,7 @@ from training.experiments.tables import (
 from training.pages import DOCS, ROOT, write_between
 
 COLLECTED = Path(__file__).parent / "results.json"
-# The markers of the generated tables in docs/results.md
+# Marker of a table in docs/results.md -> the function that makes the table
 TABLES = {
     "benchmarks": benchmarks_table,
     "ablations": ablations_table,
@@ -44,7 +44,10 @@ TABLES = {
 
 
 def record(results: dict[str, Any]) -> Run:
-    """Return the fields of a run's results.json that are collected: the origin, and the figures in percent."""
+    """Return the fields of a results.json that are collected.
+
+    These are the fields that say which run it was (recipe, seed, command, commit, ...), and the figures in percent.
+    """
     metrics: dict[str, Any] = results["metrics"]
 
     def percent(scores: dict[str, Any]) -> dict[str, float]:
@@ -66,7 +69,7 @@ def collect(folder: Path, earlier: Iterable[Run] = ()) -> list[Run]:
     """Return the runs in a folder of checkpoints together with earlier runs, in a fixed order.
 
     A run in the folder replaces an earlier run with the same recipe, model, variant, changes and seed. A results.json
-    without an origin or without results on a test set is ignored.
+    is ignored if it names neither a recipe nor a variant, or if it has no results on a test set.
     """
     runs = {tuple(run[name] for name in KEY): run for run in earlier}
     for path in sorted(folder.rglob("results.json")):

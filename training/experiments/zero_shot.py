@@ -4,10 +4,11 @@
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
 Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Types are passed
-to the model by name, by description and by "name: description", and also by the further descriptions in types.json. If
-the first phrasing of a type begins with a short name and a colon ("threat actor: a group of hackers"), this name is
-used; otherwise, the label is the name. Each wording is evaluated in flat and in nested decoding. If a text lists its
-`types`, the model searches it only for these types.
+to the model by name, by description, by "name: description", and by their second description in types.json (a type
+without a second description is then passed by its only description). If the first phrasing of a type begins with a
+short name and a colon ("threat actor: a group of hackers"), this name is used; otherwise, the label is the name. Each
+wording is evaluated in flat and in nested decoding. If a text lists its `types`, the model searches it only for these
+types.
 
 `false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """
@@ -79,7 +80,7 @@ class Task:
         if not documents:
             raise DataError(f"{source}: the corpus has no documents{f' in the split {split!r}' if split else ''}.")
         documents = spread(documents, limit)
-        if all(document.types is not None for document in documents):  # no document lists the other types
+        if all(document.types is not None for document in documents):  # leave out types that no document lists
             asked = {label for document in documents for label in document.types or ()}
             types = tuple(entity_type for entity_type in types if entity_type.name in asked)
         return cls(splits[0], documents, types)
@@ -111,7 +112,10 @@ def split_phrasing(label: str, text: str) -> tuple[str, str]:
 
 
 def wordings(types: Sequence[EntityType]) -> list[Wording]:
-    """Return the wordings of types: "name", "description", further descriptions, and "name and description".
+    """Return the wordings of types: "name", "description", "description 2" and "name and description".
+
+    "description 2" is the second description of each type, or its only description if it has no second one. This
+    wording is left out if no type has a second description.
 
     If several types have the same name, the wording "name" gives "name: description" for them, to distinguish them.
     """
@@ -234,7 +238,7 @@ def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str,
 def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the means of `figures` over corpora, for flat and for nested decoding.
 
-    "fitting" has the means in which each corpus counts with the decoding that fits its gold mentions.
+    "fitting" has the means of the figures that each corpus has in the decoding that fits its gold mentions.
     """
     keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
     summary = {}

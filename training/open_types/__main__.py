@@ -25,8 +25,8 @@ HERE = Path(__file__).resolve().parent
 def review_table(folder: Path) -> str:
     """Return the table of a review, in which a person read random lines and counted mentions that should be different.
 
-    The counts are read from review.json: `lines` and `mentions` that were read, `lines_changed`, the lines with a
-    difference, and `kinds`, which maps each kind of difference to its number of mentions.
+    The counts are read from review.json: `lines` and `mentions` (how many were read), `lines_changed` (how many lines
+    have a difference), and `kinds` (a mapping of each kind of difference to the number of mentions with it).
     """
     path = folder / "review.json"
     if not path.exists():

@@ -166,7 +166,7 @@ def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
     names = [path.stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"two files are named {twice!r}, so that their texts would have the same ids; rename one.")
+        raise DataError(f"two files are named {twice!r}, so their texts would have the same ids; rename one.")
     texts = Texts({path.stem: read_compact(path) for path in paths})
     own = [path.with_name(f"{path.stem}.types.tsv") for path in paths]
     texts.phrasings = read_phrasings([*(path for path in own if path.exists()), *tables])
@@ -209,9 +209,9 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Remove descriptions that several types share, so that each description belongs to one type.
 
-    Each type keeps at least one description. A shared description is kept by a type that has no other description, or,
-    if all have others, by the first type in alphabetical order. (If two types have no other description, both keep it,
-    and `checks.find_problems` reports it.)
+    Each type keeps at least one description. A shared description is kept by a type that has only shared descriptions.
+    If there are several such types, all of them keep it, and `checks.find_problems` reports it. If there is none, the
+    first type in alphabetical order keeps it.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():
@@ -232,8 +232,8 @@ def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[
     Args:
         texts: all texts, and the phrasings of their types.
         test: names of the files that become the test set.
-        before: the splits of a corpus to which the texts are added. If it has texts from files with the same names,
-            they are replaced.
+        before: the splits of a corpus to which the texts are added. Texts of this corpus that come from files with the
+            same names are replaced.
 
     Raises:
         DataError: a type that is used has no description.

@@ -23,7 +23,8 @@ SEED = 20
 # uses: (0.0, 0.7) is the first 70%. About half of the names in the test set do not occur in the training set.
 SPLITS = {"train": (480, (0.0, 0.7)), "dev": (100, (0.4, 0.85)), "test": (120, (0.35, 1.0))}
 _SLOT = re.compile(r"\{(\w+)\}")
-_PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")  # "gastric" is capitalised, "p53" and "c-Fos" are not
+# Finds the letter that is capitalised at the start of a sentence: "gastric" is capitalised, "p53" and "c-Fos" are not.
+_PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")
 _BRACKET = re.compile(r"\[(\w+) |\]")
 
 

@@ -73,7 +73,7 @@ def ace(folder, name, sgml, mentions, counted):
 
     Args:
         folder: output folder.
-        name: name of the files; in capitals, the files are named as in ACE 2004, otherwise as in ACE 2005.
+        name: name of the files; if it is in capitals, the suffixes are those of ACE 2004, otherwise of ACE 2005.
         sgml: content of the text file.
         mentions: (type, extent, head) of each mention.
         counted: the text into which the offsets of the mentions point.

@@ -14,7 +14,8 @@ from typing import Any
 
 # Number of types of the contenders whose types are fixed in training. The tables show all contenders with this number.
 FIXED_TYPES = 5
-# Key for the time of the text encoder's forward and backward pass in a training step of the bare encoder
+# A training step of the contender `Floor` runs two encoders. This is the key for the time that the forward and backward
+# pass of its text encoder takes.
 PASSES = "forward and backward"
 
 

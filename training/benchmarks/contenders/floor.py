@@ -95,7 +95,7 @@ def dtype_of(options: Mapping[str, Any]) -> Any:
 def check_dtype(options: Mapping[str, Any]) -> None:
     """Raise an error for bfloat16 on a CPU without bfloat16 instructions, where the benchmark would take hours.
 
-    `build` calls this instead of `load`, because the import of `modeling_binder` would count as loading time.
+    It is called in `build`, not in `load`, where its import of `modeling_binder` would count as loading time.
 
     Raises:
         RuntimeError: the CPU has no bfloat16 instructions.

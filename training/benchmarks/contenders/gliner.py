@@ -11,7 +11,7 @@ from typing import Any
 
 from .base import Contender, Job, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
 
-LOWEST = -20.0  # minimum score as a logit that all spans exceed
+LOWEST = -20.0  # a minimum score (as a logit) that is lower than the scores of all spans
 POSITIONS = 8192  # number of position embeddings, enough for a thousand labels before the text
 
 

@@ -1,4 +1,7 @@
-"""The token-classification pipeline of transformers as a contender of the speed benchmark, with the same encoder."""
+"""The token-classification pipeline of transformers as a contender of the speed benchmark.
+
+Its encoder is the encoder of the other contenders.
+"""
 
 from pathlib import Path
 
