@@ -172,7 +172,7 @@ def _share(pairs: Sequence[Pair], breadth: Mapping[str, float]) -> float | None:
 def margin_scores(recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
     """Return the F1 on each corpus for each margin.
 
-    The pipeline runs once per corpus, with nested decoding; each margin then chooses flat sets from its predictions.
+    The pipeline runs once per corpus, with nested decoding. For each margin, flat decoding then chooses from the spans.
 
     Args:
         recognizer: a "binder-ner" pipeline of the checkpoint.

@@ -20,7 +20,7 @@ def find_problems(corpus: Corpus) -> list[str]:
     - a mention begins or ends with a blank or inside a word, or ends with a comma
     - a text does not list the types that it was annotated for (`types`)
     - a text has mentions of a type, and lists the same type in another spelling as absent
-    - no text uses a type, or a type has no description
+    - a type occurs in no text, neither as present nor as absent, or a type has no description
     - two types have the same description
     - a text or an id occurs twice, in the same split or in two splits
     """
