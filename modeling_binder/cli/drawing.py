@@ -9,8 +9,8 @@ from rich.text import Text
 # The palette of Okabe and Ito, whose colours readers with colour blindness can distinguish
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
 
-# A text must not move the cursor or change the terminal's settings
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")
+# Control characters, because a text must not move the cursor or change the settings of the terminal
+CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")
 
 
 def draw_entities(
@@ -35,7 +35,7 @@ def draw_entities(
     drawing = Text(no_wrap=True)
     room = max((cell_len(label) + 2 for label in labels), default=0)  # for the label after the last bar
     for begin, stop in _lines(text, max(width - room, 10)):
-        line = text[begin:stop].translate(_CONTROLS)
+        line = text[begin:stop].translate(CONTROLS)
         drawing.append(line.rstrip() + "\n", style="bold")
         here = [entity for entity in entities if entity["start"] < stop and entity["end"] > begin]
         for row in _rows(here, text, begin, stop):

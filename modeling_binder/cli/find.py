@@ -90,7 +90,13 @@ def _with_first_read(documents: Iterator[Document]) -> Iterator[Document]:
 
 
 def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any]) -> Iterator[Result]:
-    """Yield each document and its entities, in order."""
+    """Yield each document and its entities, in order.
+
+    Raises:
+        CommandError: the memory of the device is full.
+    """
+    import torch
+
     waiting: deque[Document] = deque()  # read, but without entities yet
 
     def texts() -> Iterator[str]:
@@ -98,5 +104,9 @@ def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any])
             waiting.append(document)
             yield document.text
 
-    for entities in pipeline(texts(), **options):
-        yield waiting.popleft(), entities
+    stream = pipeline(texts(), **options)
+    try:
+        for entities in stream:
+            yield waiting.popleft(), entities
+    except torch.cuda.OutOfMemoryError as error:
+        raise CommandError(f"{pipeline.device} has too little memory: choose a smaller --batch-size.") from error

@@ -71,7 +71,7 @@ def write_results(results: Iterable[Result], format: str, output: Path | None, l
 def _file_of(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n", line_buffering=True)
         yield sys.stdout
     else:
         with written_whole(output) as file:
@@ -112,7 +112,6 @@ def _row(result: Result) -> dict[str, Any]:
 def _write_jsonl(results: Iterable[Result], file: IO[str]) -> None:
     for result in results:
         file.write(json.dumps(_row(result), ensure_ascii=False) + "\n")
-        file.flush()
 
 
 def _write_tsv(results: Iterable[Result], file: IO[str]) -> None:
@@ -122,19 +121,21 @@ def _write_tsv(results: Iterable[Result], file: IO[str]) -> None:
         for entity in row["entities"]:
             values = {**entity, "id": row["id"], "score": f"{entity['score']:.4f}"}
             file.write("\t".join(str(values[name]).translate(_SEPARATORS) for name in _TSV_COLUMNS) + "\n")
-        file.flush()
 
 
 def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from .drawing import draw_entities
+    from .drawing import CONTROLS, draw_entities
 
     console = Console(file=file, highlight=False)
     for number, (document, entities) in enumerate(results):
-        if number:
-            console.print()
-        if number or document.id != "1":
-            console.print(Text(document.id, style="dim"))
-        console.print(draw_entities(document.text, entities, min(console.width, _MAX_WIDTH), labels), end="")
+        with console.capture() as drawn:  # so that a closed pipe is noticed here, and not by the console
+            if number:
+                console.print()
+            if number or document.id != "1":
+                console.print(Text(document.id.translate(CONTROLS), style="dim"))
+            console.print(draw_entities(document.text, entities, min(console.width, _MAX_WIDTH), labels), end="")
+        file.write(drawn.get())
+        file.flush()

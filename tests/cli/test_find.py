@@ -11,9 +11,11 @@ from io import BytesIO, StringIO, TextIOWrapper
 
 import pyarrow
 import pytest
+import torch
 from pyarrow import parquet
 from transformers import BertModel, pipeline
 
+from modeling_binder import BinderModel
 from modeling_binder.cli import main
 from modeling_binder.finetuning import read_documents
 from tests.cli import running
@@ -337,6 +339,19 @@ def test_arguments_that_contradict_each_other_are_wrong_usage(find, arguments, c
     with pytest.raises(SystemExit) as end:
         find(*arguments, "x")
     assert end.value.code == 2 and "usage: binder-ner find" in capsys.readouterr().err
+
+
+def test_a_full_device_names_the_argument_that_helps(find, monkeypatch):
+    def fail(*arguments, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(BinderModel, "encode_text", fail)
+    code, out, error = find("the gene")
+    assert (code, out, error) == (
+        1,
+        "",
+        "binder-ner find: error: cpu has too little memory: choose a smaller --batch-size.\n",
+    )
 
 
 def test_parquet_without_its_package(find, tmp_path, monkeypatch):
