@@ -157,8 +157,8 @@ class MixBatches(Dataset[Any]):
             - `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L].
             - The phrasings of the types: `type_phrasings`, or `type_input_ids` and `type_attention_mask`.
             - `type_index` [B, T], the types of each window. It is left out if all windows have the same types.
-            - `labels` and `excluded`, rows (window, type, first token, last token). They are the mentions, and the
-              spans that are neither mentions nor negatives, see `losses_binder`.
+            - `labels` and `excluded`, rows (window, type, first token, last token). `labels` are the mentions.
+              `excluded` are the spans that are neither mentions nor negatives, see `losses_binder`.
             - `counts` [2], the number of mentions, and the number of pairs of a window and a type.
         """
         random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])

@@ -19,8 +19,8 @@ class Corpus:
     Args:
         entity_types: name of each entity type -> its description.
         train, dev, test: the documents of each split.
-        types: the same entity types as objects, with all their descriptions and their parents. If they are missing,
-            they are made from `entity_types`.
+        types: the same entity types as objects, with all their descriptions and their parents. If `types` is left out,
+            it is made from `entity_types`.
     """
 
     entity_types: dict[str, str]
@@ -39,7 +39,7 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the file of each split of a corpus folder: split ("train", "dev" or "test") -> path.
 
     A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll are files of "dev". If
-    several files belong to a split, a file whose name is only this word is preferred: train.tsv to train_extra.jsonl.
+    several files belong to a split, a file whose name is only this word is preferred: train.tsv, not train_extra.jsonl.
     If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
 
     Raises:
@@ -96,5 +96,5 @@ def load_corpus(folder: str | Path) -> Corpus:
         splits[split] = read_documents(found) if found else []
         check_labels(splits[split], descriptions, found or folder)
         if split == "train" and found is None:
-            raise DataError(f"{folder}: there is no train.jsonl, nor train with {', '.join(SUFFIXES[1:])}.")
+            raise DataError(f"{folder}: there is no train.jsonl, and no train file with {', '.join(SUFFIXES[1:])}.")
     return Corpus(entity_types=descriptions, types=tuple(types), **splits)

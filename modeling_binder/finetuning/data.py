@@ -36,7 +36,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its mentions. Mentions may be nested in each other, and may cross.
+    """A text with its mentions. Mentions may be nested in each other, or overlap only partly.
 
     Args:
         id: id of the document, unique within a file.
@@ -62,8 +62,8 @@ class Document:
         """Create a document from a dictionary, such as a line of a JSONL file.
 
         The keys are "text", and optionally "id", "entities", "words", "undecided" and "types". An entity has "start",
-        "end" and "label". If it also has its "text" (or "word"), this text is compared with the offsets. If they count
-        other units, such as UTF-16 units, they are converted into code points.
+        "end" and "label". If it also has the field "text" or "word", the offsets must select this text. Offsets that
+        count other units, such as UTF-16 units, are converted into code points.
 
         Args:
             data: the dictionary.
@@ -156,7 +156,7 @@ def _words(words: Any, text: str, problems: list[str]) -> tuple[tuple[int, int],
         if not position <= start < end <= len(text):
             problems.append(
                 f"'words[{index}]' spans {start}..{end}; words must be sorted, not overlap, not be empty, and lie in "
-                f"the text (this word within {position}..{len(text)})"
+                f"the text (this word must lie within {position}..{len(text)})"
             )
             break
         spans.append((start, end))
@@ -221,7 +221,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
 
     Raises:
         DataError: a line is malformed; the message names the file, the line and the field of the first problems, and
-            gives the number of all.
+            gives the number of all problems.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -234,7 +234,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # not `str(error)`, which counts the lines from this line, so that it contradicts the line of the file
+            # not `str(error)`, which says "line 1" for each line and so contradicts the line number in the file
             reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             problems.append(f"{where}: not valid JSON ({reason}); expected one object per line.")
             continue

@@ -118,7 +118,7 @@ def _entity_type(name: Any, value: Any, source: str | Path, problems: list[str])
         phrasings = [None]
     for index, phrasing in enumerate(phrasings):
         if not isinstance(phrasing, str) or not phrasing.strip():
-            place = f"{field}[{index}] " if isinstance(value, (list, tuple)) and value else ""
+            place = f"{field}[{index}]: " if isinstance(value, (list, tuple)) and value else ""
             problems.append(
                 f"{source}: {place}the type {name!r} needs a description, a sentence that says what it is, got "
                 f"{phrasing!r}."

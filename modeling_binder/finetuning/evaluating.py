@@ -139,8 +139,8 @@ class EvaluatingTrainer(SharingTrainer):
 
         predicted, loss = self._predict(model, dataloader)
         predictions = predicted.entities(self.accelerator.num_processes)
-        # Flat decoding predicts one type for a span, so the gold mentions must not contain ancestors. Nested decoding
-        # also predicts the ancestors of this type.
+        # Flat decoding predicts one type for a span, so it is compared with the mentions as they are annotated. Nested
+        # decoding can also predict the ancestors of this type, so the mentions that were added for them count too.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
         self.clock.evaluated(time.monotonic() - began)

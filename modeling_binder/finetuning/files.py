@@ -1,7 +1,7 @@
 """Functions that all readers and writers share: open text files, list folders and write files.
 
-Text is UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends at "\\n" or "\\r\\n"
-only, because `str.splitlines` also cuts at characters such as U+2028, which a text may contain.
+Text is UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends only at "\\n" or
+"\\r\\n". `str.splitlines` is not used, because it also cuts at characters such as U+2028, which a text may contain.
 """
 
 import codecs
@@ -209,7 +209,7 @@ def written_whole(path: str | Path) -> Iterator[IO[str]]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as raw:
-            # gzip would write the current time into the header; without it, equal texts give equal files
+            # gzip would write the current time into the header; without a time, equal texts give equal files
             binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
             with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
                 yield file

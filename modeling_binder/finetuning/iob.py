@@ -88,13 +88,13 @@ def document_of_tags(
 ) -> Document:
     """Return a document whose text consists of its tokens joined by blanks, and whose words are the tokens.
 
-    Blanks around a token are trimmed, and blank tokens are left out. A mention can contain blank tokens.
+    Blanks around a token are removed. Blank tokens are left out, also inside a mention.
 
     Args:
         tokens, tags: the tokens of the document, and one tag for each token.
         identifier: the id of the document.
         label: the entity type of tags without a type ("B", "I").
-        places: the place of each token in its file, for error messages.
+        places: for each token the text that says where it is, such as "FILE:LINE", for error messages.
 
     Raises:
         DataError: all tokens of a mention are blank, or a token contains a lone surrogate (half of a UTF-16 pair).
@@ -126,8 +126,8 @@ def joined(sentences: Sequence[Document], identifier: str) -> Document:
 def chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
     """Yield the first word, the last word and the type of each mention, by conlleval's rules for every scheme.
 
-    A tag that continues a mention begins a new mention if no mention is open or if its type differs. So an invalid
-    sequence of tags, such as O I-Disease, is repaired and raises no error.
+    A tag that continues a mention (I-, M-, E- or L-) begins a new mention if no mention is open, or if the open mention
+    has another type. So an invalid sequence of tags, such as O I-Disease, is repaired and raises no error.
     """
     begin: int | None = None
     current = ""
@@ -157,7 +157,7 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
         logger.warning("%s: read as %s.", path, scheme)
         return
     opened: tuple[int, str] | None = None  # line and tag of the first I- that begins a mention
-    needless_b = False  # IOB1 has B- only between two adjacent mentions of a type
+    needless_b = False  # whether a B- does not follow a word of its own type; IOB1 has no such B-
     for sentence in sentences:
         before = "O"
         for line, tag in sentence:
@@ -166,5 +166,5 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
                 needless_b = needless_b or tag[0] == "B"
             before = tag
     if opened is not None:
-        scheme = "IO" if "B" not in prefixes else "IOB2 with breaks" if needless_b else "IOB1"
+        scheme = "IO" if "B" not in prefixes else "IOB2 with missing B- tags" if needless_b else "IOB1"
         logger.warning("%s:%d: %s opens a mention; the file is read as %s by conlleval's rules.", path, *opened, scheme)

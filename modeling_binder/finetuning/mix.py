@@ -1,7 +1,8 @@
 """A mix: several corpora with different entity types, as training data for one model.
 
 Every corpus is annotated only for its own types. So a window is compared with types of its corpus, or with the types in
-`Document.types` if its document has them. Other types count neither as mentions nor as negatives.
+`Document.types` if its document has them. The window is not used to train other types, except for the
+additional negatives of `MixSettings.foreign_types`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from .corpus import Corpus
 from .data import DataError, Document, EntityType, as_documents, check_labels, parse_entity_types
 
-PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a partial corpus: only some of its mentions are annotated
+PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a partial corpus, in which only some mentions are annotated
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class MixPart:
         share: fixed share of the drawn windows, above 0 and at most 1, which replaces the weight.
         named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If False, the label
             of a type is its name.
-        negative_rate: share of the word starts and word ends outside mentions that serve as negatives. Values below 1
-            are for corpora in which only some of the mentions are annotated.
+        negative_rate: which share of the word starts and word ends outside mentions serves as negatives. Values below
+            1 are for corpora in which only some of the mentions are annotated.
         license, source: license and origin of the corpus, for the model card.
 
     Raises:
@@ -167,7 +168,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora: name -> description. If several corpora share a name, the first one counts."""
+        """The types of all corpora: name -> description; the first corpus with a type of this name counts."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -203,15 +204,21 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
 def check_shares(shares: Sequence[float | None]) -> None:
     """Raise DataError if the fixed shares are invalid.
 
-    They must sum to 1 if every corpus has one, and to less than 1 if other corpora (None) must get the rest.
+    They must sum to 1 if every corpus has a fixed share. If some corpora have none (None), these corpora get the rest,
+    so the fixed shares must sum to less than 1.
     """
     fixed = sum(share for share in shares if share is not None)
     free = sum(share is None for share in shares)
     if fixed > 1 + 1e-9 or (free and fixed >= 1):
         rest = f", which leaves nothing for the {free} corpora without a share" if free else ""
-        raise DataError(f"the shares of the mix sum to {fixed:g}{rest}; they must sum to less.")
+        raise DataError(
+            f"the shares of the mix sum to {fixed:g}{rest}; they must sum to 1, or to less if a corpus has no share."
+        )
     if not free and abs(fixed - 1) > 1e-9:
-        raise DataError(f"the shares of the mix sum to {fixed:g}; they must sum to 1, or a corpus must have no share.")
+        raise DataError(
+            f"the shares of the mix sum to {fixed:g}; they must sum to 1, or a corpus must have no share and get the "
+            "rest."
+        )
 
 
 def choose_types(

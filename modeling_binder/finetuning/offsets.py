@@ -42,7 +42,7 @@ class Unit(NamedTuple):
         return self.encoding == "utf-8" or max(text) > "\uffff"
 
     def positions(self, text: str) -> list[int]:
-        """Return the offset of each code point of a text in this unit, followed by the offset of the text's end."""
+        """Return, in this unit, the offsets of all code points of a text, followed by the offset of its end."""
         positions, position = [], 0
         for index, character in enumerate(text):
             positions.append(position)
@@ -63,7 +63,8 @@ CODE_POINTS_CRLF = Unit("code points with \\r\\n as one", crlf_is_one=True)
 UTF16_CRLF = Unit("UTF-16 units with \\r\\n as one", "utf-16", crlf_is_one=True)
 BYTES = Unit("UTF-8 bytes", "utf-8")
 
-# Possible units of the files of a tool. If several units fit, the first one is used, so the usual unit comes first.
+# Possible units of the offsets in the files of a tool. If the offsets are correct in several units, the first of these
+# units is used. So the usual unit comes first.
 PYTHON_UNITS = (CODE_POINTS, UTF16, CODE_POINTS_CRLF, UTF16_CRLF)
 BROWSER_UNITS = (UTF16_CRLF, CODE_POINTS_CRLF, UTF16, CODE_POINTS)
 JAVA_UNITS = (UTF16, CODE_POINTS, UTF16_CRLF, CODE_POINTS_CRLF)
@@ -77,8 +78,8 @@ def to_unit(text: str, unit: Unit, offsets: Iterable[int]) -> list[int]:
     return [positions[offset] for offset in offsets]
 
 
-# An offset in a file. An integer counts from the start of the text. A pair (code point, offset) counts from that code
-# point, for files that count from the start of a passage or a node.
+# An offset in a file. An integer counts from the start of the text. In a pair (start, offset), the offset counts from
+# the code point with the index `start`, for files that count from the start of a passage or a node.
 Offset: TypeAlias = int | tuple[int, int]
 
 
@@ -132,7 +133,8 @@ class _Ruler:
         self.index: Mapping[int, int] | None = None
         if unit.differs(text):
             self.positions = unit.positions(text)
-            # If "\r" and "\n" have the same offset, it means the "\r". Going backwards, the "\r" replaces the "\n".
+            # If "\r" and "\n" have the same offset, `read` must return the "\r". In the reversed order,
+            # the entry of the "\r" comes after that of the "\n" and replaces it.
             self.index = {position: index for index, position in reversed(list(enumerate(self.positions)))}
 
     def read(self, offset: Offset) -> int | None:
@@ -146,7 +148,7 @@ class _Ruler:
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a span without blanks at its start and end. A span of blanks only becomes empty.
+    """Return a span without blanks at its start and end. A span that contains only blanks becomes an empty span.
 
     A mention with a blank at its start or end is not at a word boundary, so a model cannot learn it.
     """
@@ -177,7 +179,7 @@ def _spans(mention: RawMention, ruler: _Ruler) -> list[tuple[int, int]] | None:
 
 
 def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int, int] | None:
-    """Return the first and last offset of a mention in code points.
+    """Return the start and the end of a mention in code points.
 
     The result is None if the offsets are not within the text, or do not select the stated text.
     """
@@ -186,7 +188,8 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
         return None
     start, end = min(start for start, _ in spans), max(end for _, end in spans)
     if mention.stated is not None:
-        # Files state the fragments of a discontinuous mention in any order, or all characters from first to last.
+        # The stated text of a discontinuous mention consists of its fragments, in the order of the file or of the text,
+        # or of all characters from the first to the last fragment.
         orders = (spans, sorted(spans), [(start, end)])
         pieces = ("".join(document.text[a:b] for a, b in order) for order in orders)
         if not any(same_text(piece, mention.stated) for piece in pieces):
@@ -200,7 +203,7 @@ def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> b
 
 
 def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
-    """Count the errors if the offsets are in a unit.
+    """Count the errors that the mentions of a document have if the offsets are in the given unit.
 
     Returns:
         The number of mentions that are outside the text or select another text than the stated one; and the number of
@@ -262,7 +265,7 @@ def locate(
             continue
         rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
-            # Try other units than that of the file only if a stated text can show that the offsets fit.
+            # Try other units than that of the file only if a stated text can show whether these units are right.
             fitting = (
                 _fit(document, mention, ruler) for ruler in (rulers if mention.stated is not None else rulers[:1])
             )
@@ -298,7 +301,7 @@ def align(
 
     Args:
         documents: the documents of one file.
-        units: possible units of the offsets; if several fit equally well, the first one is used.
+        units: possible units of the offsets. If several units have equally few errors, the first of them is used.
         repair_within: for corpora with wrong offsets. If the offsets of a mention select its stated text in no unit,
             the mention is moved to a place where this text occurs, at most this many characters away. If there is no
             such place, the mention is left out. Warnings report both cases. 0 raises an error instead.
@@ -357,7 +360,7 @@ def _refusal(document: RawDocument, mention: RawMention, rulers: list[_Ruler], u
     counted = ", ".join(unit.name for unit in units if unit.differs(document.text) or unit == CODE_POINTS)
     return (
         f"{mention.where}: the text at {min(offsets)}..{max(offsets)} is {read!r:.60}, not {mention.stated!r:.60} "
-        f"(counted in {counted}); correct the offsets or the text."
+        f"(units tried: {counted}); correct the offsets or the text."
     )
 
 
@@ -366,10 +369,10 @@ def _nearby(text: str, mention: RawMention, distance: int) -> tuple[int, int] | 
     wanted = (mention.stated or "").strip()
     found = text.find(wanted, max(0, start - distance), end + distance)
     if found >= 0:
-        logger.warning("%s: %r occurs at %d, not at %d; moved.", mention.where, wanted, found, start)
+        logger.warning("%s: %r occurs at %d, not at %d; moved the mention there.", mention.where, wanted, found, start)
         return found, found + len(wanted)
     logger.warning(
-        "%s: the text at %d..%d is %r, not %r; left out.",
+        "%s: the text at %d..%d is %r, not %r; left out the mention.",
         mention.where,
         start,
         end,

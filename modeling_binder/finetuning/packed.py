@@ -44,8 +44,8 @@ class PackedWindows:
         row_counts: [N], number of labels of each window.
         rows: [R, 3], the labels of all windows: type id, first token and last token. The type id is the position of
             the type in its corpus, or -1 for an undecided span.
-        type_counts: [N], number of types in `Document.types`; -1 if the document has no such list, so that its windows
-            are compared with all types of the corpus.
+        type_counts: [N], number of types in `Document.types`. It is -1 if the document has no such list; its windows
+            are then compared with all types of the corpus.
         types: [S], ids of the types in these lists, window by window.
     """
 
@@ -184,8 +184,8 @@ class PackedMix:
         """Pairs of types that have a mention on the same span anywhere in the mix.
 
         One type of such a pair ("person") may apply to mentions of the other type ("politician"). So it must not serve
-        as a negative in a text that was not annotated for it. Each pair is one number: the number of the first type
-        times the number of all types, plus the number of the second type. The numbers are sorted.
+        as a negative in a text that was not annotated for it. Each pair is stored as one integer: the index of the
+        first type times the count of all types, plus the index of the second type. The integers are sorted.
         """
         window = np.repeat(np.arange(len(self.windows)), self.windows.row_counts)
         first, last = (self.windows.rows[:, column].astype(np.int64) for column in (1, 2))

@@ -63,8 +63,8 @@ def parameter_groups(
 
     Args:
         model: the model; its frozen parameters are left out.
-        rates: part -> learning rate. Without a rate for "embeddings", they have the rate of "text_encoder". Parts
-            without a rate use the default of the optimizer.
+        rates: part -> learning rate. If "embeddings" has no rate, the rate of "text_encoder" also applies to the
+            embeddings. Parts without a rate use the default of the optimizer.
         decaying: names of the parameters with weight decay.
         weight_decay: the weight decay of these parameters.
     """

@@ -39,7 +39,7 @@ class Decoding:
         self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}
 
     def choose(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> Tensor:
-        """Select the predicted spans among the spans of a document above their thresholds.
+        """Select the predicted spans among those spans of a document that are above their thresholds.
 
         Args:
             spans: [N, 3], sorted rows of start, end and type id.
@@ -171,7 +171,7 @@ class PredictedSpans:
                 capped,
                 MAX_SPANS_PER_WINDOW,
             )
-        # Also sorts. Duplicates occur because two processes may have evaluated the same window.
+        # `unique` also sorts the spans. Duplicates occur because two processes may have evaluated the same window.
         spans, inverse = torch.unique(spans, dim=0, return_inverse=True)
         margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
         counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()

@@ -1,4 +1,4 @@
-"""Make a mix for fine-tuning a checkpoint on a new corpus, so that it does not forget its other types.
+"""Make a mix to fine-tune a checkpoint on a new corpus, so that the checkpoint does not forget its other types.
 
 The mix repeats ("replays") texts of other corpora.
 """
@@ -11,7 +11,7 @@ from .mix import Mix, MixPart, MixSettings
 
 TOKENS_PER_BATCH = 1024  # about 25 sentences
 # How often types are given by name, by name and description, or by description alone. Users search for the fine-tuned
-# types by their descriptions. They search for the other types by names as well, so these must not be forgotten.
+# types by their descriptions. They search for the other types by names as well, so training with replay uses names too.
 WITH_REPLAY = MixSettings(name=0.35, named_description=0.15, description=0.5)
 WITHOUT_REPLAY = MixSettings(name=0.0, named_description=0.0, description=1.0)
 

@@ -48,7 +48,7 @@ class SharingTrainer(Trainer):
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Check, before training starts, that the token may push to the repository. The push creates the repository."""
+        """Check, before training starts, that the access token may push. The push itself creates the repository."""
         if not self.is_world_process_zero():
             return
         self.hub_model_id = self._check_access(token)
@@ -57,7 +57,7 @@ class SharingTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model and the tokenizer.
 
-        If a user calls this method, and not `Trainer`, it also writes the model card and, with `args.push_to_hub`,
+        If it is called by a user, and not by `Trainer`, it also writes the model card and, with `args.push_to_hub`,
         pushes the model.
         """
         super().save_model(output_dir, _internal_call=True)

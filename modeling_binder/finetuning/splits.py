@@ -16,8 +16,9 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 def splits_in(name: str) -> list[str]:
     """Return the splits whose words occur in a name, without duplicates; see `SPLIT_NAMES` for the words.
 
-    A word ends where its letters end, and before a capital letter. So "no_x-ud-train", "train_en" and "TrainingSet"
-    contain a word of "train", and "eng.testa" contains a word of "dev". "trainer" contains no such word.
+    A word ends before a character that is not a letter, and before a capital letter that begins the next word. So
+    "no_x-ud-train", "train_en" and "TrainingSet" contain a word of the split "train", and "eng.testa" contains a word
+    of the split "dev". "trainer" contains no word of a split.
 
     >>> splits_in("no_x-ud-dev.conllu"), splits_in("genes"), splits_in("test_of_train")
     (['dev'], [], ['test', 'train'])

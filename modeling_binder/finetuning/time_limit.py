@@ -9,7 +9,9 @@ from transformers import TrainerCallback, TrainerControl
 
 
 class Clock:
-    """Measures the share of its time limit that a training run has used.
+    """Measures how far a training run is: elapsed time / time for training.
+
+    The time for training is the time limit minus the time that is reserved for the last evaluation.
 
     Args:
         minutes: time limit in minutes, from the start of training to the end of the last evaluation; None means no
@@ -21,7 +23,7 @@ class Clock:
     def __init__(self, minutes: float | None) -> None:
         self.minutes = minutes
         self.began = time.monotonic()
-        self.progress = 0.0  # used share of the time for training, the same in all processes
+        self.progress = 0.0  # elapsed time / time for training, the same in all processes
         self._evaluation = 0.0  # seconds of the longest evaluation so far, with all its data sets
         self._running = 0.0  # seconds of the current evaluation, summed over its data sets
         self._last: float | None = None
@@ -35,7 +37,7 @@ class Clock:
         self._evaluation = max(self._evaluation, self._running)
 
     def update(self, device: torch.device) -> None:
-        """Compute `progress`. All processes use the value of the first one, so that they stop together."""
+        """Compute `progress`. All processes use the value of the first process, so that they stop together."""
         if self.minutes is None:
             return
         reserve = max(1.2 * self._evaluation, self.RESERVE * 60 * self.minutes)
@@ -50,13 +52,14 @@ class Clock:
 
         Args:
             factor: schedule without a time limit: number of the step -> factor of the learning rate.
-            steps: total number of steps. The new schedule is at least as far as the used share of the time.
+            steps: total number of steps. At each step, the new schedule has the factor of this step or of the step
+                `steps * progress`, whichever is later.
         """
         return lambda step: factor(max(step, min(steps, int(steps * self.progress))))
 
 
 class StopInTime(TrainerCallback):
-    """A callback that evaluates, saves and stops the training when its time is used up."""
+    """A callback that evaluates, saves and stops when the time for training is over (`Clock.progress` >= 1)."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -33,8 +33,8 @@ class BinderTrainer(EvaluatingTrainer):
     - The data are documents with character offsets (see `finetuning.data`), or a mix of corpora (see `finetuning.mix`).
       They are cut into windows, pieces that fit into the model.
     - The windows of a batch have similar lengths and are padded to the longest window.
-    - The loss is the mean over all mentions and windows of an optimizer step. The numbers of batches and processes do
-      not change it.
+    - The loss is the mean over all mentions and windows of an optimizer step. It does not depend on how the step is
+      divided into batches and between processes.
     - Evaluation computes precision, recall and F1 of spans batch by batch, so score matrices are not kept in memory.
 
     The metrics are `eval_precision`, `eval_recall`, `eval_f1` (micro), `eval_macro_f1`, `eval_nested_f1` and
@@ -49,7 +49,7 @@ class BinderTrainer(EvaluatingTrainer):
         train_dataset: a list of documents, or of dictionaries (see `Document.from_dict`), or a `datasets.Dataset` with
             such rows; or a `Mix` of corpora with different types, or a `PackedMix`, a mix that is already tokenised.
         eval_dataset: documents as above, or `TypedDocuments` with other types than those of the model; or a dictionary
-            of several data sets, for which `eval_f1` is the mean.
+            name -> data set. With a dictionary, `eval_f1` is the mean over the data sets.
         processing_class: the tokenizer, a fast tokenizer.
         type_tokenizer: the tokenizer for descriptions, if the type encoder and the text encoder have different ones. It
             is not needed for models from `BinderModel.from_encoders`, which sets it.
@@ -60,7 +60,8 @@ class BinderTrainer(EvaluatingTrainer):
             encoder), "heads". If the type encoder is frozen, it encodes every description only once.
         learning_rates: name of a part (as in `freeze`) -> learning rate, which replaces `args.learning_rate`.
         max_minutes: time limit in minutes. Training stops early enough to evaluate and save within the limit. The
-            learning rate schedule then follows the used share of the time, if this is more than the share of the steps.
+            learning rate schedule then follows the finished share of the steps or the elapsed share of the time until
+            this stop, whichever is larger.
         model_init: function that returns a new model, instead of `model`; needed for `hyperparameter_search`.
         compute_metrics: function of the documents and their predictions that returns additional metrics, as name ->
             number.
@@ -207,7 +208,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the data loader: that of `Trainer` for documents, or one with batches of a mix, limited by tokens."""
+        """Return the data loader: for documents that of `Trainer`, for a mix one that limits the tokens of a batch."""
         dataset = self.train_dataset
         if not isinstance(dataset, MixBatches):
             return super().get_train_dataloader()
@@ -233,7 +234,7 @@ class BinderTrainer(EvaluatingTrainer):
 
     def _prepare_input(self, data: Any) -> Any:
         if isinstance(data, Tensor) and self.args.device.type == "cuda":
-            return data.to(self.args.device, non_blocking=True)  # without it, the copy would wait for the previous step
+            return data.to(self.args.device, non_blocking=True)  # a blocking copy would wait for the last step
         return super()._prepare_input(data)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:

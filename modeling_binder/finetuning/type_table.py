@@ -14,7 +14,7 @@ STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "t
 
 
 class TypeTable:
-    """Numbers the G types of all corpora of a mix, and their P different phrasings.
+    """Gives a number to each of the G types of all corpora of a mix, and to each of their P different phrasings.
 
     Args:
         parts: one pair for each corpus: its types, and whether their descriptions begin with the name of the type and
@@ -26,9 +26,10 @@ class TypeTable:
         texts: [P], all phrasings without duplicates.
         phrasings: indices into `texts`, type by type. Each type has its name first, then "name: description" for each
             of its descriptions, and then the descriptions alone.
-        first: [G + 1], the position in `phrasings` where each type begins; the last item is the length.
+        first: [G + 1], the position in `phrasings` where each type begins; the last item is the length of `phrasings`.
         word_ids: numbers of the words in the names of the types, type by type, without stop words.
-        word_first: [G + 1], the position in `word_ids` where each type begins; the last item is the length.
+        word_first: [G + 1], the position in `word_ids` where each type begins; the last item is the length of
+            `word_ids`.
         word_count: number of different words, at least 1.
     """
 

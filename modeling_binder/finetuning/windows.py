@@ -209,7 +209,8 @@ class WindowCollator:
             - `window` [B], the indices of the windows in the data set.
             - The tokenised types.
             - `type_index` [B, T], only if documents have `Document.types`: the ids of the types that each window is
-              compared with, padded with -1. The types in `labels` are then positions in the row of their window.
+              compared with, padded with -1. The types in `labels` are then positions in the row of `type_index` that
+              belongs to the window.
         """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))

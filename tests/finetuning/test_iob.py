@@ -59,8 +59,8 @@ def test_a_row_that_begins_a_document_ends_the_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # with tabs, a comment has no tab
-        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # with blanks, "# O" has two columns, as all tokens
+        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # columns are separated by tabs, and the comments have no tab
+        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # "# O" has two columns, as each row of a token
         ("# id 1\tdomain=en\na\tB-G\n#tag\tO\n", "a #tag"),
     ],
 )
@@ -84,7 +84,10 @@ def test_no_break_spaces_and_line_separators_do_not_split_rows(tmp_path):
         ("O O", None),
         ("O I-G B-G I-C", "file.tsv:2: I-G opens a mention; the file is read as IOB1 by conlleval's rules."),
         ("I-G I-G O I-G", "file.tsv:1: I-G opens a mention; the file is read as IO by conlleval's rules."),
-        ("O B-G O I-G", "file.tsv:4: I-G opens a mention; the file is read as IOB2 with breaks by conlleval's rules."),
+        (
+            "O B-G O I-G",
+            "file.tsv:4: I-G opens a mention; the file is read as IOB2 with missing B- tags by conlleval's rules.",
+        ),
         ("B-G E-G S-G", "file.tsv: read as BIOES."),
         ("B-G L-G U-G", "file.tsv: read as BILOU."),
         ("B-G M-G E-G", "file.tsv: read as BMES."),

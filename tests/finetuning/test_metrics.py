@@ -33,7 +33,7 @@ def test_metrics_equal_an_example_computed_by_hand():
 
 
 def test_nested_precision_and_recall_count_different_mentions():
-    """A prediction that is not nested can equal a nested gold mention, and the reverse."""
+    """A correct prediction can be nested only among the gold mentions, or only among the predictions."""
     gold, found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "G")]], [[(0, 9, "G"), (20, 25, "G"), (21, 24, "G")]]
     nested = compute_span_metrics(gold, found, ["G"]).nested
     assert (nested.correct, nested.predicted, nested.found, nested.gold) == (1, 2, 1, 2)

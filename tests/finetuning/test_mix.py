@@ -42,7 +42,7 @@ def arguments(folder, **options):
 
 
 def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
-    """The windows are a mix that is compared with all descriptions, or documents. All outputs are equal to the bit."""
+    """A mix that is compared with all descriptions gives exactly the same outputs as its texts as plain documents."""
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]

@@ -38,7 +38,7 @@ def read(text, *spans, units=PYTHON_UNITS, **options):
 @pytest.mark.parametrize("units", [PYTHON_UNITS, BROWSER_UNITS, JAVA_UNITS])
 @pytest.mark.parametrize("stated", ["Oslo", None])
 @pytest.mark.parametrize("span", [(18, 22), (19, 23)])
-def test_an_emoji_may_count_as_one_or_two(span, stated, units):
+def test_an_emoji_may_count_as_one_or_two_characters(span, stated, units):
     assert read(OSLO, (*span, stated), units=units) == ["Oslo"]
 
 
@@ -60,17 +60,24 @@ def test_the_unit_in_which_offsets_select_the_stated_text_is_used(text, span, st
 
 
 def test_all_documents_of_a_file_have_the_same_unit():
-    """If a mention fits in several units, the unit in which all other mentions of the file fit is used."""
+    """If a mention is correct in several units, the unit in which all mentions of the file are correct is used."""
     mentions = [RawMention(((2, 3),), "X", "1", "a:1"), RawMention(((6, 10),), "X", "Oslo", "a:1")]
     first, second = RawDocument("1", "🎉111", [mentions[0]]), RawDocument("2", "🎉 in Oslo", [mentions[1]])
-    assert align([first, second])[0].entities == (Mention(1, 2, "X"),), "UTF-16 units, in which both fit"
-    assert align([first])[0].entities == (Mention(2, 3, "X"),), "code points, the first unit that fits"
+    assert align([first, second])[0].entities == (Mention(1, 2, "X"),), (
+        "UTF-16 units, in which both mentions are correct"
+    )
+    assert align([first])[0].entities == (Mention(2, 3, "X"),), (
+        "code points, the first unit in which the mention is correct"
+    )
 
 
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ([(17, 21, "Oslo")], r"file:1: the text at 17\.\.21 is ' Osl', not 'Oslo' \(counted in code points, .*UTF-16"),
+        (
+            [(17, 21, "Oslo")],
+            r"file:1: the text at 17\.\.21 is ' Osl', not 'Oslo' \(units tried: code points, .*UTF-16",
+        ),
         ([(18, 22, "Rome")], r"is 'Oslo', not 'Rome'"),
         ([(18, 99, "Oslo")], r"file:1: spans 18\.\.99 in a text of 22 characters"),
         ([(-1, 3, None)], r"spans -1\.\.3"),

@@ -49,7 +49,7 @@ def test_the_share_is_divided_between_old_corpora_by_their_weights(tokenizer):
     assert counts == [12, 2, 6]
 
 
-def test_without_replay_only_descriptions_are_trained(tokenizer):
+def test_without_replay_types_are_passed_only_by_description(tokenizer):
     mix = replay_mix(MixPart("new", corpus(3), DESCRIBED), share=0)
     assert [part.name for part in mix.parts] == ["new"] and mix.settings.description == 1.0
     assert [len(windows) for windows in drawn(tokenizer, mix)] == [12]

@@ -129,7 +129,7 @@ def test_logged_losses_do_not_depend_on_the_size_of_batches(tmp_path, tokenizer)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[2] == pytest.approx(losses[0], rel=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # renamed in 5.21
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # since transformers 5.21
 @pytest.mark.parametrize("option", ["bf16", "gradient_checkpointing"])
 def test_training_works_with_an_option_of_trainer(tmp_path, tokenizer, option):
     run = trainer(tmp_path, tokenizer, max_steps=2, **{option: True})
@@ -193,7 +193,7 @@ def test_comparing_scores_in_blocks_does_not_change_predictions(tmp_path, tokeni
 
 
 def test_hyperparameter_search_creates_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
-    """The trainer is called as the Optuna search of transformers calls it, so that Optuna is not needed."""
+    """The test calls the trainer as the Optuna search of transformers does, and does not need Optuna itself."""
     monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial.params)
     made = []
 

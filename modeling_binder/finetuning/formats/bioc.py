@@ -20,7 +20,8 @@ from .records import list_of, offset_of, read_records
 logger = logging.getLogger(__name__)
 
 _UNITS = (*PYTHON_UNITS, BYTES)  # some tools write BioC files whose offsets count bytes
-# A gap of more characters between two passages means that passages are missing. Smaller gaps become blanks.
+# Maximum number of characters in a gap between two passages that becomes blanks. A larger gap means that passages are
+# missing, and becomes a line end.
 _MAX_GAP = 100
 _EXPECTED = "'documents' or 'passages'"
 
@@ -150,7 +151,10 @@ def _annotations(sentence: Any, where: str) -> list[Any]:
 
 
 def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
-    """Return a mention, with offsets from the start of its passage or sentence, or None if it has no location."""
+    """Return the mention of an annotation, or None if the annotation has no location.
+
+    The offsets of the mention count from the start of its passage or sentence.
+    """
     if not isinstance(annotation, Mapping):
         raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")
     place = f"{where}, annotation {annotation.get('id')!r}"

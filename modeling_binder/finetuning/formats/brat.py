@@ -31,8 +31,9 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
     """Read the documents of a folder, a tar archive or a single file.
 
     An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
-    becomes the span from its smallest to its largest offset. Hidden files, and lines that are not mentions (T...), are
-    skipped. The id of a document is the name of its file without suffix, or its path if several files have this name.
+    becomes the span from its smallest to its largest offset. Hidden files are skipped, and so are all lines that do not
+    begin with T, because only T marks a mention. The id of a document is the name of its file without suffix, or its
+    path if several files have this name.
 
     Args:
         source: a folder, which is read with its sub-folders, or a file: .tar, .tar.gz, .ann or .txt.
@@ -129,15 +130,15 @@ def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | 
         folder: the folder to write to.
 
     Raises:
-        DataError: two types have the same name with underscores, two ids give the same file name, or the folder
-            contains annotations of other documents.
+        DataError: the names of two types differ only in blanks and underscores, two ids give the same file name, or the
+            folder contains annotations of other documents.
     """
     folder = Path(folder)
     found = found_documents(documents)
     names = _type_names(found)
     stems = [_UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", item.document.id)[:150] for item in found]
     if twice := [stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1]:
-        raise DataError(f"{folder}: two documents would be named {twice[0]}.txt; give the documents ids that differ.")
+        raise DataError(f"{folder}: two documents would be named {twice[0]}.txt if case is ignored; use other ids.")
     if others := [path.name for path in folder.glob("*.ann") if path.stem not in stems]:
         raise DataError(
             f"{folder}: the folder contains annotations of {len(others)} other documents, for example {others[0]}; "

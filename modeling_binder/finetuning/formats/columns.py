@@ -58,9 +58,10 @@ def read_iob(
     the tokens. Blank tokens are left out.
 
     The scheme is detected from the tags of the whole file. S-, E-, U-, L- or M- mean BIOES, BMES or BILOU. An I- at the
-    start of a mention means IOB1, or IO if the file has no B-. If the scheme is not IOB2, a warning gives its name. All
-    schemes follow the rules of the script conlleval: a mention also begins where the type changes. So an invalid
-    sequence of tags is repaired and raises no error.
+    start of a mention means IO if the file has no B-, IOB1 if each B- directly follows a mention of its own type, and
+    otherwise IOB2 with missing B- tags. If the scheme is not IOB2, a warning gives its name. All schemes are read by
+    the rules of the script conlleval: a mention also begins where the type changes. So an invalid sequence of tags is
+    repaired and raises no error.
 
     Args:
         path: the file.

@@ -18,7 +18,7 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         groups: keys of `doc.spans` to read; None means all keys.
 
     Raises:
-        DataError: the file is not a DocBin, no document has one of the groups, or a span has no label, as in
+        DataError: the file is not a DocBin, one of the groups occurs in no document, or a span has no label, as in
             groups that do not contain entities, such as coreference clusters.
         ModuleNotFoundError: spaCy is not installed.
     """

@@ -43,8 +43,8 @@ def read_splits(
     Args:
         source: a folder, which is read with its sub-folders, or a file; for "hub", the id of a dataset.
         format: the name of the format, or "hub" for a dataset on the Hub.
-        splits: split -> names of its files, folders or dataset splits. Others are left out. If it is None, the names
-            determine the splits.
+        splits: split -> names of its files, folders or dataset splits; all that are not named are left out. If it is
+            None, the names determine the splits.
         options: options of the reader of the format.
 
     Raises:
@@ -155,7 +155,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
-    """Return the documents of all parts. An id that occurs in several parts gets the path of its part as a prefix."""
+    """Return the documents of all parts. An id that occurs in several parts gets a prefix from the path of its part."""
     counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
     documents = []
     for part in parts:

@@ -29,7 +29,7 @@ _BLOCKS = {
     ),
     *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
 }
-# Open element -> elements whose start tag also closes the open element, so that its end tag may be missing
+# Open element, whose end tag may be missing -> elements whose start tag also closes the open element
 _ENDED_BY = {
     "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
     "li": {"li"},
@@ -121,7 +121,10 @@ class HtmlText(HTMLParser):
         return node.start
 
     def with_line_ends(self) -> tuple[str, "LineEnds"]:
-        """Return the text with line ends between adjacent blocks, and an object that converts offsets to it."""
+        """Return the text with line ends between adjacent blocks, and an object that converts offsets.
+
+        The object converts offsets in `text` into offsets in the returned text.
+        """
         places = [
             place
             for place in sorted(set(self._breaks))

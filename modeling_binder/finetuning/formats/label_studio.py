@@ -38,7 +38,7 @@ class _Annotation:
         task_id: the id of the task.
         id: the id of the annotation.
         data: the fields of the task, such as its text.
-        regions: the annotated regions, as dictionaries with offsets, text and labels.
+        regions: the annotated spans, as dictionaries with offsets, text and labels. Label Studio calls them regions.
     """
 
     where: str
@@ -59,8 +59,8 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
 
     Args:
         path: the file.
-        text_field: the field that contains the text. The default is "text". If it is missing, the default is "html" for
-            HTML, and the only field with a list for dialogues.
+        text_field: the field that contains the text. If it is None, the field "text" is used. In tasks without the
+            field "text", it is "html" for HTML, and for dialogues the only field with a list of turns.
 
     Raises:
         DataError: a task has an unknown kind of label, no text, or a region whose offsets do not select its text (the
@@ -72,7 +72,9 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
         raise DataError(f"{path}: none of the {len(records)} tasks is annotated.")
     counts = Counter(annotation.task_id for annotation in found)
     if len(counts) < len(found):
-        logger.warning("%s: %d annotations of %d tasks; each becomes a document.", path, len(found), len(counts))
+        logger.warning(
+            "%s: %d annotations of %d tasks; each annotation becomes a document.", path, len(found), len(counts)
+        )
     is_html = any(_is_html(region) for annotation in found for region in annotation.regions)
     documents, pages = [], []
     for annotation in found:
@@ -135,12 +137,15 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
-    """Return the region of a result, or None if the result has no region or another result has its labels.
+    """Return the region that a result describes: a dictionary with offsets and labels.
+
+    The function returns None for a result without labels, such as a choice or a relation. Such a result may have
+    offsets only if another result with the same id has labels.
 
     Args:
         result: an item of "result" in an annotation, or of a list in JSON-MIN.
-        value: its "value"; in JSON-MIN, the result itself.
-        labelled: ids of the regions that have labels in some result, converted with `repr`.
+        value: the field "value" of the result; in JSON-MIN, the result itself.
+        labelled: the ids of all results with labels, converted with `repr`.
         where: file and task, for error messages.
     """
     if isinstance(result, Mapping) and result.get("type") == "relation":
@@ -152,7 +157,9 @@ def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[
     name = f"the region {result['id']!r}" if "id" in result else "a region"
     unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
     if unknown:
-        raise DataError(f"{where}: {name} has {unknown[0]!r}, which is not a label of a text; expected {_LABELS[0]!r}.")
+        raise DataError(
+            f"{where}: {name} has {unknown[0]!r}, which is not a kind of label for texts; expected {_LABELS[0]!r}."
+        )
     if any(key in value for key in (*_PLACES, *_LABELS)) and ("id" not in result or repr(result["id"]) not in labelled):
         raise DataError(f"{where}: {name} has no label, only {', '.join(map(repr, value)):.80}; label or remove it.")
     return None
@@ -210,7 +217,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
         ]
         if len(turns) == 1:
             return turns[0]
-    return "text"  # the field is missing, so that the caller raises an error with its name
+    return "text"  # no field contains the text; the caller then raises an error that names "text"
 
 
 def _turns(values: Sequence[Any], where: str) -> list[str]:
@@ -236,9 +243,10 @@ def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
 def _places(
     region: Mapping[str, Any], page: HtmlText | None, bases: list[int] | None, where: str
 ) -> list[tuple[Offset, Offset]]:
-    """Return the possible places (start, end) of a region.
+    """Return the offsets (start, end) of a region, in each way in which the file states them.
 
-    A region in HTML has two places if it has both global offsets, and paths of nodes with offsets into these nodes.
+    A region in HTML can have global offsets, which count from the start of the text, and also paths of two nodes with
+    offsets that count from the start of these nodes. The caller uses those that select the text of the region.
     """
     if bases is not None:
         edges = []
@@ -282,8 +290,8 @@ def write_label_studio(
 ) -> None:
     """Write tasks with predictions, which can be imported into a project of Label Studio and corrected there.
 
-    Each region has the score of its mention. A prediction, with which Label Studio sorts tasks, has the smallest score
-    of its regions. The id of a document is the field "id" of its task.
+    Each region has the score of its mention. The score of a prediction is the smallest score of its regions; Label
+    Studio can sort tasks by it. The id of a document becomes the field "id" in the data of its task.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).

@@ -24,8 +24,8 @@ def read_prodigy(path: str | Path) -> list[Document]:
     "text", or with the text of its tokens. If several people annotated a text, each task becomes a document.
 
     Raises:
-        DataError: a field is missing or malformed, or the offsets of a span do not fit (the message names the task); or
-            no task was accepted.
+        DataError: a field is missing or malformed, or the offsets of a span do not select its text (the message names
+            the task); or no task was accepted.
     """
     records = read_records(path, _EXPECTED, "task")
     documents: list[RawDocument] = []

@@ -16,7 +16,8 @@ from .found import found_documents
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _RELATION = re.compile(r"[A-Za-z_]\S*(?: \S+)*")
-# Characters that must not occur in a field: the tab, which separates fields, and all line ends of any program
+# Characters that must not occur in a field: the tab, which separates fields, and all characters that end a line in some
+# program
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 

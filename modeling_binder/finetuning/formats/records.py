@@ -35,7 +35,7 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
         try:
             value = json.loads(part)
         except (ValueError, RecursionError) as error:
-            # not `str(error)`, which may count the lines from this line, so that it contradicts the line of the file
+            # not `str(error)`, which says "line 1" for a single line and so contradicts the line number in the file
             line, reason = number, str(error)
             if isinstance(error, json.JSONDecodeError):
                 line, reason = error.lineno if whole else number, f"{error.msg} at column {error.colno}"

@@ -20,10 +20,10 @@ class _Span(NamedTuple):
 
     Args:
         first: index of the first token.
-        last: index of the last token if `inclusive`, otherwise of the token after it.
+        last: the end of the span: index of the last token if `inclusive`, otherwise of the token after the last one.
         label: the entity type.
         stated: the text of the span in the file; None if the file does not contain it.
-        inclusive: whether the form of the file usually gives the last token of a span.
+        inclusive: whether the end is inclusive according to the form of the file.
     """
 
     first: int
@@ -41,8 +41,9 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
     - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
 
     If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If it
-    only fits with the other kind of end (inclusive instead of exclusive, or the reverse), that end is used. The text of
-    a document consists of its tokens joined by blanks, and its words are the tokens. Blank tokens are left out.
+    differs from them, the end of the span is read as exclusive instead of inclusive, or as inclusive instead of
+    exclusive. The text of a document consists of its tokens joined by blanks, and its words are the tokens. Blank
+    tokens are left out.
 
     Args:
         path: the file.
@@ -92,8 +93,8 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
     """Return the character spans of the words of a span of tokens.
 
-    The end of the span is first taken as the form of the file defines it. If the stated text does not fit then, the
-    other kind of end is tried.
+    The end of the span is first read as the form of the file defines it, inclusive or exclusive. If the tokens then
+    differ from the stated text, the end is read in the other way.
     """
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")

@@ -21,7 +21,7 @@ _BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # prefix of the names of built
 _ENTITIES = "NamedEntity"
 _ID = re.compile(r"(?<!\\)\[(\d+)\]$")
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
-_MAX_GAP = 100  # a gap of at most so many characters between sentences becomes blanks, a larger one a line end
+_MAX_GAP = 100  # a gap of at most so many characters between sentences becomes blanks, a larger gap becomes a line end
 
 
 @dataclass
@@ -132,8 +132,8 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
         return layer.column
     if wanted not in names:
         raise DataError(
-            f"{path}: the layer {layer.name} has the features {', '.join(names) or 'none'}; choose the one with the "
-            "type with feature=... (--feature)."
+            f"{path}: the layer {layer.name} has the features {', '.join(names) or 'none'}; choose the one that "
+            "contains the type, with feature=... (--feature)."
         )
     return layer.column + names.index(wanted)
 

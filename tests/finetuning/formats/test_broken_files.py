@@ -145,7 +145,7 @@ TEXT_FILES = [
         "</ArticleTitle></Article></MedlineCitation></PubmedArticle></PubmedArticleSet>",
     ),
 ]
-# the last one becomes a byte that is not valid UTF-8
+# The last character is written as a byte that is not valid UTF-8.
 CHARACTERS = [*"\t \n\r|09-#x🎉\ufeff\u2028\x00[]\\_*;<>&é", "\udce9"]
 
 

@@ -57,7 +57,7 @@ def test_the_columns_of_a_single_row_are_detected(tmp_path):
 
 
 def test_numbers_can_be_tokens(tmp_path):
-    """Numbers are tokens if the other column is the tag, or if they decrease, so that they do not number the tokens."""
+    """Numbers are tokens if the other column is the tag, or if they decrease: the numbers of tokens never decrease."""
     assert rows(tmp_path, "1\tB-N\n2\tO\n") == [("1 2", [("1", "N")])]
     assert rows(tmp_path, "5 CD B-N\n3 CD O\nx NN O\n") == [("5 3 x", [("5", "N")])]
 

@@ -248,7 +248,7 @@ SPAN_ROWS = [
     {"sentence": ["The", "IL-2", "gene"], "ner": [{"index": [1, 2], "type": "DNA"}]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA"]]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA", "IL-2 gene"]]},
-    {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 3, "DNA", "IL-2 gene"]]},  # an exclusive end fits
+    {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 3, "DNA", "IL-2 gene"]]},  # the end is exclusive
     {"tokens": ["The", "IL-2", "gene"], "entities": [{"start": 1, "end": 2, "type": "DNA", "text": "IL-2 gene"}]},
     {"tokens": ["The", "", "IL-2", " ", "gene "], "entities": [{"start": 1, "end": 5, "label": "DNA"}]},  # blank tokens
 ]

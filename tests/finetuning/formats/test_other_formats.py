@@ -199,7 +199,7 @@ def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions)
             custom("webanno.custom.A|x", "webanno.custom.B|y"),
             "the layers of spans are webanno.custom.A, webanno.custom.B",
         ),
-        (custom("webanno.custom.A|x|y"), "has the features x, y; choose the one with the type"),
+        (custom("webanno.custom.A|x|y"), "has the features x, y; choose the one that contains the type, with"),
         (custom(), "the layers of spans are none"),
         (custom("webanno.custom.A|x", cell="*"), r"a\.tsv:6: a span of webanno\.custom\.A has no value"),
         (custom("webanno.custom.A|x").replace("0-4", "1-4"), r"a\.tsv:6: the text at 0\.\.3 is 'Osl', not 'Oslo'"),
