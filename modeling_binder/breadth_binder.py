@@ -44,8 +44,9 @@ def broader_types(
 ) -> Tensor | None:
     """Return which types are broader than others.
 
-    A type is broader than its descendants. Two types that both have a parent or a child are compared only by their
-    parents. If one of two types has neither, they are compared by their breadths.
+    A type is broader than its descendants. Two types are compared as follows: If both types have a parent or a child,
+    only the parents decide which one is broader. If at least one of them has no parent and no child, their breadths
+    decide.
 
     Args:
         parents: label -> label of its parent or None, for T types in order. Each parent must be one of the types, and

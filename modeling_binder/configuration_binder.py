@@ -51,7 +51,8 @@ class BinderConfig(PreTrainedConfig):
         share_encoders: encode the type descriptions with the text encoder instead of a separate type encoder.
         projection_size: number of dimensions of the space in which spans and types are compared (128 in the paper).
         projection_dropout: dropout on the projected vectors during training.
-        use_span_width_embedding: add a learned vector for the width of a span (in tokens) to its two end tokens.
+        use_span_width_embedding: represent a span not only by its first and its last token, but also by a learned
+            vector for its width (number of tokens).
         max_span_width: the widest span that can be found, in tokens.
         init_temperature: the score of a head is a cosine times exp(scale). The scale is learned and starts at
             log(1/init_temperature).
@@ -60,14 +61,17 @@ class BinderConfig(PreTrainedConfig):
         entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`. An entry may have
             a "parent", which is the name of a broader type in the list. If several types claim the same span, flat
             decoding keeps the narrowest one.
-        thresholds: maps the name of an entity type to the probability that its spans must exceed. The default is 0.5.
+        thresholds: maps the name of an entity type to a probability. Only spans of this type with a higher score are
+            found. The default is 0.5.
         use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
             parents. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
             Differences of breadth are log-odds: 3 means a probability of 95 %.
         decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
-        inference: "span" uses only the span scores; "joint" also compares the start and the end with their thresholds.
-        type_pooling: a type's state is that of its [CLS] token ("cls") or the mean over its tokens ("mean").
+        inference: "span" uses only the span scores; "joint" also requires that the start score and the end score of a
+            span exceed their own thresholds.
+        type_pooling: a type is represented by the state of the [CLS] token of its description ("cls"), or by the mean
+            of the states of all tokens of the description ("mean").
         max_length: maximum number of tokens in a window of text, special tokens included.
         stride: number of tokens that neighbouring windows of a long text share.
         initializer_range: standard deviation of newly initialised weights.
@@ -122,7 +126,8 @@ class BinderConfig(PreTrainedConfig):
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
         # Only the copy of this class that is loaded from a repository (with trust_remote_code) keeps this key. The
-        # installed package has registered its own pipeline, and pipeline() would require trust if it saw the key.
+        # installed package has registered its own pipeline, and if pipeline() saw the key, it would require
+        # trust_remote_code=True.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()

@@ -119,8 +119,9 @@ def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Ten
         margin: [N, T]. required: [T]. window, first, offset: [N].
     """
     required = required.to(margin)
-    # Most spans exceed the threshold of no type. With many types it is cheaper to compare the largest margin of each
-    # span first. This maximum is nan if the margin of any type is nan, and the negated comparison keeps such a span.
+    # Most spans exceed the threshold of no type. With many types it is cheaper to compare first only the largest margin
+    # of each span with the smallest required margin. The largest margin is nan if the margin of any type is nan, and
+    # the negated comparison keeps such a span.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)
@@ -145,7 +146,7 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
 def probability(margin: Tensor) -> Tensor:
     """Convert margins to the scores that users see: sigmoid(margin), above 0.5 exactly if the margin is positive.
 
-    The sigmoid is computed in float64. A positive margin is never rounded down to 0.5.
+    The sigmoid is computed in float64. The score of a positive margin is never rounded down to 0.5.
     """
     score = torch.sigmoid(margin.double())
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
@@ -154,7 +155,9 @@ def probability(margin: Tensor) -> Tensor:
 def _one_type_each(
     starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor
 ) -> Iterator[tuple[int, int, float, int]]:
-    """Yield each span once, with its type of largest weight, as (end, start, weight, index), sorted.
+    """Yield each span once, with its type of largest weight, as (end, start, weight, index), in the order of the ends.
+
+    The index is the position in the four tensors. Spans with the same end are in the order of their starts.
 
     A flat set contains a span at most once, and the type of largest weight is the best choice for it. Between types of
     equal weight the lower type id is chosen, so that the result does not depend on the order of the input.
@@ -180,7 +183,7 @@ def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) ->
     spans = [(-weight, start, end, index) for end, start, weight, index in _one_type_each(starts, ends, types, weights)]
     kept: list[tuple[int, int, int]] = []  # sorted by position
     for _, start, end, index in sorted(spans):
-        place = bisect_left(kept, (end,))  # the kept spans before this index start before `end`
+        place = bisect_left(kept, (end,))  # the spans kept[:place] start before `end`, and the others do not
         if place == 0 or kept[place - 1][1] <= start:
             kept.insert(place, (start, end, index))
     return starts.new_tensor([index for *_, index in kept], dtype=torch.long)
@@ -192,8 +195,10 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
     Arguments and result are those of `flat_greedy`. Spans of weight zero or less are never chosen.
     """
     positions: list[int] = []  # the distinct ends of the spans, in order
-    total = [0.0]  # largest total weight of spans that end at or before each position; 0 for no spans
-    # For each position, the last span of the best set if it ends there, and the number of positions before its start.
+    # total[i] is the largest total weight of a non-overlapping set of spans that end at the first i positions.
+    total = [0.0]
+    # choice[i] belongs to the best set of spans that end at or before positions[i]. If a span of this set ends at
+    # positions[i], choice[i] is its index and the number of positions at or before its start; otherwise None.
     choice: list[tuple[int, int] | None] = []
     for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:
@@ -220,15 +225,15 @@ FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
 def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, broader: Tensor) -> Tensor:
-    """Drop spans of types that claim the same span as a narrower type.
+    """If several types claim the same span, drop those types that are broader than another type of this span.
 
     Args:
-        starts, ends, types: [N].
+        starts, ends, types: [N], the pairs of a span and a type that claims it.
         broader: [T, T], bool, from `breadth_binder.broader_types`: true where the type of the row is broader than the
             type of the column. It must have no cycles, so that the narrowest types remain.
 
     Returns:
-        Indices of the spans that remain, in order.
+        Indices of the pairs that remain, in order.
     """
     same_span: dict[tuple[int, int], list[int]] = {}
     for index, span in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
@@ -253,8 +258,8 @@ def flat_spans(
 ) -> Tensor:
     """Choose a non-overlapping set of spans across all types.
 
-    Spans are compared by how far they exceed the required margin of their type. Raw scores are never compared, because
-    each type has its own threshold.
+    Spans are compared by their weights. The weight of a span is its margin minus the required margin of its type. Raw
+    scores are never compared, because each type has its own threshold.
 
     Args:
         starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.

@@ -93,11 +93,11 @@ def _split_labels(labels: Tensor, excluded: Tensor | None, num_types: int, width
 
 
 def _gold_masks(mentions: _Spans, excluded: _Spans, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return masks of the mentions and excluded spans for the three heads; true entries are not negatives.
+    """Return a mask for each of the three heads: true on mentions and excluded spans, which are not negatives.
 
     Args:
         width: W.
-        like: the scores of the three heads, which the masks have the shapes of.
+        like: the scores of the three heads. The mask of a head has the shape of its scores.
     """
     starts, ends, spans = (torch.zeros_like(scores, dtype=torch.bool) for scores in like)
     for window, type_id, first, last in (mentions, excluded):
@@ -132,16 +132,19 @@ def binder_losses(
         span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
-            than W has no span score: it trains no head, and its ends are not negatives. A row with type -1 is an
-            undecided span and counts in no loss. Alternatively [N, 4], a row (window, type, first token, last token)
-            per mention with a span score, without padding; this form needs no synchronisation with the device.
-        num_mentions, num_windows: divisors of the losses, instead of the counts of this batch. With gradient
-            accumulation or several processes they are the counts of the whole optimizer step, so that the gradient
-            does not depend on how the step is split.
-        excluded: spans that are neither mentions nor negatives, in the form of labels [N, 4]. Used only with such
-            labels.
+            than W has no span score: it trains no head, and its first and last tokens are not negatives of the start
+            and end heads. A row with type -1 is an undecided span and counts in no loss. Alternatively [N, 4], a row
+            (window, type, first token, last token) per mention with a span score, without padding; this form needs no
+            synchronisation with the device.
+        num_mentions, num_windows: the mention losses are divided by `num_mentions`, and the threshold losses by
+            `num_windows` times T. Both default to the counts of this batch. With gradient accumulation or several
+            processes, pass the counts of the whole optimizer step: then the gradient does not depend on how the step
+            is split.
+        excluded: spans that are neither mentions nor negatives, as rows [N, 4] like those of `labels`. Used only if
+            `labels` is [N, 4] too.
         asked: [B, T], true if a window is compared with a type. Other pairs of a window and a type count in no loss.
-        num_asked: divisor of the threshold losses, a number of pairs of a window and a type. Replaces `num_windows`.
+        num_asked: number of pairs of a window and a type. If it is given, the threshold losses are divided by it, and
+            `num_windows` is ignored.
 
     Returns:
         The six terms. Mention losses are averaged over mentions, threshold losses over pairs of a window and a type.

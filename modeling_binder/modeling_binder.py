@@ -58,7 +58,7 @@ class BinderOutput(ModelOutput):
 
 
 class BinderModel(BinderPreTrainedModel):
-    """The BINDER model: finds the spans of a text that are closer to an entity type than its [CLS] token is.
+    """The BINDER model: finds the spans of a text that are closer to an entity type than the [CLS] token of the text.
 
     `BinderModel.from_encoders("google-bert/bert-base-uncased", ...)` builds a model to fine-tune; `from_pretrained`
     loads a checkpoint.
@@ -311,7 +311,8 @@ class BinderModel(BinderPreTrainedModel):
                     block = above_threshold(margin, required[type_ids], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
-                    if len(block.type_id):  # small tensors between large ones keep the allocator from reusing memory
+                    # Empty blocks are not kept: small tensors between large ones prevent the reuse of memory.
+                    if len(block.type_id):
                         found.append(block._replace(type_id=block.type_id + begin))
         if not found:
             empty = spans[0][:0]
@@ -344,13 +345,14 @@ class BinderModel(BinderPreTrainedModel):
             input_ids, attention_mask, token_type_ids: [B, L], windows of text whose first token is [CLS].
             type_input_ids, type_attention_mask, type_token_type_ids: tokenised descriptions, [T, ...].
             type_vectors: [T, 3, D] from `encode_types`, instead of descriptions.
-            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; for `labels`.
+            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; required if there
+                are `labels`.
             labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
-            num_mentions, num_windows: divisors of the losses; default to the counts of this batch.
+            num_mentions, num_windows: what the losses are divided by, see `binder_losses`.
             type_states: [T, H] from `encode_type_states`, instead of descriptions.
             type_index: [B, T], the types that each window is compared with, as indices of the given types, padded with
-                -1. T is then the number of types of a window, and the types in `labels` are positions in a row of
-                `type_index`. Padding counts in no loss.
+                -1. T is then the length of these rows, and a type in `labels` is a position in the row of its window.
+                Padding counts in no loss.
             excluded, num_asked: see `binder_losses`.
             return_dict: if False, return a tuple of the values that are not None.
 

@@ -55,9 +55,9 @@ def end_torch_threads() -> None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
-# Preloading of gunicorn, multiprocessing and datasets.map fork the process. A fork copies only the calling thread, so
-# torch would wait forever in the child process for threads that do not exist there. If its threads are ended before the
-# fork, torch starts new ones in the child process.
+# multiprocessing, datasets.map and gunicorn with preloading fork the process. A fork copies only the calling thread, so
+# torch would wait forever in the child process for threads that do not exist there. If the threads of torch are ended
+# before the fork, torch starts new threads in the child process.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 

@@ -62,11 +62,11 @@ class BinderNerPipeline(ChunkPipeline):
     Arguments of a call, which `pipeline(...)` accepts as defaults:
 
         entity_types: names, name -> description, or name -> `{"description": ..., "parent": name of a broader type}`.
-            Defaults to the types in the model's configuration, its own types. A name without a description is looked up
-            among the own types, ignoring case ("gene" finds "Gene"). The vector of a type is computed once and kept
-            while the weights do not change.
+            Defaults to the model's own types, which are those in its configuration. A name without a description is
+            looked up among the own types, ignoring upper and lower case ("gene" finds "Gene"). The vector of a type is
+            computed once and kept while the weights do not change.
         threshold: a probability for all types, or a dictionary name -> probability. Defaults to the model's
-            `config.thresholds`. Types without a threshold have 0.5, which is the dynamic threshold.
+            `config.thresholds`, and to 0.5 (the dynamic threshold) for types that are not in it.
         decoding: "nested" or "flat". Defaults to the model's configuration. If several types claim the same span,
             "flat" keeps the narrowest one, provided that parents or the model determine which types are broader.
         inference: "span" or "joint". Defaults to the model's configuration.
@@ -423,7 +423,10 @@ class BinderNerPipeline(ChunkPipeline):
         return spans, dict(zip(labels, margin, strict=True))
 
     def _window_at(self, text: str, position: int) -> TextWindow:
-        """Return the window that contains a character of a text; if several do, the last one that starts before it."""
+        """Return the first window that contains a character of a text, or else the last window before the character.
+
+        If the character precedes all words of the text, the first window is returned.
+        """
         _, windows = self.preprocess(text)
         chosen: TextWindow | None = None
         for window in windows:

@@ -176,7 +176,7 @@ class _Tokens:
         return self._kept.input_ids[part], self._kept.starts[part], self._kept.ends[part]
 
     def drop_before(self, begin: int) -> None:
-        """Drop the tokens before `begin` if they are many; dropping copies the tokens that remain."""
+        """Drop the tokens before `begin`, but only if they are many, because dropping copies all remaining tokens."""
         if begin - self._dropped > MIN_PIECE_CHARACTERS // 16:
             part = slice(begin - self._dropped, None)
             kept = self._kept
@@ -221,11 +221,12 @@ class BinderWindower:
         stride: minimum number of tokens that neighbouring windows share. Every span of up to stride + 1 tokens is
             contained in some window. A longer span is not found if no window contains all of it. With the defaults
             (stride 32, `max_span_width` 64) this concerns spans of 34 to 64 tokens, which are rare. If your mentions
-            are that long, use a larger stride. It takes more time, because each window adds fewer new tokens.
+            are that long, use a larger stride. A larger stride takes more time, because each window adds fewer new
+            tokens.
         type_tokenizer: the tokenizer of descriptions. `None` means that `tokenizer` is used.
 
     Raises:
-        ValueError: the tokenizer is not fast or adds no [CLS], or stride and max_length do not fit together.
+        ValueError: the tokenizer is not fast or adds no [CLS], or the stride is negative or too large for max_length.
     """
 
     def __init__(self, tokenizer: Any, max_length: int = 256, stride: int = 32, type_tokenizer: Any = None) -> None:
@@ -259,13 +260,14 @@ class BinderWindower:
         """Create the windower of a `BinderModel`.
 
         Args:
-            max_length: defaults to `config.max_length`, or to the number of tokens that the text encoder and the
-                tokenizer accept if this is less.
+            max_length: defaults to `config.max_length`. If the text encoder or the tokenizer accepts fewer tokens, it
+                defaults to the number of tokens that both accept.
             stride: defaults to `config.stride`. If `max_length` is given and is less than `config.max_length`, this
                 default is scaled down in the same proportion.
 
         Raises:
-            ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride does not fit.
+            ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride is negative
+                or too large for `max_length`.
         """
         limits = [limit for limit in (tokenizer.model_max_length, model.max_positions) if limit is not None]
         longest = min(limits, default=model.config.max_length)
@@ -318,7 +320,7 @@ class BinderWindower:
             elif word >= 0:
                 breakable[token] = False
             previous = max(previous, last_words[token])
-        following = len(spans)  # first word touched by the tokens after
+        following = len(spans)  # first word touched by the tokens after the current one
         for token in range(count - 1, -1, -1):
             word = last_words[token]
             if 0 <= word < following:
@@ -360,7 +362,8 @@ class BinderWindower:
                 yield self._window(tokens, begin, count, low, 2 * count)
                 return
             cut = stop
-            least = max(begin + self.stride, reached) + 1  # otherwise the next window would add no new tokens
+            # This window must end after the previous one, and the next window must begin after this one begins.
+            least = max(begin + self.stride, reached) + 1
             while cut > least and not tokens.breakable(cut):
                 cut -= 1
             if tokens.breakable(cut):

@@ -114,7 +114,8 @@ class TextReader:
         split: returns a text and its windows, at least one.
         find: returns the spans of each window of a batch.
         collect: returns the result of a text from the spans of its windows; windows without spans are left out.
-        batch_size: maximum number of windows in a batch. With 1, each window is processed at once, without a pool.
+        batch_size: maximum number of windows in a batch. With 1, there is no pool: each window is processed as soon as
+            it is read.
         max_padding, max_tokens: see `cut_into_batches`.
     """
 
@@ -157,7 +158,7 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # this text comes before the text of an error in the loop above
+            failure = error  # replaces an error of the loop above, which never concerns an earlier text than this one
         yield from self._results(queue)
         if failure is not None:
             raise failure

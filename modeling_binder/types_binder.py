@@ -45,8 +45,8 @@ def resolve_entity_types(
         entity_types: names, name -> description, name -> `{"description", "parent"}`, or a list of `{"name",
             "description", "parent"}` dictionaries. `None` means all own types of the model. A name without a
             description is looked up among the own types, ignoring case ("gene" finds "Gene"), and gets the description
-            found there. If there is no such type, the name is also the description. An own type keeps its parent unless
-            the call gives another one.
+            found there. If there is no such type, the name is also the description. The parent of an own type is its
+            nearest ancestor among the types of the call, unless the call gives a parent.
         own_types: the model's own types, as in `config.entity_types`.
 
     Raises:
@@ -118,7 +118,10 @@ def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
 def _with_parents(
     types: Mapping[str, EntityType], given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> list[EntityType]:
-    """Add the parents: the given parent, or for an own type without one the nearest ancestor among the types."""
+    """Set the parent of each type: the given parent, or else the nearest ancestor of its own type that is in the call.
+
+    A type without either has no parent.
+    """
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
     own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
     parents: dict[str, str | None] = {}

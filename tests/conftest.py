@@ -13,7 +13,8 @@ import yaml
 
 from tests.local_hub import LocalHub
 
-# Tests use only the local Hub and never a token of the user. huggingface_hub reads these variables when it is imported.
+# Tests use only the local Hub and never an access token of the user. huggingface_hub reads the environment variables
+# below when it is imported.
 HUB = LocalHub()
 _HOME = tempfile.TemporaryDirectory()
 atexit.register(_HOME.cleanup)

@@ -92,7 +92,7 @@ class LocalHub(HubStorage):
                 time.sleep(0.01)
 
     def fail(self, method, path, status=None, after=0, times=1, late=False):
-        """Let the next requests whose path matches a pattern fail; the arguments are the fields of `Failure`."""
+        """Make the next requests fail if their path matches a pattern; the arguments are the fields of `Failure`."""
         self.failures.append(Failure(method, path, status, after, times, late))
 
     # ---- permissions ----

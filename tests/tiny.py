@@ -62,7 +62,7 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_mpnet_tokenizer() -> MPNetTokenizer:
-    """MPNet's tokenizer with the pieces of `build_tokenizer` under other ids, `<s>` and `</s>`; `<pad>` is 1."""
+    """Build an MPNet tokenizer: it adds `<s>` and `</s>`, and has the pieces of `build_tokenizer` under other ids."""
     pieces = [piece for piece in build_tokenizer().get_vocab() if not piece.startswith("[")]
     vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pieces), "[UNK]", "<mask>"]
     return MPNetTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, model_max_length=128)

@@ -33,9 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "onnx":
             command.add_argument("--int8", action="store_true", help="run the text encoder in 8 bits; needs --data")
             command.add_argument(
-                "--max-loss", metavar="POINTS", type=float, default=0.5, help="F1 that int8 may lose (default: 0.5)"
+                "--max-loss",
+                metavar="POINTS",
+                type=float,
+                default=0.5,
+                help="points of F1 that int8 may lose (default: 0.5)",
             )
-            command.add_argument("--freeze-types", action="store_true", help="store no type encoder")
+            command.add_argument(
+                "--freeze-types", action="store_true", help="store the vectors of the types, no type encoder"
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -20,7 +20,8 @@ class ExportError(RuntimeError):
 def disagreements(one: BinderNerPipeline, two: BinderNerPipeline, texts: Texts) -> list[str]:
     """Describe the spans whose scores differ between two pipelines by more than rounding.
 
-    A span that only one pipeline finds counts with the lowest score, 0.3, for the other pipeline.
+    Both pipelines return spans with scores above 0.3. If only one pipeline returns a span, its score in the other
+    pipeline is taken to be 0.3.
     """
     lowest = 0.3
     found = []
@@ -51,8 +52,8 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
 
     Args:
         data: documents with gold mentions. If it is empty, the checkpoints are compared on example sentences.
-        max_loss: points of F1 that an int8 export may lose on the data. `None` means that both checkpoints must find
-            the same spans.
+        max_loss: points of F1 that an int8 export may lose on the data. `None` means that F1 is not computed and that
+            both checkpoints must find the same spans with the same scores, except for rounding.
 
     Raises:
         ExportError: the two do not agree.
@@ -71,7 +72,7 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
     different = disagreements(original, exported, texts)
     if different:
         raise ExportError(
-            f"the exported model finds other spans, {len(different)} on {len(texts)} texts "
-            f"({'; '.join(different[:3])}); nothing was written. Please report this with the encoder's name."
+            f"the scores of {len(different)} spans on {len(texts)} texts differ between the original and the exported "
+            f"model ({'; '.join(different[:3])}); nothing was written. Please report this with the encoder's name."
         )
-    return f"the same spans on {len(texts)} texts"
+    return f"finds the same spans as the original checkpoint on {len(texts)} texts"

@@ -30,7 +30,9 @@ class _Hidden(nn.Module):
 def export_onnx(
     model: BinderModel, tokenizer: Any, folder: str | os.PathLike[str], int8: bool = False, freeze_types: bool = False
 ) -> None:
-    """Write a checkpoint whose encoders are ONNX files with dynamic batch size and length, without comparing it.
+    """Write a checkpoint whose encoders are ONNX files with dynamic batch size and length.
+
+    The checkpoint is not compared with the original; `export` does this.
 
     Args:
         model: a model in float32.
@@ -77,7 +79,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
             dynamo=True,
             dynamic_shapes=(dynamic, dynamic),
             opset_version=23,
-            optimize=False,  # it would fuse rotary positions into an operator that onnxruntime does not support
+            optimize=False,  # this step would fuse rotary positions into an operator that onnxruntime does not support
             verbose=False,
         )
         program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])

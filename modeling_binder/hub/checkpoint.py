@@ -57,7 +57,7 @@ def push_model(
             none, defaults to the tokenizer of the text encoder.
         facts: content of the card, see `hub_cards.model_card`; defaults to the model_card.json of the checkpoint.
         private: whether a repository created by this push is private.
-        token: defaults to HF_TOKEN or to `hf auth login`.
+        token: access token; defaults to HF_TOKEN or to the token of `hf auth login`.
         revision: a branch, created if it does not exist, or `refs/pr/N`.
         create_pr: open a pull request instead of committing.
         commit_message, commit_description: title and text of the commit.
@@ -166,7 +166,8 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     Args:
         model, tokenizer: a `BinderModel` and its tokenizer.
         facts: may have a list `examples`. Each item is a text, or `{"text": ..., "entity_types": {name: description}}`.
-            If there is no such list, the examples of `hub_cards` are used, and those with the most types are returned.
+            If there is no such list, the model runs on the examples of `hub_cards`, and those in which it finds the
+            most types are returned.
         shown: maximum number of examples to return if `facts` has none.
     """
     given = facts.get("examples")

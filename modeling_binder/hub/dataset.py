@@ -66,7 +66,8 @@ def push_dataset(
 
     Raises:
         PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
-        ValueError: there are no documents, no licence allows the publication, or a name cannot be a folder.
+        ValueError: there are no documents, no licence allows the publication, or a corpus has a name that cannot be
+            the name of a folder.
     """
     if isinstance(corpus, Mix):
         stated = {part.name: {"license": part.license or "", "source": part.source or ""} for part in corpus.parts}
@@ -123,8 +124,8 @@ def _split_by_license(
             left_out.append([name, origin.get("license") or "not stated", origin.get("source") or "not stated"])
     if left_out:
         logger.warning(
-            "Left out, because their licence does not clearly allow a published copy: %s. If it does, state it as in "
-            "origins={%r: {'license': 'CC BY 4.0'}}.",
+            "Left out, because their licence does not clearly allow a published copy: %s. If the licence of a corpus "
+            "does allow a copy, state this licence as in origins={%r: {'license': 'CC BY 4.0'}}.",
             ", ".join(name for name, *_ in left_out),
             left_out[0][0],
         )

@@ -28,7 +28,7 @@ def check_access(repo_id: str, token: str | bool | None = None, write: bool = Tr
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.
-        token: defaults to HF_TOKEN or to `hf auth login`.
+        token: access token; defaults to HF_TOKEN or to the token of `hf auth login`.
         write: False for a pull request, which needs no rights in the namespace.
 
     Returns:

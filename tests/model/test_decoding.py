@@ -44,7 +44,7 @@ def test_equal_to_the_threshold_is_not_above_it():
     assert propose(scores((0, 1, 1, 1.0))) == []
 
 
-def test_one_token_and_nested_and_crossing():
+def test_spans_of_one_token_and_nested_and_crossing_spans_are_proposed():
     matrix = scores((0, 1, 1, 2), (0, 1, 3, 3), (0, 1, 2, 2), (0, 2, 3, 2))
     assert propose(matrix) == [(0, 1, 1), (0, 1, 2), (0, 1, 3), (0, 2, 3)]
 
@@ -164,7 +164,7 @@ def test_the_narrowest_type_of_a_span_remains():
     assert remaining((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
     assert remaining((0, 4, POET), (0, 4, PERSON)) == [0]
     assert remaining((0, 4, PERSON), (0, 4, WRITER)) == [1]
-    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "neither is broader"
+    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "a person and a city are not compared"
     assert remaining((0, 4, PERSON), (0, 4, CITY), (0, 4, WRITER)) == [1, 2]
 
 

@@ -26,7 +26,7 @@ def cache(tmp_path):
 
 LOADERS = {
     "with the package": (True, "import modeling_binder\npipe = pipeline('binder-ner', model=path)"),
-    "with the package, task unnamed": (
+    "without the package, task unnamed": (
         False,
         "pipe = pipeline(model=path, trust_remote_code=True)",
     ),

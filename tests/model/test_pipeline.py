@@ -74,7 +74,7 @@ def test_flat_is_a_non_overlapping_subset_of_nested(pipe):
     assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(flat))
 
 
-def test_joint_is_a_subset_of_span_only(pipe):
+def test_joint_inference_finds_a_subset_of_what_span_inference_finds(pipe):
     text = "the IL-2 gene promoter of cells in the cell"
     span, joint = keys(pipe(text)), keys(pipe(text, inference="joint"))
     assert set(joint) < set(span)

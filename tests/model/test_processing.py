@@ -154,7 +154,7 @@ def test_given_words_are_used_instead_of_split_words():
     assert encoded.locate([(0, 2)]) == [None]
 
 
-def test_stride_and_max_length_must_fit():
+def test_a_stride_that_is_too_large_for_max_length_is_rejected():
     with pytest.raises(ValueError, match=r"stride=30 and max_length=32\. Try stride=4"):
         BinderWindower(TOKENIZER, 32, 30)
 

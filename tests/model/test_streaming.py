@@ -247,7 +247,7 @@ def test_if_the_model_fails_on_a_text_the_results_of_the_texts_before_it_are_yie
     # The batch that failed may hold other texts. The results before the first text of this batch must not be lost.
     shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
     assert len(found) == min(shared)
-    assert max(runs.values()) <= windows, "no window was read twice"
+    assert max(runs.values()) <= windows, "no window was processed twice"
 
 
 def test_after_a_failure_only_earlier_texts_are_processed():

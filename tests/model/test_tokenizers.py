@@ -139,7 +139,7 @@ def test_a_missing_tokenizer_file_is_named_in_the_error(two, file):
         pipeline("binder-ner", model=str(two))
 
 
-def test_a_model_without_its_tokenizer_cannot_be_used(two):
+def test_a_model_whose_type_tokenizer_is_not_loaded_cannot_be_used(two):
     bare = BinderModel(BinderConfig.from_pretrained(two)).eval()
     pipe = pipeline("binder-ner", model=bare, tokenizer=build_tokenizer())
     with pytest.raises(ValueError, match=r"config\.type_tokenizer is true, but the tokenizer .* is not loaded"):

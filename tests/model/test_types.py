@@ -203,7 +203,7 @@ def test_vectors_are_not_cached_in_training_mode(monkeypatch):
     pipe.model.train()
     torch.manual_seed(0)
     first, second = pipe.type_vectors(TYPES), pipe.type_vectors(TYPES)
-    assert not torch.equal(first, second), "dropout"
+    assert not torch.equal(first, second), "dropout makes the vectors random"
     pipe.model.eval()
     assert torch.equal(pipe.type_vectors(TYPES), expected)
 
