@@ -110,7 +110,8 @@ def _serve_here(arguments: argparse.Namespace, model: "ModelOptions", limits: "L
 
 
 def _serve_on_ray(arguments: argparse.Namespace, model: "ModelOptions", limits: "Limits", token: bytes | None) -> None:
-    from ..serving.ray_serve import ClusterError, RayOptions, connected, deploy, serve_until_stopped
+    from ..integrations.ray_cluster import connected
+    from ..serving.ray_serve import ClusterError, RayOptions, deploy, serve_until_stopped
     from ..serving.server import bind
 
     port = arguments.port
@@ -118,7 +119,6 @@ def _serve_on_ray(arguments: argparse.Namespace, model: "ModelOptions", limits: 
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
             port = bound.getsockname()[1]
     options = RayOptions(
-        address=arguments.ray or None,
         host=arguments.host,
         port=port,
         replicas=arguments.replicas,
@@ -127,7 +127,7 @@ def _serve_on_ray(arguments: argparse.Namespace, model: "ModelOptions", limits: 
         autoscaling=_autoscaling(arguments.autoscaling),
     )
     try:
-        with connected(options):
+        with connected(arguments.ray or None, log_to_driver=False):
             deploy(model, limits, token, options)
             _announce(arguments, port, token is None)
             serve_until_stopped(options.name)

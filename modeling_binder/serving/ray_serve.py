@@ -1,14 +1,14 @@
 """The server on a Ray cluster: the same app as a deployment of Ray Serve, one replica a GPU or some cores."""
 
-import contextlib
 import logging
-import os
 import re
 import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from .app import create_app
 from .model import ModelOptions, load_model
@@ -22,16 +22,16 @@ class RayOptions:
     """Where and how often the app runs.
 
     Args:
-        address: of a cluster (`host:6379`, `ray://host:10001`, or "auto" for the one on this machine); None starts Ray
-            on this machine.
         name: of the application in the cluster.
         host, port: address of the proxies. A cluster that serves already keeps its own.
         replicas: number of replicas, unless `autoscaling` is given.
         cpus, gpus: of a replica. Defaults to one GPU if the cluster has any, and to one core.
         autoscaling: fields of `ray.serve.config.AutoscalingConfig`.
+
+    Raises:
+        ValueError: an option is out of range, or Ray knows no such field.
     """
 
-    address: str | None = None
     name: str = "binder-ner"
     host: str = "127.0.0.1"
     port: int = 8000
@@ -39,6 +39,22 @@ class RayOptions:
     cpus: float = 1
     gpus: float | None = None
     autoscaling: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        from ray.serve.config import AutoscalingConfig
+
+        for name, value in (("replicas", self.replicas), ("cpus", self.cpus)):
+            if value <= 0:
+                raise ValueError(f"{name} must be more than 0, got {value}.")
+        known = AutoscalingConfig.model_fields
+        unknown = [name for name in self.autoscaling or () if name not in known]
+        if unknown:
+            raise ValueError(f"autoscaling has no field {unknown[0]!r}; it has {', '.join(known)}.")
+        try:
+            AutoscalingConfig(**(self.autoscaling or {}))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ValueError(f"autoscaling: {problems}.") from None
 
 
 class BinderReplica:
@@ -65,35 +81,7 @@ class BinderReplica:
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be reached, or cannot run the app."""
-
-
-@contextlib.contextmanager
-def connected(options: RayOptions) -> Any:
-    """Connect to a cluster, or start Ray on this machine and end it afterwards.
-
-    Raises:
-        ClusterError: there is no cluster at the address.
-    """
-    import ray
-
-    owned = not ray.is_initialized()
-    if owned:
-        # A cluster of this process alone needs no dashboard.
-        local = {} if options.address or "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
-        try:
-            ray.init(address=options.address, log_to_driver=False, logging_level="warning", **local)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ClusterError(
-                f"there is no Ray cluster at {options.address!r} ({reason:.200}). Start one there with `ray start "
-                "--head`, or leave the address out: --ray alone starts Ray on this machine."
-            ) from None
-    try:
-        yield
-    finally:
-        if owned:
-            ray.shutdown()
+    """The cluster cannot run the app."""
 
 
 def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: RayOptions) -> None:
@@ -101,7 +89,6 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
 
     Raises:
         ClusterError: a replica could not be started; the message has the reason of the first one.
-        ValueError: the options of a deployment are invalid.
     """
     import ray
     from ray import serve

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -42,9 +44,10 @@ class Client:
         return status, json.loads(content)
 
     def metrics(self):
-        """Return the metrics as a dictionary of numbers."""
+        """Return the metrics as a dictionary of numbers, without the label that names a replica."""
         lines = self.send("/metrics")[1].splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        pairs = (line.rpartition(" ") for line in lines if line[0] != "#")
+        return {re.sub(r'{replica="\w+"}|replica="\w+",', "", name): float(value) for name, _, value in pairs}
 
 
 @contextlib.contextmanager
@@ -85,3 +88,14 @@ def serve():
 def client_of():
     """Return a client for a port of this machine."""
     return lambda port, token=None: Client(f"http://127.0.0.1:{port}", token)
+
+
+@pytest.fixture
+def wait_until():
+    """Return a function that waits for a condition, however long it takes."""
+
+    def wait(condition):
+        while not condition():
+            time.sleep(0.01)
+
+    return wait

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,12 +57,7 @@ def start(*arguments):
     return process, int(found[1])
 
 
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.01)
-
-
-def test_sigterm_loses_no_request(checkpoint, tmp_path, pipe, client_of):
+def test_sigterm_loses_no_request(checkpoint, tmp_path, pipe, client_of, wait_until):
     """Requests that wait for a pass when the signal arrives are answered, and then the process ends."""
     gate = tmp_path / "gate"
     process, port = start("-c", GATED, gate, checkpoint, "--port", 0, "--max-requests", 2)

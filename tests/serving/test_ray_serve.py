@@ -1,0 +1,127 @@
+"""The app on Ray: the same answers, drain after SIGTERM, one error for a model that no replica can load."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modeling_binder.cli import main
+from tests.fresh_process import ROOT
+from tests.tiny import SENTENCES, assert_same_entities
+
+# The command with replicas whose pipeline waits for a file, so that the test decides when a pass ends. Classes of the
+# main module travel to the replicas.
+GATED = """
+import sys
+from modeling_binder import cli
+from modeling_binder.serving import ray_serve
+
+gate = sys.argv[1]
+
+class Gated:
+    def __init__(self, pipeline):
+        self.pipeline, self.model = pipeline, pipeline.model
+
+    def __call__(self, *arguments, **options):
+        import time
+        from pathlib import Path
+        while not Path(gate).exists():
+            time.sleep(0.01)
+        return self.pipeline(*arguments, **options)
+
+class GatedReplica(ray_serve.BinderReplica):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._pipeline = Gated(self._pipeline)
+
+ray_serve.BinderReplica = GatedReplica
+sys.exit(cli.main(["serve", *sys.argv[2:]]))
+"""
+
+
+@pytest.fixture
+def ray_folder(monkeypatch):
+    """A short path for the files of Ray, whose sockets allow no long one."""
+    with tempfile.TemporaryDirectory(prefix="bn", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield Path(folder)
+
+
+def processes_in(folder):
+    """Return the command lines of the processes of a Ray session."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_folder, pipe, client_of, wait_until):
+    gate = tmp_path / "gate"
+    arguments = [gate, checkpoint, "--port", 0, "--ray", "--cpus", 0.5, "--max-requests", 2, "--max-queue", 8]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", GATED, *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        assert "/find" in line, (tmp_path / "log").read_text()
+        client = client_of(int(re.search(r":(\d+)/find", line)[1]))
+        requests = [(SENTENCES[0], {"Quokka": "A gene."}), (SENTENCES[1], {"Quokka": "A cell."})] * 5
+        with ThreadPoolExecutor(10) as threads:
+            answers = [threads.submit(client.find, text, entity_types=types) for text, types in requests[:9]]
+            # Nine requests: one or two of them are in the first pass, and the others wait.
+            wait_until(lambda: client.metrics()["binder_ner_open_requests"] == 9)
+            assert client.send("/find?inputs=Axolotl", b"{")[0] == 422
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: client.send("/health")[0] == 404)
+            assert not any(answer.done() for answer in answers)
+            gate.touch()
+            for (text, types), answer in zip(requests, answers, strict=False):
+                status, entities = answer.result()
+                assert status == 200
+                assert_same_entities(entities, pipe(text, entity_types=types))
+        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.stdout.close()
+    logs = {path: path.read_text(errors="replace") for path in ray_folder.rglob("*") if path.is_file()}
+    (own,) = [text for path, text in logs.items() if path.parent.name == "serve" and path.name.startswith("replica_")]
+    assert own.count("find: 200") == 9
+    for text in (*logs.values(), (tmp_path / "log").read_text()):
+        for secret in (*SENTENCES[:2], "Quokka", "Axolotl"):
+            assert secret not in text
+    wait_until(lambda: not processes_in(ray_folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--ray", "127.0.0.1:1"], "cannot connect to a Ray cluster at '127.0.0.1:1': .*refused.* Start one with"),
+        (["--ray", "nonsense"], "cannot connect to a Ray cluster at 'nonsense': .*nonsense"),
+        (["--ray", "--replicas", "0"], "replicas must be more than 0, got 0"),
+        (
+            ["--ray", "--autoscaling", '{"min_replica": 1}'],
+            "autoscaling has no field 'min_replica'; it has min_replicas,",
+        ),
+        (["--ray", "--autoscaling", '{"min_replicas": 3, "max_replicas": 2}'], "autoscaling: .*max_replicas"),
+    ],
+)
+def test_wrong_options_are_one_sentence(checkpoint, capsys, arguments, sentence):
+    assert main(["serve", str(checkpoint), "--port", "0", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(f"binder-ner serve: error: .*{sentence}.*\n", error), error
