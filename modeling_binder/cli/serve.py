@@ -18,13 +18,12 @@ import argparse
 import ipaddress
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import CommandError
+from .options import add_loading_arguments, add_type_arguments, entity_types, load_pipeline
 
 if TYPE_CHECKING:
-    from ..serving.model import ModelOptions
     from ..serving.requests import Limits
 
 
@@ -36,15 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
     add("--token-file", metavar="FILE", help="file with the bearer token (default: the variable BINDER_NER_TOKEN)")
 
+    add_type_arguments(parser.add_argument_group("entities", "Defaults of requests that do not say it themselves."))
     model = parser.add_argument_group("model")
-    add = model.add_argument
-    add("--types", metavar="FILE", type=Path, help="JSON, name -> description, for requests without entity types")
-    add("--decoding", choices=["nested", "flat"], help="for requests without it (default: the model's)")
-    add("--threshold", type=float, help="for requests without it (default: the model's)")
-    add("--device", help="such as cpu or cuda:1 (default: the first GPU, if there is one)")
-    add("--dtype", help="such as bfloat16 (default: that of the checkpoint)")
-    add("--batch-size", metavar="N", type=int, help="windows in a batch (default: 16 on a CPU, 64 on a GPU)")
-    add("--threads", metavar="N", type=int, help="threads of the model on a CPU (default: all cores)")
+    add_loading_arguments(model)
+    model.add_argument("--threads", metavar="N", type=int, help="threads of the model on a CPU (default: all cores)")
 
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
@@ -75,19 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f'{error}. The server needs further packages: pip install "binder-ner[{extra}]".') from None
     token = read_token(arguments.token_file)
     serve = _serve_here if arguments.ray is None else _serve_on_ray
-    serve(arguments, _model(arguments), _limits(arguments), token)
+    serve(arguments, _limits(arguments), token)
     return 0
 
 
-def _model(arguments: argparse.Namespace) -> "ModelOptions":
-    from ..finetuning import read_types
-    from ..serving.model import ModelOptions
-
-    names = ("decoding", "threshold", "device", "dtype", "batch_size")
-    options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if arguments.types:
-        options["entity_types"] = read_types(arguments.types)
-    return ModelOptions(arguments.model, options, arguments.threads)
+def _defaults(arguments: argparse.Namespace) -> dict[str, Any]:
+    found = {
+        "entity_types": entity_types(arguments), "threshold": arguments.threshold, "decoding": arguments.decoding
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _limits(arguments: argparse.Namespace) -> "Limits":
@@ -97,23 +87,36 @@ def _limits(arguments: argparse.Namespace) -> "Limits":
     return Limits(**{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
 
 
-def _serve_here(arguments: argparse.Namespace, model: "ModelOptions", limits: "Limits", token: bytes | None) -> None:
+def _serve_here(arguments: argparse.Namespace, limits: "Limits", token: bytes | None) -> None:
+    import torch
+
     from ..serving.app import create_app
-    from ..serving.model import load_model
+    from ..serving.model import warm_up
     from ..serving.server import bind, serve
 
+    defaults = _defaults(arguments)
     with bind(arguments.host, arguments.port) as bound:
-        app = create_app(load_model(model), limits, token)
+        if arguments.threads is not None:
+            torch.set_num_threads(arguments.threads)
+        pipeline = load_pipeline(arguments)
+        warm_up(pipeline, defaults)
+        app = create_app(pipeline, limits, token, defaults)
         bound.listen()  # from now on connections wait instead of failing
         _announce(arguments, bound.getsockname()[1], token is None)
         serve(app, bound)
 
 
-def _serve_on_ray(arguments: argparse.Namespace, model: "ModelOptions", limits: "Limits", token: bytes | None) -> None:
+def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes | None) -> None:
     from ..integrations.ray_cluster import connected
+    from ..serving.model import ModelOptions
     from ..serving.ray_serve import ClusterError, RayOptions, deploy, serve_until_stopped
     from ..serving.server import bind
 
+    if arguments.threads is not None:
+        raise CommandError("--threads is for a server without --ray: with it, a replica has as many as --cpus.")
+    names = ("revision", "device", "dtype", "batch_size")
+    loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    model = ModelOptions(arguments.model, loading, _defaults(arguments))
     port = arguments.port
     if not arguments.ray:
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -26,16 +26,23 @@ logger = logging.getLogger(__name__)
 CLIENT_GONE = Answer(499, {"error": "the client closed the connection."})
 
 
-def create_app(pipeline: Any, limits: Limits, token: bytes | None = None, replica: str | None = None) -> FastAPI:
+def create_app(
+    pipeline: Any,
+    limits: Limits,
+    token: bytes | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    replica: str | None = None,
+) -> FastAPI:
     """Return the app that serves a pipeline.
 
     Args:
         pipeline: a `BinderNerPipeline`. The app calls it from a single thread.
         limits: what a request may cost, and how many may wait.
         token: digest of the bearer token (`tokens.read_token`); None serves everybody.
+        defaults: arguments of the pipeline's call for requests that lack them.
         replica: name of this process among several, for the metrics.
     """
-    service = Service(pipeline, limits, replica)
+    service = Service(pipeline, limits, defaults or {}, replica)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -77,11 +84,11 @@ class Service:
     """Answers requests of /find.
 
     Args:
-        pipeline, limits, replica: see `create_app`.
+        pipeline, limits, defaults, replica: see `create_app`.
     """
 
-    def __init__(self, pipeline: Any, limits: Limits, replica: str | None) -> None:
-        self._limits = limits
+    def __init__(self, pipeline: Any, limits: Limits, defaults: Mapping[str, Any], replica: str | None) -> None:
+        self._limits, self._defaults = limits, defaults
         self._max_length = pipeline.model.config.max_length
         self.queue = BatchQueue(lambda requests: run_pass(pipeline, requests), limits, self._count_pass)
         self.metrics = Metrics(self.queue.__len__, replica)
@@ -95,7 +102,8 @@ class Service:
         self.metrics.count_open(1)
         sizes = ""
         try:
-            found = read_request(await self._read_body(request), self._limits, self._max_length)
+            body = await self._read_body(request)
+            found = read_request(body, self._limits, self._max_length, self._defaults)
             sizes = f", {len(found.texts)} texts, {found.characters} characters"
             answer = await _unless_disconnected(request, self.queue.submit(found))
         except RequestError as error:

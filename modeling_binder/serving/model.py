@@ -21,36 +21,44 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How to load the pipeline.
+    """How to load the pipeline, and with which arguments to call it.
 
     Args:
         model: a folder, or a repository on the Hub.
-        options: further arguments of `pipeline(...)`, such as `device`, `dtype` or `entity_types`.
-        threads: of the model on a CPU; None leaves it to torch.
+        loading: further arguments of `pipeline(...)`, such as `device` or `dtype`.
+        defaults: arguments of a call, such as `entity_types`, for requests that lack them.
     """
 
     model: str
-    options: dict[str, Any] = field(default_factory=dict)
-    threads: int | None = None
+    loading: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 def load_model(options: ModelOptions) -> Any:
-    """Load the pipeline and run it once, so that a wrong option fails now and the first request is not slower.
+    """Load the pipeline and run it once.
 
     Raises:
         Exception: whatever transformers raises if the model cannot be loaded.
+        ValueError: a default is out of range.
     """
-    import torch
     from transformers import pipeline
 
     import modeling_binder  # noqa: F401 (registers the pipeline)
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    found = pipeline("binder-ner", model=options.model, **options.options)
-    if found.model.config.entity_types or options.options.get("entity_types"):
-        found("")
+    found = pipeline("binder-ner", model=options.model, **options.loading)
+    warm_up(found, options.defaults)
     return found
+
+
+def warm_up(pipeline: Any, defaults: dict[str, Any]) -> None:
+    """Run a pipeline once, so that a wrong default fails now and the first request is not slower.
+
+    Raises:
+        ValueError: a default is out of range.
+    """
+    if defaults.get("entity_types") is None and not pipeline.model.config.entity_types:
+        defaults = {**defaults, "entity_types": ["any"]}  # requests of this server must name their types
+    pipeline("", **defaults)
 
 
 def run_pass(pipeline: Any, requests: Sequence[FindRequest]) -> list[Answer]:

@@ -70,14 +70,15 @@ class BinderReplica:
         logs, own = logging.getLogger("ray.serve"), logging.getLogger("modeling_binder.serving")
         own.handlers, own.propagate = logs.handlers, False
         own.setLevel(logging.INFO)
-        self._pipeline, self._limits, self._token = load_model(options), limits, token
+        self._pipeline, self._defaults = load_model(options), options.defaults
+        self._limits, self._token = limits, token
 
     def __serve_build_asgi_app__(self) -> Any:
         # Ray calls this in the replica, because the locks in an app cannot be sent there.
         from ray import serve
 
         replica = serve.get_replica_context().replica_id.unique_id
-        return create_app(self._pipeline, self._limits, self._token, replica)
+        return create_app(self._pipeline, self._limits, self._token, self._defaults, replica)
 
 
 class ClusterError(RuntimeError):
@@ -92,6 +93,7 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
     """
     import ray
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
@@ -110,13 +112,19 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
         logging_config=LoggingConfig(enable_access_log=False),
         **scaling,
     )
-    serve.start(http_options=HTTPOptions(host=options.host, port=options.port), proxy_location="EveryNode")
     try:
+        serve.start(http_options=HTTPOptions(host=options.host, port=options.port), proxy_location="EveryNode")
         serve.run(deployment.bind(model, limits, token), name=options.name, route_prefix="/")
+    except RayError as error:
+        raise ClusterError(f"Ray Serve cannot start: {_one_line(error)}") from None
     except RuntimeError as error:
-        reason = _reason(serve, options.name) or str(error)
+        reason = _reason(serve, options.name) or _one_line(error)
         serve.delete(options.name)
-        raise ClusterError(f"a replica could not be started: {reason}") from None
+        raise ClusterError(f"a replica cannot start: {reason}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _reason(serve: Any, name: str) -> str | None:

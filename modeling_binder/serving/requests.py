@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from hub_cards.handler import parse_request
@@ -82,13 +83,16 @@ class FindRequest:
     characters: int
 
 
-def read_request(body: bytes, limits: Limits, max_length: int) -> FindRequest:
+def read_request(
+    body: bytes, limits: Limits, max_length: int, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> FindRequest:
     """Read the body of a request and check it.
 
     Args:
         body: JSON, as `hub_cards.handler.EndpointHandler` takes it.
         limits: what the request may cost.
         max_length: tokens in a window, if the request sets none.
+        defaults: parameters of requests that lack them. The limits do not hold for them.
 
     Raises:
         RequestError: with status 413 if the request exceeds a limit, and 422 if it is malformed.
@@ -112,6 +116,7 @@ def read_request(body: bytes, limits: Limits, max_length: int) -> FindRequest:
     _check_size(texts, parameters, characters, limits)
     _check_windows(parameters, limits, max_length)
     _check_thresholds(parameters.get("threshold"), limits)
+    parameters = {**defaults, **parameters}
     key = json.dumps(sorted(parameters.items()))
     return FindRequest(texts, is_single, parameters, key, characters)
 

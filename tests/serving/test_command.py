@@ -21,13 +21,14 @@ GATED = """
 import sys, time
 from pathlib import Path
 from modeling_binder import cli
+from modeling_binder.cli import serve
 from modeling_binder.serving import model
 
-load = model.load_model
+load = serve.load_pipeline
 
 class Gated:
-    def __init__(self, options):
-        self.pipeline = load(options)
+    def __init__(self, arguments):
+        self.pipeline = load(arguments)
         self.model = self.pipeline.model
 
     def __call__(self, *arguments, **options):
@@ -35,7 +36,8 @@ class Gated:
             time.sleep(0.01)
         return self.pipeline(*arguments, **options)
 
-model.load_model = Gated
+serve.load_pipeline = Gated
+model.warm_up = lambda *_: None
 sys.exit(cli.main(["serve", *sys.argv[2:]]))
 """
 
@@ -145,7 +147,7 @@ def test_options_reach_the_model(checkpoint, tmp_path, monkeypatch, client_of, c
 
     monkeypatch.setattr(server, "serve", serve)
     arguments = ["--types", str(types), "--token-file", str(token), "--max-characters", "30", "--threads", "1"]
-    assert main(["serve", str(checkpoint), "--port", "0", "--decoding", "flat", *arguments]) == 0
+    assert main(["serve", str(checkpoint), "--port", "0", "--flat", *arguments]) == 0
     status, entities = seen["found"]
     assert status == 200 and {entity["entity_group"] for entity in entities} == {"Tool"}
     assert seen["large"][0] == 413
