@@ -2,8 +2,8 @@
 
 `import modeling_binder` makes `transformers.pipeline("binder-ner", ...)` and `AutoModel.from_pretrained` work, in any
 order of imports. It does not import transformers and torch, because that takes seconds, also for a command that only
-prints its help. Instead, each class is registered as soon as both it and its registry have been imported: at once if
-the registry has been imported before, otherwise directly after its import.
+prints its help. Instead, each class is imported and registered as soon as its registry has been imported: immediately
+if the registry was imported before this package, otherwise directly after the import of the registry.
 """
 
 import importlib
@@ -73,7 +73,7 @@ _REGISTRATIONS = (
 
 
 def _register(registration: _Registration) -> None:
-    """Import the class and register it, unless its registry or its own module is still being imported."""
+    """Import and register a class, unless its registry is not imported yet or its module is still being imported."""
     registry = getattr(sys.modules.get(registration.target), registration.registry, None)
     if registry is None:
         return
@@ -83,7 +83,7 @@ def _register(registration: _Registration) -> None:
 
 
 class _RegisteringLoader(Loader):
-    """Loads a module with its own loader and then registers what depends on it."""
+    """Loads a module with the loader of this module, and then registers the class of the registration."""
 
     def __init__(self, loader: Loader, registration: _Registration) -> None:
         self._loader, self._registration = loader, registration
@@ -100,7 +100,7 @@ class _RegisteringLoader(Loader):
 
 
 class _RegisteringFinder(MetaPathFinder):
-    """Gives the modules of the registrations a loader that registers; other modules are left to other finders."""
+    """Finds the modules that a registration names, with a `_RegisteringLoader`; other finders find other modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

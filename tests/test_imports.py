@@ -70,7 +70,7 @@ def test_lazy_names_are_the_public_ones(name):
     assert sorted(imported) == sorted(package.__all__)
     assert set(package.__all__) <= set(dir(package))
     for public, module in imported.items():
-        assert public not in imported.values(), "a module and a name of it cannot both be attributes"
+        assert public not in imported.values(), "a public name must not be the name of a module"
         assert getattr(package, public) is getattr(importlib.import_module(f"{name}.{module}"), public)
         assert getattr(package, module) is importlib.import_module(f"{name}.{module}")
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportError", "check", "disagreements", "export", "f1"]
 
-if not TYPE_CHECKING:  # the arguments of the command are shown without importing torch
+if not TYPE_CHECKING:  # so that the help of the command can be shown without importing torch
     __getattr__, __dir__ = lazy_attributes(
         __name__, {"exporting": ["export"], "gate": ["ExportError", "check", "disagreements", "f1"]}
     )
