@@ -369,7 +369,7 @@ def build() -> gr.Blocks:
 
 
 def main() -> None:
-    """Serve the page. If the package `mcp` is installed, its functions are also MCP tools for language models."""
+    """Serve the page. If `mcp` is installed, the functions of the page are also MCP tools for language models."""
     build().launch(css=CSS, max_file_size=MAX_FILE_BYTES * 2, mcp_server=find_spec("mcp") is not None)
 
 

@@ -169,7 +169,9 @@ class BinderTrainingArguments(TrainingArguments):
 
     output_dir: str | None = field(
         default="checkpoints/binder",
-        metadata={"help": "folder for checkpoints and the final model; defaults to checkpoints/RECIPE"},
+        metadata={
+            "help": "folder for checkpoints and the final model; default with recipe NAME.yaml: checkpoints/NAME"
+        },
     )
     learning_rate: float = 3e-5
     num_train_epochs: float = 20
@@ -228,7 +230,8 @@ class Recipe(NamedTuple):
 
     Args:
         data, model, card, training, start: the groups of arguments.
-        changed: the settings in the recipe or on the command line, name -> value; defaults are not included.
+        changed: the settings that the recipe or the command line sets, even to the default value, name -> value;
+            settings that neither sets are not included.
         name: name of the recipe's file without folder and suffix; None without a recipe.
         given: the settings for which the command line gives another value than the recipe or the default.
     """

@@ -80,7 +80,7 @@ def _lines(text: str, width: int) -> list[tuple[int, int]]:
 def _rows(
     entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int
 ) -> list[list[tuple[int, int, Mapping[str, Any]]]]:
-    """Place a bar for each entity in rows; a bar is below the shorter bars that it overlaps and covers no label.
+    """Place a bar for each entity in rows. A bar is below all shorter bars that it overlaps. No bar covers a label.
 
     Args:
         entities: entities that have a part between `begin` and `stop`.

@@ -74,7 +74,7 @@ def test_each_revision_has_its_own_type_tokenizer(hub, cache):
     assert_same(load(cache, package=True, offline=True, options=f"revision={first.oid!r}"), expected)
 
 
-def test_the_token_also_loads_the_type_tokenizer_of_a_private_repository(hub, cache):
+def test_the_access_token_also_applies_to_the_type_tokenizer_of_a_private_repository(hub, cache):
     _, expected = push(build_two_tokenizer_model())
     hub.repos["model", "alice/two"].private = True
     assert_same(load(cache, options="token='hf_alice'", HF_TOKEN=None), expected)

@@ -50,7 +50,7 @@ def test_breadths_count_if_they_differ_by_more_than_the_margin():
     }
 
 
-def test_types_of_a_hierarchy_are_compared_only_by_their_parents():
+def test_types_of_the_same_hierarchy_are_not_compared_by_breadth():
     breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # a politician seems broader than a person
     parents = {"person": None, "politician": "person", "writer": "person", "city": None}
     assert pairs(parents, broader_types(parents, breadths, 1.0)) == {

@@ -44,6 +44,7 @@ def same(one, two, tolerance=1e-5):
 @pytest.mark.parametrize("with_widths", [True, False])
 @pytest.mark.parametrize("size", [32, 384])
 def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):
+    """The head multiplies by the weight of `text_projection`; if this layer has a hook, the head calls the layer."""
     torch.manual_seed(0)
     encoder = tiny_encoder_config(hidden_size=size).to_dict()
     head = SpanHead(size, size, BinderConfig(text_config=encoder, use_span_width_embedding=with_widths)).eval()
@@ -58,6 +59,7 @@ def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):
 
 
 def test_gradients_are_the_same_when_the_layer_is_called():
+    """The hook makes the span head call `text_projection` instead of multiplying by its weight."""
     model = build_model(projection_dropout=0.0)
     expected = torch.autograd.grad(model(**batch()).loss, model.span_head.parameters())
     model.span_head.text_projection.register_forward_pre_hook(lambda *_: None)

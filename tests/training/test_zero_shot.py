@@ -59,6 +59,13 @@ def test_wordings_are_name_descriptions_and_both():
     assert ways["name and description"]["Poet"] == "Poet: A person who writes poems."
 
 
+def test_at_most_three_descriptions_are_evaluated():
+    many = (EntityType("tool", ("saw: one", "two", "three", "four")), EntityType("food", ("bread: eaten",)))
+    ways = {wording.name: wording.texts for wording in wordings(many)}
+    assert list(ways) == ["name", "description", "description 2", "description 3", "name and description"]
+    assert ways["description 3"] == {"tool": "three", "food": "eaten"}
+
+
 def test_types_with_the_same_name_are_passed_by_name_and_description():
     same = (EntityType("A1", ("bank: for money.",)), EntityType("A2", ("bank: of a river.",)))
     ways = {wording.name: wording.texts for wording in wordings(same)}

@@ -102,9 +102,10 @@ def _truncation_note(results: Results) -> list[str]:
             shares[row["contender"]] = min(share, shares.get(row["contender"], 1.0))
     if not shares:
         return []
-    read = ", ".join(f"{CONTENDERS[name].title} reads {share:.0%}" for name, share in shares.items())
+    read = ", ".join(f"{share:.0%} ({CONTENDERS[name].title})" for name, share in shares.items())
     return [
-        f"{TRUNCATES} truncates long texts without a warning ({read} of a text). Only characters that were read count."
+        f"{TRUNCATES} truncates long texts without a warning. Share of a text that is read: {read}. Only characters "
+        "that were read count."
     ]
 
 
@@ -145,7 +146,8 @@ def other_table(results: Results) -> str:
         if any(cells) or step:
             rows.append([facts["title"], *cells, step, *ratios, peak])
     header = ["seconds", "import", "load", "first result", "total with start of Python",
-              f"training step of {results['about']['train_batch_size']}", "relative to passes of the text encoder",
+              f"training step with {results['about']['train_batch_size']} texts",
+              "relative to passes of the text encoder",
               "relative to the bare encoders' step", "peak memory in training, MB"]  # fmt: skip
     return table(header, rows, numbers=len(header) - 1)
 

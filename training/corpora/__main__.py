@@ -110,7 +110,10 @@ def _checked(
     """Return the types, after checking that the splits and the types make a corpus that `load_corpus` reads."""
     empty = [split for split, documents in splits.items() if not documents]
     if empty:
-        raise DataError(f"{source}: the split {empty[0]} has no document; leave it out, for example with --split.")
+        raise DataError(
+            f"{source}: the split {empty[0]} has no documents; convert the corpus without this split, for example by "
+            "passing only the other splits with --split."
+        )
     found = {mention.label for documents in splits.values() for doc in documents for mention in doc.entities}
     if not found and not allow_no_mentions:
         count = sum(map(len, splits.values()))
@@ -138,7 +141,9 @@ def _check_output(source: Path, output: Path, splits: Splits) -> None:
 def _split_argument(value: str) -> tuple[str, list[str]]:
     split, _, names = value.partition("=")
     if split not in SPLIT_NAMES or not names:
-        raise argparse.ArgumentTypeError(f"expected {' or '.join(SPLIT_NAMES)}=NAME[,NAME], got {value!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected train=NAME[,NAME], dev=NAME[,NAME] or test=NAME[,NAME], got {value!r}"
+        )
     return split, names.split(",")
 
 

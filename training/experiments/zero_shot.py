@@ -4,8 +4,8 @@
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
 Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Types are passed
-to the model by name, by description, by "name: description", and by their second description in types.json (a type
-without a second description is then passed by its only description). If the first phrasing of a type begins with a
+to the model by name, by description, by "name: description", and by their second and third description in types.json (a
+type with fewer descriptions is then passed by its last description). If the first phrasing of a type begins with a
 short name and a colon ("threat actor: a group of hackers"), this name is used; otherwise, the label is the name. Each
 wording is evaluated in flat and in nested decoding. If a text lists its `types`, the model searches it only for these
 types.
@@ -37,7 +37,7 @@ from training.mixes import Folders
 
 DECODINGS = ("flat", "nested")
 MAX_NAME_WORDS = 6
-MIN_WORDINGS = 3
+MAX_DESCRIPTIONS = 3  # a type can have more descriptions; the time grows with each
 
 Span = tuple[int, int, str]
 ScoredSpan = tuple[int, int, str, float]
@@ -112,10 +112,10 @@ def split_phrasing(label: str, text: str) -> tuple[str, str]:
 
 
 def wordings(types: Sequence[EntityType]) -> list[Wording]:
-    """Return the wordings of types: "name", "description", "description 2" and "name and description".
+    """Return the wordings of types: "name", "description", "description 2", "description 3" and "name and description".
 
-    "description 2" is the second description of each type, or its only description if it has no second one. This
-    wording is left out if no type has a second description.
+    "description N" is the Nth description of each type, or its last description if it has fewer. This wording is left
+    out if no type has N descriptions.
 
     If several types have the same name, the wording "name" gives "name: description" for them, to distinguish them.
     """
@@ -129,7 +129,7 @@ def wordings(types: Sequence[EntityType]) -> list[Wording]:
     several = [name for name in set(names.values()) if list(names.values()).count(name) > 1]
     ways = [Wording("name", {label: both[label] if name in several else name for label, name in names.items()})]
     most = max(len(texts) for texts in descriptions.values())
-    for index in range(min(most, MIN_WORDINGS - 1)):
+    for index in range(min(most, MAX_DESCRIPTIONS)):
         texts_of_all = {label: texts[min(index, len(texts) - 1)] for label, texts in descriptions.items()}
         ways.append(Wording("description" if index == 0 else f"description {index + 1}", texts_of_all))
     ways.append(Wording("name and description", both))

@@ -10,7 +10,7 @@ from ..files import read_text
 
 
 class Record(NamedTuple):
-    """An object in a JSON file, and its place in messages: "FILE:LINE" or "FILE: record N"."""
+    """An object in a JSON file, and its position as error messages show it: "FILE:LINE" or "FILE: record N"."""
 
     where: str
     data: Mapping[str, Any]
@@ -35,7 +35,8 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
         try:
             value = json.loads(part)
         except (ValueError, RecursionError) as error:
-            # not `str(error)`, which says "line 1" for a single line and so contradicts the line number in the file
+            # For a JSONDecodeError, `str(error)` is replaced: its line number counts from the start of the parsed part
+            # ("line 1"), so it can differ from the line number in the file.
             line, reason = number, str(error)
             if isinstance(error, json.JSONDecodeError):
                 line, reason = error.lineno if whole else number, f"{error.msg} at column {error.colno}"
@@ -67,7 +68,7 @@ def text_of(data: Mapping[str, Any], field: str, where: str, option: str = "") -
         data: the record.
         field: the name of the field.
         where: file and record, for the error message.
-        option: a hint at the option that sets another field, for the error message.
+        option: text added to the error message: which option to use if the text is in a field with another name.
 
     Raises:
         DataError: the field is missing or not a string; the message lists the fields of the record.

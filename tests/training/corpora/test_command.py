@@ -172,9 +172,10 @@ def test_a_dataset_is_converted(tmp_path):
 
 
 def test_an_empty_split_is_refused(tmp_path):
+    # All files contain document 1. Documents of the development set are removed from train, so train becomes empty.
     for name in ("Training", "Development", "Test"):
         write(tmp_path, f"in/CDR_{name}Set.PubTator.txt", "1|t|Ill\n1|a|x\n1\t0\t3\tIll\tDisease\n")
-    with pytest.raises(SystemExit, match="the split train has no document; leave it out"):
+    with pytest.raises(SystemExit, match="the split train has no documents; convert the corpus without this split"):
         main(["bc5-disease", str(tmp_path / "in"), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
@@ -217,7 +218,10 @@ def test_a_type_without_a_description_is_refused(tmp_path):
     ("arguments", "message"),
     [
         (["xmi", "x", "y"], "conll2003, ace2004"),
-        (["iob", "x", "y", "--split", "training=x"], "expected train or dev or test=NAME"),
+        (
+            ["iob", "x", "y", "--split", "training=x"],
+            "expected train=NAME[,NAME], dev=NAME[,NAME] or test=NAME[,NAME], got",
+        ),
         (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi does not accept the option split"),
     ],
 )

@@ -53,7 +53,14 @@ CONTENDERS = {
     "binder": Entry("binder-ner, fp32", "binder:Binder", types=True, ours=True, trains=True),
     "binder-bf16": Entry("binder-ner, bf16", "binder:Binder", {"dtype": "bfloat16"}, types=True, ours=True),
     "binder-onnx": Entry("binder-ner, ONNX fp32", "binder:Binder", {"onnx": "fp32"}, types=True, ours=True),
-    "binder-int8": Entry("binder-ner, ONNX int8", "binder:Binder", {"onnx": "int8"}, types=True, ours=True),
+    "binder-int8": Entry(
+        "binder-ner, ONNX int8",
+        "binder:Binder",
+        {"onnx": "int8"},
+        types=True,
+        ours=True,
+        note="exported with --max-loss 100, which accepts any loss of F1",
+    ),
     "tokens": Entry(
         "transformers token classification",
         "tokens:TokenClassifier",
