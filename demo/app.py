@@ -323,7 +323,7 @@ def build() -> gr.Blocks:
     hidden: dict[str, Any] = {"api_visibility": "private"}
     # Only one request at a time uses the model; other requests wait.
     model: dict[str, Any] = {**hidden, "concurrency_id": "model", "concurrency_limit": 1}
-    # If a user sends a request while another request is running, it waits instead of being dropped.
+    # If a user sends a request while another request is running, the new request waits; it is not dropped.
     last: dict[str, Any] = {**model, "trigger_mode": "always_last"}
     with gr.Blocks(title="Find entities", delete_cache=DELETE_CACHE) as page:
         gr.Markdown(INTRODUCTION)

@@ -157,7 +157,7 @@ def _body(text: str, entities: Sequence[Entity], palette: Mapping[str, tuple[str
     position = 0
 
     def advance(end: int) -> Iterator[str]:
-        """Yield the text up to the position `end`, and the end tags of pieces that end before it."""
+        """Yield the text up to the position `end`, and the end tags of pieces that end at or before it."""
         nonlocal position
         while open_pieces and open_pieces[-1].end <= end:
             yield from _characters(text, position, open_pieces[-1].end, open_pieces)

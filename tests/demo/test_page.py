@@ -144,7 +144,7 @@ def test_the_last_of_several_requests_is_answered(page):
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_bars_lie_below_their_characters_and_inner_ones_within_outer_ones(browser, address, width):
+def test_bars_lie_below_their_characters_and_inner_bars_within_outer_bars(browser, address, width):
     page = visit(browser, address, viewport={"width": width, "height": 800})
     ask(page, TEXT)
     found = bars(page)

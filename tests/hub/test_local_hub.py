@@ -68,7 +68,7 @@ def test_a_repository_that_is_created_twice_at_once(hub):
 
 
 def test_an_upload_that_is_prepared_while_another_one_ends(hub):
-    """The response refers to the newest commit. The file is deleted in this commit, so it must be uploaded again."""
+    """The newest commit deleted the file. So the response gives no id of the old content."""
     hub.commit("alice/tiny", {"a.txt": "old"})
     body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)
