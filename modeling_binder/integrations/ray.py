@@ -1,12 +1,14 @@
 """Annotate with Ray Data, on one machine or many.
 
-`annotate` adds entities to a `ray.data.Dataset`. `run` does what `annotate_files` does, on a cluster: it reads,
-annotates and writes the chunks of a job that are missing. Each chunk is written to a file of its own, so a task may run
-twice: after a worker or a node was lost, or when it outlives its driver. `ray.data.checkpoint` is not used here: it
+`annotate` adds entities to a `ray.data.Dataset`. `run` does what `annotate_files` does, on a cluster: its actors read,
+annotate and write the chunks of a job that are missing. Each chunk is written to a file of its own, so a task may run
+twice: after an actor or a node was lost, or when it outlives its driver. `ray.data.checkpoint` is not used here: it
 reads the whole source again, keeps all ids in memory, and doubles rows that a task writes after its driver was killed.
 """
 
 import contextlib
+import pickle
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,13 +17,15 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 from ray.data.context import DataContext
-from transformers.utils.logging import disable_progress_bar
+from tqdm.auto import tqdm
+from transformers.utils.logging import disable_progress_bar, get_logger
 
 from ..annotating.annotator import Annotator, Settings, TypeVectors
 from ..annotating.job import AnnotationJob, Summary
-from ..annotating.source import Columns
-from .ray_tables import ChunkSource, PartSink
+from ..annotating.output import OutputFolder, write_parts
+from ..annotating.source import Columns, ReadTask
 
+logger = get_logger(__name__)
 Actors = int | tuple[int, int]
 
 
@@ -56,21 +60,36 @@ def annotate(
         entities_column: added: a list of `{"start", "end", "label", "score", "word"}`; null if the row has an error.
         error_column: added: why a row has no entities ("there is no text"), or null.
         actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. Defaults to the
-            number of GPUs, or of CPUs divided by `num_cpus`, in the cluster.
+            number of GPUs of the cluster, or to its CPUs, less those that reading and writing need, by `num_cpus`.
         num_cpus, num_gpus: of an actor. One GPU is the default if the cluster has any.
         rows_per_batch: number of rows that an actor gets at once; it sorts their windows by length.
         settings: arguments of the pipeline: entity_types, threshold, decoding and others; see `Settings`.
 
     Raises:
         ValueError: the dataset lacks the column of texts or has one of the others; the model cannot be loaded; an
-            argument is invalid; or `DataContext.checkpoint_config` is set for a dataset that Ray cannot resume.
+            argument is invalid; the cluster has too few CPUs; or `DataContext.checkpoint_config` is set for a dataset
+            that Ray cannot resume.
     """
     columns = Columns(text_column, entities=entities_column, error=error_column, new_ids=False)
     _check_columns(dataset, columns)
     _check_checkpointing(dataset)
     chosen = Settings(str(model), **settings)
-    types = TypeVectors.of(Annotator(chosen, columns).pipeline, chosen.entity_types)
-    return _map(dataset, _Actor.arguments(chosen, columns, types), actors, num_cpus, num_gpus, rows_per_batch)
+    # A task reads or writes beside the actors, and the filter of checkpoints is an actor too: without CPUs they hang.
+    reserved = 1 if dataset.context.checkpoint_config is None else 2
+    strategy, resources = _actors(actors, num_cpus, num_gpus, reserved)
+    return dataset.map_batches(
+        _Actor,
+        fn_constructor_kwargs={
+            "num_threads": max(1, int(num_cpus)),
+            "settings": chosen,
+            "columns": columns,
+            "types": TypeVectors.of(Annotator(chosen, columns).pipeline, chosen.entity_types),
+        },
+        compute=ActorPoolStrategy(**strategy),
+        batch_size=rows_per_batch,
+        batch_format="pyarrow",
+        **resources,
+    )
 
 
 def run(
@@ -90,81 +109,118 @@ def run(
         address: of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of the environment
             variable RAY_ADDRESS, or else to a new one on this machine.
         actors, num_cpus, num_gpus: see `annotate`.
-        progress: show progress bars.
+        progress: show a progress bar.
 
     Raises:
         ConnectionError: there is no cluster at the address.
+        ValueError: the cluster has too few CPUs or GPUs for an actor.
         RuntimeError: an actor or a task failed; or files of the output are missing.
     """
-    tasks = list(job.source.tasks(job.done))
+    tasks = [{"task": pickle.dumps(task)} for task in job.source.tasks(job.done)]
     if not tasks:
         return job.finish(0, 0)
-    folder, columns = job.folder, job.annotator.columns
-    arguments = _Actor.arguments(job.annotator.settings, columns, job.types())
-    sink = PartSink(folder, columns)
-    with _connected(address):
+    settings, columns = job.annotator.settings, job.annotator.columns
+    arguments = {"settings": settings, "columns": columns, "types": job.types()}
+    rows = errors = 0
+    with _connected(address), _readable_errors():
+        strategy, resources = _actors(actors, num_cpus, num_gpus, reserved=0)
         context = DataContext.get_current().copy()
-        context.target_max_block_size = None  # a block is not split, so that it has all rows of its chunks
-        context.enable_progress_bars = progress
-        context.print_on_execution_start = False
-        with DataContext.current(context), _readable_errors():
-            # Tasks without CPUs run beside actors that have taken all of them. Each needs a process, so they are few.
-            concurrency = 1 + len(ray.nodes()) // 4
-            dataset = ray.data.read_datasource(
-                ChunkSource(tasks), num_cpus=0, override_num_blocks=len(tasks), concurrency=concurrency
+        context.enable_progress_bars = context.print_on_execution_start = False
+        with DataContext.current(context):
+            done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+                _PartActor,
+                fn_constructor_kwargs={"num_threads": max(1, int(num_cpus)), "folder": job.folder, **arguments},
+                # One call reads and writes while another one computes.
+                compute=ActorPoolStrategy(
+                    **strategy, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+                ),
+                batch_size=None,
+                batch_format="pyarrow",
+                **resources,
             )
-            dataset = _map(dataset, arguments, actors, num_cpus, num_gpus, None)
-            dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=concurrency)
-    return job.finish(sink.rows, sink.errors)
+            with tqdm(total=job.source.num_rows, initial=job.rows_done, unit="row", disable=not progress) as bar:
+                for counts in done.iter_rows():
+                    rows, errors = rows + counts["rows"], errors + counts["errors"]
+                    bar.update(counts["rows"])
+    return job.finish(rows, errors)
 
 
 class _Actor:
-    """An actor that loads the model once, with the number of threads of its CPUs."""
+    """An actor that loads the model once, and uses as many threads as it has CPUs."""
 
     def __init__(self, num_threads: int, **arguments: Any) -> None:
-        self._annotator: Annotator | None = None
         disable_progress_bar()  # of the weights that are loaded
+        self._annotator: Annotator | None = None
         try:
             self._annotator = Annotator(num_threads=num_threads, **arguments)
-        except Exception as error:  # if actors do not start, Ray reports it for each of them
+        except Exception as error:  # Ray reports actors that do not start one by one, and a call that fails once
             self._failure = error
 
-    @staticmethod
-    def arguments(settings: Settings, columns: Columns, types: TypeVectors) -> dict[str, Any]:
-        return {"settings": settings, "columns": columns, "types": types}
-
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Add entities to a table."""
         if self._annotator is None:
             raise self._failure
         return self._annotator(table)
 
 
-def _map(
-    dataset: ray.data.Dataset,
-    arguments: dict[str, Any],
-    actors: Actors | None,
-    num_cpus: float,
-    num_gpus: float | None,
-    batch_size: int | None,
-) -> ray.data.Dataset:
-    resources = ray.cluster_resources()
-    if num_gpus is None:
-        num_gpus = 1 if resources.get("GPU") else 0
+class _PartActor(_Actor):
+    """An actor that reads and writes the tables as well. Calls may overlap; the model runs one at a time."""
+
+    def __init__(self, num_threads: int, folder: OutputFolder, columns: Columns, **arguments: Any) -> None:
+        super().__init__(num_threads, columns=columns, **arguments)
+        self._folder, self._columns, self._lock = folder, columns, threading.Lock()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Annotate the chunks of tasks; return the numbers of their rows, and of those with an error."""
+        rows = errors = 0
+        for pickled in table["task"].to_pylist():
+            task: ReadTask = pickle.loads(pickled)
+            for chunk in task():
+                with self._lock:
+                    chunk = super().__call__(chunk)
+                errors += write_parts(self._folder, self._columns, chunk)
+                rows += chunk.num_rows
+        return pa.table({"rows": [rows], "errors": [errors]})
+
+
+def _actors(
+    actors: Actors | None, num_cpus: float, num_gpus: float | None, reserved: float
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Return the size of a pool of actors, and the resources of an actor.
+
+    Args:
+        actors, num_cpus, num_gpus: see `annotate`.
+        reserved: CPUs that the other tasks of a job need.
+
+    Raises:
+        ValueError: the numbers are not positive, or they are more than the cluster has.
+    """
+    cluster = ray.cluster_resources()
+    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
+    num_gpus = (1 if gpus else 0) if num_gpus is None else num_gpus
+    if num_cpus < 0 or num_gpus < 0 or num_cpus + num_gpus == 0:
+        raise ValueError(f"an actor needs CPUs or GPUs, got num_cpus={num_cpus} and num_gpus={num_gpus}.")
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    free = cpus - reserved
+    if isinstance(actors, int):
+        actors = (actors, actors)
     if actors is None:
-        possible = resources.get("GPU", 0) / num_gpus if num_gpus else resources.get("CPU", 1) / max(num_cpus, 0.01)
-        actors = max(1, int(possible))
-    low, high = (actors, actors) if isinstance(actors, int) else actors
+        by_cpus = free / num_cpus if num_cpus else float("inf")
+        by_gpus = gpus / num_gpus if num_gpus else float("inf")
+        size = int(min(by_cpus, by_gpus) + 1e-6)
+        if size < 1:
+            raise ValueError(
+                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs; an actor takes {num_cpus:g} and {num_gpus:g}, and "
+                f"reading and writing {reserved:g} CPUs. Lower num_cpus, which may be a fraction, or name the number "
+                "of actors if the cluster grows."
+            )
+        actors = (size, size)
+    low, high = actors
     if not 1 <= low <= high:
         raise ValueError(f"actors must be at least 1, or a minimum and a maximum, got {actors}.")
-    return dataset.map_batches(
-        _Actor,
-        fn_constructor_kwargs={"num_threads": max(1, int(num_cpus)), **arguments},
-        compute=ActorPoolStrategy(min_size=low, max_size=high),
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-    )
+    if low * num_cpus > free or low * num_gpus > gpus:
+        logger.warning("%d actors do not fit into the cluster; the job waits until it has grown.", low)
+    return {"min_size": low, "max_size": high}, resources
 
 
 def _check_columns(dataset: ray.data.Dataset, columns: Columns) -> None:
