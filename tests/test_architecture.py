@@ -89,6 +89,7 @@ def test_subpackages_import_each_other_in_one_direction():
     above = {
         "finetuning": ("backends", "integrations", "serving", "cli"),
         "hub": ("backends", "integrations", "serving", "cli"),
+        "annotating": ("backends", "integrations", "serving", "cli"),
         "backends": ("integrations", "serving", "cli"),
         "integrations": ("serving", "cli"),
         "serving": ("cli",),

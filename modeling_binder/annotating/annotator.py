@@ -64,7 +64,8 @@ class Settings:
                 "binder-ner", model=self.model, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
             )
         except Exception as error:  # the loaders raise errors of many classes
-            raise ValueError(f"the model {self.model!r} cannot be loaded: {_first_lines(error)}") from error
+            where = "" if Path(self.model).exists() else "there is no such folder, and on the Hub: "
+            raise ValueError(f"cannot load the model {self.model!r}: {where}{_first_lines(error)}") from error
         if not isinstance(loaded, BinderNerPipeline):
             raise ValueError(f"{self.model!r} is not a model of binder-ner.")
         return loaded

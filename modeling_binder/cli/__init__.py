@@ -32,6 +32,7 @@ class CommandError(Exception):
 COMMANDS = (
     Command("find", "find", "find entities in texts and files"),
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
+    Command("annotate", "annotate", "add the entities of its texts to a table of any size, also on a Ray cluster"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
 )
@@ -40,6 +41,7 @@ _EXAMPLES = """\
 examples:
   binder-ner find --model user/name "The IL-2 gene is expressed in T cells."
   binder-ner find --model user/name --type "drug: a medicine" notes.jsonl > found.jsonl
+  binder-ner annotate papers.parquet annotated/ --model user/name --text-column abstract
   binder-ner evaluate checkpoints/mine my_corpus/test.jsonl
 
 `binder-ner COMMAND --help` shows the arguments of a command.

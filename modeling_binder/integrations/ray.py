@@ -24,6 +24,7 @@ from ..annotating.annotator import Annotator, Settings, TypeVectors
 from ..annotating.job import AnnotationJob, Summary
 from ..annotating.output import OutputFolder, write_parts
 from ..annotating.source import Columns, ReadTask
+from .ray_cluster import connected
 
 logger = get_logger(__name__)
 Actors = int | tuple[int, int]
@@ -122,7 +123,7 @@ def run(
     settings, columns = job.annotator.settings, job.annotator.columns
     arguments = {"settings": settings, "columns": columns, "types": job.types()}
     rows = errors = 0
-    with _connected(address), _readable_errors():
+    with connected(address), _readable_errors():
         strategy, resources = _actors(actors, num_cpus, num_gpus, reserved=0)
         context = DataContext.get_current().copy()
         context.enable_progress_bars = context.print_on_execution_start = False
@@ -259,23 +260,6 @@ def _check_checkpointing(dataset: ray.data.Dataset) -> None:
             f"DataContext.checkpoint_config names the ids {config.id_column!r}, and the dataset has no such column "
             f"but {dataset.columns()}."
         )
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one; disconnect at the end, unless there was a connection."""
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        ray.init(address=address, include_dashboard=None if address else False, logging_level="warning")
-    except ConnectionError as error:
-        where = f"at {address}" if address else "at RAY_ADDRESS"
-        raise ConnectionError(f"there is no Ray cluster {where} ({' '.join(str(error).split()):.300})") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ def test_nothing_is_written_before_everything_is_checked(tmp_path, table, checkp
         (checkpoint, {"decoding": "best"}, "decoding must be one of"),
         (checkpoint, {"rows_per_part": 0}, "rows_per_part must be at least 1"),
         (checkpoint, {"id_column": "n", "new_id_column": "key"}, "give one of them"),
-        (tmp_path / "nowhere", {}, "the model '.*nowhere' cannot be loaded"),
+        (tmp_path / "nowhere", {}, "cannot load the model '.*nowhere'"),
     ):
         with pytest.raises(ValueError, match=error):
             prepare(table, tmp_path / "out", model, **options)
