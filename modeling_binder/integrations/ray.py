@@ -141,6 +141,8 @@ def run(
             )
             with tqdm(total=job.source.num_rows, initial=job.rows_done, unit="row", disable=not progress) as bar:
                 for counts in done.iter_rows():
+                    if counts["failure"] is not None:
+                        raise RuntimeError(counts["failure"])
                     rows, errors = rows + counts["rows"], errors + counts["errors"]
                     bar.update(counts["rows"])
     return job.finish(rows, errors)
@@ -173,15 +175,18 @@ class _PartActor(_Actor):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Annotate the chunks of tasks; return the numbers of their rows, and of those with an error."""
-        rows = errors = 0
-        for pickled in table["task"].to_pylist():
-            task: ReadTask = pickle.loads(pickled)
-            for chunk in task():
-                with self._lock:
-                    chunk = super().__call__(chunk)
-                errors += write_parts(self._folder, self._columns, chunk)
-                rows += chunk.num_rows
-        return pa.table({"rows": [rows], "errors": [errors]})
+        rows, errors, failure = 0, 0, None
+        try:
+            for pickled in table["task"].to_pylist():
+                task: ReadTask = pickle.loads(pickled)
+                for chunk in task():
+                    with self._lock:
+                        annotated = super().__call__(chunk)
+                    errors += write_parts(self._folder, self._columns, annotated)
+                    rows += annotated.num_rows
+        except Exception as error:  # an error that is raised arrives as several pages of text
+            failure = f"{type(error).__name__}: {error}"
+        return pa.table({"rows": [rows], "errors": [errors], "failure": pa.array([failure], pa.string())})
 
 
 def _actors(
@@ -264,11 +269,8 @@ def _check_checkpointing(dataset: ray.data.Dataset) -> None:
 
 @contextlib.contextmanager
 def _readable_errors() -> Iterator[None]:
-    """Raise what went wrong in an actor or a task, without the tracebacks of Ray."""
+    """Raise an error of Ray in one line."""
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException = error
-        while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None and inner is not cause:
-            cause = inner
-        raise RuntimeError(f"{type(cause).__name__}: {cause}") from None
+        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split()):.600}") from None

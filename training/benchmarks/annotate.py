@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--model is needed")
     arguments.model = str(Path(arguments.model).absolute()) if Path(arguments.model).exists() else arguments.model
     with tempfile.TemporaryDirectory() as folder:
-        results = {
+        results: dict[str, Any] = {
             "about": {**about(sys.argv[1:] if argv is None else argv), "load_before": list(os.getloadavg())},
             "speed": speed(arguments, Path(folder)),
             "memory": memory(arguments.memory_rows, arguments.model, Path(folder)),
