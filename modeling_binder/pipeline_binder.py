@@ -27,6 +27,7 @@ from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find
 
 logger = logging.get_logger(__name__)
 
+MAX_WINDOWERS = 16  # kept for calls with the same max_length and stride; a server gets these from strangers
 _CALL_ARGUMENTS = (
     "entity_types",
     "threshold",
@@ -294,6 +295,8 @@ class BinderNerPipeline(ChunkPipeline):
     def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
         key = (max_length, stride)
         if key not in self._windowers:
+            if len(self._windowers) >= MAX_WINDOWERS:
+                self._windowers.clear()
             self._windowers[key] = BinderWindower.for_model(self.model, self.tokenizer, max_length, stride)
         return self._windowers[key]
 

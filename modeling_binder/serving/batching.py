@@ -104,9 +104,8 @@ class BatchQueue:
         if self._closing:
             raise RequestError(503, "the server is stopping: send the request again.")
         if len(self._waiting) >= self._limits.max_queue:
-            raise RequestError(
-                429, f"{len(self._waiting)} requests are waiting already, which is the limit: try again later."
-            )
+            most = self._limits.max_queue
+            raise RequestError(429, f"the limit of {most} waiting requests is reached: try again later.")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiting(request, answer))
         self._arrived.set()

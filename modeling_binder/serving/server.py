@@ -8,6 +8,9 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
+# Load balancers keep idle connections for 60 seconds. A server that closes them earlier loses requests in between.
+KEEP_ALIVE_SECONDS = 75
+
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket at an address, which does not listen yet. Port 0 is a free one.
@@ -37,7 +40,8 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
         app: see `create_app`.
         bound: see `bind`.
     """
-    uvicorn.Server(uvicorn.Config(app, log_config=log_config(), access_log=False)).run([bound])
+    config = uvicorn.Config(app, log_config=log_config(), access_log=False, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+    uvicorn.Server(config).run([bound])
 
 
 def log_config() -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 import json
 import logging
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from huggingface_hub import InferenceClient
 
 from hub_cards.handler import EndpointHandler
+from modeling_binder.pipeline_binder import MAX_WINDOWERS
 from modeling_binder.serving.requests import Limits
 from modeling_binder.serving.tokens import digest, is_authorized, read_token
 from tests.tiny import SENTENCES, TYPES, assert_same_entities
@@ -184,6 +188,47 @@ def test_metrics_count(pipe, serve):
     assert found["binder_ner_pass_requests_count"] == found["binder_ner_pass_requests_sum"] == 1
     assert found["binder_ner_request_seconds_count"] == 3
     assert found["binder_ner_open_requests"] == found["binder_ner_waiting_requests"] == 0
+
+
+class Gated:
+    """A pipeline whose calls wait until the gate is open."""
+
+    def __init__(self, pipe):
+        self._pipe, self.model = pipe, pipe.model
+        self.entered, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self, texts, **parameters):
+        self.entered.set()
+        self.gate.wait()
+        return self._pipe(texts, **parameters)
+
+
+def test_a_full_queue_and_a_client_that_leaves_it(pipe, serve, wait_until):
+    gated = Gated(pipe)
+    with serve(gated, Limits(max_queue=1)) as busy, ThreadPoolExecutor(1) as thread:
+        try:
+            first = thread.submit(busy.find, TEXT)
+            gated.entered.wait()
+            with socket.create_connection(("127.0.0.1", int(busy.url.rpartition(":")[2]))) as leaving:
+                leaving.sendall(b'POST /find HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"inputs": "x"}')
+                wait_until(lambda: busy.metrics()["binder_ner_waiting_requests"] == 1)
+                status, content, headers = busy.send("/find", {"inputs": TEXT})
+                assert (status, headers["Retry-After"]) == (429, "1")
+                assert json.loads(content)["error"].startswith("the limit of 1 waiting requests is reached")
+            wait_until(lambda: busy.metrics()["binder_ner_open_requests"] == 1)
+        finally:
+            gated.gate.set()
+        assert first.result() == (200, pipe(TEXT))
+        assert busy.find(TEXT)[0] == 200, "there is room in the queue again"
+        found = busy.metrics()
+        assert found["binder_ner_texts_total"] == 2, "nobody waits for the answer to the third"
+        assert found['binder_ner_requests_total{status="499"}'] == 1
+
+
+def test_windows_of_many_sizes_are_not_kept(client, pipe):
+    for length in range(16, 100):
+        assert client.find("x", max_length=length, stride=0)[0] == 200
+    assert len(pipe._windowers) <= MAX_WINDOWERS
 
 
 class Broken:

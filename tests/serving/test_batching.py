@@ -85,7 +85,7 @@ def test_requests_join_while_a_pass_runs():
                   for text, kind in (("2", "A"), ("3", "B"), ("4", "A"), ("5", "B"))]  # fmt: skip
         await asyncio.sleep(0)
         assert len(queue) == 4
-        with pytest.raises(RequestError, match="4 requests are waiting already") as full:
+        with pytest.raises(RequestError, match="the limit of 4 waiting requests is reached") as full:
             await queue.submit(request("6"))
         assert full.value.status == 429
         others[2].cancel()  # its client is gone

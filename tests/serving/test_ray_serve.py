@@ -47,7 +47,7 @@ class GatedReplica(ray_serve.BinderReplica):
 ray_serve.BinderReplica = GatedReplica
 with connected(log_to_driver=False):
     # A model that no replica can load, and then the real one
-    assert cli.main(["serve", "nowhere/nothing", "--replicas", "2", *sys.argv[3:]]) == 1
+    assert cli.main(["serve", "/nowhere/nothing", "--replicas", "2", *sys.argv[3:]]) == 1
     code = cli.main(["serve", *sys.argv[2:]])
 sys.exit(code)
 """
@@ -123,7 +123,7 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
     printed = (tmp_path / "log").read_text()
     errors = [line for line in printed.splitlines() if "error" in line.lower()]
     assert len(errors) == 1, errors
-    assert re.match("binder-ner serve: error: a replica cannot start: .*nowhere/nothing", errors[0])
+    assert re.match("binder-ner serve: error: a replica cannot start: .*/nowhere/nothing", errors[0])
     for text in (*logs.values(), printed):
         for secret in (*SENTENCES[:2], "Quokka", "Axolotl"):
             assert secret not in text

@@ -1,0 +1,190 @@
+"""The servers that `training.benchmarks.serving` measures, and clients that keep them busy."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .contenders.base import Settings
+from .environments import python_of
+from .processes import Process, environment
+
+START_SECONDS = 600.0  # that a server may take until it answers
+Request = tuple[str, dict[str, str]]  # a text and entity types
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to measure.
+
+    Attributes:
+        title: name in tables.
+        note: explanation under the table.
+        command: returns the command that starts it at a port.
+        path: route of the requests.
+        body: returns the content of a request.
+    """
+
+    title: str
+    note: str
+    command: Callable[[Settings, Path, int], list[str]]
+    path: str
+    body: Callable[[Request], Any]
+
+
+def _binder(settings: Settings, folder: Path, port: int) -> list[str]:
+    arguments = [settings.model, "--port", str(port), "--threads", str(settings.threads)]
+    return [sys.executable, "-m", "modeling_binder", "serve", *arguments]
+
+
+def _binder_on_ray(settings: Settings, folder: Path, port: int) -> list[str]:
+    arguments = [settings.model, "--port", str(port), "--ray", "--cpus", str(settings.threads)]
+    return [sys.executable, "-m", "modeling_binder", "serve", *arguments]
+
+
+def _gliner(settings: Settings, folder: Path, port: int) -> list[str]:
+    """Build the model on the first call, as in the benchmark of speed, and return the command."""
+    if not (folder / "model").exists():
+        process = Process("gliner-bi", settings, folder, folder / "build.log", START_SECONDS)
+        try:
+            process.ask("imports")
+            process.ask("build", folder=str(folder))
+        finally:
+            process.close()
+    options = {
+        "model": folder / "model", "port": port, "device": "cpu", "dtype": "float32", "num-gpus-per-replica": 0,
+        "num-cpus-per-replica": settings.threads, "tokenizer-threads": settings.threads, "default-threshold": 0.99,
+    }  # fmt: skip
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    return [python_of("gliner_serve"), "-m", "gliner.serve", *arguments, "--no-compile"]
+
+
+def _inputs(request: Request) -> dict[str, Any]:
+    return {"inputs": request[0], "parameters": {"entity_types": request[1]}}
+
+
+SERVERS = {
+    "binder": Server("binder-ner serve", "", _binder, "/find", _inputs),
+    "binder-ray": Server("binder-ner serve --ray", "one replica with all threads", _binder_on_ray, "/find", _inputs),
+    "gliner": Server(
+        "gliner.serve",
+        "GLiNER with two encoders of that size and an untrained head, which finds nothing at the threshold of 0.99; "
+        "one replica with all threads, other settings as by default, without compilation",
+        _gliner,
+        "/gliner",
+        lambda request: {"text": request[0], "labels": list(request[1])},
+    ),
+}
+
+
+class ServerError(RuntimeError):
+    """A server could not be started, or gave no answer."""
+
+
+@contextlib.contextmanager
+def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
+    """Start a server, wait until it answers, yield its port, and end it with all of its processes.
+
+    Raises:
+        ServerError: the server ended or did not answer; the message has the end of its log.
+    """
+    server = SERVERS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = folder / "server.log"
+    try:
+        command = server.command(settings, folder, port)
+    except RuntimeError as error:
+        raise ServerError(str(error)) from None
+    variables = {**environment(settings.threads), "RAY_USAGE_STATS_ENABLED": "0"}
+    variables.pop("BINDER_NER_TOKEN", None)
+    with log.open("w", encoding="utf-8") as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=printed, env=variables)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException, ServerError):
+                Client(name, port).send(("A first text.", {"thing": "A thing."}))
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                end = " ".join(log.read_text(encoding="utf-8", errors="replace").split())[-300:]
+                raise ServerError(f"{server.title} does not answer: {end}")
+            time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Client:
+    """A connection to a server, which it keeps."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self._server = SERVERS[name]
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+
+    def send(self, request: Request) -> None:
+        """Send a request and wait for the answer.
+
+        Raises:
+            ServerError: the answer is an error.
+        """
+        body = json.dumps(self._server.body(request))
+        self._connection.request("POST", self._server.path, body, {"Content-Type": "application/json"})
+        with self._connection.getresponse() as answer:
+            content = answer.read()
+        if answer.status != 200:
+            raise ServerError(f"{self._server.title} answers {answer.status}: {content[:200].decode(errors='replace')}")
+
+
+def keep_busy(senders: Sequence[Callable[[Request], Any]], requests: Sequence[Request], seconds: float) -> list[float]:
+    """Let each sender send one request after the other for some seconds; return the times to their answers.
+
+    Args:
+        senders: one for each client; each has a thread of its own, unless there is one.
+        requests: sender k sends the requests k, k + number of senders, and so on, again and again.
+        seconds: no request is sent later; those that were sent are waited for.
+    """
+    times: list[float] = []
+    failures: list[Exception] = []
+    deadline = time.perf_counter() + seconds
+
+    def work(index: int) -> None:
+        try:
+            while (began := time.perf_counter()) < deadline and not failures:
+                senders[index % len(senders)](requests[index % len(requests)])
+                times.append(time.perf_counter() - began)
+                index += len(senders)
+        except Exception as error:
+            failures.append(error)
+
+    if len(senders) == 1:
+        work(0)
+    else:
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(senders))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+    return times
+
+
+def load() -> list[float] | None:
+    """Return the load of the machine, for the results."""
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
