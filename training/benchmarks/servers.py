@@ -130,6 +130,37 @@ def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
             process.wait()
 
 
+class OneByOne:
+    """The pipeline without a server, in a process of its own with the environment of the servers."""
+
+    def __init__(self, settings: Settings) -> None:
+        command = [sys.executable, "-m", "training.benchmarks.one_by_one", settings.model, str(settings.threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(settings.threads), text=True
+        )
+
+    def run(self, requests: Sequence[Request], seconds: float) -> list[float]:
+        """Read texts one by one for some seconds, after a warm-up; return the time that each text took.
+
+        Raises:
+            RuntimeError: the process ended.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"requests": requests, "seconds": seconds}) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the pipeline ended with exit status {self._process.wait()}")
+        found: list[float] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.communicate()
+
+
 class Client:
     """A connection to a server, which it keeps."""
 

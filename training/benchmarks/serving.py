@@ -5,13 +5,15 @@
 
 Each client sends one sentence after the other and waits for the answer. The clients name the same entity types, or each
 client its own, so that no requests share a pass. Before each measurement, the pipeline reads the same requests one by
-one in this process. Ratios are taken between neighbours, and the figures are medians over rounds. Everything runs on
-the CPU of this machine, which the clients share with the server.
+one in a process of its own. Ratios are taken between neighbours, and the figures are medians over rounds. The
+clients and the server share the CPU of this machine.
 
 The JSON file contains `about` (machine, commit, settings) and `rows` with all rounds.
 """
 
 import argparse
+import itertools
+import json
 import os
 import statistics
 import sys
@@ -29,7 +31,7 @@ from training.experiments.provenance import provenance
 from training.pages import DOCS, ROOT, write_between
 
 from .contenders.base import Settings
-from .servers import SERVERS, Client, Request, ServerError, keep_busy, load, running
+from .servers import SERVERS, Client, OneByOne, Request, ServerError, keep_busy, load, running
 from .speed import machine
 from .workloads import made_up_types
 
@@ -61,11 +63,17 @@ def figures(times: list[float], seconds: float) -> dict[str, float]:
     }
 
 
-def timed(senders: list[Any], requests: list[Request], seconds: float) -> dict[str, float]:
-    """Run `keep_busy` and return its figures."""
+def neighbours(
+    name: str, port: int, alone: OneByOne, clients: int, shared: bool, texts: list[str], seconds: float
+) -> dict[str, Any]:
+    """Measure the pipeline and, directly after it, a server with the same requests."""
+    requests = requests_of(texts, clients, shared)
+    times = alone.run(requests, seconds)
+    senders = [Client(name, port).send for _ in range(clients)]
+    keep_busy(senders, requests, seconds / 4)
     began = time.perf_counter()
-    times = keep_busy(senders, requests, seconds)
-    return figures(times, time.perf_counter() - began)
+    found = keep_busy(senders, requests, seconds)
+    return {"pipeline": figures(times, sum(times)), "server": figures(found, time.perf_counter() - began)}
 
 
 def measure(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
@@ -73,48 +81,36 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
 
     Raises:
         ValueError: the texts or an argument are invalid.
-        OSError: the model cannot be loaded.
+        RuntimeError: the pipeline failed.
+        OSError: a file is missing.
     """
-    import torch
-    from transformers import pipeline
-
-    import modeling_binder  # noqa: F401 (registers the pipeline)
-
-    torch.set_num_threads(arguments.threads)
+    config = json.loads((arguments.model / "config.json").read_text(encoding="utf-8"))
     texts = [document.text for document in read_documents(arguments.texts)]
-    pipe = pipeline("binder-ner", model=str(arguments.model), device="cpu")
-
-    def alone(request: Request) -> None:
-        pipe(request[0], entity_types=request[1])
-
+    cases = [(count, True) for count in arguments.clients] + [(max(arguments.clients), False)]
     rows: dict[tuple[str, int, bool], list[dict[str, Any]]] = {}
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        config = pipe.model.config
         settings = Settings(
             encoder=resolve_encoder(arguments.encoder), model=str(arguments.model.resolve()), batch_size=32,
-            train_batch_size=1, max_length=config.max_length, stride=config.stride, threads=arguments.threads,
+            train_batch_size=1, max_length=config["max_length"], stride=config["stride"], threads=arguments.threads,
             scratch=scratch,
         )  # fmt: skip
-        for number in range(arguments.rounds):
-            for name in arguments.servers:
+        alone = OneByOne(settings)
+        try:
+            for number, name in itertools.product(range(arguments.rounds), arguments.servers):
                 if name in skipped:
                     continue
                 print(f"round {number + 1}: {SERVERS[name].title}", file=sys.stderr, flush=True)
                 try:
                     with running(name, settings, Path(scratch) / name) as port:
-                        for clients, shared in [(count, True) for count in arguments.clients] + [
-                            (max(arguments.clients), False)
-                        ]:
-                            requests = requests_of(texts, clients, shared)
-                            baseline = timed([alone], requests, arguments.seconds)
-                            senders = [Client(name, port).send for _ in range(clients)]
-                            timed(senders, requests, arguments.seconds / 4)  # warm-up
-                            found = timed(senders, requests, arguments.seconds)
-                            rows.setdefault((name, clients, shared), []).append({"server": found, "pipeline": baseline})
+                        for case in cases:
+                            found = neighbours(name, port, alone, *case, texts, arguments.seconds)
+                            rows.setdefault((name, *case), []).append(found)
                 except ServerError as error:
                     skipped[name] = str(error)
                     print(f"skipped: {error}", file=sys.stderr)
+        finally:
+            alone.close()
     origin = provenance("training.benchmarks.serving", argv, None, {}, "serving")
     about = {
         "command": origin["command"], "commit": origin["commit"], "date": date.today().isoformat(),
