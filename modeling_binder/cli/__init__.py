@@ -31,10 +31,10 @@ class CommandError(Exception):
 # To add a command, add a line here (name, module, line of the help) and its module to this package.
 COMMANDS = (
     Command("find", "find", "find entities in texts and files"),
-    Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
     Command("annotate", "annotate", "add the entities of its texts to a table of any size, also on a Ray cluster"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
+    Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
 )
 
 _EXAMPLES = """\

@@ -33,9 +33,9 @@ def test_every_command_is_listed_in_the_help(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     assert end.value.code == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())  # argparse breaks lines
     for entry in COMMANDS:
-        assert re.search(rf"^    {entry.name} +{re.escape(entry.help)}", shown, re.MULTILINE)
+        assert f" {entry.name} {entry.help} " in shown
 
 
 def test_the_console_script_is_the_dispatcher():
