@@ -53,16 +53,18 @@ class Settings:
     device: str | int | None = None
     dtype: str | None = None
 
-    def load(self) -> BinderNerPipeline:
+    def load(self, device: str | None = None) -> BinderNerPipeline:
         """Load the model.
+
+        Args:
+            device: used instead of the one of the settings.
 
         Raises:
             ValueError: it cannot be loaded, or it is another kind of model.
         """
+        options = {"revision": self.revision, "device": device or self.device, "dtype": self.dtype or "auto"}
         try:
-            loaded = pipeline(
-                "binder-ner", model=self.model, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
-            )
+            loaded = pipeline("binder-ner", model=self.model, **options)
         except Exception as error:  # the loaders raise errors of many classes
             where = "" if Path(self.model).exists() else "there is no such folder, and on the Hub: "
             raise ValueError(f"cannot load the model {self.model!r}: {where}{_first_lines(error)}") from error
@@ -113,18 +115,24 @@ class Annotator:
         columns: names of columns.
         types: the encoded types, if they are known.
         num_threads: of the CPU. Defaults to PyTorch's choice.
+        device: used instead of the one of the settings.
 
     Raises:
         ValueError: the model cannot be loaded, or an argument of the pipeline is invalid.
     """
 
     def __init__(
-        self, settings: Settings, columns: Columns, types: TypeVectors | None = None, num_threads: int | None = None
+        self,
+        settings: Settings,
+        columns: Columns,
+        types: TypeVectors | None = None,
+        num_threads: int | None = None,
+        device: str | None = None,
     ) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.settings, self.columns = settings, columns
-        self.pipeline = settings.load()
+        self.pipeline = settings.load(device)
         if types is not None:
             types.add_to(self.pipeline)
         self.pipeline([], **settings.arguments)  # raises if an argument is invalid

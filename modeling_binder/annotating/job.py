@@ -60,8 +60,9 @@ class AnnotationJob:
         rows_per_part: int = ROWS_PER_PART,
         split: str | None = None,
         config: str | None = None,
+        check_on_cpu: bool = False,
     ) -> "AnnotationJob":
-        """Check everything that `annotate_files` needs."""
+        """Check everything that `annotate_files` needs; see `prepare`."""
         if id_column is not None and new_id_column is not None:
             raise ValueError("id_column names the ids that the source has, new_id_column makes ids; give one of them.")
         columns = Columns(
@@ -69,14 +70,15 @@ class AnnotationJob:
             id_column or new_id_column or "id",
             entities_column,
             error_column,
-            new_ids=None if id_column is new_id_column else new_id_column is not None,
+            new_ids=None if id_column is None and new_id_column is None else new_id_column is not None,
         )
         folder = OutputFolder(_absolute(target), format)
         files = find_files(_absolute(source) if Path(source).exists() else source, split, config)
-        annotator = Annotator(settings, columns)
+        annotator = Annotator(settings, columns, device="cpu" if check_on_cpu else None)
         parameters = {
             "files": {file.name: [file.size, file.version] for file in files},
-            **{f"{name} column": value for name, value in vars(columns).items()},
+            **{f"{name}_column": getattr(columns, name) for name in ("text", "id", "entities", "error")},
+            "new_ids": columns.new_ids,
             "format": format,
             "rows_per_part": rows_per_part,
             **annotator.parameters(),
@@ -146,7 +148,15 @@ def annotate_files(
 
 
 def prepare(source: str | Path, target: str | Path, model: str | Path, **options: Any) -> AnnotationJob:
-    """Check everything that `annotate_files` needs; return the job."""
+    """Check everything that `annotate_files` needs; return the job.
+
+    Args:
+        source, target, model, options: see `annotate_files`. With the option `check_on_cpu`, the model is loaded into
+            the memory of the CPU: the actors of a cluster may need all of the GPU.
+
+    Raises:
+        ValueError: see `annotate_files`.
+    """
     settings = {name: options.pop(name) for name in list(options) if name in Settings.__dataclass_fields__}
     return AnnotationJob.prepare(source, target, Settings(str(model), **settings), **options)
 

@@ -9,7 +9,8 @@ The output is a folder of Parquet or JSONL files with all columns of the table a
 "error" instead. If the command is interrupted, the same command annotates the rows that are missing.
 
 With --ray, the work is done by a Ray cluster; its nodes must be able to read the table and the model, and to write to
-the folder. Without an address, --ray uses the cluster of RAY_ADDRESS, or the cores and GPUs of this machine.
+the folder. Without an address, --ray uses the cluster of RAY_ADDRESS or the one that runs on this machine, or else
+starts one with the cores and GPUs of this machine.
 """
 
 import argparse
@@ -104,9 +105,10 @@ def _annotate(arguments: argparse.Namespace, options: dict[str, Any], ray_option
         raise CommandError(f"the package {error.name} is missing: pip install 'binder-ner[{extra}]'") from None
     logging.disable_progress_bar()  # of the weights
     progress = not arguments.no_progress
-    job = prepare(arguments.source, arguments.target, arguments.model, **options)
+    on_ray = arguments.ray is not None
+    job = prepare(arguments.source, arguments.target, arguments.model, check_on_cpu=on_ray, **options)
     try:
-        if arguments.ray is None:
+        if not on_ray:
             return job.run(progress)
         from ..integrations.ray import run as run_on_ray
 

@@ -84,7 +84,7 @@ def annotate(
             "num_threads": max(1, int(num_cpus)),
             "settings": chosen,
             "columns": columns,
-            "types": TypeVectors.of(Annotator(chosen, columns).pipeline, chosen.entity_types),
+            "types": TypeVectors.of(Annotator(chosen, columns, device="cpu").pipeline, chosen.entity_types),
         },
         compute=ActorPoolStrategy(**strategy),
         batch_size=rows_per_batch,
@@ -105,10 +105,10 @@ def run(
     """Annotate what the folder of a job lacks, on a cluster.
 
     Args:
-        job: see `annotating.job.prepare`. All nodes must be able to read its files and its model and to write to its
-            folder.
+        job: see `annotating.job.prepare`, with `check_on_cpu`. All nodes must be able to read its files and its model,
+            and to write to its folder.
         address: of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of the environment
-            variable RAY_ADDRESS, or else to a new one on this machine.
+            variable RAY_ADDRESS or one that runs on this machine, or else to a new one.
         actors, num_cpus, num_gpus: see `annotate`.
         progress: show a progress bar.
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import ray
+from ray._private.services import get_ray_address_from_environment
 
 _PROBE_SECONDS = 5.0
 
@@ -27,8 +28,14 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
         return
     given = address or os.environ.get("RAY_ADDRESS")
     try:
-        if given:
-            _probe(given)
+        found = get_ray_address_from_environment(given, None) if given in (None, "auto") else given
+        if found is not None:
+            try:
+                _probe(found)
+            except OSError:
+                if given:
+                    raise
+                address = "local"  # the last cluster on this machine has left its address and ended
         # A cluster of this process alone needs no dashboard.
         dashboard = None if given else False
         ray.init(address, include_dashboard=dashboard, log_to_driver=log_to_driver, logging_level="warning")

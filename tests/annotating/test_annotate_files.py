@@ -112,7 +112,7 @@ def test_a_run_continues_with_the_parts_that_are_missing(tmp_path, table, checkp
         ({"stride": 3}, "Its stride is 16, and this one's is 3."),
         ({"dtype": "bfloat16"}, 'Its dtype is "float32", and this one\'s is "bfloat16".'),
         ({"format": "jsonl"}, 'Its format is "parquet", and this one\'s is "jsonl".'),
-        ({"new_id_column": "key"}, 'Its id column is "id", and this one\'s is "key".'),
+        ({"new_id_column": "key"}, 'Its id_column is "id", and this one\'s is "key".'),
     ],
 )
 def test_the_folder_of_another_job_is_refused(tmp_path, table, checkpoint, options, difference):

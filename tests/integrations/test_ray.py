@@ -3,6 +3,7 @@
 Set BINDER_RAY_KILLS to kill the driver more often.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -179,3 +180,20 @@ def test_an_address_without_a_cluster(folder, capsys):
     ]
     assert main([str(argument) for argument in command]) == 1
     assert "cannot connect to a Ray cluster at '127.0.0.1:1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("address", "started"), [("auto", None), (None, "local")])
+def test_a_cluster_that_has_ended_is_not_waited_for(monkeypatch, address, started):
+    """Ray remembers the last cluster of a machine, and tries for minutes to reach it."""
+    import ray
+
+    from modeling_binder.integrations import ray_cluster
+
+    calls = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster, "get_ray_address_from_environment", lambda address, folder: "127.0.0.1:1")
+    monkeypatch.setattr(ray, "init", lambda address, **options: calls.append(address))
+    context = contextlib.nullcontext() if started else pytest.raises(ConnectionError, match="cannot connect to a Ray")
+    with context, ray_cluster.connected(address):
+        pass
+    assert calls == ([started] if started else [])

@@ -91,7 +91,7 @@ def work(arguments: dict[str, Any]) -> dict[str, float]:
                 from modeling_binder.integrations.ray import run
 
                 actors = arguments["actors"]
-                ray.init(num_cpus=actors, include_dashboard=False, logging_level="error", log_to_driver=False)
+                ray.init("local", num_cpus=actors, include_dashboard=False, logging_level="error", log_to_driver=False)
                 run(job, actors=actors, progress=False)
             times = sorted(path.stat().st_mtime for path in out.glob("part-*"))
             # The first parts of all actors are left out: they contain the start.
