@@ -1,4 +1,4 @@
-"""A driver that calls `annotate` on the datasets of a running cluster, and prints what happens as JSON."""
+"""A driver that calls `annotate` on datasets, and prints what happens as JSON."""
 
 import json
 import shutil
@@ -21,9 +21,9 @@ def error_of(function, *arguments, **options):
     return None
 
 
-def main(address, folder, checkpoint):
+def main(folder, checkpoint):
     folder, found = Path(folder), {}
-    ray.init(address, logging_level="error", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items([{"text": f"the IL-{row} gene in cells", "n": row} for row in range(12)])
     one = {"model": checkpoint, "actors": 1, "num_cpus": 0.5}
