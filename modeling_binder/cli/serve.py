@@ -17,6 +17,7 @@ address may send requests.
 import argparse
 import ipaddress
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def _serve_here(arguments: argparse.Namespace, limits: "Limits", token: bytes | 
 
 
 def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes | None) -> None:
+    import ray
+
     from ..integrations.ray_cluster import connected
     from ..serving.model import ModelOptions
     from ..serving.ray_serve import ClusterError, RayOptions, deploy, serve_until_stopped
@@ -118,9 +121,11 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
     loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     model = ModelOptions(arguments.model, loading, _defaults(arguments))
     port = arguments.port
-    if not arguments.ray:
+    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # Ray starts here
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
             port = bound.getsockname()[1]
+    elif port == 0:
+        raise CommandError("--port 0 is for a server on this machine: name the port of the cluster.")
     options = RayOptions(
         host=arguments.host,
         port=port,

@@ -77,9 +77,10 @@ def test_sigterm_loses_no_request(checkpoint, tmp_path, pipe, client_of, wait_un
                 status, entities = answer.result()
                 assert status == 200
                 assert_same_entities(entities, pipe(text))
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate()
     finally:
         process.kill()
+        process.wait()
     assert process.returncode in (0, -signal.SIGTERM), log
     assert log.count("find: 200") == 6 and "Traceback" not in log, log
     for text in SENTENCES:

@@ -116,7 +116,7 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
         assert process.wait() == 0, (tmp_path / "log").read_text()
     finally:
         process.kill()
-        process.stdout.close()
+        process.communicate()
     logs = {path: path.read_text(errors="replace") for path in ray_folder.rglob("*") if path.is_file()}
     (own,) = [text for path, text in logs.items() if path.parent.name == "serve" and path.name.startswith("replica_")]
     assert own.count("find: 200") == 9

@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from training.pages import ROOT
+
 from .contenders.base import Settings
 from .environments import python_of
-from .processes import Process, environment
+from .processes import environment
 
 START_SECONDS = 600.0  # that a server may take until it answers
 Request = tuple[str, dict[str, str]]  # a text and entity types
@@ -41,6 +43,17 @@ class Server:
     body: Callable[[Request], Any]
 
 
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the environment variables of all measured processes.
+
+    Threads that wait for each other sleep. Otherwise the OpenMP library lets them spin in a process with one pool of
+    threads, but not in a server, which has two, and on a busy machine spinning makes a process several times as slow.
+    """
+    variables = {**environment(settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
+    variables.pop("BINDER_NER_TOKEN", None)
+    return variables
+
+
 def _binder(settings: Settings, folder: Path, port: int) -> list[str]:
     arguments = [settings.model, "--port", str(port), "--threads", str(settings.threads)]
     return [sys.executable, "-m", "modeling_binder", "serve", *arguments]
@@ -53,19 +66,28 @@ def _binder_on_ray(settings: Settings, folder: Path, port: int) -> list[str]:
 
 def _gliner(settings: Settings, folder: Path, port: int) -> list[str]:
     """Build the model on the first call, as in the benchmark of speed, and return the command."""
+    python = python_of("gliner_serve")
     if not (folder / "model").exists():
-        process = Process("gliner-bi", settings, folder, folder / "build.log", START_SECONDS)
-        try:
-            process.ask("imports")
-            process.ask("build", folder=str(folder))
-        finally:
-            process.close()
+        commands = [{"do": "imports"}, {"do": "build", "folder": str(folder)}]
+        done = subprocess.run(
+            [python, "-m", "training.benchmarks.worker", "gliner-bi", json.dumps(asdict(settings))],
+            input="".join(json.dumps(command) + "\n" for command in commands),
+            cwd=ROOT,
+            env=_environment(settings),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not (folder / "model").exists():
+            raise RuntimeError(
+                f"the model of GLiNER was not built: {' '.join((done.stdout + done.stderr).split())[-300:]}"
+            )
     options = {
         "model": folder / "model", "port": port, "device": "cpu", "dtype": "float32", "num-gpus-per-replica": 0,
         "num-cpus-per-replica": settings.threads, "tokenizer-threads": settings.threads, "default-threshold": 0.99,
     }  # fmt: skip
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return [python_of("gliner_serve"), "-m", "gliner.serve", *arguments, "--no-compile"]
+    return [python, "-m", "gliner.serve", *arguments, "--no-compile"]
 
 
 def _inputs(request: Request) -> dict[str, Any]:
@@ -106,10 +128,8 @@ def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
         command = server.command(settings, folder, port)
     except RuntimeError as error:
         raise ServerError(str(error)) from None
-    variables = {**environment(settings.threads), "RAY_USAGE_STATS_ENABLED": "0"}
-    variables.pop("BINDER_NER_TOKEN", None)
     with log.open("w", encoding="utf-8") as printed:
-        process = subprocess.Popen(command, stdout=printed, stderr=printed, env=variables)
+        process = subprocess.Popen(command, stdout=printed, stderr=printed, env=_environment(settings))
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -136,7 +156,7 @@ class OneByOne:
     def __init__(self, settings: Settings) -> None:
         command = [sys.executable, "-m", "training.benchmarks.one_by_one", settings.model, str(settings.threads)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(settings.threads), text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(settings), text=True
         )
 
     def run(self, requests: Sequence[Request], seconds: float) -> list[float]:
