@@ -157,7 +157,9 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
         logger.warning("%s: read as %s.", path, scheme)
         return
     opened: tuple[int, str] | None = None  # line and tag of the first I- that begins a mention
-    needless_b = False  # whether a B- does not follow a word of its own type; IOB1 has no such B-
+    # True if some B- begins a sentence, or follows O or a word of another type. In IOB1, B- occurs only directly after
+    # a mention of the same type.
+    needless_b = False
     for sentence in sentences:
         before = "O"
         for line, tag in sentence:

@@ -193,7 +193,9 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
     """Check the weight, the share and the negative rate of a corpus, and return an error message for each bad value."""
     problems = []
     if not _is_number(weight) or not weight > 0:
-        problems.append(f"{name}: weight must be above 0, got {weight!r}; remove the corpus from the mix.")
+        problems.append(
+            f"{name}: weight must be a number above 0, got {weight!r}. To leave the corpus out, remove it from the mix."
+        )
     if share is not None and not (_is_number(share) and 0 < share <= 1):
         problems.append(f"{name}: share must be above 0 and at most 1, got {share!r}.")
     if not _is_number(negative_rate) or not 0 <= negative_rate <= 1:

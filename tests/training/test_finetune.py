@@ -148,7 +148,7 @@ def test_two_processes_equal_one_process_with_twice_the_batch_size(recipe, tmp_p
     assert results["one"]["metrics"] == results["two"]["metrics"]
 
 
-def test_the_setting_report_to_writes_logs_for_tensorboard(recipe, tmp_path):
+def test_logs_for_tensorboard_are_written_if_report_to_is_tensorboard(recipe, tmp_path):
     logs = tmp_path / "logs"
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     try:

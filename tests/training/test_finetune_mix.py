@@ -134,8 +134,8 @@ def read(tmp_path, *entries, **defaults):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"corpus": "genes", "weight": 0}, r"genes: weight must be above 0, got 0"),
-        ({"corpus": "genes", "weight": -1}, r"genes: weight must be above 0, got -1"),
+        ({"corpus": "genes", "weight": 0}, r"genes: weight must be a number above 0, got 0"),
+        ({"corpus": "genes", "weight": -1}, r"genes: weight must be a number above 0, got -1"),
         ({"corpus": "genes", "share": 2}, r"genes: share must be above 0 and at most 1"),
         ({"corpus": "genes", "negative_rate": 1.5}, r"negative_rate must lie between 0 and 1, got 1\.5"),
         ({"corpus": "genes", "types": ["Cell"]}, r"genes: types contains 'Cell'.* its types are Gene"),

@@ -117,7 +117,7 @@ def test_figures_are_means_and_standard_deviations_over_wordings():
     assert summary["fitting"]["false mentions"] == 6.0
 
 
-def test_task_has_the_fitting_decoding_and_evenly_spread_documents():
+def test_a_task_with_nested_mentions_is_decoded_nested_and_documents_are_evenly_spread():
     assert TASK.decoding == "flat"
     nested = Document("3", "Basho", (Mention(0, 5, "Person"), Mention(0, 5, "Poet")))
     assert Task("test", [nested], TYPES).decoding == "nested"

@@ -1,4 +1,6 @@
-"""The pipeline without a server: reads commands as JSON lines, and answers with the times of the texts.
+"""A baseline for the server benchmark: calls the pipeline with one text at a time.
+
+It reads commands as JSON lines, and answers each with the seconds that each text took.
 
     python -m training.benchmarks.one_by_one MODEL THREADS
 

@@ -102,8 +102,8 @@ class Worker:
             seconds: approximate maximum time of the job.
 
         Returns:
-            The number of texts of the job, of their characters, of the characters that the contender reads before it
-            truncates a text, and of their annotated entities.
+            Four numbers: the texts of the job, their characters, the characters that remain if the contender truncates
+            long texts, and the annotated entities.
         """
         level = self._level(sample, types, max(MIN_CALIBRATION_SECONDS, 3 * seconds))
         count = self._affordable(texts, types, level, seconds)

@@ -30,16 +30,18 @@ _THINGS = (
 
 
 def made_up_types(count: int) -> dict[str, str]:
-    """Return made-up entity types of everyday words, as name -> description.
+    """Return `count` made-up entity types, whose names consist of everyday words, as name -> description.
 
-    For a larger number, the list begins with the same types.
+    The types for a smaller count are the first types for a larger count.
 
     Raises:
         ValueError: the number is not between 1 and 1000.
     """
     most = len(_QUALITIES) * len(_THINGS)
     if not 1 <= count <= most:
-        raise ValueError(f"the number of types must be between 1 and {most}, got {count}: --types 1 5 20 100 1000.")
+        raise ValueError(
+            f"the number of types must be between 1 and {most}, got {count}. Example: --types 1 5 20 100 1000"
+        )
     pairs = [(_QUALITIES[(index + turn) % len(_QUALITIES)], thing)
              for turn in range(len(_QUALITIES)) for index, thing in enumerate(_THINGS)]  # fmt: skip
     return {

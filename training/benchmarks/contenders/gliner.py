@@ -71,10 +71,10 @@ class Gliner(Contender):
         return sum(map(len, self._find(job)))
 
     def level(self, job: Job, wanted: int, seconds: float) -> float:
-        """Return the level at which exactly `wanted` entities are found, from the scores of a single run.
+        """Return the level (the minimum score of an entity, as a logit) at which exactly `wanted` entities are found.
 
-        One run is enough because decoding visits spans in the order of their scores: a higher level only stops it
-        earlier.
+        The scores of a single run are enough, because decoding visits spans in the order of their scores: a higher
+        level only stops it earlier.
         """
         job.level = LOWEST
         scores = sorted((entity["score"] for found in self._find(job) for entity in found), reverse=True)
