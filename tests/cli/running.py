@@ -1,6 +1,7 @@
 """Run the command line in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,17 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def start(*arguments, **options):
-    """Start `binder-ner` with arguments, and return the process."""
+    """Start `binder-ner` with arguments, and return the process. Ctrl-C ends it, as in a terminal.
+
+    A job in the background of a script ignores SIGINT, and its processes inherit this. A Python process that starts so
+    never raises KeyboardInterrupt.
+    """
     line = [sys.executable, "-m", "modeling_binder", *map(str, arguments)]
-    return subprocess.Popen(line, **{"env": ENVIRONMENT, **options})
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(line, **{"env": ENVIRONMENT, **options})
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def run(*arguments, stdin=""):
