@@ -51,29 +51,43 @@ class EndpointHandler:
         Raises:
             ValueError: the request is malformed; the message says what is expected.
         """
-        if not isinstance(data, dict) or "inputs" not in data:
-            given = f"the keys {sorted(map(str, data))}" if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f'expected {{"inputs": text or list of texts, "parameters": {{...}}}}, got {given}.')
-        inputs, parameters = data["inputs"], data.get("parameters")
-        if parameters is None:
-            parameters = {}
-        if not isinstance(parameters, dict):
-            raise ValueError(f'"parameters" must be an object such as {{"threshold": 0.7}}, got {parameters!r:.80}.')
-        unknown = sorted(str(name) for name in parameters if name not in PARAMETERS)
-        if unknown:
-            raise ValueError(f"unknown parameters: {', '.join(unknown)}. Known are {', '.join(PARAMETERS)}.")
-        if parameters.get("is_split_into_words"):
-            if not _is_words(inputs) and not (isinstance(inputs, list) and all(map(_is_words, inputs))):
-                raise ValueError(
-                    '"inputs" must be a list of words, or a list of such lists, with is_split_into_words; '
-                    f"got {inputs!r:.80}."
-                )
-        elif not isinstance(inputs, str) and not _is_words(inputs):
-            raise ValueError(f'"inputs" must be a text or a list of texts, got {inputs!r:.80}.')
+        inputs, parameters = parse_request(data)
         try:
             return self.pipeline(inputs, **parameters)
         except TypeError as error:
             raise ValueError(f"a parameter has a wrong type: {error}") from error
+
+
+def parse_request(data: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the inputs and the parameters of a request. Parameters that are null are left out.
+
+    Raises:
+        ValueError: the request is malformed; the message says what is expected.
+    """
+    if not isinstance(data, dict) or "inputs" not in data:
+        given = f"the keys {sorted(map(str, data))}" if isinstance(data, dict) else type(data).__name__
+        raise ValueError(f'expected {{"inputs": text or list of texts, "parameters": {{...}}}}, got {given}.')
+    inputs, parameters = data["inputs"], data.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, dict):
+        raise ValueError(f'"parameters" must be an object such as {{"threshold": 0.7}}, got {parameters!r:.80}.')
+    unknown = sorted(str(name) for name in parameters if name not in PARAMETERS)
+    if unknown:
+        raise ValueError(f"unknown parameters: {', '.join(unknown)}. Known are {', '.join(PARAMETERS)}.")
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    is_split = parameters.get("is_split_into_words", False)
+    if not isinstance(is_split, bool):
+        raise ValueError(f'"is_split_into_words" must be true or false, got {is_split!r:.80}.')
+    if is_split:
+        if not _is_words(inputs) and not (isinstance(inputs, list) and all(map(_is_words, inputs))):
+            raise ValueError(
+                '"inputs" must be a list of words, or a list of such lists, with is_split_into_words; '
+                f"got {inputs!r:.80}."
+            )
+    elif not isinstance(inputs, str) and not _is_words(inputs):
+        raise ValueError(f'"inputs" must be a text or a list of texts, got {inputs!r:.80}.')
+    return inputs, parameters
 
 
 def _is_words(value: Any) -> bool:
