@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import pipeline
 
+import modeling_binder  # noqa: F401 (registers the pipeline)
 from tests.fresh_process import run
 
 MODEL = Path(__file__).resolve().parents[2] / "demo" / "model"
@@ -63,3 +65,18 @@ def test_the_card_describes_these_weights():
     assert facts["weights"] == fingerprint(BinderModel.from_pretrained(MODEL))
     card = (MODEL / "README.md").read_text(encoding="utf-8")
     assert all(part["license"] in card for part in facts["mix"])
+
+
+def test_the_handler_is_that_of_every_push():
+    cards = MODEL.parents[1] / "hub_cards"
+    assert (MODEL / "handler.py").read_text() == (cards / "handler.py").read_text()
+
+
+def test_flat_decoding_keeps_the_narrowest_type():
+    """The checkpoint has a network that estimates how broad a type is."""
+    ner = pipeline("binder-ner", model=str(MODEL))
+    text = "Dr Maria Jensen, a botanist at the University of Oslo, collected mosses in Norway."
+    types = ["person", "botanist", "organization", "university"]
+    found = {entity["word"]: entity["entity_group"] for entity in ner(text, entity_types=types, decoding="flat")}
+    assert found["Maria Jensen"] == "botanist"
+    assert found["University of Oslo"] == "university"
