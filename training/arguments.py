@@ -230,8 +230,8 @@ class Recipe(NamedTuple):
 
     Args:
         data, model, card, training, start: the groups of arguments.
-        changed: the settings that the recipe or the command line sets, even to the default value, name -> value;
-            settings that neither sets are not included.
+        changed: name -> value of each setting that the recipe or the command line contains, even if the value is the
+            default.
         name: name of the recipe's file without folder and suffix; None without a recipe.
         given: the settings for which the command line gives another value than the recipe or the default.
     """

@@ -61,7 +61,7 @@ def read_dictionary(path: str | Path) -> Iterator[Entry]:
     - One name per line, as in AutoNER's dict_full.txt; the type of these names is unknown.
 
     Raises:
-        DataError: a line has no type or no name, or other columns than the first line; the message gives its number.
+        DataError: a line has no type or no name, or too many or too few columns; the message gives the line's number.
     """
     path = Path(path)
     yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
@@ -333,8 +333,8 @@ def _parser() -> argparse.ArgumentParser:
         "--case",
         choices=["auto", "sensitive", "insensitive"],
         default="auto",
-        help="which names must be written in the same case as in the dictionary: abbreviations (auto, the default), "
-        "all names (sensitive) or none (insensitive)",
+        help="which names must have the same upper and lower case in the text as in the dictionary: abbreviations "
+        "(auto, the default), all names (sensitive) or none (insensitive)",
     )
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
     parser.add_argument("--nested", action="store_true", help="also label names inside longer names")

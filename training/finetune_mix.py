@@ -38,7 +38,9 @@ class MixArguments:
     """The corpora, how batches are drawn from them, and what is trained."""
 
     mix: str | None = field(default=None, metadata={"help": "(in a recipe) list of corpora"})
-    mix_defaults: str | None = field(default=None, metadata={"help": "(in a recipe) keys of all corpora"})
+    mix_defaults: str | None = field(
+        default=None, metadata={"help": "(in a recipe) default values for keys in `mix` and `dev`"}
+    )
     dev: str | None = field(default=None, metadata={"help": "(in a recipe) list of development sets"})
     data: str | None = field(default=None, metadata={"help": "folder of the corpora; defaults to $BINDER_DATA"})
     prepared: str | None = field(default=None, metadata={"help": "folder that keeps the tokenised mix"})
@@ -52,7 +54,10 @@ class MixArguments:
     max_types: int = field(default=24, metadata={"help": "maximum number of types that a window is compared with"})
     foreign_types: int = field(
         default=4,
-        metadata={"help": "number of types of other texts that a window is compared with in addition, as negatives"},
+        metadata={
+            "help": "number of additional types, drawn from other windows of the batch, that a window is compared with "
+            "as negatives"
+        },
     )
     phrasings: str | None = field(
         default=None,
@@ -64,8 +69,8 @@ class MixArguments:
     augment: str | None = field(
         default=None,
         metadata={
-            "help": "(in a recipe) shares of the texts that are put in lower case (lower), in capitals (upper) or "
-            "broken into lines (breaks)"
+            "help": "(in a recipe) shares of the texts that are converted into lower case (lower) or capitals (upper), "
+            "or in which some blanks become line breaks (breaks)"
         },
     )
     freeze: list[str] = field(
@@ -113,7 +118,7 @@ def parse(argv: list[str]) -> Run:
     )
     if not argv or argv[0].startswith("-"):
         parser.parse_args(argv)  # with --help, this ends the program
-        raise ValueError("name a recipe, for example training/recipes/open-types-minilm.yaml.")
+        raise ValueError("the first argument must be a recipe, for example training/recipes/open-types-minilm.yaml.")
     path = Path(argv[0])
     settings = read_recipe(path, {action.dest for action in parser._actions})
     settings.setdefault("output_dir", f"checkpoints/{path.stem}")
@@ -128,7 +133,7 @@ def parse(argv: list[str]) -> Run:
 
 
 def is_mix_recipe(path: str) -> bool:
-    """Return whether a file is a recipe with a `mix` of corpora, which may be inherited."""
+    """Return whether a file is a recipe with the key `mix`, which the recipe may also inherit."""
     try:
         return "mix" in read_recipe(Path(path))
     except (OSError, ValueError):
@@ -160,8 +165,8 @@ def build_model(run: Run) -> tuple[BinderModel, Any]:
 def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
     """Return the tokenised mix and the development sets.
 
-    They are read from the folder `--prepared` if it has a mix already. Otherwise, they are made from the corpora, and
-    also saved in this folder if one is given.
+    If the folder `--prepared` already contains them, they are read from it. Otherwise, they are made from the corpora;
+    if `--prepared` is given, they are then saved in this folder.
     """
     folder = Path(run.mix.prepared) if run.mix.prepared else None
     if folder is not None and (folder / "dev.json").exists():

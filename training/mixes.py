@@ -1,4 +1,4 @@
-"""Read recipes of mixes: the corpora to train on, how often each is drawn, and which of its types are trained.
+"""Read recipes of mixes: which corpora to train on, how often each corpus is drawn, and which of its types are trained.
 
 A prepared mix is a folder with the tokenised texts of such a recipe; this module writes and reads these folders too.
 """
@@ -62,9 +62,9 @@ class Folders:
         """Return the folder of a corpus.
 
         Args:
-            corpus: a path, relative to `data` or to the current folder. If neither exists, `data` is searched for a
-                folder with the name of the last part of the path. A corpus on the Hub is passed as
-                `hf://datasets/user/name` or `hf://datasets/user/name/configuration`.
+            corpus: a path, relative to `data` or to the current folder. If there is no such folder in either of the
+                two, the folder in `data` with the name of the last part of the path is used. A corpus on the Hub is
+                passed as `hf://datasets/user/name` or `hf://datasets/user/name/configuration`.
 
         Raises:
             DataError: no folder was found; the message lists the places that were searched.
@@ -87,7 +87,7 @@ class Folders:
         )
 
     def _download(self, repository: str, configuration: str) -> Path:
-        """Download a corpus from a dataset repository: the folder `configuration`, or the whole repository if ""."""
+        """Download the folder `configuration` of a dataset repository; if it is "", download the whole repository."""
         pattern = f"{configuration}/*" if configuration else "*"
         try:
             folder = Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern]))
@@ -128,8 +128,8 @@ def read_mix(
     """Build a mix from the `mix` list of a recipe.
 
     Args:
-        entries: a list of mappings `{"corpus": folder, ...}` with the keys that `_part` describes; an entry that is a
-            string is the folder.
+        entries: a list of mappings `{"corpus": folder, ...}` with the keys that `_part` describes. A string is short
+            for a mapping with only the key `corpus`.
         defaults: values for the keys that an entry leaves out.
         settings: how batches are drawn.
         folders: finds the folders of the corpora.
@@ -179,7 +179,8 @@ def _part(entry: dict[str, Any], folders: Folders) -> MixPart:
     Keys of an entry:
         corpus: folder of the corpus.
         name: defaults to the name of the folder.
-        types: list of the labels to train, or a mapping of labels to descriptions that replace those of the corpus.
+        types: the labels to train: a list, or a mapping of these labels to new descriptions, which replace the
+            descriptions in the corpus.
         exclude: labels that are not trained.
         parents: mapping of a label to the label of its parent.
         max_documents: maximum number of documents of each split.

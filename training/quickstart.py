@@ -85,7 +85,11 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m training.quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output-dir", default="checkpoints/quickstart", help="default: checkpoints/quickstart")
-    parser.add_argument("--encoder", help="id on the Hub or local folder; defaults to the recipe's")
+    parser.add_argument(
+        "--encoder",
+        help="train a new model from this encoder (id on the Hub or local folder). Without this option, demo/model is "
+        "fine-tuned, or, if this folder does not exist, a new model is trained from the encoder in the recipe",
+    )
     parser.add_argument(
         "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
     )

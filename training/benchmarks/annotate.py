@@ -1,15 +1,16 @@
-"""Measure `binder-ner annotate`: its overhead, what a second actor gains, and the memory of its driver.
+"""Measure `binder-ner annotate`: its overhead, how much faster two actors of Ray are than one, and its memory.
 
     python -m training.benchmarks.annotate --model demo/model
     python -m training.benchmarks.annotate --model demo/model --rows 400 --rounds 1 --memory-rows 1000 4000
 
 A round runs, one after the other, the bare pipeline on one core, the command without Ray, and Ray with one and with two
-actors of one core each. Something else that slows the machine down affects all of them, so only ratios within a round
-are compared. A rate counts from the first part that is written to the last one: it contains neither imports nor the
-loading of the model. The memory is the peak of the driver process, with a tiny untrained model and short rows.
+actors of one core each. If something else slows the machine down, this affects all of them, so only ratios within a
+round are compared. The first part of the output that each actor writes is not counted in a rate, so the rate includes
+neither imports nor the loading of the model. The memory is the peak of the process that runs the command (with Ray, the
+driver), with a tiny untrained model and short rows.
 
-Ray's workers run at the niceness of the command, not at Ray's default of 15, which other work on the machine would slow
-down first.
+Ray's workers run at the niceness of the command. Ray's default is a niceness of 15, at which other work on the machine
+would slow the workers down more than the bare pipeline.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from training.pages import ROOT
 
 RESULTS = Path(__file__).parent / "annotate.json"
 CONTENDERS = ("bare pipeline", "annotate", "Ray, 1 actor", "Ray, 2 actors")
-OVERHEAD, GAIN = 1.1, 1.6  # targets: time with Ray relative to the bare pipeline, and speed of two actors to one
+# Targets: maximum time with Ray relative to the bare pipeline, minimum speed of two actors relative to one actor
+OVERHEAD, GAIN = 1.1, 1.6
 _SENTENCES = (
     "The expression of IL-{n} in human T cells was measured {n} times in a laboratory near Geneva.",
     "Patients who received {n} mg of the drug had fewer episodes of fever than those in the other group.",
@@ -39,7 +41,7 @@ _SENTENCES = (
 
 
 def texts(rows: int, sentences: int) -> Iterator[str]:
-    """Yield texts of some sentences each."""
+    """Yield `rows` texts of `sentences` sentences each."""
     for row in range(rows):
         yield " ".join(_SENTENCES[(row + index) % 3].format(n=row + index) for index in range(1, sentences + 1))
 
@@ -94,14 +96,14 @@ def work(arguments: dict[str, Any]) -> dict[str, float]:
                 ray.init("local", num_cpus=actors, include_dashboard=False, logging_level="error", log_to_driver=False)
                 run(job, actors=actors, progress=False)
             times = sorted(path.stat().st_mtime for path in out.glob("part-*"))
-            # The first parts of all actors are left out: they contain the start.
+            # As many parts as there are actors are left out: the time until they are written includes the start.
             first = arguments["actors"]
             rate = (len(times) - first) * arguments["rows_per_part"] / max(times[-1] - times[first - 1], 1e-9)
     return {"rows_per_second": rate, "peak_mb": _peak_mb()}
 
 
 def _bare_rate(arguments: dict[str, Any]) -> float:
-    """Return rows a second of the pipeline on the same texts in calls of the same size, without the first call."""
+    """Return rows per second of the pipeline, called with the rows of one part at a time, without the first call."""
     import time
 
     import torch
@@ -154,7 +156,7 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def save_tiny_model(tokenizer_of: str, folder: Path) -> None:
-    """Save an untrained model with one layer, which finds next to nothing, and the tokenizer of another model."""
+    """Save an untrained model with one layer, which finds almost nothing, and the tokenizer of another model."""
     from transformers import AutoTokenizer, BertConfig
 
     from modeling_binder import BinderConfig, BinderModel
@@ -168,7 +170,10 @@ def save_tiny_model(tokenizer_of: str, folder: Path) -> None:
 
 
 def memory(rows: list[int], model: str, folder: Path) -> list[dict[str, Any]]:
-    """Return the peak memory of drivers, for tables of several sizes; `model` gives the tokenizer."""
+    """Return the peak memory without and with Ray, for tables with these numbers of rows.
+
+    The model is a tiny one, with the tokenizer of `model`.
+    """
     save_tiny_model(model, folder / "tiny")
     results = []
     for number in rows:
@@ -192,8 +197,12 @@ def about(argv: list[str]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder, or id on the Hub")
-    parser.add_argument("--rows", type=int, default=2000, help="rows of the table for the speed")
-    parser.add_argument("--sentences", type=int, default=8, help="sentences in a row: 8 are an abstract")
+    parser.add_argument(
+        "--rows", type=int, default=2000, help="number of rows of the table on which the speed is measured"
+    )
+    parser.add_argument(
+        "--sentences", type=int, default=8, help="sentences in each row (default: 8, as in an abstract)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--output", type=Path, default=RESULTS)

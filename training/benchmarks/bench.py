@@ -50,8 +50,8 @@ class Bench:
 
     def start(self, name: str) -> Process:
         """Start the process of a contender."""
-        # The time limit must be enough for the slowest command, "prepare". It calibrates the contender, finds out how
-        # many texts it can process, and runs them.
+        # The time limit must be enough for the slowest command, "prepare". This command calibrates the contender, and
+        # runs more and more texts to find out how many texts the contender can process in the given time.
         limit = max(600.0, 20 * self.arguments.seconds)
         return Process(name, self.settings, self.scratch / name, self.scratch / f"{name}.log", limit)
 

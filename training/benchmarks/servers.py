@@ -20,7 +20,7 @@ from .contenders.base import Settings
 from .environments import python_of
 from .processes import environment
 
-START_SECONDS = 600.0  # that a server may take until it answers
+START_SECONDS = 600.0  # maximum time until a server answers its first request
 Request = tuple[str, dict[str, str]]  # a text and entity types
 
 
@@ -31,7 +31,7 @@ class Server:
     Attributes:
         title: name in tables.
         note: explanation under the table.
-        command: returns the command that starts it at a port.
+        command: returns the command that starts the server at a port.
         path: route of the requests.
         body: returns the content of a request.
     """
@@ -99,8 +99,8 @@ SERVERS = {
     "binder-ray": Server("binder-ner serve --ray", "one replica with all threads", _binder_on_ray, "/find", _inputs),
     "gliner": Server(
         "gliner.serve",
-        "GLiNER with two encoders of that size and an untrained head, which finds nothing at the threshold of 0.99; "
-        "one replica with all threads, other settings as by default, without compilation",
+        "GLiNER with two encoders of the same size as those of binder-ner and an untrained head, which finds nothing "
+        "at the threshold of 0.99; one replica with all threads, without compilation, default values of other settings",
         _gliner,
         "/gliner",
         lambda request: {"text": request[0], "labels": list(request[1])},
@@ -151,7 +151,7 @@ def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
 
 
 class OneByOne:
-    """The pipeline without a server, in a process of its own with the environment of the servers."""
+    """The pipeline without a server, in a process of its own with the environment variables of the servers."""
 
     def __init__(self, settings: Settings) -> None:
         command = [sys.executable, "-m", "training.benchmarks.one_by_one", settings.model, str(settings.threads)]
@@ -182,7 +182,7 @@ class OneByOne:
 
 
 class Client:
-    """A connection to a server, which it keeps."""
+    """A client that sends all its requests over a single connection to a server."""
 
     def __init__(self, name: str, port: int) -> None:
         self._server = SERVERS[name]
@@ -203,12 +203,14 @@ class Client:
 
 
 def keep_busy(senders: Sequence[Callable[[Request], Any]], requests: Sequence[Request], seconds: float) -> list[float]:
-    """Let each sender send one request after the other for some seconds; return the times to their answers.
+    """Let each sender send one request after the other for some seconds; return the seconds until each answer.
 
     Args:
-        senders: one for each client; each has a thread of its own, unless there is one.
-        requests: sender k sends the requests k, k + number of senders, and so on, again and again.
-        seconds: no request is sent later; those that were sent are waited for.
+        senders: a function for each client, which sends a request and waits for the answer. Each sender runs in a
+            thread of its own; a single sender runs in the thread of the caller.
+        requests: sender k sends the requests k, k + number of senders, and so on; after the end of the list, it
+            continues at the beginning.
+        seconds: after this time, no further requests are sent, but the answers to earlier requests are awaited.
     """
     times: list[float] = []
     failures: list[Exception] = []

@@ -3,10 +3,11 @@
     python -m training.benchmarks.serving --model checkpoints/ncbi-minilm-42
     python -m training.benchmarks.serving --model demo/model --quick --servers binder  # a minute; writes no table
 
-Each client sends one sentence after the other and waits for the answer. The clients name the same entity types, or each
-client its own, so that no requests share a pass. Before each measurement, the pipeline reads the same requests one by
-one in a process of its own. Ratios are taken between neighbours, and the figures are medians over rounds. The
-clients and the server share the CPU of this machine.
+Each client sends one sentence after the other and waits for each answer. Usually, all clients pass the same entity
+types. In one case, each client passes types of its own, and binder-ner can then run the requests of two clients only in
+different batches. Before each measurement of a server, the pipeline processes the same requests one by one in a process
+of its own, and the throughput of the server is divided by that of the pipeline. The figures are medians over rounds.
+The clients and the server share the CPU of this machine.
 
 The JSON file contains `about` (machine, commit, settings) and `rows` with all rounds.
 """
@@ -41,7 +42,7 @@ NUM_TYPES = 5
 
 
 def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
-    """Return requests of several clients in turn, with the same types or with types of each client's own."""
+    """Return requests of several clients in turn; all have the same types, or each client has types of its own."""
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
     count = clients * -(-len(texts) // clients)  # so that each client keeps its types when the requests are repeated
@@ -49,7 +50,7 @@ def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
 
 
 def percentile(times: list[float], share: float) -> float:
-    """Return the time that a share of the requests does not exceed, in milliseconds."""
+    """Return the time in milliseconds that the given share of the requests does not exceed."""
     return 1000 * sorted(times)[min(len(times) - 1, int(share * len(times)))]
 
 
@@ -179,9 +180,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help=f"default: all of {', '.join(SERVERS)}")  # fmt: skip
     add("--clients", type=int, nargs="+", default=[1, 8, 64], help="default: 1 8 64")
     add("--texts", type=Path, default=ROOT / "training" / "sample" / "test.jsonl", help="default: the sample corpus")
-    add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of each server (default: 2)")
+    add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="threads of each server (default: 2)")
     add("--rounds", type=int, help="default: 5")
-    add("--seconds", type=float, help="of a measurement (default: 20)")
+    add("--seconds", type=float, help="duration of a measurement (default: 20)")
     add("--out", type=Path, help="default: training/benchmarks/serving.json")
     add("--page", type=Path, default=DOCS / "at-scale.md", help="page with the table (default: docs/at-scale.md)")
     add("--quick", action="store_true", help="one round of 3 seconds; results in .bench/quick, no table on the page")
@@ -193,7 +194,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if min(arguments.rounds, arguments.threads, *arguments.clients) < 1 or arguments.seconds <= 0:
         parser.error("--rounds, --threads, --clients and --seconds must be more than 0")
     if NUM_TYPES * max(arguments.clients) > len(made_up_types(1000)):
-        parser.error(f"--clients must be at most {1000 // NUM_TYPES}, because each needs types of its own")
+        parser.error(f"--clients must be at most {1000 // NUM_TYPES}, because each client needs types of its own")
     return arguments
 
 

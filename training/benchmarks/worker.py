@@ -45,7 +45,7 @@ class Worker:
         return answer
 
     def imports(self) -> dict[str, Any]:
-        """Import the libraries of the contender; return the time that this took and their versions."""
+        """Import the libraries of the contender; return the time that this took and the versions of the libraries."""
         began = time.perf_counter()
         self.contender.import_libraries()
         seconds = time.perf_counter() - began
@@ -176,7 +176,7 @@ def spread(texts: list[str], count: int) -> list[int]:
 
 
 def release_memory() -> None:
-    """Give memory that the allocator holds but does not use back to the system (only with glibc)."""
+    """Return to the system the memory that the allocator holds but does not use (only with glibc)."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):

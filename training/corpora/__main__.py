@@ -76,8 +76,9 @@ def convert(
         source: folder or file; for "hub" the id of the dataset.
         output: output folder; each file appears in it only when it is complete.
         types: name -> description, or another content of types.json that `parse_entity_types` accepts. By default, the
-            types of a benchmark come from its recipe, and other types are described by their names.
-        options: options of single benchmarks.
+            types of a benchmark come from its recipe. For other corpora, the default types are the labels in the
+            files, and the description of a type is its name.
+        options: options that only some benchmarks have.
         splits: split -> names of the files, folders or dataset splits to read as this split (see `read_splits`).
         allow_no_mentions: also write a corpus that has no mentions.
         reader_options: options of the reader of the format, for example `text_field`.
@@ -135,7 +136,10 @@ def _check_output(source: Path, output: Path, splits: Splits) -> None:
     folder = source if source.is_dir() else source.parent
     written = [output / f"{split}.jsonl" for split in SPLIT_NAMES if (output / f"{split}.jsonl").exists()]
     if source.exists() and written and output.resolve() == folder.resolve():
-        raise DataError(f"{output}: {written[0].name} would be replaced, but this is the folder of the source.")
+        raise DataError(
+            f"{output}: this is the folder of the source, and its {written[0].name} would be replaced; pass another "
+            "output folder."
+        )
 
 
 def _split_argument(value: str) -> tuple[str, list[str]]:
@@ -166,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="SOURCE", help="folder (or file) of the original files, or id of a dataset")
     parser.add_argument("output", metavar="OUT_DIR", type=Path, help="folder for the JSONL files")
     parser.add_argument(
-        "--types", type=Path, help="JSON file that maps names of types to descriptions; replaces the recipe's types"
+        "--types",
+        type=Path,
+        help="JSON file that maps names of types to descriptions; default for a benchmark: the types of its recipe",
     )
     parser.add_argument(
         "--split",
@@ -187,10 +193,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
     parser.add_argument("--label", help="columns: the type of the tags B and I if they name no type")
     parser.add_argument(
-        "--token-column", type=_column_argument, help="columns: number of the token column, from 1; hub: its name"
+        "--token-column",
+        type=_column_argument,
+        help="columns: number of the column with the tokens, counted from 1; hub: name of this column",
     )
     parser.add_argument(
-        "--tag-column", type=_column_argument, help="columns: number(s) of the tag column(s), from 1; hub: its name"
+        "--tag-column",
+        type=_column_argument,
+        help="columns: number of the column with the tags, counted from 1, or several numbers, separated by commas; "
+        "hub: name of this column",
     )
     parser.add_argument("--text-field", help="Label Studio and doccano: the field with the text")
     parser.add_argument("--config", help="hub: the configuration to read, if the dataset has several")

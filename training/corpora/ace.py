@@ -21,9 +21,9 @@ def read_ace(folder: str | Path, span: Literal["extent", "head"] = "extent") -> 
     The files of a document X are X.sgm and X.apf.xml in ACE 2005, X.SGM and X_APF.XML in ACE 2004. If ACE 2005 has
     several versions of a document, the version in the folder `timex2norm` is read.
 
-    Offsets in the annotation point into the SGML without its tags, and the end is inclusive. An XML entity such as
-    &amp; has five characters in some annotations and one in others; the length that fits the annotation is used. In the
-    returned documents, XML entities are decoded to one character.
+    Offsets in the annotation point into the SGML without its tags, and the end is inclusive. Some annotations count an
+    XML entity such as &amp; as five characters, others as one character. Both are tried, and the offsets at which the
+    text agrees with the annotation are used. In the returned documents, XML entities are decoded to one character.
 
     Args:
         folder: the folder of a distribution.

@@ -21,7 +21,7 @@ class Format:
 
     Args:
         name: name of the format, for messages.
-        files: patterns of file names; a folder in this format has a file for each of them.
+        files: patterns of file names; a folder in this format has a file for each pattern.
         read: the function that reads the splits of a folder.
         mentions: split -> type -> the number of mentions in the literature (or in the README of the data); the type ""
             means all types together.
@@ -39,7 +39,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of single benchmarks.
+    """Options that only some benchmarks have.
 
     Args:
         context: only for CoNLL 2003: "sentence" makes each sentence a document, "document" each news story.

@@ -53,7 +53,7 @@ class Training:
         epochs: number of passes over the pairs.
         batch_size: number of pairs in a batch.
         learning_rate, weight_decay: parameters of the optimizer AdamW.
-        held_out: share of the types that are hidden from the training in the test of the network.
+        held_out: share of the types that are left out when the network is trained for its test.
         seed: seed for the initial weights, the order of the pairs and the choice of the hidden types.
     """
 
@@ -245,7 +245,10 @@ def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
         corpus = load_corpus(folder)
         task = Task.of(corpus, str(folder), "dev" if corpus.dev else None, [], limit)
         if task.decoding == "nested":
-            raise DataError(f"{folder}: mentions overlap; pass a flat corpus, to tune the margin of flat decoding.")
+            raise DataError(
+                f"{folder}: mentions overlap, but the margin is tuned for flat decoding; pass a corpus without "
+                "overlapping mentions."
+            )
         tasks[folder.resolve().name] = task
     return tasks
 
@@ -268,7 +271,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="folder or id on the Hub")
     parser.add_argument("corpora", nargs="+", help="folders of corpora with fine and broad types")
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
-    parser.add_argument("--dev", nargs="+", required=True, help="flat corpora on which the margin is tuned")
+    parser.add_argument(
+        "--dev", nargs="+", required=True, help="corpora without overlapping mentions, on which the margin is tuned"
+    )
     parser.add_argument("--out", type=Path, required=True, help="output folder for the checkpoint with the network")
     parser.add_argument(
         "--limit", type=int, default=1000, help="maximum number of texts of each --dev corpus (default 1000)"
@@ -319,8 +324,8 @@ def report(results: Mapping[str, Any]) -> str:
     """Return the results as lines for the terminal."""
     lines = [
         f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']} types, "
-        f"the network puts {results['right_order']:.1%} of the {results['test_pairs']:,} pairs with one of them in the "
-        "right order.",
+        f"the network puts {results['right_order']:.1%} of the {results['test_pairs']:,} pairs that contain one of "
+        "these types in the right order.",
         f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
     ]
     for margin, found in results["f1_by_margin"].items():

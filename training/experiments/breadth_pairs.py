@@ -14,7 +14,7 @@ MAX_FINE_GIVEN_BROAD = 0.3
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """A broad and a fine type, such as "person" and "politician"; `count_pairs` defines the condition."""
+    """A broad and a fine type, such as "person" and "politician"; `count_pairs` defines which types are a pair."""
 
     broad: str
     fine: str
@@ -34,7 +34,7 @@ def count_pairs(
         min_broad_given_fine: minimum share of the spans of the fine type that also have the broad type.
         max_fine_given_broad: maximum share of the spans of the broad type that also have the fine type.
     """
-    # (one, other) -> number of spans of one type, in documents that were annotated for the other type too
+    # (label, other) -> number of spans of the type `label` in documents that were annotated for the type `other` too
     spans: Counter[tuple[str, str]] = Counter()
     shared: Counter[tuple[str, str]] = Counter()
     for corpus in corpora:

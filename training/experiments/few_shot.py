@@ -3,10 +3,10 @@
     python -m training.experiments.few_shot demo/model corpora/ncbi corpora/personal-data --json few_shot.json
     python -m training.experiments.few_shot demo/model corpora/ncbi --sizes 50 --draws 2 --replay 0 0.5 --json few.json
 
-For each corpus and each number of texts (`--sizes`), texts are drawn from the training set several times (`--draws`),
-so that each type occurs if possible. For each draw, these models are trained:
+For each corpus and each number of texts (`--sizes`), texts are drawn from the training set several times (`--draws`).
+If possible, each type occurs in each draw. For each draw, these models are trained:
 
-- The checkpoint is fine-tuned on the texts, once for each value of `--replay`. This is the share of the texts in an
+- The checkpoint is fine-tuned on the texts, once for each value of `--replay`. A value is the share of the texts in an
   epoch that come from `--keep`, a corpus whose types must not be forgotten.
 - A model that starts from the bare encoder `--from-encoder` is trained on the same texts.
 
@@ -364,7 +364,7 @@ def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_data(folders: Sequence[Path], limit: int) -> dict[str, Data]:
-    """Read the corpora; raises DataError if two have the same name."""
+    """Read the corpora; raise DataError if two corpora have the same name."""
     data: dict[str, Data] = {}
     for folder in folders:
         name = folder.resolve().name

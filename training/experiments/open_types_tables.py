@@ -71,7 +71,7 @@ def wording_table(results: Mapping[str, Any]) -> str:
 def few_shot_table(results: Mapping[str, Any]) -> str:
     """Return the table of few-shot results: F1 on the test set by number of texts.
 
-    The columns are a model from the encoder, and the checkpoint without and with replay.
+    The columns are: a model that starts from the bare encoder, and the checkpoint, fine-tuned without and with replay.
     """
     shares = _shares(results)
     header = ["corpus", "texts", "from the encoder", *(_replay("from the checkpoint", share) for share in shares)]
@@ -116,7 +116,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
     right = f"{results['right_order']:.1%} of the {results['test_pairs']:,} pairs"
     order = (
         f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} types, "
-        f"the network puts {right} with one of them in the right order."
+        f"the network puts {right} that contain one of these types in the right order."
     )
     header = ["margin", "pairs decided", "right order", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
     return f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"

@@ -238,7 +238,7 @@ def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str,
 def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the means of `figures` over corpora, for flat and for nested decoding.
 
-    "fitting" has the means of the figures that each corpus has in the decoding that fits its gold mentions.
+    The key "fitting" has the means if each corpus is decoded as its gold mentions require, see `Task.decoding`.
     """
     keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
     summary = {}

@@ -232,8 +232,8 @@ def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[
     Args:
         texts: all texts, and the phrasings of their types.
         test: names of the files that become the test set.
-        before: the splits of a corpus to which the texts are added. Texts of this corpus that come from files with the
-            same names are replaced.
+        before: the splits of a corpus to which the texts are added. If the corpus already has texts from a file with
+            the name of a new file, these texts are replaced by those of the new file.
 
     Raises:
         DataError: a type that is used has no description.

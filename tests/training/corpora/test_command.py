@@ -127,7 +127,7 @@ def test_a_failed_conversion_keeps_the_files_of_an_earlier_one(tmp_path):
 
 def test_the_source_is_not_overwritten(tmp_path):
     write(tmp_path, "train.jsonl", '{"tokenized_text": ["Rome"], "ner": [[0, 0, "LOC"]]}')
-    with pytest.raises(SystemExit, match=r"train\.jsonl would be replaced, but this is the folder of the source"):
+    with pytest.raises(SystemExit, match=r"this is the folder of the source, and its train\.jsonl would be replaced"):
         main(["gliner", str(tmp_path), str(tmp_path)])
     write(tmp_path, "train.jsonl", '{"tokenized_text": ["Rome"], "ner": [[0, 0, "LOC"]]}')
     main(["gliner", str(tmp_path), str(tmp_path / "out")])
