@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def read_records(path: str | Path) -> list[Record]:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refused(f"The file is not UTF-8 (invalid byte at {error.start:,}). Save it as UTF-8.") from None
+    if "\0" in content:  # UTF-16 without a byte order mark, or no text
+        raise Refused(f"The file is not UTF-8 (zero byte at {content.index(chr(0)):,}). Save it as UTF-8.")
     records = []
     for number, record in reader(content):
         text = record["text"]
@@ -83,6 +86,8 @@ def _rows(content: str) -> Iterator[tuple[int, Record]]:
     try:
         if "text" not in (reader.fieldnames or []):
             raise Refused(f'The first line must contain the column "text"; got {reader.fieldnames or "no columns"}.')
+        if twice := [name for name, count in Counter(reader.fieldnames or []).items() if count > 1]:
+            raise Refused(f"The first line must not contain the column {twice[0]!r} twice.")
         for row in reader:
             if row["text"] is None or None in row:
                 raise Refused(f"Line {reader.line_num} does not have the same number of columns as the first line.")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -160,6 +161,8 @@ def _read_csv(file: IO[bytes], name: str, columns: Columns, dialect: str = "exce
     rows = csv.DictReader(decoded_lines(file, name), dialect=dialect, strict=True)
     try:
         _check_columns(rows.fieldnames or [], columns, name)
+        if twice := [column for column, count in Counter(rows.fieldnames or []).items() if count > 1]:
+            raise DataError(f"{name}:1: the header has the column {twice[0]!r} twice; names must differ.")
         for number, row in enumerate(rows, 1):
             where = f"{name}:{rows.line_num}"
             if None in row or None in row.values():

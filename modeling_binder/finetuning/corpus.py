@@ -43,9 +43,11 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
 
     Raises:
-        DataError: the name of a file contains words for two splits, or no file of a split is preferred to the others.
+        DataError: the name of a file contains words for two splits, no file of a split is preferred to the others, or
+            a split has only a folder, or a file of an unknown format, such as dev/ or dev.bmes.
     """
-    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and not is_hidden(path.name)]
+    visible = [path for path in sorted(Path(folder).iterdir()) if not is_hidden(path.name)]
+    files = [path for path in visible if path.is_file()]
     # In "eng.train", the suffix is the split.
     files = [path for path in files if suffix_of(path) in SUFFIXES or splits_in(suffix_of(path))]
     found: dict[str, Path] = {}
@@ -53,6 +55,12 @@ def split_files(folder: str | Path) -> dict[str, Path]:
         candidates = [path for path in files if split in splits_in(path.name)]
         candidates = [path for path in candidates if stem_of(path).lower() in names] or candidates
         if not candidates:
+            others = [path for path in visible if (stem_of(path).lower() if path.is_file() else path.name) in names]
+            if others:
+                raise DataError(
+                    f"{others[0]}: this {'file' if others[0].is_file() else 'folder'} is named like the split {split}, "
+                    f"but is not read; expected a file with {', '.join(SUFFIXES)}. Convert or rename it."
+                )
             continue
         first = min(map(_rank, candidates))
         chosen = [path for path in candidates if _rank(path) == first]

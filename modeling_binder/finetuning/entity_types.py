@@ -52,7 +52,7 @@ def read_entity_types(path: str | Path) -> list[EntityType]:
         types = json.loads("\n".join(read_lines(path, "entity types")), object_pairs_hook=unique)
     except DataError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}); expected an object name -> description.") from None
     if not isinstance(types, dict):
         raise DataError(f"{path}: expected an object name -> description, got {type(types).__name__}.")

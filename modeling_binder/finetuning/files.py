@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from xml.etree import ElementTree
 
 from .errors import DataError
 
@@ -139,7 +140,7 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
     """
     position = 0
     for number, line in enumerate(file, 1):
-        if number == 1 and line.startswith(UTF16_MARKS):
+        if number == 1 and (line.startswith(UTF16_MARKS) or _is_utf16(line)):
             raise DataError(f"{name}:1: not UTF-8 but UTF-16; convert the file: iconv -f utf-16 -t utf-8 FILE > NEW.")
         mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
         try:
@@ -151,6 +152,15 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
                 "example with iconv -f latin1 -t utf-8 FILE > NEW."
             ) from None
         position += len(line)
+
+
+def _is_utf16(line: bytes) -> bool:
+    """Return whether bytes without a byte order mark are UTF-16: in their blanks and Latin letters, one byte is zero.
+
+    These bytes are valid UTF-8 as well, so that a text with zero characters would be read.
+    """
+    halves = [line[:1000][start::2].count(0) for start in (0, 1)]
+    return min(halves) == 0 and max(halves) > 1 and 16 * max(halves) >= len(line[:1000])
 
 
 def surrogate_problem(text: str) -> str | None:
@@ -168,16 +178,20 @@ def surrogate_problem(text: str) -> str | None:
 def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
     """Return the lines of a UTF-8 file without their line ends.
 
+    A byte order mark at the start of a later line, which comes from joining files, is removed as well.
+
     Args:
         path: the file.
         expected: the content that the file should have, for the error message.
 
     Raises:
-        DataError: the file is empty, cannot be opened (see `open_bytes`), or is not UTF-8.
+        DataError: the file is empty, cannot be opened (see `open_bytes`), is not UTF-8, or its line ends are "\\r".
     """
-    lines = list(iter_lines(path))
+    lines = [line.removeprefix("\ufeff") for line in iter_lines(path)]
     if not any(line.strip() for line in lines):
         raise DataError(f"{path}: the file is empty; expected {expected}.")
+    if len(lines) == 1 and "\r" in lines[0] and not lines[0].lstrip().startswith(("{", "[")):
+        raise DataError(f"{path}: the lines end at \\r alone; convert the file: tr '\\r' '\\n' < FILE > NEW.")
     return lines
 
 
@@ -196,6 +210,22 @@ def read_json(path: str | Path, expected: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}); expected {expected}.") from None
+
+
+@contextmanager
+def xml_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of XML parsers, which are of several classes, into DataError.
+
+    Raises:
+        DataError: the file is not XML, or its encoding is unknown.
+    """
+    try:
+        yield
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        advice = "" if isinstance(error, ElementTree.ParseError) else "; convert the file to UTF-8"
+        raise DataError(f"{path}: not valid XML ({error}){advice}.") from None
 
 
 @contextmanager

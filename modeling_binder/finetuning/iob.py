@@ -5,7 +5,7 @@ The schemes are IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 
 from ..processing_binder import join_words
@@ -43,6 +43,11 @@ def documents_from_words(
     documents: list[Document] = []
     for row, (tokens, labels) in enumerate(zip(words, tags, strict=True)):
         before = len(problems)
+        if any(isinstance(value, str) or not isinstance(value, Sized) for value in (tokens, labels)):
+            problems.append(
+                f"row {row}: expected a list of words and a list of tags, got {tokens!r:.40}, {labels!r:.40}."
+            )
+            continue
         if len(tokens) != len(labels):
             problems.append(f"row {row}: {len(tokens)} words but {len(labels)} tags; every word needs a tag.")
         odd = next((word for word in tokens if not isinstance(word, str)), None)
@@ -106,8 +111,9 @@ def document_of_tags(
         if not covered:
             raise DataError(f"{places[first]}: the tag {tags[first]!r} has a blank token; expected a token and a tag.")
         mentions.append(Mention(covered[0][0], covered[-1][1], name))
-    if problem := surrogate_problem(text):
-        raise DataError(f"{places[0]}: the text {problem}.")
+    for what, value in (("text", text), *(("type", mention.label) for mention in mentions)):
+        if problem := surrogate_problem(value):
+            raise DataError(f"{places[0]}: the {what} {problem}.")
     return Document(identifier, text, tuple(mentions), tuple(word for word in words if word is not None))
 
 

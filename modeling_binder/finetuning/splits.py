@@ -10,6 +10,7 @@ SPLIT_NAMES = {
 }
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _LETTERS = re.compile(r"[A-Za-z]+")
+_TEST_PART = re.compile(r"(?<![A-Za-z])(test)[_.\- ]([ab])(?![A-Za-z])", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -20,11 +21,13 @@ def splits_in(name: str) -> list[str]:
     "no_x-ud-train", "train_en" and "TrainingSet" contain a word of the split "train", and "eng.testa" contains a word
     of the split "dev". "trainer" contains no word of a split.
 
+    "test_a" and "test-b" count as "testa" and "testb".
+
     >>> splits_in("no_x-ud-dev.conllu"), splits_in("genes"), splits_in("test_of_train")
     (['dev'], [], ['test', 'train'])
     """
     words: list[str] = []
-    for letters in _LETTERS.findall(name):  # "testA" is one word, "TrainingSet" is two words
+    for letters in _LETTERS.findall(_TEST_PART.sub(r"\1\2", name)):  # "testA" is one word, "TrainingSet" is two words
         words += [letters] if letters.lower() in _SPLIT_OF else _WORD.findall(letters)
     return list(dict.fromkeys(_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF))
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from ..data import Document
 from ..errors import DataError
-from ..files import open_bytes, read_text, written_whole
+from ..files import UTF16_MARKS, open_bytes, read_text, written_whole, xml_errors
 from ..offsets import BYTES, PYTHON_UNITS, Offset, RawDocument, RawMention, align, distinct_ids
 from .found import found_documents
 from .records import list_of, offset_of, read_records
@@ -47,7 +47,10 @@ def read_bioc(path: str | Path) -> list[Document]:
 def _is_text(path: str | Path) -> bool:
     # The encoding of XML files may differ from UTF-8, so look at bytes.
     with open_bytes(path) as file:
-        return not file.read(100).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+        head = file.read(100)
+    if head.startswith(UTF16_MARKS):
+        return not head.decode("utf-16", "replace").lstrip().startswith("<")
+    return not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
 def _from_json(path: Path) -> list[Mapping[str, Any]]:
@@ -65,11 +68,8 @@ def _from_json(path: Path) -> list[Mapping[str, Any]]:
 
 def _from_xml(path: Path) -> list[Mapping[str, Any]]:
     """Return the documents of a BioC XML file as dictionaries in the form of BioC JSON."""
-    try:
-        with open_bytes(path) as file:
-            root = ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}: not valid XML ({error}).") from None
+    with open_bytes(path) as file, xml_errors(path):
+        root = ElementTree.parse(file).getroot()
     documents: list[Mapping[str, Any]] = [
         {"id": document.findtext("id", ""), "passages": [_passage(item) for item in document.iterfind("passage")]}
         for document in root.iter("document")

@@ -3,19 +3,21 @@
 Offsets count code points; "\\r\\n" counts as two.
 """
 
+import codecs
+import gzip
 import logging
 import re
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from ..data import Document
 from ..errors import DataError
-from ..files import decode, is_hidden, read_bytes, visible_files, written_whole
-from ..offsets import RawDocument, RawMention, align
+from ..files import decode, is_hidden, read_bytes, stem_of, suffix_of, visible_files, written_whole
+from ..offsets import PYTHON_UNITS, RawDocument, RawMention, align, fits
 from .found import Found, found_documents
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 # First characters of lines: text-bound annotation (mention), relation, event, attribute, modification, normalisation,
 # note, equivalence
 _LINES = "TREAMN#*"
+_SUFFIXES = (".txt", ".ann")
 _OFFSETS = re.compile(r"(.+?) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
 
@@ -49,19 +52,19 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
     """
     source = Path(source)
     files = dict(_files(source))
-    stems = [name.removesuffix(".ann") for name in sorted(files) if name.endswith(".ann")]
+    stems = sorted(stem for stem, suffix in files if suffix == ".ann")
     names = Counter(PurePosixPath(stem).name for stem in stems)
     documents = []
     for stem in stems:
-        if f"{stem}.txt" not in files:
+        if (stem, ".txt") not in files:
             raise DataError(f"{source}: {stem}.ann has no text: {stem}.txt is missing.")
         name = PurePosixPath(stem).name
         document = RawDocument(
             name if names[name] == 1 else stem,
-            _text(files[f"{stem}.txt"], source, f"{stem}.txt"),
+            _text(files[stem, ".txt"], source, f"{stem}.txt"),
             where=f"{source}: {stem}.txt",
         )
-        annotation = _text(files[f"{stem}.ann"], source, f"{stem}.ann")
+        annotation = _text(files[stem, ".ann"], source, f"{stem}.ann")
         for number, line in enumerate(annotation.split("\n"), 1):
             if line.strip() and line[0] not in _LINES:
                 raise DataError(f"{source}: {stem}.ann:{number}: expected a line of brat's standoff, got {line!r:.60}.")
@@ -69,10 +72,12 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
                 mention = _mention(line.removesuffix("\r"), f"{source}: {stem}.ann:{number}")
                 label = mention.label if types is None else types.get(mention.label)
                 document.mentions += [] if label is None else [mention._replace(label=label)]
+        if files[stem, ".txt"].startswith(codecs.BOM_UTF8):
+            document.mentions = _without_mark(document)
         documents.append(document)
     if not documents:
         raise DataError(f"{source}: there is no .ann file.")
-    texts = [name for name in files if name.endswith(".txt") and f"{name.removesuffix('.txt')}.ann" not in files]
+    texts = [f"{stem}.txt" for stem, suffix in files if suffix == ".txt" and (stem, ".ann") not in files]
     if texts:
         logger.warning("%s: left out %d texts without .ann, for example %s.", source, len(texts), texts[0])
     return dict(zip(stems, align(documents), strict=True))
@@ -88,33 +93,53 @@ def _mention(line: str, where: str) -> RawMention:
     return RawMention(fragments, match[1], rest[0] if "".join(rest) else None, where)
 
 
+def _without_mark(document: RawDocument) -> list[RawMention]:
+    """Return the mentions of a text whose file begins with a byte order mark, which the offsets of brat count."""
+    moved = [
+        mention._replace(fragments=tuple((start - 1, end - 1) for start, end in mention.fragments))  # type: ignore[operator]
+        for mention in document.mentions
+    ]
+
+    def misfits(mentions: list[RawMention]) -> int:
+        return sum(not fits(document, mention, PYTHON_UNITS) for mention in mentions)
+
+    return moved if misfits(moved) < misfits(document.mentions) else document.mentions
+
+
 def _text(content: bytes, source: Path, name: str) -> str:
     return decode(content, f"{source}: {name}" if source.name != name else source)
 
 
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the relative paths and contents of the .txt and .ann files."""
+def _files(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """Yield the .txt and .ann files, which may be compressed: relative path without suffix, suffix, and content."""
     if source.is_dir():
-        for path in visible_files(source, {".txt", ".ann"}):
-            yield path.relative_to(source).as_posix(), read_bytes(path)
-    elif source.suffix in (".txt", ".ann") and not tarfile.is_tarfile(source):
-        for path in (source.with_suffix(".txt"), source.with_suffix(".ann")):
-            if path.exists() or path == source:
-                yield path.name, read_bytes(path)
+        for path in visible_files(source, _SUFFIXES):
+            yield _key(path.relative_to(source)), read_bytes(path)
+    elif suffix_of(source) in _SUFFIXES and not (source.exists() and tarfile.is_tarfile(source)):
+        siblings = visible_files(source.parent, _SUFFIXES) if source.exists() else []
+        for path in [source, *siblings]:
+            if path == source or (path.parent == source.parent and stem_of(path) == stem_of(source)):
+                yield _key(Path(path.name)), read_bytes(path)
     else:
         yield from _members(source)
 
 
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+def _key(path: PurePath) -> tuple[str, str]:
+    return path.with_name(stem_of(path.name)).as_posix(), suffix_of(path.name)
+
+
+def _members(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
     try:
         with tarfile.open(source) as archive:
             for member in archive:
-                if not member.name.endswith((".txt", ".ann")) or is_hidden(member.name):
+                if suffix_of(member.name) not in _SUFFIXES or is_hidden(member.name):
                     continue
                 # Read in memory, so that a member with a path such as ../../x cannot write a file.
                 content = archive.extractfile(member)
                 if content is not None:
-                    yield member.name, content.read()
+                    data = content.read()
+                    data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+                    yield _key(PurePosixPath(member.name)), data
     except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
         raise DataError(f"{source}: not a folder, an .ann or .txt file, or a tar archive ({error}).") from None
 

@@ -23,8 +23,19 @@ _OPENERS = ("-DOCSTART-", "###MEDLINE:")
 _COMMENT = re.compile(r"#(?:[ \t]|\s*[\w.:-]+\s*=)")
 _TAGGED = re.compile(r"O|[BIESLUM]-.+")
 _INDEX = re.compile(r"(\d+)(?:-\d+|\.\d+)?")
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*%?")
 _CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
-_MISC = re.compile(r"(?:^|\|)(?:ner|name)=", re.IGNORECASE)
+# Parts of speech, of Universal Dependencies and of the Penn Treebank
+# fmt: off
+_PARTS_OF_SPEECH = {
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "CONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
+    "SCONJ", "SYM", "VERB", "X", "CC", "CD", "DT", "EX", "FW", "IN", "JJ", "JJR", "JJS", "LS", "MD", "NN", "NNS",
+    "NNP", "NNPS", "PDT", "POS", "PRP", "PRP$", "RB", "RBR", "RBS", "RP", "TO", "UH", "VB", "VBD", "VBG", "VBN",
+    "VBP", "VBZ", "WDT", "WP", "WP$", "WRB", "HYPH", "NFP", "AFX", "ADD", "-LRB-", "-RRB-", ".", ",", ":", "``",
+    "''", "$", "#", "(", ")", '"', "-X-", "_",
+}
+# fmt: on
+_MISC = re.compile(r"(?:^|\|)(?:\w+:)?(?:ner|ne|bio|iob|ner_tag|name)=", re.IGNORECASE)
 
 
 class _Row(NamedTuple):
@@ -186,19 +197,32 @@ def _layout(
     others = [column for column in range(width) if column not in tags and any(row.cells[column] for row in rows)]
     sentences = _by_sentence(rows, lines)
     tokens = [column for column in others if not _counts_up(sentences, column)] or others
+    tokens = [c for c in tokens if not {row.cells[c] for row in rows} <= _PARTS_OF_SPEECH] or tokens
     if not tokens:
         raise DataError(f"{path}: the rows have a tag but no token, such as {rows[0].text!r:.60}.")
-    cells = [row.cells[tokens[0]] for row in rows]
-    numbers = len(rows) > 1 and all(cell.isdecimal() for cell in cells)
-    values = [{row.cells[tokens[0]] for row in sentence} for sentence in sentences]
-    same = len(rows) > max(2, len(sentences)) and all(len(found) == 1 for found in values)
-    if len(tokens) > 1 and (numbers or same):
+    if len(tokens) > 1 and (problem := _odd_tokens(rows, sentences, tokens)):
         raise DataError(
-            f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} holds "
-            f"{'numbers only' if numbers else 'one value in each sentence'}, such as {cells[0]!r:.30}; set it with "
-            "token_column=... (--token-column), counted from 1."
+            f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} holds {problem}, such as "
+            f"{rows[0].cells[tokens[0]]!r:.30}; set it with token_column=... (--token-column), counted from 1."
         )
     return _Layout(tokens[0], tuple(tags))
+
+
+def _odd_tokens(rows: Sequence[_Row], sentences: Sequence[Sequence[_Row]], columns: Sequence[int]) -> str | None:
+    """Return why the first of several columns is probably not the column of the tokens, or None."""
+    first, *others = columns
+    cells = [row.cells[first] for row in rows]
+    if len(rows) > 1 and all(_NUMBER.fullmatch(cell) for cell in cells):
+        return "numbers only"
+    if len(rows) >= 10 and all(any(character.isdigit() for character in cell) for cell in cells):
+        return "numbers in every cell"
+    values = [{row.cells[first] for row in sentence} for sentence in sentences]
+    if len(rows) > max(2, len(sentences)) and all(len(found) == 1 for found in values):
+        return "one value in each sentence"
+    words = {column: len({row.cells[column] for row in rows}) for column in columns}
+    if len(rows) >= 20 and words[first] <= 100 and (more := [c for c in others if words[c] >= 2 * words[first]]):
+        return f"{words[first]} different values and column {more[0] + 1} {words[more[0]]}"
+    return None
 
 
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
@@ -245,11 +269,19 @@ def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]
 
 
 def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
-    """Return whether a column contains the numbers of the tokens, which do not decrease within a sentence."""
+    """Return whether a column contains the numbers of the tokens, which do not decrease within a sentence.
+
+    The numbers may be parts of cells, as in "1-3", "s1_w3" or "12:15", if nothing else differs within a sentence.
+    """
     for sentence in sentences:
-        numbers = [_INDEX.fullmatch(row.cells[column]) for row in sentence]
-        values = [int(match[1]) for match in numbers if match]
-        if len(values) < len(sentence) or any(b < a for a, b in pairwise(values)):
+        cells = [row.cells[column] for row in sentence]
+        numbers = [_INDEX.fullmatch(cell) for cell in cells]
+        values: list[tuple[int, ...]] = [(int(match[1]),) for match in numbers if match]
+        if len(values) < len(cells) or (len(values) > 1 and values[0] == values[-1]):
+            values = [tuple(map(int, re.findall(r"\d+", cell))) for cell in cells]
+            if not all(values) or len({re.sub(r"\d+", "0", cell) for cell in cells}) > 1:
+                return False
+        if any(b < a for a, b in pairwise(values)):
             return False
         if len(values) > 1 and values[0] == values[-1]:
             return False  # all numbers are equal, so this is the number of the sentence

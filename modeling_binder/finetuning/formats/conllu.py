@@ -64,6 +64,9 @@ def read_conllu(path: str | Path) -> list[Document]:
     ]
     if problems:
         raise DataError.of(problems)
+    problems = [problem for sentence in sentences for problem in _contradictions(path, sentence)]
+    if problems:
+        raise DataError.of(problems)
     surfaces = [list(_surface(sentence)) for sentence in sentences]
     warn_of_scheme(path, [[(row.line, row.tag or "O") for row in sentence] for sentence in surfaces])
     return [
@@ -76,6 +79,19 @@ def read_conllu(path: str | Path) -> list[Document]:
         )
         for number, sentence in enumerate(surfaces, 1)
     ]
+
+
+def _contradictions(path: Path, sentence: Sequence[_Row]) -> Iterator[str]:
+    """Yield an error message for each multi-word token whose type differs from the types of its words."""
+    for token in sentence:
+        if token.first != token.last and token.tag not in (None, "O"):
+            words = [row for row in sentence if row.first == row.last and token.first <= row.first <= token.last]
+            for word in words:
+                if word.tag not in (None, "O") and str(word.tag)[2:] != str(token.tag)[2:]:
+                    yield (
+                        f"{path}:{word.line}: the word {word.form!r:.30} has the tag {word.tag}, but its token "
+                        f"{token.form!r:.30} (line {token.line}) has {token.tag}; expected the same type."
+                    )
 
 
 def _row(line: str, columns: Sequence[str], where: str, number: int) -> list[_Row]:
@@ -96,11 +112,9 @@ def _tag(values: dict[str, str]) -> str | None:
     for name, value in values.items():
         if name.lower().split(":")[-1] in _TAG_KEYS[:5] and value not in ("_", ""):
             return value
-    for pair in values.get("MISC", "").split("|"):
-        key, _, value = pair.partition("=")
-        if key.strip().lower().split(":")[-1] in _TAG_KEYS and value.strip() not in ("_", ""):
-            return value.strip()
-    return None
+    pairs = [pair.partition("=") for pair in values.get("MISC", "").split("|")]
+    found = {key.strip().lower().split(":")[-1]: value.strip() for key, _, value in pairs}
+    return next((found[key] for key in _TAG_KEYS if found.get(key, "_") not in ("_", "")), None)
 
 
 def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
@@ -115,12 +129,19 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
         word = words[position]
         token = next((token for token in tokens if token.first <= word.first <= token.last), None)
         parts = [row for row in words[position:] if row.first <= token.last] if token else [word]
-        tag = token.tag or _common(parts) if token else None
+        tag = _tag_of(token, parts) if token else None
         if token is None or tag is None:
             yield from parts
         else:
             yield token._replace(tag=tag)
         position += len(parts)
+
+
+def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
+    """Return the tag of a multi-word token: its own, unless it has none, or it is O and its words are in a mention."""
+    if token.tag in (None, "O") and any(part.tag not in (None, "O") for part in parts):
+        return _common(parts)
+    return token.tag or _common(parts)
 
 
 def _common(parts: Sequence[_Row]) -> str | None:

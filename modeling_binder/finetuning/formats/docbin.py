@@ -34,6 +34,8 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         raise DataError(
             f"{path}: this is not a DocBin that spaCy {spacy.__version__} can read ({error!r:.100})."
         ) from None
+    if not docs:
+        raise DataError(f"{path}: the file contains no document.")
     named = {name for doc in docs for name in doc.spans}
     if groups is not None and (missing := [name for name in groups if name not in named]):
         raise DataError(

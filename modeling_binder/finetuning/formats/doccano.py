@@ -54,9 +54,14 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
 
 def _mentions(record: Record) -> Iterable[RawMention]:
     where, data = record
-    name = next((name for name in _FIELDS if name in data), None)
-    if name is None:
+    names = [name for name in _FIELDS if name in data]
+    if not names:
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data))}.")
+    # One of several fields may be metadata of the import, which doccano exports again.
+    filled = [name for name in names if data[name]]
+    if len(filled) > 1:
+        raise DataError(f"{where}: expected mentions in one field, got {' and '.join(map(repr, filled))}; remove one.")
+    name = (filled or names)[0]
     for number, item in enumerate(list_of(data[name], name, where)):
         place = f"{where}: {name}[{number}]"
         if isinstance(item, list) and len(item) == 3:

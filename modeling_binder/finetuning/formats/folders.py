@@ -1,8 +1,9 @@
 """Read the splits of a corpus in any format, from a folder, a single file, or a dataset on the Hub."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from .registry import check_options, format_named, read_documents
 
 Splits = dict[str, list[Document]]
 
+_CORPUS_FILES = ("types.json", "report.json")  # files of a corpus folder that contain no documents
+
 
 class _Part(NamedTuple):
     """A part of a corpus that belongs to one split: a file, a folder (brat), or a split of a dataset on the Hub.
@@ -24,12 +27,12 @@ class _Part(NamedTuple):
     Args:
         name: the path of the file or folder, or the name of the split in the dataset.
         names: the names in this path, which determine the split, see `split_of`.
-        documents: the documents.
+        read: function that reads the documents. It is only called if the part belongs to a split.
     """
 
     name: str
     names: tuple[str, ...]
-    documents: list[Document]
+    read: Callable[[], list[Document]]
 
 
 def read_splits(
@@ -53,12 +56,12 @@ def read_splits(
     if format == "hub":
         check_options(format, read_hub_dataset, options)
         named = read_hub_dataset(str(source), **options)
-        parts = [_Part(name, (name,), documents) for name, documents in named.items()]
+        parts = [_Part(name, (name,), partial(list, documents)) for name, documents in named.items()]
     elif format_named(format)[0] == "brat":
         check_options("brat", read_brat, options)
         parts = _brat_parts(Path(source), **options)
     else:
-        parts = _file_parts(Path(source), format, **options)
+        parts = _file_parts(Path(source), format, is_chosen=splits is not None, **options)
     for split in splits or ():
         if split not in SPLIT_NAMES:
             raise DataError(f"there is no split {split!r}; expected {', '.join(SPLIT_NAMES)}.")
@@ -72,20 +75,44 @@ def read_splits(
     return {split: _with_distinct_ids(placed[split]) for split in SPLIT_NAMES if split in placed}
 
 
-def _file_parts(source: Path, format: str, **options: Any) -> list[_Part]:
-    suffixes = format_named(format)[1].suffixes
+def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> list[_Part]:
+    """Return the files of a source.
+
+    Args:
+        source: a file or a folder.
+        format: the name of the format.
+        is_chosen: whether the user names the files, so that their suffixes do not matter.
+        options: options of the reader of the format.
+
+    Raises:
+        DataError: there is no file in the format, or the only file of a split has another suffix.
+    """
+    name, chosen = format_named(format)
+    suffixes = chosen.suffixes
+    check_options(name, chosen.read, options)
     if source.is_file():
-        return [_Part(source.name, (source.name,), read_documents(source, format, **options))]
+        return [_Part(source.name, (source.name,), partial(read_documents, source, format, **options))]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder.")
-    # In "eng.train", the suffix is the split.
-    files = [path for path in visible_files(source) if suffix_of(path) in suffixes or splits_in(suffix_of(path))]
-    if not files:
-        raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
-    parts = []
-    for path in files:
+    parts, others = [], []
+    for path in visible_files(source):
         relative = path.relative_to(source)
-        parts.append(_Part(relative.as_posix(), relative.parts, read_documents(path, format, **options)))
+        part = _Part(relative.as_posix(), relative.parts, partial(read_documents, path, format, **options))
+        # In "eng.train", the suffix is the split.
+        if is_chosen or suffix_of(path) in suffixes or splits_in(suffix_of(path)):
+            parts += [part] if is_chosen or path.name not in _CORPUS_FILES else []
+        else:
+            others.append(part)
+    placed = {split_of(part.names) for part in parts}
+    left_out = [part.name for part in others if (split := split_of(part.names)) and split not in placed]
+    if left_out and (parts or any(split_of(part.names) == "train" for part in others)):
+        raise DataError(
+            f"{source}: {_listed(left_out)} would be left out, because the suffixes of the format {format} are "
+            f"{', '.join(suffixes)}. Choose the files, for example with --split "
+            f"{split_of(PurePosixPath(left_out[0]).parts)}={left_out[0]}."
+        )
+    if not parts:
+        raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
     return parts
 
 
@@ -97,17 +124,23 @@ def _brat_parts(source: Path, **options: Any) -> list[_Part]:
     by_file = {stem: (stem, path.parts) for stem, path in paths.items()}
     in_folders = any(split_of(names) for _, names in by_folder.values())
     places = by_file if not in_folders and all(split_of(names) for _, names in by_file.values()) else by_folder
-    parts: dict[str, _Part] = {}
+    parts: dict[str, tuple[tuple[str, ...], list[Document]]] = {}
     for stem, document in documents.items():
         name, names = places[stem]
-        parts.setdefault(name, _Part(name, tuple(names), [])).documents.append(document)
-    return list(parts.values())
+        parts.setdefault(name, (tuple(names), []))[1].append(document)
+    return [_Part(name, names, partial(list, documents)) for name, (names, documents) in parts.items()]
 
 
 def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[str, list[_Part]]:
-    splits = [split_of(part.names) for part in parts]
-    if not any(splits) and not is_hub:
+    if not is_hub and not any(splits_in(name) for part in parts for name in part.names):
         return {"train": list(parts)}
+    splits = [split_of(part.names) for part in parts]
+    if not all(splits):
+        # In test_corpus/train.jsonl and test_corpus/dev.jsonl, the folder around all files says nothing.
+        folders = [part.names[:-1] for part in parts]
+        common = next((n for n in range(min(map(len, folders)), 0, -1) if len({f[:n] for f in folders}) == 1), 0)
+        inner = [split_of(part.names[common:]) for part in parts]
+        splits = inner if all(inner) else splits
     unplaced = [part.name for part, split in zip(parts, splits, strict=True) if split is None]
     if unplaced:
         raise DataError(
@@ -156,13 +189,14 @@ def _listed(names: Iterable[str]) -> str:
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
     """Return the documents of all parts. An id that occurs in several parts gets a prefix from the path of its part."""
-    counts = Counter(identifier for part in parts for identifier in {document.id for document in part.documents})
+    read = [(part, part.read()) for part in parts]
+    counts = Counter(identifier for _, items in read for identifier in {document.id for document in items})
     documents = []
-    for part in parts:
+    for part, items in read:
         folder = PurePosixPath(*part.names[:-1]).as_posix()
         prefix = stem_of(part.name) if folder == "." else folder
         documents += [
             replace(document, id=f"{prefix}/{document.id}") if counts[document.id] > 1 else document
-            for document in part.documents
+            for document in items
         ]
     return distinct_ids(documents)

@@ -124,7 +124,7 @@ def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
-            if not isinstance(item, Mapping) or any(key in item for key in _SPEAKERS):
+            if not isinstance(item, Mapping) or (any(key in item for key in _SPEAKERS) and not _labels(item)):
                 continue  # not a region, but a choice or a turn of a dialogue
             regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
     return [region for region in regions if region is not None]
@@ -153,7 +153,7 @@ def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[
     if not isinstance(result, Mapping) or not isinstance(value, Mapping):
         raise DataError(f"{where}: expected a result with a 'value', got {result!r:.80}.")
     if _labels(result):
-        return value
+        return {**value, "to_name": result.get("to_name")}
     name = f"the region {result['id']!r}" if "id" in result else "a region"
     unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
     if unknown:
@@ -191,6 +191,11 @@ def _document(
         text = page.text if page else text
     document = RawDocument(identifier, text, where=where)
     for region in annotation.regions:
+        if (other := _other_text(region, data, field)) is not None:
+            if text_field is None:
+                raise DataError(f"{where}: a region is in the text {other!r}, not in {field!r}.{_OPTION}")
+            logger.warning("%s: left out a region in the text %r.", where, other)
+            continue
         stated = region.get("text")
         stated = stated if isinstance(stated, str) else None
         places = _places(region, page, bases, where)
@@ -199,6 +204,21 @@ def _document(
             fitting = (mention for mention in options[:-1] if fits(document, mention, BROWSER_UNITS))
             document.mentions.append(next(fitting, options[-1]))
     return document, page
+
+
+def _other_text(region: Mapping[str, Any], data: Mapping[str, Any], field: str) -> str | None:
+    """Return the field of a region whose `to_name` is another text of the task than the field, or None.
+
+    A name in the labeling interface is not always the name of a field, so the text of the region has to fit as well.
+    """
+    name = region.get("to_name")
+    if name == field or not isinstance(name, str) or not isinstance(text := data.get(name), str):
+        return None
+    start, end, stated = region.get("start"), region.get("end"), region.get("text")
+    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(stated, str):
+        return None
+    mention = RawMention(((start, end),), "", stated, "")
+    return name if fits(RawDocument("", text), mention, BROWSER_UNITS) else None
 
 
 def _text_field(annotation: _Annotation, is_html: bool) -> str:

@@ -50,7 +50,8 @@ def read_prodigy(path: str | Path) -> list[Document]:
 
 def _mentions(record: Record) -> Iterator[RawMention]:
     where, data = record
-    if "spans" not in data and "tokens" not in data and "answer" not in data:
+    is_choice = bool({"options", "accept", "label"} & set(data))  # a task to choose a category of the text
+    if "spans" not in data and "tokens" not in data and (is_choice or "answer" not in data):
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data)):.200}.")
     tokens = [token for token in list_of(data.get("tokens"), "tokens", where) if isinstance(token, Mapping)]
     for number, span in enumerate(list_of(data.get("spans"), "spans", where)):

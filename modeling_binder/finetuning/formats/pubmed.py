@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from ..data import Document
 from ..errors import DataError
-from ..files import open_bytes
+from ..files import open_bytes, xml_errors
 from ..offsets import distinct_ids
 
 _ARTICLES = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation")
@@ -25,18 +25,15 @@ def read_pubmed(path: str | Path) -> list[Document]:
         DataError: the file is not XML, or contains no article.
     """
     documents: list[Document] = []
-    try:
-        with open_bytes(path) as file:
-            depth = 0  # a MedlineCitation inside a PubmedArticle must not count as another article
-            for event, element in ElementTree.iterparse(file, events=("start", "end")):
-                if element.tag not in _ARTICLES:
-                    continue
-                depth += 1 if event == "start" else -1
-                if event == "end" and depth == 0:
-                    documents.append(_document(element, len(documents) + 1))
-                    element.clear()
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}: not valid XML ({error}).") from None
+    with open_bytes(path) as file, xml_errors(path):
+        depth = 0  # a MedlineCitation inside a PubmedArticle must not count as another article
+        for event, element in ElementTree.iterparse(file, events=("start", "end")):
+            if element.tag not in _ARTICLES:
+                continue
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 0:
+                documents.append(_document(element, len(documents) + 1))
+                element.clear()
     if not documents:
         raise DataError(f"{path}: the file contains no article; expected {', '.join(_ARTICLES)}.")
     return distinct_ids(documents)

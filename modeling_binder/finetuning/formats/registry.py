@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data import Document, read_jsonl, write_jsonl
 from ..errors import DataError
-from ..files import iter_lines, open_bytes, read_text, stem_of, suffix_of, visible_files
+from ..files import UTF16_MARKS, iter_lines, open_bytes, read_text, stem_of, suffix_of, visible_files
 from ..offsets import distinct_ids
 from .bioc import read_bioc, write_bioc
 from .brat import read_brat, write_brat
@@ -76,7 +76,7 @@ def _write_jsonl(documents: Iterable[Document | Mapping[str, Any]], path: str | 
 
 
 FORMATS: dict[str, Format] = {
-    "jsonl": Format(_read_jsonl, (".jsonl", ".json"), _write_jsonl),
+    "jsonl": Format(_read_jsonl, (".jsonl", ".json", ".ndjson"), _write_jsonl),
     "conll": Format(read_iob, (".tsv", ".txt", ".conll", ".iob", ".iob2", ".bio"), write_columns),
     "brat": Format(_read_brat, (".ann",), write_brat),
     "pubtator": Format(read_pubtator, (".txt", ".pubtator"), write_pubtator),
@@ -93,7 +93,8 @@ FORMATS: dict[str, Format] = {
 _OTHER_NAMES = {"iob": "conll", "columns": "conll", "bioc-json": "bioc", "bioc-xml": "bioc", "inception": "webanno"}
 SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS.values() for suffix in format.suffixes))
 
-_ARCHIVES = (".tar", ".tgz")
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz")
+_COMPRESSED_ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz")
 _HEAD = 50  # number of records or lines at the start of a file that are used to detect its format
 _LABEL_STUDIO = {
     "annotations",
@@ -200,7 +201,11 @@ def detect_format(path: str | Path) -> str:
         if visible_files(path, {".ann"}):
             return "brat"
         raise DataError(f"{path}: this is a folder without .ann files; give the path of a file in it.")
-    if suffix in (*_ARCHIVES, ".ann") or (suffix == ".txt" and path.with_suffix(".ann").exists()):
+    if (
+        suffix in (*_ARCHIVES, ".ann")
+        or path.name.lower().endswith(_COMPRESSED_ARCHIVES)
+        or (suffix == ".txt" and path.with_suffix(".ann").exists())
+    ):
         return "brat"
     if suffix == ".zip":
         raise DataError(f"{path}: this is a zip archive; unpack it, and give the path of a file in it.")
@@ -208,6 +213,8 @@ def detect_format(path: str | Path) -> str:
         return "docbin" if suffix == ".spacy" else "conllu"
     with open_bytes(path) as file:
         head = file.read(2**16).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if suffix in (".xml", ".nxml") and head.startswith(UTF16_MARKS):
+        head = head[: len(head) // 2 * 2].decode("utf-16", "replace").encode()
     if suffix in (".xml", ".nxml") or re.match(rb"<(\?xml|!DOCTYPE|collection|Pubmed|Medline)", head):
         return _xml_format(path, head)
     if suffix in (".json", ".jsonl", ".ndjson") or head[:2] in (b"{\r", b"{\n", b'{"', b"[{", b"[\n", b"[\r"):
@@ -255,6 +262,11 @@ def _json_format(path: Path) -> str:
 
 
 def _has_doccano_entities(records: Sequence[Mapping[str, Any]]) -> bool:
+    spans = [record.get(name) for record in records for name in ("label", "labels")]
+    if any(isinstance(span, list) and span and isinstance(span[0], list) for span in spans):
+        return True
+    if any({"relations", "Comments"} & set(record) for record in records):
+        return True
     for record in records:
         entities = record.get("entities")
         if isinstance(entities, list) and entities:

@@ -32,6 +32,20 @@ class _Span(NamedTuple):
     stated: str | None
     inclusive: bool
 
+    @property
+    def read(self) -> int:
+        """Index of the last token."""
+        return self.last if self.inclusive else self.last - 1
+
+    @property
+    def other(self) -> int:
+        """Index of the last token if the file gives the other kind of end."""
+        return self.last - 1 if self.inclusive else self.last
+
+    def turned(self) -> "_Span":
+        """Return the span with the other kind of end."""
+        return self._replace(inclusive=not self.inclusive)
+
 
 def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -> list[Document]:
     """Read documents from a JSON list, or from one JSON object a line, in any of three forms.
@@ -42,7 +56,8 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
 
     If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If it
     differs from them, the end of the span is read as exclusive instead of inclusive, or as inclusive instead of
-    exclusive. The text of a document consists of its tokens joined by blanks, and its words are the tokens. Blank
+    exclusive; if all texts of the file need this, the spans without a text are read in this way too. The text of a
+    document consists of its tokens joined by blanks, and its words are the tokens. Blank
     tokens are left out.
 
     Args:
@@ -54,12 +69,20 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
         DataError: a row has none of these forms, or a span is outside the tokens or differs from its text.
     """
     records = read_records(path, _EXPECTED, "row")
+    rows = [_tokens_and_spans(record) for record in records]
+    stated = [(span, tokens) for tokens, spans in rows for span in spans if span.stated is not None]
+    turned = bool(stated) and all(
+        not _has_text(span, tokens, span.read) and _has_text(span, tokens, span.other) for span, tokens in stated
+    )
     return distinct_ids(
-        _document(record, f"{stem_of(path)}-{number}", types) for number, record in enumerate(records, 1)
+        _document(
+            record, tokens, [span.turned() for span in spans] if turned else spans, f"{stem_of(path)}-{number}", types
+        )
+        for number, (record, (tokens, spans)) in enumerate(zip(records, rows, strict=True), 1)
     )
 
 
-def _document(record: Record, default_id: str, types: Mapping[str, str] | None) -> Document:
+def _tokens_and_spans(record: Record) -> tuple[list[str], list[_Span]]:
     where, row = record
     try:
         tokens = next(row[key] for key in _TOKENS if isinstance(row.get(key), list))
@@ -71,6 +94,13 @@ def _document(record: Record, default_id: str, types: Mapping[str, str] | None) 
     for token in tokens:
         if not isinstance(token, str):
             raise DataError(f"{where}: the token {token!r} is not a string.")
+    return tokens, spans
+
+
+def _document(
+    record: Record, tokens: list[str], spans: list[_Span], default_id: str, types: Mapping[str, str] | None
+) -> Document:
+    where, row = record
     text, words = join_words((token.strip() for token in tokens), keep_blank=False)
     identifier = identifier_of(row, default_id)
     for name, value in (("text", text), ("id", identifier), *(("type", span.label) for span in spans)):
@@ -98,11 +128,9 @@ def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], 
     """
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
-    read = span.last if span.inclusive else span.last - 1
-    other = span.last - 1 if span.inclusive else span.last
-    for last in (read, *([other] if span.stated is not None else [])):
-        fits = 0 <= span.first <= last < len(tokens)
-        if fits and (span.stated is None or same_text("".join(tokens[span.first : last + 1]), span.stated)):
+    read = span.read
+    for last in (read, *([span.other] if span.stated is not None else [])):
+        if _has_text(span, tokens, last):
             covered = [word for word in words[span.first : last + 1] if word is not None]
             if not covered:
                 raise DataError(f"{where}: the tokens {span.first}..{last} of a {span.label} are blank.")
@@ -111,6 +139,12 @@ def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], 
         raise DataError(f"{where}: a {span.label} spans the tokens {span.first}..{read} of {len(tokens)}.")
     words_read = " ".join(tokens[span.first : read + 1])
     raise DataError(f"{where}: the tokens {span.first}..{read} are {words_read!r:.60}, not {span.stated!r:.60}.")
+
+
+def _has_text(span: _Span, tokens: list[str], last: int) -> bool:
+    """Return whether the tokens up to a last token exist and have the stated text of the span, if it has one."""
+    exist = 0 <= span.first <= last < len(tokens)
+    return exist and (span.stated is None or same_text("".join(tokens[span.first : last + 1]), span.stated))
 
 
 def _span(entity: Any) -> _Span:

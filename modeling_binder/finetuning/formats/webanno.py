@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _TOKEN = re.compile(r"(\d+)-(\d+)(\.\d+)?\t(\d+)-(\d+)\t(.*)", re.DOTALL)
 _BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # prefix of the names of built-in layers: parts of speech, lemmas, ...
 _ENTITIES = "NamedEntity"
-_ID = re.compile(r"(?<!\\)\[(\d+)\]$")
+_VALUE = re.compile(r"((?:\\.|[^\\])*?)(?:\[(\d+)\])?", re.DOTALL)  # a value, and the number of its annotation
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
 _MAX_GAP = 100  # a gap of at most so many characters between sentences becomes blanks, a larger gap becomes a line end
 
@@ -80,14 +80,14 @@ def read_webanno(path: str | Path, layer: str | None = None, feature: str | None
         for place, (line, cells) in zip(rows, sentence.rows, strict=True):
             if len(cells) < expected:
                 raise DataError(f"{path}:{line}: expected {expected} columns separated by tabs, got {len(cells)}.")
-            for number, value in enumerate(_values(cells[column])):
-                match = _ID.search(value)
-                label = _unescape(value[: match.start()] if match else value)
-                if label == "*" and chosen.features:
+            for number, (value, identifier) in enumerate(_values(cells[column])):
+                if value == "*" and chosen.features:
                     raise DataError(f"{path}:{line}: a span of {chosen.name} has no {feature or 'value'}; set it.")
-                label = label if chosen.features else chosen.name.rpartition(".")[2]
-                key = f"[{match[1]}]" if match else f"{line}/{number}"
+                label = _unescape(value) if chosen.features else chosen.name.rpartition(".")[2]
+                key = f"[{identifier}]" if identifier else f"{line}/{number}"
                 spans.setdefault((key, label), []).append(place)
+    if not document.text:
+        raise DataError(f"{path}: there is no sentence in this file; expected '#Text=...' and its tokens.")
     document.mentions = [
         RawMention(((min(s for s, _ in places), max(e for _, e in places)),), label, None, f"{path}, span {key}")
         for (key, label), places in spans.items()
@@ -138,9 +138,13 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
     return layer.column + names.index(wanted)
 
 
-def _values(cell: str) -> list[str]:
-    """Split a cell into its annotations, in which special characters are still escaped."""
-    return [] if cell in ("_", "") else re.split(r"(?<!\\)\|", cell)
+def _values(cell: str) -> list[tuple[str, str]]:
+    """Split a cell into its annotations: values, in which special characters are still escaped, and numbers or ""."""
+    if cell in ("_", ""):
+        return []
+    parts = re.findall(r"((?:\\.|[^\\|])+)", cell, re.DOTALL)
+    matches = [(part, _VALUE.fullmatch(part)) for part in parts]
+    return [(match[1], match[2] or "") if match else (part, "") for part, match in matches]
 
 
 def _unescape(text: str) -> str:
