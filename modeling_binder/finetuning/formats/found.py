@@ -1,6 +1,7 @@
 """The input of all writers: documents, or texts with the entities that a model predicted and their scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..data import Document, Mention
@@ -19,8 +20,8 @@ def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found
     """Convert documents, or dictionaries with "text" and "entities", into documents with scores.
 
     An entity in a dictionary has its type in "label", as in a corpus file, or in "entity_group", as in the output of
-    the pipeline. It may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing id
-    becomes the number of the document, and duplicate ids are made distinct.
+    the pipeline. It may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing or
+    blank id becomes the number of the document, and duplicate ids are made distinct.
 
     Raises:
         DataError: an item is malformed; the message names the document and the field.
@@ -34,6 +35,8 @@ def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found
             document, scores = _from_mapping(item, number)
         else:
             raise DataError(f"document {number}: expected a Document or a dictionary, got {type(item).__name__}.")
+        if not document.id.strip():  # brat would write hidden files, and PubTator lines that cannot be read
+            document = replace(document, id=str(number))
         found.append(Found(document, tuple(scores)))
     documents = distinct_ids(item.document for item in found)
     return [Found(document, item.scores) for document, item in zip(documents, found, strict=True)]

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from modeling_binder.finetuning import DataError, load_corpus
-from modeling_binder.finetuning.formats import read_documents, read_splits
+from modeling_binder.finetuning import DataError, Document, Mention, load_corpus
+from modeling_binder.finetuning.data import read_entity_types
+from modeling_binder.finetuning.formats import FORMATS, read_documents, read_splits, write_format
+from modeling_binder.finetuning.iob import documents_from_words
 from modeling_binder.finetuning.splits import splits_in
 
 WORDS = [("Mila", "B-PER"), ("moved", "O"), ("to", "O"), ("Port", "B-LOC"), ("Ellen", "I-LOC"), (".", "O")]
@@ -265,3 +267,24 @@ def test_xml_in_any_encoding_is_read_or_refused(tmp_path, encoding):
     else:
         with pytest.raises(DataError, match=r"a\.xml: not valid XML .*; convert the file to UTF-8"):
             read_documents(path)
+
+
+@pytest.mark.parametrize("identifier", ["", " ", "\t"])
+@pytest.mark.parametrize("format", [name for name, format in FORMATS.items() if format.write])
+def test_documents_with_a_blank_id_are_written_and_read_again(tmp_path, format, identifier):
+    documents = [Document(identifier, text, (Mention(0, 4, "PER"),)) for text in ("Mila sings", "Otto reads")]
+    path = tmp_path / f"out{FORMATS[format].suffixes[0]}" if format != "brat" else tmp_path
+    write_format(documents, path, format)
+    assert found(read_documents(path, format)) == [("Mila", "PER"), ("Otto", "PER")]
+
+
+@pytest.mark.parametrize("value", ["[" * 200_000, '{"a":' * 200_000, "1" * 5_000])
+def test_types_that_the_json_parser_cannot_read_are_refused(tmp_path, value):
+    with pytest.raises(DataError, match=r"types\.json: not valid JSON"):
+        read_entity_types(write(tmp_path, "types.json", f'{{"PER": {value}'))
+
+
+@pytest.mark.parametrize(("words", "tags"), [(["ab"], ["OO"]), ([None], [[]]), ([["a"]], ["O"])])
+def test_rows_that_are_not_lists_of_words_are_refused(words, tags):
+    with pytest.raises(DataError, match="row 0: expected a list of words and a list of tags"):
+        documents_from_words(words, tags)
