@@ -1,0 +1,63 @@
+"""The benchmark of servers: who sends what, the figures, the table."""
+
+import itertools
+
+import pytest
+
+from training.benchmarks import servers, serving
+from training.benchmarks.servers import ServerError, keep_busy
+
+
+def test_clients_keep_their_types():
+    texts = [f"text {number}" for number in range(7)]
+    shared = serving.requests_of(texts, 3, shared=True)
+    own = serving.requests_of(texts, 3, shared=False)
+    assert len(shared) == len(own) == 9 and {text for text, _ in own} == set(texts)
+    assert all(types == shared[0][1] and len(types) == serving.NUM_TYPES for _, types in shared)
+    for client in range(3):
+        assert all(types == own[client][1] for _, types in own[client::3])
+    assert not set(own[0][1]) & set(own[1][1])
+
+
+def test_each_client_sends_its_requests_in_turn(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(servers.time, "perf_counter", lambda: next(clock))  # so that time passes with requests
+    sent = {0: [], 1: []}
+    times = keep_busy([sent[0].append, sent[1].append], ["a", "b", "c", "d"], 40)
+    for client, own in ((0, "ac"), (1, "bd")):
+        assert sent[client] == [own[number % 2] for number in range(len(sent[client]))]
+    assert len(times) == len(sent[0]) + len(sent[1]) > 0
+
+
+def test_a_server_that_fails_ends_the_measurement():
+    def send(request):
+        raise ServerError("answers 500")
+
+    with pytest.raises(ServerError, match="answers 500"):
+        keep_busy([send, send], ["a"], 60)
+
+
+def test_figures():
+    found = serving.figures([0.001 * (number + 1) for number in range(100)], 4)
+    assert found == pytest.approx({"throughput": 25, "p50": 51, "p99": 100, "requests": 100})
+
+
+def test_the_table_has_ratios_within_rounds():
+    def measured(server, alone):
+        figures = {"p50": 10.0, "p99": 20.0, "requests": 5}
+        return {"server": {**figures, "throughput": server}, "pipeline": {**figures, "throughput": alone}}
+
+    row = serving._summary(("binder", 64, False), [measured(20, 10), measured(30, 10), measured(90, 30)])
+    assert (row["ratio"], row["server_throughput"], row["pipeline_throughput"]) == (3, 30, 10)
+    about = {"command": "c", "threads": 2, "machine": {"processor": "p"}, "texts": 3, "types": 5, "rounds": 3,
+             "skipped": {"gliner": "not installed"}}  # fmt: skip
+    text = serving.page({"about": about, "rows": [row]})
+    assert "| binder-ner serve | 64, types of their own | 30.0 | 3.00 | 10 / 20 | 10 / 20 |" in text
+    assert "gliner.serve is missing: not installed" in text
+
+
+@pytest.mark.parametrize("argument", [["--clients", "0"], ["--seconds", "0"], ["--clients", "500"]])
+def test_wrong_arguments(argument, capsys):
+    with pytest.raises(SystemExit):
+        serving.parse(argument)
+    assert "must be" in capsys.readouterr().err
