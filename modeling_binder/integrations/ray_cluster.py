@@ -28,17 +28,13 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
         return
     given = address or os.environ.get("RAY_ADDRESS")
     try:
-        found = get_ray_address_from_environment(given, None) if given in (None, "auto") else given
-        if found is not None:
-            try:
-                _probe(found)
-            except OSError:
-                if given:
-                    raise
-                address = "local"  # the last cluster on this machine has left its address and ended
+        if given:
+            # Ray remembers the last cluster of a machine, also if it has ended.
+            _probe(get_ray_address_from_environment("auto", None) if given == "auto" else given)
         # A cluster of this process alone needs no dashboard.
         dashboard = None if given else False
-        ray.init(address, include_dashboard=dashboard, log_to_driver=log_to_driver, logging_level="warning")
+        # Without an address, Ray would join a cluster of this machine that another program has started.
+        ray.init(given or "local", include_dashboard=dashboard, log_to_driver=log_to_driver, logging_level="warning")
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConnectionError(
@@ -53,9 +49,9 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
         ray.shutdown()
 
 
-def _probe(address: str) -> None:
+def _probe(address: str | None) -> None:
     """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         with socket.create_connection((host, int(port)), _PROBE_SECONDS):
             pass

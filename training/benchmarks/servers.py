@@ -85,6 +85,7 @@ def _gliner(settings: Settings, folder: Path, port: int) -> list[str]:
     options = {
         "model": folder / "model", "port": port, "device": "cpu", "dtype": "float32", "num-gpus-per-replica": 0,
         "num-cpus-per-replica": settings.threads, "tokenizer-threads": settings.threads, "default-threshold": 0.99,
+        "ray-address": "local",
     }  # fmt: skip
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     return [python, "-m", "gliner.serve", *arguments, "--no-compile"]
