@@ -1,7 +1,8 @@
 """Find out which entity types are broader than others, from their parents or from the estimate of a small network.
 
-If several types claim the same span, flat decoding keeps the narrowest one. For example, a "politician" is also a
-"person", and "person" may have the larger margin. See `decoding_binder.drop_broader`.
+If a span is above the thresholds of several types, flat decoding keeps the narrowest of these types for the span. For
+example, a "politician" is also a "person", and "person" may have the larger margin. See
+`decoding_binder.drop_broader`.
 
 Dimensions: T types, H hidden size of the type encoder.
 """
@@ -20,8 +21,8 @@ BREADTH_HIDDEN_SIZE = 64
 class BreadthNetwork(nn.Module):
     """Estimates the breadth of entity types from their pooled states: larger for "person" than for "politician".
 
-    It is trained so that sigmoid(breadth(one) - breadth(two)) is the probability that the first type is broader than
-    the second. It is trained separately: the loss of `BinderModel.forward` does not depend on it.
+    The network is trained so that sigmoid(breadth(a) - breadth(b)) is the probability that type a is broader than type
+    b. It is trained separately: the loss of `BinderModel.forward` does not depend on it.
 
     Args:
         type_size: hidden size of the type encoder.
@@ -70,8 +71,8 @@ def broader_types(
     if breadths is not None:
         breadth = breadths.detach().float().cpu()
         if broader.any():
-            # The network may estimate that a type is broader than its ancestor. An ancestor gets at least the breadth
-            # of its descendants, so that there is no cycle.
+            # The network may estimate that a type is broader than its ancestor, which could lead to a cycle. So the
+            # breadth of each ancestor is raised to the largest breadth of its descendants.
             as_broad = broader | torch.eye(len(labels), dtype=torch.bool)
             breadth = breadth.expand_as(broader).masked_fill(~as_broad, float("-inf")).amax(1)
         alone = ~(broader.any(0) | broader.any(1))

@@ -59,14 +59,14 @@ class BinderConfig(PreTrainedConfig):
         start_loss_weight, end_loss_weight, span_loss_weight: weights of the three heads in the loss.
         mention_loss_weight, threshold_loss_weight: weights of the mention losses and of the threshold losses.
         entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`. An entry may have
-            a "parent", which is the name of a broader type in the list. If several types claim the same span, flat
-            decoding keeps the narrowest one.
+            a "parent", which is the name of a broader type in the list. If a span is above the thresholds of several
+            types, flat decoding keeps the narrowest of these types for the span.
         thresholds: maps the name of an entity type to a probability. Only spans of this type with a higher score are
-            found. The default is 0.5.
+            found. A type that `thresholds` does not contain has the threshold 0.5.
         use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
             parents. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
-            Differences of breadth are log-odds: 3 means a probability of 95 %.
+            The difference is in log-odds: 3 means that the type is broader with a probability of 95 %.
         decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.
@@ -125,9 +125,9 @@ class BinderConfig(PreTrainedConfig):
         elif self.type_config is None:
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
-        # Only the copy of this class that is loaded from a repository (with trust_remote_code) keeps this key. The
-        # installed package has registered its own pipeline, and if pipeline() saw the key, it would require
-        # trust_remote_code=True.
+        # The copy of this class that is loaded from a repository (with trust_remote_code) keeps the key
+        # `custom_pipelines`. The installed package drops it: the package has registered its own pipeline, and if
+        # pipeline() of transformers saw the key, it would require trust_remote_code=True.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
@@ -256,7 +256,7 @@ class BinderConfig(PreTrainedConfig):
         return super().from_dict(safe, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as a dictionary, with the repository's pipeline in `custom_pipelines`.
+        """Return the configuration as a dictionary; its key `custom_pipelines` names the class of the pipeline.
 
         The encoders keep their ids on the Hub. Paths of local folders are removed, because they may be private.
         """

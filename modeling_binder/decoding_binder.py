@@ -93,7 +93,7 @@ def propose_spans(
     end_scores: Tensor | None = None,
     owned: Tensor | None = None,
 ) -> Proposals:
-    """Return the candidate spans that exceed the dynamic threshold of a type by the required margin.
+    """Return the candidate spans that exceed the dynamic threshold of a type by more than the required margin.
 
     This function needs the scores of all spans. `BinderModel.find_spans` returns the same result with less memory.
 
@@ -120,8 +120,8 @@ def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Ten
     """
     required = required.to(margin)
     # Most spans exceed the threshold of no type. With many types it is cheaper to compare first only the largest margin
-    # of each span with the smallest required margin. The largest margin is nan if the margin of any type is nan, and
-    # the negated comparison keeps such a span.
+    # of each span with the smallest required margin. The largest margin is nan if the margin of any type is nan. Such a
+    # span is kept, because `<=` is false for nan.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)
@@ -157,13 +157,14 @@ def _one_type_each(
 ) -> Iterator[tuple[int, int, float, int]]:
     """Yield each span once, with its type of largest weight, as (end, start, weight, index), in the order of the ends.
 
-    The index is the position in the four tensors. Spans with the same end are in the order of their starts.
+    The four tensors list pairs of a span and a type; the index is the position of a pair in the tensors. Spans with the
+    same end are in the order of their starts.
 
-    A flat set contains a span at most once, and the type of largest weight is the best choice for it. Between types of
-    equal weight the lower type id is chosen, so that the result does not depend on the order of the input.
+    A flat set contains a span with one type at most, and the best choice is the type of largest weight. Between types
+    of equal weight the lower type id is chosen, so that the result does not depend on the order of the input.
     """
     type_id, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
-    order = np.lexsort((type_id, -weight, start, end))  # the last key counts first
+    order = np.lexsort((type_id, -weight, start, end))  # sorts by end, then start, then weight, then type
     start, end = start[order], end[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (end[1:] != end[:-1]) | (start[1:] != start[:-1])

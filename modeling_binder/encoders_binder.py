@@ -24,8 +24,8 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
     if config.onnx and name in config.onnx:
         return OnnxEncoder(encoder_config, name, config.onnx[name])
-    # Users trust the repository of the checkpoint. The config of the encoder may refer to code of another repository,
-    # which must not run.
+    # The config of the encoder may refer to code of another repository. A user who trusts the code of the checkpoint
+    # has not agreed to run that code.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
     return encoder
 
@@ -38,7 +38,8 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         options: passed to `AutoModel.from_pretrained`.
 
     Raises:
-        ValueError: transformers cannot load the model as an encoder, or its first token does not attend to later ones.
+        ValueError: transformers cannot load the model as an encoder, or the first token does not attend to later
+            tokens.
     """
     options = {"dtype": torch.float32, **options}
     where = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
@@ -110,7 +111,8 @@ def max_positions(encoder: nn.Module) -> int | None:
     limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None
-    # RoBERTa and models derived from it number positions from padding_idx + 1, so they accept fewer tokens.
+    # RoBERTa and models derived from it count positions from padding_idx + 1, so they accept fewer tokens than they
+    # have positions.
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return limit if padding is None else limit - padding - 1

@@ -1,8 +1,8 @@
-"""The three heads of BINDER: each projects tokens or spans and entity types into one space and compares them there.
+"""The three heads of BINDER: each projects entity types, and tokens or spans, into one space and compares them there.
 
 A projection is computed by calling its layer, so that adapters (LoRA), quantised layers and the hooks of accelerate
-work. There is one exception: if the text layer of the span head is a plain `nn.Linear`, the head multiplies by slices
-of its weight, which is faster.
+work. There is one exception: if `text_projection` of the span head is a plain `nn.Linear`, the head multiplies by
+slices of the weight of this layer, which is faster.
 
 Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
 spans.
@@ -88,11 +88,12 @@ class SpanHead(Head):
         return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)
 
     def _calls(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what `_slices` returns, but call the layer, as adapters, quantised layers and hooks need it.
+        """Return what `_slices` returns, but call the layer, so that adapters, quantised layers and hooks work.
 
         For the span of tokens i..j with hidden states h_i and h_j and width embedding e the layer computes
-        W [h_i ; h_j ; e] + b. Each call has zeros in place of the other inputs, so the results are W_start h_i + b,
-        W_end h_j + b and W_width e + b. An input of zeros gives b, which is subtracted from the last two results.
+        W [h_i ; h_j ; e] + b. Here the layer gets only one of h_i, h_j and e at a time, with zeros in place of the
+        other two, so the results are W_start h_i + b, W_end h_j + b and W_width e + b. An input of only zeros gives b,
+        which is subtracted from the last two results.
         """
         size, texts = self.text_size, hidden.shape[0]
         tokens = hidden.shape[0] * hidden.shape[1]

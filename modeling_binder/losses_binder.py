@@ -5,9 +5,9 @@ threshold should be above the negatives: mentions > threshold > negatives. The c
 words, the ends of words, or the spans from a start to an end. The negatives are the candidates that are not mentions of
 the type.
 
-Both losses use one log-sum-exp over the threshold and the negatives of a window and a type. The threshold loss is this
-log-sum-exp minus the threshold. For the loss of a mention, `logaddexp` adds the score of the mention to the same
-log-sum-exp. So no mask per mention is needed.
+Each head has a threshold loss and a mention loss. For a window and a type, both use the same log-sum-exp over the
+threshold and the negatives. The threshold loss is this log-sum-exp minus the threshold. For the loss of a mention,
+`logaddexp` adds the score of the mention to the log-sum-exp. So no mask per mention is needed.
 
 Dimensions: B windows, T types, L tokens, W widths, M the largest number of mentions in a window.
 """
@@ -73,8 +73,9 @@ class _Spans(NamedTuple):
 def _split_labels(labels: Tensor, excluded: Tensor | None, num_types: int, width: int) -> tuple[_Spans, _Spans]:
     """Return the mentions that have a span score, and the spans to exclude from the negatives.
 
-    From padded labels [B, M, 3], two kinds of spans are excluded: mentions wider than W, and undecided spans, which are
-    excluded for every type. The arguments are those of `binder_losses`.
+    If the labels are padded, [B, M, 3], two kinds of spans are excluded: mentions wider than W, and undecided spans,
+    which are excluded for every type. If the labels are [N, 4], the spans to exclude are those in `excluded`. The
+    arguments are those of `binder_losses`.
     """
     if labels.dim() == 2:
         excluded = labels[:0] if excluded is None else excluded
@@ -133,17 +134,19 @@ def binder_losses(
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
             than W has no span score: it trains no head, and its first and last tokens are not negatives of the start
-            and end heads. A row with type -1 is an undecided span and counts in no loss. Alternatively [N, 4], a row
-            (window, type, first token, last token) per mention with a span score, without padding; this form needs no
-            synchronisation with the device.
+            and end heads. A row with type -1 is an undecided span, which all losses ignore. The labels may also have
+            the form [N, 4], without padding: a row (window, type, first token, last token) per mention that is not
+            wider than W. This form needs no synchronisation with the device.
         num_mentions, num_windows: the mention losses are divided by `num_mentions`, and the threshold losses by
             `num_windows` times T. Both default to the counts of this batch. With gradient accumulation or several
             processes, pass the counts of the whole optimizer step: then the gradient does not depend on how the step
             is split.
         excluded: spans that are neither mentions nor negatives, as rows [N, 4] like those of `labels`. Used only if
             `labels` is [N, 4] too.
-        asked: [B, T], true if a window is compared with a type. Other pairs of a window and a type count in no loss.
-        num_asked: number of pairs of a window and a type. If it is given, the threshold losses are divided by it, and
+        asked: [B, T], true if a window is compared with a type. The threshold losses ignore all other pairs of a window
+            and a type.
+        num_asked: number of pairs of a window and a type that are compared. Defaults to the number of true entries of
+            `asked`. If `asked` or `num_asked` is given, the threshold losses are divided by this number, and
             `num_windows` is ignored.
 
     Returns:

@@ -106,8 +106,8 @@ class BinderModel(BinderPreTrainedModel):
         Args:
             text_encoder: id on the Hub or local folder of the text encoder.
             type_encoder: id on the Hub or local folder of the type encoder. Defaults to `text_encoder`, loaded a second
-                time, so that the two encoders have separate weights. If the tokenizer of the type encoder differs from
-                that of the text encoder, it becomes `model.type_tokenizer`.
+                time, so that the two encoders have separate weights. The tokenizer of the type encoder becomes
+                `model.type_tokenizer` if it differs from the tokenizer of the text encoder.
             encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
             config: fields of `BinderConfig`; `entity_types` may be a dictionary name -> description, or name ->
                 `{"description": ..., "parent": ...}`.
@@ -294,7 +294,7 @@ class BinderModel(BinderPreTrainedModel):
             hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
             word_starts, word_ends: [B, L], nonzero on the first / last token of each word.
             required: [T], margins from `decoding_binder.required_margin`.
-            joint: require the start and the end of a span to exceed their thresholds too.
+            joint: require that the start score and the end score of a span exceed their own thresholds too.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         parts = self.span_parts(hidden)
@@ -351,8 +351,8 @@ class BinderModel(BinderPreTrainedModel):
             num_mentions, num_windows: what the losses are divided by, see `binder_losses`.
             type_states: [T, H] from `encode_type_states`, instead of descriptions.
             type_index: [B, T], the types that each window is compared with, as indices of the given types, padded with
-                -1. T is then the length of these rows, and a type in `labels` is a position in the row of its window.
-                Padding counts in no loss.
+                -1. T is then the length of these rows, and `labels` states a type by its position in the row of the
+                window. The losses ignore the padding.
             excluded, num_asked: see `binder_losses`.
             return_dict: if False, return a tuple of the values that are not None.
 

@@ -47,9 +47,9 @@ def _openmp() -> Any:
 def end_torch_threads() -> None:
     """End the threads that torch started for the calling thread; torch starts them again when it needs them.
 
-    Otherwise these threads keep spinning for milliseconds on the cores that onnxruntime needs, which costs a tenth of
-    its time. Starting a thread again takes some microseconds. The function does nothing if torch does not use GNU
-    OpenMP.
+    Otherwise these threads keep spinning for milliseconds on the cores that onnxruntime needs, which costs onnxruntime
+    a tenth of its time. Starting a thread again takes some microseconds. The function does nothing if torch does not
+    use GNU OpenMP.
     """
     if (openmp := _openmp()) is not None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
@@ -98,7 +98,8 @@ class OnnxEncoder(nn.Module):
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        # On a CPU the fused operator takes three times as long as the separate addition and normalisation.
+        # SkipLayerNormFusion joins an addition and a layer normalisation into one operator. On a CPU this operator
+        # takes three times as long as the two separate operators.
         slow = None if providers[0].startswith("CUDA") else ["SkipLayerNormFusion"]
         with _denormals_are_zero():
             self._session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=slow)

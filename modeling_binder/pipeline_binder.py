@@ -27,7 +27,9 @@ from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find
 
 logger = logging.get_logger(__name__)
 
-MAX_WINDOWERS = 16  # kept for calls with the same max_length and stride; a server gets these from strangers
+# Maximum number of windowers that a pipeline keeps, one for each pair of max_length and stride. Clients of a server
+# choose these two numbers, so the number of pairs must be limited.
+MAX_WINDOWERS = 16
 _CALL_ARGUMENTS = (
     "entity_types",
     "threshold",
@@ -56,8 +58,8 @@ class BinderNerPipeline(ChunkPipeline):
     Arguments of `pipeline(...)`:
 
         backend: "onnx" or "torch". If the checkpoint uses the other backend, an error is raised.
-        compile: run the text encoder through `torch.compile`; a dictionary is passed to it as options. The first
-            batches take longer, so this saves time mainly on a GPU.
+        compile: run the text encoder through `torch.compile`; a dictionary is passed to `torch.compile` as options. The
+            first batches take longer. Later batches take less time mainly on a GPU.
         type_cache: deprecated and ignored. Vectors of types are kept in memory and no longer in a file.
 
     Arguments of a call, which `pipeline(...)` accepts as defaults:
@@ -66,10 +68,11 @@ class BinderNerPipeline(ChunkPipeline):
             Defaults to the model's own types, which are those in its configuration. A name without a description is
             looked up among the own types, ignoring upper and lower case ("gene" finds "Gene"). The vector of a type is
             computed once and kept while the weights do not change.
-        threshold: a probability for all types, or a dictionary name -> probability. Defaults to the model's
-            `config.thresholds`, and to 0.5 (the dynamic threshold) for types that are not in it.
-        decoding: "nested" or "flat". Defaults to the model's configuration. If several types claim the same span,
-            "flat" keeps the narrowest one, provided that parents or the model determine which types are broader.
+        threshold: a probability for all types, or a dictionary name -> probability. A type without a given probability
+            has its threshold in the model's `config.thresholds`, or 0.5 (the dynamic threshold) if it has none there.
+        decoding: "nested" or "flat". Defaults to the model's configuration. If a span is above the thresholds of
+            several types, "flat" keeps the narrowest of these types for the span, provided that parents or the model
+            determine which types are broader.
         inference: "span" or "joint". Defaults to the model's configuration.
         max_length: maximum number of tokens in a window.
         stride: number of tokens that neighbouring windows of a long text share.
@@ -341,7 +344,7 @@ class BinderNerPipeline(ChunkPipeline):
             hidden, vectors, inputs["word_starts"], inputs["word_ends"], required, joint, inputs["owned"]
         )
         order = torch.argsort(found.window, stable=True)
-        # Only the spans found are copied from the device, window by window.
+        # Only the spans that were found are copied from the device. Then they are split by window.
         counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
         starts = inputs["word_starts"][found.window, found.first] - 1
         ends = inputs["word_ends"][found.window, found.last]

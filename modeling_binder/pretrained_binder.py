@@ -131,9 +131,10 @@ class BinderPreTrainedModel(PreTrainedModel):
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _complete_checkpoint(self, folder: Any) -> None:
-        """Add ONNX files and the type tokenizer to a saved checkpoint, and give its files the mode of config.json.
+        """Add ONNX files and the type tokenizer to a saved checkpoint, and set the permissions of its files.
 
-        The mode has to be changed because safetensors writes files that only their owner can read, whatever the umask.
+        All files get the permissions of config.json, because safetensors writes files that only their owner can read,
+        whatever the umask.
         """
         for encoder in self.onnx_encoders():
             target = os.path.join(folder, f"{encoder.name}.onnx")
@@ -149,7 +150,7 @@ class BinderPreTrainedModel(PreTrainedModel):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
-                with contextlib.suppress(OSError):  # the mode of a file of another owner cannot be changed
+                with contextlib.suppress(OSError):  # the permissions of a file of another owner cannot be changed
                     os.chmod(path, mode)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:

@@ -126,8 +126,8 @@ class TextWindow:
     Args:
         input_ids: [L].
         starts, ends: [L], character offsets of word edges as in `EncodedText`; -1 for special tokens.
-        owned: two numbers. Windows overlap, but each span is predicted by one window only: this window predicts the
-            spans from token `first` to token `last` of the window with owned[0] < first + last <= owned[1].
+        owned: two numbers. Windows overlap, but each span is predicted by one window only. This window predicts the
+            span from its token `first` to its token `last` if owned[0] < first + last <= owned[1].
         begin, stop: the window holds the tokens begin..stop of the text, `stop` exclusive.
     """
 
@@ -156,7 +156,7 @@ class _Tokens:
         self._dropped = 0
 
     def count(self, wanted: int) -> int:
-        """Tokenise at least `wanted` tokens, if the text has as many, and return how many have been tokenised."""
+        """Tokenise pieces until there are at least `wanted` tokens or the text ends; return their number so far."""
         kept = self._kept
         while self._dropped + len(kept.input_ids) < wanted:
             piece = next(self._pieces, None)
@@ -272,7 +272,9 @@ class BinderWindower:
         limits = [limit for limit in (tokenizer.model_max_length, model.max_positions) if limit is not None]
         longest = min(limits, default=model.config.max_length)
         if max_length is not None and max_length > longest:
-            raise ValueError(f"max_length={max_length} is more than the {longest} tokens that the model accepts.")
+            raise ValueError(
+                f"max_length={max_length} is more than the {longest} tokens that text encoder and tokenizer accept."
+            )
         config = model.config
         if stride is None:
             stride = config.stride

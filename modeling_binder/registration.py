@@ -1,7 +1,7 @@
 """Register the model with the auto classes of transformers, and the pipeline with its tasks.
 
 `import modeling_binder` makes `transformers.pipeline("binder-ner", ...)` and `AutoModel.from_pretrained` work, in any
-order of imports. It does not import transformers and torch, because that takes seconds, also for a command that only
+order of imports. It does not import transformers and torch, because that takes seconds, even for a command that only
 prints its help. Instead, each class is imported and registered as soon as its registry has been imported: immediately
 if the registry was imported before this package, otherwise directly after the import of the registry.
 """
@@ -83,7 +83,7 @@ def _register(registration: _Registration) -> None:
 
 
 class _RegisteringLoader(Loader):
-    """Loads a module with the loader of this module, and then registers the class of the registration."""
+    """Wraps the loader of a module: loads the module with it, and then registers the class of a registration."""
 
     def __init__(self, loader: Loader, registration: _Registration) -> None:
         self._loader, self._registration = loader, registration
@@ -100,7 +100,7 @@ class _RegisteringLoader(Loader):
 
 
 class _RegisteringFinder(MetaPathFinder):
-    """Finds the modules that a registration names, with a `_RegisteringLoader`; other finders find other modules."""
+    """Gives the modules `target` and `home` of each registration a `_RegisteringLoader`; finds no other modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -33,7 +33,8 @@ def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -
 
     out[i, w] = starts[i].ends[i + w]; entries past the end are zero. The rows are computed in blocks, so no tensor of
     size L x L is needed. In a block, the wanted products of each row begin one column later than those of the row
-    above. Adding padding and splitting the block into rows that are longer by one column aligns them.
+    above. So the block is flattened, padded, and split into rows that are longer by one column. In the new rows, all
+    wanted products begin in column 0.
     """
     length = starts.shape[-2]
     ends = nn.functional.pad(ends, (0, 0, 0, width - 1))

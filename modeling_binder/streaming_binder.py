@@ -36,8 +36,8 @@ def cut_into_batches(
         lengths: number of tokens of each window, in descending order.
         size: maximum number of windows in a batch.
         max_padding: maximum number of padding tokens in a batch.
-        max_tokens: maximum number of tokens in a batch, padding included. A longer window becomes a batch with one
-            window.
+        max_tokens: maximum number of tokens in a batch, padding included. A window with more tokens becomes a batch
+            without other windows.
     """
     begin, padding = 0, 0
     for index, length in enumerate(lengths):
@@ -129,8 +129,8 @@ class TextReader:
     def read(self, texts: Iterable[Any]) -> Iterator[list[Entity]]:
         """Yield the result of each text, in order.
 
-        If a text or a batch fails, the results of the texts before it are yielded first, and then the error is raised.
-        No window is processed twice.
+        If a text or a batch of windows fails, the results of all texts before the failed text, or before the first text
+        of the batch, are yielded first, and then the error is raised. No window is processed twice.
         """
         queue: deque[_PendingText] = deque()  # the texts without a result, in order
         pool: list[_PendingWindow] = []
@@ -158,7 +158,7 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # replaces an error of the loop above, which never concerns an earlier text than this one
+            failure = error  # raised instead of an error of the loop above, which never concerns an earlier text
         yield from self._results(queue)
         if failure is not None:
             raise failure

@@ -97,7 +97,7 @@ def _items(entity_types: EntityTypes) -> Iterable[tuple[Any, Mapping[str, Any]]]
             else:
                 yield item["name"], _fields(item["name"], item)
     else:
-        raise TypeError(f"entity_types must be names or name -> description, got {entity_types!r:.80}.")
+        raise TypeError(f"entity_types must be names, or a dictionary name -> description, got {entity_types!r:.80}.")
 
 
 def _fields(name: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,9 +118,10 @@ def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
 def _with_parents(
     types: Mapping[str, EntityType], given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> list[EntityType]:
-    """Set the parent of each type: the given parent, or else the nearest ancestor of its own type that is in the call.
+    """Set the parent of each type: the parent that the call gives, or else the nearest ancestor that is in the call.
 
-    A type without either has no parent.
+    The ancestors are those of the model's own type that the type stands for (`own_label`). A type without a given
+    parent and without such an ancestor has no parent.
     """
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
     own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
@@ -261,12 +262,13 @@ class _WeightWatch:
         self._children: list[dict[str, nn.Module | None]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
         self._versions: list[tuple[int, int]] = []
-        self._views: list[list[Tensor]] = []  # some values of each tensor, by device
+        self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device
         self._values: list[Tensor] = []
 
     def changed(self, modules: Sequence[nn.Module]) -> bool:
         """Return whether the weights differ from those of the last call."""
-        # Visiting the dictionaries of modules takes a third of the time of nn.Module.parameters(), which builds names.
+        # Visiting the dictionaries of modules takes a third of the time of nn.Module.parameters(), which also builds
+        # the names of the weights.
         replaced = [*modules, *_values(self._children)] != self._modules
         if replaced:
             submodules = [submodule for module in modules for submodule in module.modules()]

@@ -1,4 +1,4 @@
-"""Export checkpoints: encoders as ONNX files, or fixed entity types with their vectors stored."""
+"""Export checkpoints whose encoders are ONNX files, or whose entity types are fixed and stored as vectors."""
 
 from typing import TYPE_CHECKING
 

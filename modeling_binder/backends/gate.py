@@ -56,7 +56,7 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
             both checkpoints must find the same spans with the same scores, except for rounding.
 
     Raises:
-        ExportError: the two do not agree.
+        ExportError: the two checkpoints do not agree.
     """
     if max_loss is not None:
         before, after = f1(original, data), f1(exported, data)

@@ -1,4 +1,4 @@
-"""Rewrite the attention of an exported encoder to accept hidden states directly, without splitting the heads first.
+"""Rewrite the attention of an exported encoder to accept hidden states, which are not split into heads before.
 
 The attention operator of ONNX accepts inputs of shape [B, heads, L, H / heads], or of shape [B, L, H] with the number
 of heads as an attribute (B windows, L tokens, hidden size H). The exporter writes the first form. This form needs four
@@ -44,6 +44,6 @@ def _heads(attended: ir.Value) -> list[int | None]:
     return [shape[1] if shape is not None and isinstance(shape[1], int) else None for shape in shapes]
 
 
-# The pattern does not match encoders that change the heads before attention, such as those with rotary position
-# embeddings. They are not rewritten.
+# The pattern does not match encoders that change queries and keys after splitting them into heads, for example by
+# rotary position embeddings. Such encoders are not rewritten.
 ATTENTION_ON_HIDDEN_STATES = pattern.RewriteRule(_on_heads, _on_hidden_states, _is_known)

@@ -61,7 +61,7 @@ def push_dataset(
         repo_id: "user/name" of the dataset, created if it does not exist.
         language, license, description: shown on the card; `license` is for a single corpus.
         origins: for several corpora, name -> {"license", "source", "changes"}, shown on the card. For a mix, licence
-            and source default to those of the corpora of the mix.
+            and source default to those that the mix states for each corpus.
         private, token, revision, create_pr, commit_message, commit_description: as in `push_model`.
 
     Raises:
@@ -111,7 +111,7 @@ def _corpus_of(part: Any) -> Corpus:
 def _split_by_license(
     corpora: Mapping[str, Corpus], origins: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, CorpusEntry], list[list[str]]]:
-    """Return the corpora that may be published; and name, licence and source of each corpus that may not."""
+    """Return the corpora that may be published; and name, licence and source of each corpus that may not be."""
     entries: dict[str, CorpusEntry] = {}
     left_out: list[list[str]] = []
     for name, corpus in corpora.items():

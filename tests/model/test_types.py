@@ -71,7 +71,7 @@ def test_an_exact_name_wins_and_an_ambiguous_name_is_its_own_description():
         ([{"name": "A"}, "A"], ValueError, "the entity type 'A' appears twice"),
         ([{"description": "A drug."}], ValueError, "needs a 'name'"),
         ({"A": {"describtion": "A drug."}}, ValueError, r"'A' has unknown keys \['describtion'\]"),
-        (5, TypeError, "must be names or name -> description, got 5"),
+        (5, TypeError, "must be names, or a dictionary name -> description, got 5"),
     ],
 )
 def test_bad_entity_types(bad, error, message):
