@@ -4,7 +4,7 @@ It has repositories of models, datasets and Spaces; branches, pull requests, pri
 LFS uploads; downloads with ETag and Range. `LocalHub.fail` makes requests fail. Tests inspect `LocalHub.repos`.
 
 Every request is handled in one step: `_endpoint` receives the whole body before it calls the handler, which is a plain
-function. So no other request can change a repository between a handler's check and its change.
+function. So no other request can change a repository after a handler has checked it and before the handler changes it.
 """
 
 import base64
@@ -116,7 +116,7 @@ class LocalHub(HubStorage):
         repo = self.repos.get((repo_type, repo_id))
         member = user is not None and path["namespace"] in (user.name, *user.organisations)
         if repo is None or (repo.private and not member):
-            # The real Hub does not tell an anonymous user whether a private repository exists either.
+            # Like the real Hub, this one does not tell an anonymous user whether a private repository exists.
             raise HubError(401 if user is None else 404, "RepoNotFound", "Repository not found")
         return repo
 

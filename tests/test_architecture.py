@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "modeling_binder"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TRAVELLING = sorted(PACKAGE.glob("*_binder.py"))
+TRAVELLING = sorted(PACKAGE.glob("*_binder.py"))  # files that are copied to the Hub with a checkpoint
 
 
 def name_of(path):
@@ -103,7 +103,7 @@ def test_subpackages_import_each_other_in_one_direction():
                 assert target.split(".")[1] not in above.get(subpackage, ()), f"{path}:{line} imports {target}"
 
 
-def test_no_test_module_imports_from_another():
+def test_no_test_module_imports_another_test_module():
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for target, line, _ in imports_of(path):
             last = target.rpartition(".")[2]

@@ -37,7 +37,7 @@ def test_everything_is_registered_in_any_order(statements, checkpoint, tmp_path)
     assert run(code, package=True, cache=tmp_path) == ["AutoConfig", "AutoModel"]
 
 
-def test_an_auto_class_alone_knows_the_model(checkpoint, tmp_path):
+def test_auto_model_knows_the_model_if_nothing_else_is_imported_from_transformers(checkpoint, tmp_path):
     code = f"""
     import inspect, json
     import modeling_binder

@@ -39,7 +39,7 @@ def test_without_parents_and_breadths_no_type_is_broader():
     assert broader_types(dict.fromkeys("ab"), torch.tensor([1.0, 1.5]), 0.5) is None, "not more than the margin"
 
 
-def test_breadths_count_if_they_differ_by_more_than_the_margin():
+def test_breadths_decide_if_they_differ_by_more_than_the_margin():
     breadths = torch.tensor([16.0, 13.0, 12.0, 5.0])
     labels = dict.fromkeys(["person", "university", "politician", "enzyme"])
     assert pairs(labels, broader_types(labels, breadths, 3.5)) == {

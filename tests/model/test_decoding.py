@@ -40,7 +40,7 @@ def test_nothing_above_threshold():
     assert propose(scores()) == []
 
 
-def test_equal_to_the_threshold_is_not_above_it():
+def test_a_span_whose_score_equals_the_threshold_is_not_proposed():
     assert propose(scores((0, 1, 1, 1.0))) == []
 
 
@@ -70,7 +70,7 @@ def test_masks_may_hold_any_nonzero_value():
     assert torch.stack(found[2:4], 1).tolist() == [[1, 1], [2, 3]]
 
 
-def test_joint_inference_requires_both_ends_to_exceed_their_thresholds():
+def test_joint_inference_requires_start_and_end_scores_above_their_thresholds():
     matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
     start, end = torch.zeros(1, 1, 5), torch.zeros(1, 1, 5)
     start[0, 0, 1] = start[0, 0, 2] = 1
@@ -123,7 +123,7 @@ def test_exact_decoding_beats_greedy_decoding_if_one_span_blocks_two():
     assert flat_exact(*rows).tolist() == [0, 2]
 
 
-def test_flat_decoding_picks_one_type_for_a_span_and_breaks_ties_by_position():
+def test_flat_decoding_picks_one_type_for_a_span_and_breaks_ties_by_type_id():
     rows = spans((0, 4, 1, 2.0), (0, 4, 0, 2.0), (4, 6, 0, 1.0))
     assert flat_greedy(*rows).tolist() == [1, 2]
     assert flat_exact(*rows).tolist() == [1, 2]
@@ -199,7 +199,7 @@ def test_flat_decoding_prefers_the_narrowest_type_to_the_largest_margin(algorith
     )
 )
 @settings(deadline=None, max_examples=200)
-def test_exact_decoding_is_optimal_and_both_algorithms_keep_no_overlap(items):
+def test_exact_decoding_is_optimal_and_both_algorithms_keep_no_overlapping_spans(items):
     rows = spans(*((start, start + length, type_id, float(weight)) for start, length, type_id, weight in items))
     starts, ends, _, weights = rows
 

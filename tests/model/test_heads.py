@@ -68,7 +68,7 @@ def test_gradients_are_the_same_when_the_layer_is_called():
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft uses it
 def test_lora_on_all_linear_layers_trains_the_heads():
     model = build_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}

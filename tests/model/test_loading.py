@@ -103,7 +103,7 @@ def test_a_checkpoint_that_was_loaded_and_saved_loads(checkpoint, saver, cache, 
         assert [e["word"] for e in found] == [e["word"] for e in expected]
 
 
-def test_auto_model_loads_the_package_class_without_a_flag(checkpoint, cache):
+def test_auto_model_loads_the_class_of_the_package_without_trust_remote_code(checkpoint, cache):
     code = f"""
     import json
     import modeling_binder

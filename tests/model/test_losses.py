@@ -23,7 +23,8 @@ def test_uniform_scores_give_the_logarithm_of_the_number_of_candidates():
     # [CLS] a b c d [SEP], each word one token: 4 starts, 4 ends, 10 spans; one gold mention.
     words = masks([0, 1, 1, 1, 1, 0])
     losses = binder_losses(*uniform(), words, words, torch.tensor([[[0, 2, 3]]]))
-    # mention: {gold, 3 negatives, threshold}; threshold: {threshold, 3 negatives}
+    # The mention loss of the start head compares the gold start, 3 negatives and the threshold. The threshold loss
+    # compares only the threshold and the 3 negatives.
     assert losses.start.item() == pytest.approx(math.log(5))
     assert losses.end.item() == pytest.approx(math.log(5))
     assert losses.span.item() == pytest.approx(math.log(11))

@@ -69,7 +69,7 @@ def batch(length=12, windows=2, types=3):
 
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("share", [False, True])
-def test_encoders_build_and_train(name, share, tmp_path):
+def test_a_model_of_each_encoder_is_built_trained_saved_and_loaded(name, share, tmp_path):
     ENCODERS[name].save_pretrained(tmp_path / "config")
     torch.manual_seed(0)
     AutoModel.from_config(ENCODERS[name]).save_pretrained(tmp_path / "encoder")
@@ -79,7 +79,7 @@ def test_encoders_build_and_train(name, share, tmp_path):
     reference = AutoModel.from_pretrained(tmp_path / "encoder")
     mine, theirs = model.text_encoder.state_dict(), reference.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
-    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # these two number positions from padding_idx + 1
+    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # these two encoders count positions from padding_idx + 1
     assert model.max_positions == ENCODERS[name].max_position_embeddings - first
 
     inputs = batch()
@@ -190,7 +190,8 @@ def test_bf16_and_autocast_score_in_float32(model):
         assert (scores[inside] - exact[inside]).abs().mean() < 0.3
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")  # before 5.21
+# transformers before 5.21 has no other name for it
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     inputs = batch()
     model.train()
@@ -293,9 +294,9 @@ def test_scores_on_the_meta_device_have_shapes():
     assert output.span_scores.shape == (2, 3, 12, 12) and output.span_scores.is_meta
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have a umask")
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
-def test_all_files_of_a_checkpoint_have_the_mode_of_its_configuration(mask, model, tmp_path):
+def test_all_files_of_a_checkpoint_have_the_same_permissions(mask, model, tmp_path):
     before = os.umask(mask)
     try:
         model.save_pretrained(tmp_path / "whole")
@@ -310,7 +311,7 @@ def test_all_files_of_a_checkpoint_have_the_mode_of_its_configuration(mask, mode
 
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from([0.1, 0.5, 0.9]))
 @settings(deadline=None, max_examples=60)
-def test_find_spans_equals_scoring_all_spans_and_proposing(seed, joint, with_widths, threshold):
+def test_find_spans_equals_score_followed_by_propose_spans(seed, joint, with_widths, threshold):
     random = torch.Generator().manual_seed(seed)
 
     def mask(*shape):

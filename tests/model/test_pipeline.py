@@ -1,4 +1,4 @@
-"""The pipeline: all kinds of inputs and arguments, exact offsets, long texts, and flat decoding of narrow types."""
+"""The pipeline: all kinds of inputs and arguments, exact offsets, long texts, and broad and narrow types."""
 
 import copy
 import itertools
@@ -67,7 +67,7 @@ def test_offsets_are_exact(text):
         assert text[entity["start"] : entity["end"]] == entity["word"] and entity["word"].strip()
 
 
-def test_flat_is_a_non_overlapping_subset_of_nested(pipe):
+def test_flat_decoding_returns_a_non_overlapping_subset_of_nested_decoding(pipe):
     text = "the IL-2 gene promoter of cells in the cell"
     nested, flat = pipe(text), pipe(text, decoding="flat")
     assert set(keys(flat)) <= set(keys(nested)) and 0 < len(flat) < len(nested)
@@ -160,7 +160,7 @@ def test_thresholds_of_the_configuration_are_defaults():
     expected = [e for e in plain if e["entity_group"] == "Cell" or (e["entity_group"] == "Gene" and e["score"] > 0.9)]
     assert 0 < len(expected) < len(plain)
     assert_same_entities(pipe(text), expected)
-    assert_same_entities(pipe(text, threshold=0.5), plain)  # a number is for all types
+    assert_same_entities(pipe(text, threshold=0.5), plain)  # a number replaces the thresholds of all types
     named = pipe(text, threshold={"Place": 0.5})  # the other types keep their defaults
     assert {e["entity_group"] for e in named} == {"Gene", "Cell", "Place"}
     assert_same_entities([e for e in named if e["entity_group"] != "Place"], expected)

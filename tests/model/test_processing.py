@@ -109,7 +109,8 @@ def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
     if all(part[:1].isspace() or not begin for begin, part, _ in parts):
         assert pieces == whole
     elif all(end - start < 2 * piece for start, end in split_words(text)):
-        # The text was split at a place without white space, so the windows may differ, but not the starts of words.
+        # The text was split where it has no white space, so the windows may differ. But a word still starts only where
+        # `split_words` starts one.
         assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
@@ -146,7 +147,7 @@ def test_locate():
     assert encoded.locate([(8, 4)]) == [None]
 
 
-def test_given_words_are_used_instead_of_split_words():
+def test_given_words_are_used_instead_of_those_from_split_words():
     windower = BinderWindower(TOKENIZER)
     encoded = windower.encode("IL-2 gene", [(0, 4), (5, 9)])
     assert [offset for offset in encoded.starts if offset >= 0] == [0, 5]

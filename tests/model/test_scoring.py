@@ -27,7 +27,7 @@ def concatenated_span_scores(
             for W widths, [W, E].
 
     Returns:
-        Cosines, [B, T, L, W], -inf past the end.
+        Cosines, [B, T, L, W], -inf for spans past the end of the window.
     """
     length = hidden.shape[1]
     last = (torch.arange(length)[:, None] + torch.arange(width)[None]).clamp_max(length - 1)
@@ -128,7 +128,7 @@ def test_no_tensor_grows_with_the_square_of_the_window_length():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_equal_the_concatenated_formulas(dtype):
+def test_gradients_equal_those_of_the_formula_of_the_paper(dtype):
     torch.manual_seed(0)
     config = BinderConfig(text_config=tiny_encoder_config().to_dict(), projection_size=8, max_span_width=6)
     head = SpanHead(16, 16, config).eval()

@@ -69,7 +69,7 @@ ANY_TEXTS = st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells東é"
 
 @given(ANY_TEXTS, st.integers(2, 5), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
-def test_batch_size_order_and_padding_do_not_matter(texts, batch_size, random):
+def test_the_batch_size_and_the_order_of_the_texts_do_not_matter(texts, batch_size, random):
     """Rounding may differ, so a span that is very close to the threshold may be in one result only."""
     lowest = 0.2
 
@@ -277,7 +277,7 @@ def test_a_model_that_always_fails_is_not_run_twice_on_a_window():
     assert max(runs.values()) == 1
 
 
-def test_a_bad_text_comes_after_the_results_of_the_texts_before_it():
+def test_the_error_of_a_bad_text_comes_after_the_results_of_the_texts_before_it():
     def find(batch):
         if any(len(window.input_ids) == 2 for window in batch):
             raise RuntimeError("out of memory")

@@ -87,7 +87,7 @@ def test_saving_again_keeps_both_tokenizers(two, tmp_path):
     assert copied.type_tokenizer("gene")["input_ids"] == pipe.model.type_tokenizer("gene")["input_ids"]
 
 
-def test_checkpoints_with_one_tokenizer_load_as_before(tmp_path):
+def test_checkpoints_of_earlier_versions_load_with_one_tokenizer(tmp_path):
     model = build_model()
     model.save_pretrained(tmp_path)
     build_tokenizer().save_pretrained(tmp_path)
@@ -238,7 +238,7 @@ def test_training_and_saving(encoders, tmp_path):
         stride=16,
         projection_dropout=0.0,
     )
-    model.type_tokenizer = None  # the trainer must set it from its argument
+    model.type_tokenizer = None  # the trainer must set it from the argument type_tokenizer
     trainer = train(tmp_path / "run", model, tokenizer, type_tokenizer=type_tokenizer)
     inputs = trainer.data_collator.type_inputs
     assert inputs["type_attention_mask"].sum(1).tolist() == [len(text) + 2 for text in TYPES.values()]
@@ -254,7 +254,7 @@ def test_training_and_saving(encoders, tmp_path):
 # ---- export ----
 
 
-def test_frozen_types_need_no_tokenizer(two, tmp_path):
+def test_an_export_with_frozen_types_has_no_type_tokenizer(two, tmp_path):
     export(str(two), tmp_path / "frozen", onnx=False, freeze_types=True)
     assert not (tmp_path / "frozen" / "type_tokenizer").exists()
     assert json.loads((tmp_path / "frozen" / "config.json").read_text())["type_tokenizer"] is False

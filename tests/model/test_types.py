@@ -99,7 +99,7 @@ def parents(entity_types):
     return {label: parent for label, _, parent, _ in resolved(entity_types)}
 
 
-def test_own_types_keep_the_nearest_ancestor_in_the_call():
+def test_the_parent_of_an_own_type_is_its_nearest_ancestor_in_the_call():
     assert parents(None) == {"person": None, "politician": "person", "minister": "politician", "Gene": None}
     assert parents(["minister", "person"]) == {"minister": "person", "person": None}
     assert parents(["minister"]) == {"minister": None}
