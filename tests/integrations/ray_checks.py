@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
@@ -37,7 +39,8 @@ def main(folder, checkpoint):
     context = ray.data.DataContext.get_current()
     context.checkpoint_config = CheckpointConfig("id", str(folder / "checkpoints"))
     in_memory = ray.data.from_items([{"text": "the gene", "id": "a"}])
-    in_files = ray.data.read_json(str(folder / "table.jsonl"))
+    pq.write_table(pa.table({"text": ["the gene"], "n": [0]}), folder / "table.parquet")
+    in_files = ray.data.read_parquet(str(folder / "table.parquet"))
     context.checkpoint_config = None
     found["in memory"] = error_of(annotate, in_memory, **one)
     found["no ids"] = error_of(annotate, in_files, **one)
@@ -45,7 +48,7 @@ def main(folder, checkpoint):
     # The driver has loaded the model, and then the nodes do not find it.
     job = prepare(folder / "table.jsonl", folder / "lost", checkpoint, rows_per_part=5)
     shutil.rmtree(checkpoint)
-    found["no model in actors"] = error_of(run, job, actors=2, num_cpus=0.5, progress=False)
+    found["no model in actors"] = error_of(run, job, actors=1, num_cpus=0.5, progress=False)
     print(json.dumps(found))
 
 
