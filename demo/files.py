@@ -82,6 +82,7 @@ def _objects(content: str) -> Iterator[tuple[int, Record]]:
 
 
 def _rows(content: str) -> Iterator[tuple[int, Record]]:
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a text that is too long is refused below
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         if "text" not in (reader.fieldnames or []):

@@ -246,7 +246,7 @@ def test_lines_end_at_line_feeds_only(tmp_path):
         ("a.csv", "", 'must contain the column "text"; got no columns'),
         ("a.csv", "id,text\n1,a\n2", "Line 3 does not have the same number of columns"),
         ("a.csv", 'text\n"a\nb\n', "unexpected end of data"),
-        ("a.csv", "text\n" + "a" * 200_000, "field larger than field limit"),
+        ("a.csv", "text\n" + "a" * 200_000, "Line 2: the text has 200,000 characters"),
         ("a.csv", '"te"xt\n', "expected after"),
         ("a.jsonl", '{"text": "a\\ud83d"}', "Line 1 contains half a character"),
         ("a.jsonl", '{"text": "a", "id": "\\ud83d"}', "Line 1 contains half a character"),
