@@ -203,7 +203,7 @@ class BinderTrainingArguments(TrainingArguments):
         if self.bf16 and not is_torch_bf16_gpu_available():
             asked_for_cpu: bool = getattr(self, "use_cpu", False)
             has_device = torch.accelerator.is_available() and not asked_for_cpu
-            self.use_cpu = not has_device  # transformers requires it for bf16 on a CPU
+            self.use_cpu = not has_device  # transformers allows bf16 on a CPU only with use_cpu
             if has_device or not cpu_multiplies_bf16():
                 place = (
                     "this device does not support bfloat16" if has_device else "this CPU has no bfloat16 instructions"

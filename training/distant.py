@@ -228,8 +228,8 @@ class Labeler:
         open_spans: list[tuple[int, int]] = []
         covered = bytearray(len(document.text))
         for (start, end), labels in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
-            # Spans are sorted by length, longest first. So if a span overlaps one that was kept before, its first or
-            # last character is covered.
+            # Spans are sorted by length, longest first. So if a span overlaps an earlier span that was kept, the first
+            # or last character of the later span is covered.
             if not self.nested and (covered[start] or covered[end - 1]):
                 continue
             covered[start:end] = b"\1" * (end - start)
@@ -316,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.distant", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dictionary", type=Path, help="JSON, TSV or CSV of names and types; see read_dictionary")
-    parser.add_argument("text", type=Path, help="raw text (.txt), or documents, whose mentions only --score uses")
+    parser.add_argument("text", type=Path, help="raw text (.txt), or documents; only --score uses their mentions")
     parser.add_argument("output", type=Path, help="JSONL to write")
     parser.add_argument(
         "--names",

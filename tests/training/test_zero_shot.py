@@ -50,7 +50,7 @@ class Recognizer:
                 yield {"start": start, "end": start + len(name), "entity_group": label, "score": 0.9}
 
 
-def test_wordings_are_name_descriptions_and_both():
+def test_wordings_are_the_name_each_description_and_the_name_with_the_description():
     ways = {wording.name: wording.texts for wording in wordings(TYPES)}
     assert list(ways) == ["name", "description", "description 2", "name and description"]
     assert ways["name"] == {"Person": "human being", "Poet": "Poet", "time_span": "time span"}

@@ -156,7 +156,14 @@ def page(results: dict[str, Any]) -> str:
         ]
         for row in results["rows"]
     ]
-    head = ["server", "clients", "texts/s", "times the pipeline", "ms: p50 / p99", "pipeline, ms: p50 / p99"]
+    head = [
+        "server",
+        "clients",
+        "texts/s",
+        "texts/s relative to the pipeline",
+        "ms: p50 / p99",
+        "pipeline, ms: p50 / p99",
+    ]
     notes = [f"- {server.title}: {server.note}." for server in SERVERS.values() if server.note]
     notes += [f"- {SERVERS[name].title} is missing: {reason}" for name, reason in about["skipped"].items()]
     origin = (

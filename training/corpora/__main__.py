@@ -185,22 +185,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="also write a corpus that has no mentions")
     parser.add_argument(
-        "--context", choices=["sentence", "document"], help="columns and CoNLL 2003: the unit that becomes a document"
+        "--context", choices=["sentence", "document"], help="conll, iob, conll2003: the unit that becomes a document"
     )
     parser.add_argument(
         "--span", choices=["extent", "head"], default="extent", help="ACE: read the full extent or the head of mentions"
     )
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
-    parser.add_argument("--label", help="columns: the type of the tags B and I if they name no type")
+    parser.add_argument("--label", help="conll, iob: the type of the tags B and I if they name no type")
     parser.add_argument(
         "--token-column",
         type=_column_argument,
-        help="columns: number of the column with the tokens, counted from 1; hub: name of this column",
+        help="conll, iob: number of the column with the tokens, counted from 1; hub: name of this column",
     )
     parser.add_argument(
         "--tag-column",
         type=_column_argument,
-        help="columns: number of the column with the tags, counted from 1, or several numbers, separated by commas; "
+        help="conll, iob: number of the column with the tags, counted from 1, or several numbers with commas between; "
         "hub: name of this column",
     )
     parser.add_argument("--text-field", help="Label Studio and doccano: the field with the text")

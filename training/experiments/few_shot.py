@@ -394,7 +394,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--limit", type=int, default=default.limit, help=f"texts to evaluate on, at most (default {default.limit})"
     )
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="to fine-tune a checkpoint")
-    parser.add_argument("--tokens-per-batch", type=int, default=default.tokens_per_batch, help="padding included")
+    parser.add_argument(
+        "--tokens-per-batch",
+        type=int,
+        default=default.tokens_per_batch,
+        help="tokens in a batch, at most, with padding",
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument(
         "--json", type=Path, required=True, help="file for the results; runs that it already has are not repeated"

@@ -87,7 +87,7 @@ class Task:
 
     @property
     def decoding(self) -> str:
-        """The decoding that fits the gold mentions: "nested" if some overlap."""
+        """The decoding that fits the gold mentions: "nested" if gold mentions overlap, otherwise "flat"."""
         return "nested" if any(has_overlap(document.entities) for document in self.documents) else "flat"
 
 
