@@ -123,7 +123,7 @@ def execution_device(*modules: nn.Module) -> torch.device:
 
     The hooks of offloaded modules move the inputs to the right device.
 
-    An encoder that is an ONNX file has no weights, so also pass a module that takes its output as input.
+    An encoder that is an ONNX file has no weights, so pass it together with a module that processes its output.
     """
     devices = (tensor.device for module in modules for tensor in module.parameters() if tensor.device.type != "meta")
     return next(devices, torch.device("cpu"))

@@ -83,10 +83,10 @@ class BinderNerPipeline(ChunkPipeline):
             differ in length. With a batch size of 1, windows are not read ahead but processed one by one.
 
     The input is a text, a list of texts, or any iterable of texts: a generator, a dataset's text column, a pandas
-    Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score` (sigmoid of the
-    span's score minus its threshold), `word`, `start` and `end` (character offsets, end exclusive), ordered by
-    position, outer spans before inner ones. The result of a list is a list of results; that of another iterable is an
-    `EntityStream`, which reads the texts while you iterate over it.
+    Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score`, `word`, `start`
+    and `end` (character offsets, end exclusive), ordered by position, outer spans before inner ones. `score` is
+    sigmoid(margin), and the margin is the span score minus the dynamic threshold. The result of a list is a list of
+    results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over it.
     """
 
     _load_processor = False

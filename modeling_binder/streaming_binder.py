@@ -111,7 +111,7 @@ class TextReader:
     collected in a pool. When the pool holds `READ_AHEAD_BATCHES` batches, its windows are sorted by length.
 
     Args:
-        split: returns a text and its windows, at least one.
+        split: converts an input to a text and its windows, at least one.
         find: returns the spans of each window of a batch.
         collect: returns the result of a text from the spans of its windows; windows without spans are left out.
         batch_size: maximum number of windows in a batch. With 1, there is no pool: each window is processed as soon as

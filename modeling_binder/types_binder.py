@@ -27,7 +27,8 @@ class EntityType(NamedTuple):
         label: name of the type in the results.
         description: the text that the type encoder encodes.
         parent: label of the nearest broader type of the call, or None.
-        own_label: name of the model's own type that has this label, ignoring case, and this description; or None.
+        own_label: name of the model's own type with the same name (ignoring case) and the same description; None if
+            the model has no such type.
     """
 
     label: str
