@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-quickstart: $(VENV)/.installed-quickstart ## install, find types of your own, fine-tune on the sample corpus, draw entities (5 minutes)
+quickstart: $(VENV)/.installed-quickstart ## install, find entities, fine-tune on the sample corpus, draw entities (5 minutes)
 	$(BIN)/python -m training.quickstart
 
 demo: $(VENV)/.installed-demo ## open the demo page with BINDER_MODEL, or demo/model, or the quickstart's checkpoint

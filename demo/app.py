@@ -92,8 +92,8 @@ def find(
         text: a text of up to 20,000 characters.
         entity_types: the name and the description of each type to find; defaults to the types of the model.
         decoding: "nested" returns all entities, "flat" returns entities that do not overlap.
-        inference: "span" uses only the span score; "joint" also requires that start and end are above their thresholds,
-            and finds fewer entities with higher precision.
+        inference: "span" uses only the span score; "joint" also requires that the scores of start and end are
+            above their thresholds, and finds fewer entities with higher precision.
         threshold: minimum score, between 0 and 1; 0.5 is the dynamic threshold of the model.
 
     Returns:
@@ -264,7 +264,7 @@ def _inputs() -> tuple[Any, list[Any], Any, Any]:
                     label="Decoding",
                 )
                 inference = gr.Radio(
-                    [("span", "span"), ("joint: start and end must agree", "joint")],
+                    [("span", "span"), ("joint: start and end must also be above their thresholds", "joint")],
                     value=config.inference,
                     label="Inference",
                 )

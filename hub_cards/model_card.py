@@ -110,7 +110,7 @@ def model_card(
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the template that describe the training: its data (splits, or corpora of a mix) and run."""
+    """Return the values of the template that describe the training data (splits, or corpora of a mix) and the run."""
     splits, mix = facts.get("data") or {}, facts.get("mix") or []
     counted = list(next(iter(splits.values()))["mentions"]) if splits else []
     return {

@@ -319,7 +319,7 @@ def test_arguments_and_results_can_be_pickled_on_zerogpu(space, checkpoint, tmp_
     assert path and "Done: 2 texts" in message
 
 
-def test_without_a_space_functions_are_unchanged(monkeypatch):
+def test_outside_of_zerogpu_functions_are_unchanged(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert runpy.run_path(recognizer.__file__)["find"].__name__ == "find"
 
@@ -339,11 +339,11 @@ def test_which_model_the_page_uses(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 3, MAX_TYPES + 1])
-def test_examples_fit_the_model(count, monkeypatch):
+def test_examples_with_the_types_of_the_model_come_first_unless_it_has_none_or_too_many(count, monkeypatch):
     own = {f"T{i}": "A thing." for i in range(count)}
     monkeypatch.setattr(app.recognizer, "own_types", lambda: own)
     shown = app.examples()
     assert all(check_text(example.text) for example in shown)
     for example in shown:
         check_types(app._rows(example.types) if example.types else app.own_rows())
-    assert (shown[0].types is None) == (count == 3), "if the model has no types, the first example has types"
+    assert (shown[0].types is None) == (count == 3), "without types of the model, the first example has its own types"

@@ -86,7 +86,7 @@ def test_a_second_push_keeps_files_of_the_user(hub):
     assert files == {"train.jsonl", "types.json", "notes/train.txt", "loader.py"}
 
 
-def test_a_mix_is_pushed_with_licences_and_sources_of_its_parts(hub):
+def test_a_mix_is_pushed_with_the_licence_and_the_source_of_each_corpus(hub):
     news, queries = two_corpora().values()
     mix = Mix([MixPart.of("news", news, **OPEN), MixPart.of("queries", queries, license="none stated", source="a/b")])
     push_dataset(mix, "alice/mix")

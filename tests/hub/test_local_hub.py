@@ -67,8 +67,8 @@ def test_a_repository_that_is_created_twice_at_once(hub):
     assert "first.txt" in hub.files("alice/tiny")
 
 
-def test_an_upload_that_is_prepared_while_another_one_ends(hub):
-    """The newest commit deleted the file. So the response gives no id of the old content."""
+def test_an_upload_that_is_prepared_while_a_commit_deletes_the_file(hub):
+    """When the slow request ends, the file does not exist any more, so the response contains no id of its content."""
     hub.commit("alice/tiny", {"a.txt": "old"})
     body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)

@@ -50,7 +50,7 @@ def assert_same(one, two):
     assert one[1] == two[1]
 
 
-def test_every_way_to_load_it(hub, cache):
+def test_every_way_to_load_a_checkpoint_with_two_tokenizers(hub, cache):
     _, expected = push(build_two_tokenizer_model())
     assert {"type_tokenizer/tokenizer.json", "type_tokenizer/tokenizer_config.json", "tokenizers_binder.py"} <= set(
         hub.files("alice/two")

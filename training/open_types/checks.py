@@ -102,7 +102,7 @@ def count(documents: Sequence[Document], seen: set[str]) -> dict[str, Any]:
         "texts without mentions": sum(not document.entities for document in documents),
         "words": sum(len(split_words(document.text)) for document in documents),
         "mentions": len(mentions),
-        "mentions nested, or one of several types of a span": nested,
+        "mentions that lie inside or around another mention, or share its span": nested,
         "types": len(types),
         "types that the training set lacks": len(types - seen),
         "present types per text": round(sum(map(len, present)) / max(len(documents), 1), 1),
