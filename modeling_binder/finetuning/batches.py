@@ -108,7 +108,7 @@ def as_it_is(batch: Any) -> Any:
 
 
 class _Pairs(NamedTuple):
-    """The K pairs of a window of a batch and a type that it is compared with, sorted by window.
+    """The K pairs (window of a batch, type that this window is compared with), sorted by window.
 
     Args:
         row: [K], index of the window in the batch.
@@ -128,9 +128,9 @@ class MixBatches(Dataset[Any]):
         mix: the tokenised mix.
         pad_token_id: id of the padding token in `input_ids`.
         type_pad_token_id: id of the padding token in `type_input_ids`.
-        tokenized: token ids of each phrasing in `mix.table.texts`, if the type encoder is trained. None if it is
-            frozen, so that the trainer encodes each phrasing only once. A batch then contains `type_phrasings`, indices
-            into `mix.table.texts`, instead of token ids.
+        tokenized: token ids of each phrasing in `mix.table.texts`, if the type encoder is trained. None if the type
+            encoder is frozen. A batch then contains `type_phrasings`, indices into `mix.table.texts`, instead of token
+            ids, and the trainer encodes each phrasing only once.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class MixBatches(Dataset[Any]):
         return _Pairs(rows, types, _rank(rows))
 
     def _found(self, windows: Array) -> tuple[Array, Array]:
-        """Return, for each mention in a batch, the index of its window in the batch and the number of its type."""
+        """Return the index of the window in the batch, and the number of the type, for each mention in a batch."""
         rows, place = _expand(self.mix.windows.row_counts[windows])
         types = self.mix.row_types[self.mix.row_first[windows][rows] + place]
         return rows[types >= 0], types[types >= 0]
@@ -226,9 +226,9 @@ class MixBatches(Dataset[Any]):
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
         """Draw additional types, as negatives, for windows whose documents have `Document.types`.
 
-        They are types of other windows of the batch. A drawn type is rejected if it may apply to the
-        window. This is assumed if its name has a word in common with the name of a type of the window, or if the two
-        types have a mention on the same span anywhere in the mix.
+        They are types of other windows of the batch. A drawn type is rejected if it may apply to mentions of a type of
+        the window. This is assumed if the names of the two types have a word in common, or if the two types have a
+        mention on the same span anywhere in the mix.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
@@ -257,9 +257,9 @@ class MixBatches(Dataset[Any]):
         return takers[kept], tries[kept]
 
     def _is_related(self, takers: Array, tries: Array, rows: Array, types: Array) -> Array:
-        """Return, for each drawn type, whether it has a mention on the same span as a type of its window.
+        """Return, for each drawn type, whether it is related to a type of the window that it was drawn for.
 
-        Such a pair of mentions can be anywhere in the mix, see `PackedMix.related`.
+        Two types are related if they have a mention on the same span anywhere in the mix, see `PackedMix.related`.
         """
         begin, end = (np.searchsorted(rows, takers, side=side) for side in ("left", "right"))
         item, place = _expand(end - begin)

@@ -43,7 +43,7 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
 
     Raises:
-        DataError: the name of a file contains words for two splits, no file of a split is preferred to the others, or
+        DataError: the name of a file contains words for two splits, these rules do not select one file of a split, or
             a split has only a folder, or a file of an unknown format, such as dev/ or dev.bmes.
     """
     visible = [path for path in sorted(Path(folder).iterdir()) if not is_hidden(path.name)]

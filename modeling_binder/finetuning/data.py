@@ -314,8 +314,8 @@ def check_labels(documents: Sequence[Document], entity_types: Iterable[str], sou
                 first.setdefault(mention.label, document.id)
                 counts[mention.label] += 1
     problems = [
-        f"{source}: 'types' of document {document.id!r} contains {name!r}, which has no description. Describe it in "
-        "types.json, or remove it from the document."
+        f"{source}: 'types' of document {document.id!r} contains {name!r}, which has no description. Describe the "
+        "type in types.json, or remove it from 'types'."
         for document in documents
         for name in document.types or ()
         if name not in names

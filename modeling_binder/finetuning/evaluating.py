@@ -107,7 +107,7 @@ class EvaluatingTrainer(SharingTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return mean metrics."""
+        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return the means over these sets."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         several = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(several, Mapping):
@@ -127,7 +127,7 @@ class EvaluatingTrainer(SharingTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Predict the spans of a `WindowDataset` and score them against its documents; `Trainer` calls this."""
+        """Predict the spans of a `WindowDataset` and score them against its documents. `Trainer` calls this method."""
         began = time.monotonic()
         dataset: Any = dataloader.dataset
         model: Any = self.accelerator.unwrap_model(self.model)
@@ -139,8 +139,8 @@ class EvaluatingTrainer(SharingTrainer):
 
         predicted, loss = self._predict(model, dataloader)
         predictions = predicted.entities(self.accelerator.num_processes)
-        # Flat decoding predicts one type for a span, so it is compared with the mentions as they are annotated. Nested
-        # decoding can also predict the ancestors of this type, so the mentions that were added for them count too.
+        # Flat decoding predicts one type for a span, so the gold mentions are those that are annotated. Nested decoding
+        # can also predict the ancestors of a type, so the gold mentions include those that were added for ancestors.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
         self.clock.evaluated(time.monotonic() - began)

@@ -28,7 +28,7 @@ def evaluate(
     batch_size: int = 32,
     flat_algorithm: str = "exact",
 ) -> tuple[SpanMetrics, list[list[dict[str, Any]]]]:
-    """Find the mentions of documents with a checkpoint and score them against the gold mentions.
+    """Predict the mentions of documents with a checkpoint, and score the predictions against the gold mentions.
 
     Args:
         checkpoint: folder of the checkpoint, or its id on the Hub.
@@ -75,7 +75,11 @@ def evaluate(
 
 
 def _set_fields(config: BinderConfig, **values: Any) -> None:
-    """Set the fields of a configuration whose value is not None; raise ValueError if a value is not allowed."""
+    """Set each field of the configuration for which `values` contains a value other than None.
+
+    Raises:
+        ValueError: a value is not allowed.
+    """
     for name, value in values.items():
         if value is not None:
             try:

@@ -136,7 +136,7 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
         name: the name of the file, for the error.
 
     Raises:
-        DataError: names the line and the byte (counted from 0) that is not UTF-8.
+        DataError: the bytes are not UTF-8; the message gives the line and the byte (counted from 0).
     """
     position = 0
     for number, line in enumerate(file, 1):

@@ -130,7 +130,7 @@ def joined(sentences: Sequence[Document], identifier: str) -> Document:
 
 
 def chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
-    """Yield the first word, the last word and the type of each mention, by conlleval's rules for every scheme.
+    """Yield the first word, the last word and the type of each mention, by the rules of conlleval.
 
     A tag that continues a mention (I-, M-, E- or L-) begins a new mention if no mention is open, or if the open mention
     has another type. So an invalid sequence of tags, such as O I-Disease, is repaired and raises no error.

@@ -17,7 +17,8 @@ class Score:
         correct: number of predictions that are gold mentions.
         predicted, gold: number of predictions and of gold mentions.
         found: number of gold mentions that were predicted. It equals `correct`, except in the score of nested mentions:
-            there, `correct` counts nested predictions, and `found` counts nested gold mentions.
+            there, `correct` is the number of nested predictions that are gold mentions, and `found` is the number of
+            nested gold mentions that were predicted.
     """
 
     correct: int
@@ -172,7 +173,7 @@ def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]
 def has_overlap(mentions: Sequence[Span]) -> bool:
     """Return whether two different mentions have a character in common.
 
-    Such mentions are nested or crossing, or have the same span and different labels.
+    Such mentions are nested or crossing, see `nested_flags`.
     """
     ordered = sorted({_as_tuple(mention) for mention in mentions})
     return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

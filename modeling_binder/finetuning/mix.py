@@ -1,7 +1,7 @@
 """A mix: several corpora with different entity types, as training data for one model.
 
-Every corpus is annotated only for its own types. So a window is compared with types of its corpus, or with the types in
-`Document.types` if its document has them. The window is not used to train other types, except for the
+Every corpus is annotated only for its own types. So a window is compared with types of its corpus, or, if its document
+has `Document.types`, with the types in this list. The window is not used to train other types, except for the
 additional negatives of `MixSettings.foreign_types`.
 """
 
@@ -25,8 +25,8 @@ class MixPart:
         types: the entity types that the documents are annotated for.
         weight: windows of the corpus are drawn in proportion to weight * sqrt(number of its windows).
         share: fixed share of the drawn windows, above 0 and at most 1, which replaces the weight.
-        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If False, the label
-            of a type is its name.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If False, the model
+            gets the label of a type as its name.
         negative_rate: which share of the word starts and word ends outside mentions serves as negatives. Values below
             1 are for corpora in which only some of the mentions are annotated.
         license, source: license and origin of the corpus, for the model card.
@@ -98,8 +98,9 @@ class MixSettings:
             `Document.types`. They are drawn from the types of the other windows of the batch. A type is rejected if its
             name has a word in common with the name of a type of the window, or if the two types have a mention on the
             same span anywhere in the mix.
-        name, named_description, description: how often a type is given by its name ("film"), by its name and
-            description ("film: a movie") or by its description ("a movie"), as proportions.
+        name, named_description, description: how often the model gets a type by its name ("film"), by its name and
+            description ("film: a movie") or by its description ("a movie"). Only the ratios of the three numbers
+            matter.
         augment: shares of the texts that are converted into lower case ("lower") or capitals ("upper"), or in which
             some blanks become line breaks ("breaks"). The texts are drawn at random before they are tokenised.
         epoch_of: name of a corpus. An epoch contains each window of this corpus once, and windows of the other corpora
@@ -124,7 +125,10 @@ class MixSettings:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}.")
         shares = (self.name, self.named_description, self.description)
         if not all(_is_number(share) and share >= 0 for share in shares) or not sum(shares) > 0:
-            raise ValueError(f"the shares of phrasings must be at least 0, and at least one above 0, got {shares}.")
+            raise ValueError(
+                "name, named_description and description must be at least 0, and at least one of them above 0, "
+                f"got {shares}."
+            )
         unknown = set(self.augment) - {"lower", "upper", "breaks"}
         if unknown:
             raise ValueError(f"augment accepts lower, upper and breaks, got {sorted(unknown)[0]!r}.")
@@ -142,7 +146,8 @@ class Mix:
         settings: how batches are drawn.
 
     Raises:
-        DataError: the mix has no corpus, two corpora have the same name, or the fixed shares have an invalid sum.
+        DataError: the mix has no corpus, two corpora have the same name, the sum of the fixed shares is invalid, or
+            `settings.epoch_of` is not the name of a corpus of the mix.
 
     Example:
         >>> from modeling_binder.finetuning import Mix, MixPart, load_corpus
@@ -168,7 +173,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora: name -> description; the first corpus with a type of this name counts."""
+        """The types of all corpora: name -> description. If several have a type, the first description is used."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -206,8 +211,8 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
 def check_shares(shares: Sequence[float | None]) -> None:
     """Raise DataError if the fixed shares are invalid.
 
-    They must sum to 1 if every corpus has a fixed share. If some corpora have none (None), these corpora get the rest,
-    so the fixed shares must sum to less than 1.
+    They must sum to 1 if every corpus has a fixed share. Corpora without a fixed share (None) get the rest, so if there
+    are such corpora, the fixed shares must sum to less than 1.
     """
     fixed = sum(share for share in shares if share is not None)
     free = sum(share is None for share in shares)
@@ -247,10 +252,12 @@ def choose_types(
         raise DataError.of(problems)
     kept = [known[name] for name in known if name in set(wanted) - excluded]
     if not kept:
-        raise DataError(f"{source}: 'types' and 'exclude' leave no type of this corpus; remove it from the mix.")
+        raise DataError(
+            f"{source}: 'types' and 'exclude' leave no type of this corpus; remove the corpus from the mix."
+        )
     chosen = [replace(item, parent=parents.get(item.name, item.parent)) for item in kept]
     names = {entity_type.name for entity_type in chosen}
-    # A parent that is not trained is removed, because `parse_entity_types` requires it to be a type.
+    # A parent that is not trained is removed, because `parse_entity_types` accepts only parents among the types.
     chosen = [item if item.parent in names else replace(item, parent=None) for item in chosen]
     as_mapping = {item.name: {"description": item.phrasings, "parent": item.parent} for item in chosen}
     return tuple(parse_entity_types(as_mapping, source))

@@ -47,7 +47,7 @@ class Unit(NamedTuple):
         for index, character in enumerate(text):
             positions.append(position)
             if self.crlf_is_one and character == "\r" and text[index + 1 : index + 2] == "\n":
-                continue  # "\r" and "\n" get the same offset; the "\n" advances it
+                continue  # "\r" and "\n" get the same offset; the position increases after the "\n"
             if self.encoding == "utf-16":
                 position += 1 + (character > "\uffff")
             elif self.encoding == "utf-8":
@@ -84,13 +84,13 @@ Offset: TypeAlias = int | tuple[int, int]
 
 
 class RawMention(NamedTuple):
-    """A mention with the offsets of its file.
+    """A mention with the offsets that the file contains.
 
     Args:
         fragments: start and end of each fragment, in the unit of the file. A mention has one fragment, or several if it
             is discontinuous.
         label: the name of its entity type.
-        stated: the text of the mention in the file; None if the file does not contain it.
+        stated: the text of the mention in the file; None if the file does not contain this text.
         where: the place of the mention, such as file and line, for messages.
     """
 
@@ -102,7 +102,7 @@ class RawMention(NamedTuple):
 
 @dataclass
 class RawDocument:
-    """A document whose mentions have the offsets of its file.
+    """A document with mentions whose offsets are still those that the file contains.
 
     Args:
         id: id of the document.
@@ -293,7 +293,7 @@ def locate(
 def align(
     documents: Sequence[RawDocument], units: Sequence[Unit] = PYTHON_UNITS, repair_within: int = 0
 ) -> list[Document]:
-    """Convert mentions into code points, and check that their offsets select the stated texts.
+    """Convert the offsets of mentions into code points, and check that they select the stated texts.
 
     One unit is chosen for all documents, see `choose_unit`. If the offsets of a mention select its stated text only in
     another unit, this other unit is used for the mention. Blanks at the start and end of mentions, and duplicate
@@ -318,13 +318,13 @@ def align(
 
 
 def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Convert the offsets of a dictionary for `Document.from_dict` into code points.
+    """Convert the offsets in a dictionary for `Document.from_dict` into code points.
 
     The unit is found from the texts of the entities (their "text" or "word"). The dictionary is returned unchanged if
     no entity has a text, or if all offsets are already in code points.
 
     Raises:
-        DataError: the offsets of an entity select another text in every unit.
+        DataError: the offsets of an entity do not select its text in any unit.
     """
     text, entities = data.get("text"), data.get("entities")
     if not isinstance(text, str) or not isinstance(entities, (list, tuple)):

@@ -112,7 +112,8 @@ class PackedMix:
             mentions and lost mentions.
         types: the entity types of each corpus.
         settings: how batches are drawn.
-        origin: properties of the tokenizer and settings that determine the windows, see `fingerprint`.
+        origin: what determines the windows: properties of the tokenizer, limits on lengths (see `fingerprint`), and
+            `augment`.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class PackedMix:
         self.windows = PackedWindows.joined(windows)
         self.table = TypeTable((group, part["named"]) for group, part in zip(self.part_types, self.parts, strict=True))
         self.part = np.repeat(np.arange(len(parts)), self.sizes)
-        # Convert the position of a type in its corpus into its number among the types of all corpora.
+        # In the windows, a type has its position among the types of its corpus. Convert it into its number in `table`.
         begin = np.array(self.table.begin[:-1])
         row_begin = np.repeat(begin[self.part], self.windows.row_counts)
         self.row_types = np.where(self.windows.rows[:, 0] < 0, -1, self.windows.rows[:, 0] + row_begin)
@@ -229,7 +230,7 @@ class PackedMix:
             parts: name of a corpus -> new `weight`, `share` or `negative_rate`; other keys are ignored.
 
         Raises:
-            DataError: `augment` differs, or a value is out of range.
+            DataError: `augment` differs from that of the prepared mix, or a value is out of range.
         """
         prepared = self.origin.get("augment", settings.augment)
         if settings.augment != prepared:
@@ -297,7 +298,7 @@ class PackedMix:
         return cls(_split(windows, sizes), data["parts"], types, settings, data["origin"])
 
     def check(self, processor: BinderWindower, max_span_width: int) -> None:
-        """Raise DataError if the mix was prepared with another tokenizer or other lengths than those of this model."""
+        """Raise DataError if the mix was prepared with another tokenizer or with other limits on lengths."""
         wanted = fingerprint(processor, max_span_width)
         for key, value in wanted.items():
             if self.origin.get(key) != value:

@@ -109,7 +109,8 @@ class PredictedSpans:
         scores, joint = output.span_scores, self.decoding.joint
         required = self.decoding.required.to(scores.device)
         if "type_index" in batch:
-            # The types differ between windows: use the lowest threshold here, and the threshold of each type below.
+            # The types differ between windows, so use the lowest threshold of all types here. The loop below then
+            # compares each proposed span with the threshold of its own type.
             required = required.min().expand(scores.shape[1])
         step = max(1, MAX_BLOCK_SCORES // max(1, scores[0].numel()))
         for begin in range(0, len(rows), step):

@@ -57,8 +57,8 @@ class SharingTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model and the tokenizer.
 
-        If it is called by a user, and not by `Trainer`, it also writes the model card and, with `args.push_to_hub`,
-        pushes the model.
+        If a user calls this method, and not `Trainer`, the method also writes the model card, and pushes the model if
+        `args.push_to_hub` is set.
         """
         super().save_model(output_dir, _internal_call=True)
         if not _internal_call:

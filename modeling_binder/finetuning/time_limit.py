@@ -29,7 +29,7 @@ class Clock:
         self._last: float | None = None
 
     def evaluated(self, seconds: float) -> None:
-        """Record the duration in seconds of an evaluation of one data set that has just ended."""
+        """Record that the evaluation of one data set has just ended, and how many seconds it took."""
         now = time.monotonic()
         consecutive = self._last is not None and now - self._last < seconds + 5
         self._running = seconds + (self._running if consecutive else 0.0)

@@ -50,7 +50,7 @@ class BinderTrainer(EvaluatingTrainer):
             such rows; or a `Mix` of corpora with different types, or a `PackedMix`, a mix that is already tokenised.
         eval_dataset: documents as above, or `TypedDocuments` with other types than those of the model; or a dictionary
             name -> data set. With a dictionary, `eval_f1` is the mean over the data sets.
-        processing_class: the tokenizer, a fast tokenizer.
+        processing_class: the tokenizer of the text encoder; it must be a fast tokenizer.
         type_tokenizer: the tokenizer for descriptions, if the type encoder and the text encoder have different ones. It
             is not needed for models from `BinderModel.from_encoders`, which sets it.
         flat_algorithm: "exact" or "greedy", for flat decoding; see `decoding_binder.flat_spans`.
@@ -208,7 +208,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the data loader: for documents that of `Trainer`, for a mix one that limits the tokens of a batch."""
+        """Return the data loader of `Trainer`, or, for a mix, a data loader that limits the tokens of a batch."""
         dataset = self.train_dataset
         if not isinstance(dataset, MixBatches):
             return super().get_train_dataloader()
@@ -248,7 +248,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Count what the losses of an optimizer step are averaged over, in all processes.
+        """Count the mentions and windows of an optimizer step, in all processes; the losses are averaged over them.
 
         Returns:
             [2], the number of mentions, and the number of windows. If windows are compared with different types, the
@@ -288,7 +288,7 @@ class BinderTrainer(EvaluatingTrainer):
         outputs = model(**inputs)
         loss = outputs.loss
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # undoes that torch averages gradients over processes
+            loss = loss * self.accelerator.num_processes  # torch averages gradients over processes; the sum is needed
         return (loss, outputs) if return_outputs else loss
 
     def _with_type_states(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -328,7 +328,7 @@ def _checked(args: TrainingArguments) -> TrainingArguments:
                 "GPU with torchrun (DDP), which needs no further arguments."
             )
     if args.n_gpu > 1:
-        logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d.", args.n_gpu)
+        logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d GPUs.", args.n_gpu)
         args._n_gpu = 1
     args.remove_unused_columns = False  # `Trainer` would remove the columns that `WindowCollator` and `MixBatches` need
     if args.device.type == "cpu":

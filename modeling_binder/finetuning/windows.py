@@ -147,8 +147,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
         unnamed = next((mention.label for mention in document.entities if mention.label not in document.types), None)
         if unnamed is not None:
             raise DataError(
-                f"document {document.id!r} has a mention labelled {unnamed!r}, which is missing from its 'types': "
-                "add it, or set 'types' to None."
+                f"document {document.id!r} has a mention labelled {unnamed!r}, which is missing from the 'types' "
+                "of this document: add it there, or set 'types' to None."
             )
         return [label_ids[name] for name in document.types]
 
@@ -168,7 +168,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         }
 
     def _types_of(self, index: int) -> list[int] | None:
-        """Return the ids of the types that a window is compared with; None if no document has `Document.types`."""
+        """Return the ids of the types that a window is compared with; None if no document has a list of types."""
         if not self.has_own_types:
             return None
         types = self.looked_for[self.document_index[index]]

@@ -138,7 +138,7 @@ def test_empty_files_raise_an_error(tmp_path, content):
         read_jsonl(tmp_path / "file.jsonl")
 
 
-def test_missing_files_folders_and_other_encodings_raise_an_error(tmp_path):
+def test_a_missing_file_a_folder_and_another_encoding_raise_an_error(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="this is a folder"):

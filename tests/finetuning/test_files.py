@@ -49,7 +49,7 @@ def test_errors_for_files_that_are_not_text_give_file_line_and_byte(tmp_path, co
             read(tmp_path / "a.txt")
 
 
-def test_missing_files_folders_and_empty_files_raise_an_error(tmp_path):
+def test_a_missing_file_a_folder_and_an_empty_file_raise_an_error(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_text(tmp_path / "none")
     with pytest.raises(DataError, match="this is a folder"):

@@ -60,7 +60,7 @@ def test_a_row_that_begins_a_document_ends_the_sentence(tmp_path):
     ("content", "text"),
     [
         ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # columns are separated by tabs, and the comments have no tab
-        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # "# O" has two columns, as each row of a token
+        ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # "# O" has two columns, like the row with a token
         ("# id 1\tdomain=en\na\tB-G\n#tag\tO\n", "a #tag"),
     ],
 )

@@ -42,7 +42,7 @@ def arguments(folder, **options):
 
 
 def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
-    """A mix that is compared with all descriptions gives exactly the same outputs as its texts as plain documents."""
+    """If a mix is compared with all descriptions, the outputs equal those for the same documents without a mix."""
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]
@@ -57,7 +57,7 @@ def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
     assert [name for name, value in found.items() if not value.equal(expected[name])] == []
 
 
-def test_types_without_annotation_do_not_change_the_loss_of_a_window(tokenizer):
+def test_types_of_other_windows_do_not_change_the_loss_of_a_window(tokenizer):
     """The loss of a window is the same if other windows of its batch are compared with additional types."""
     model = small_model().eval()
     documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]
@@ -84,7 +84,7 @@ def test_types_without_annotation_do_not_change_the_loss_of_a_window(tokenizer):
     assert torch.stack(padded).tolist() == torch.stack(bare).tolist()
 
 
-def test_a_mention_is_also_one_mention_of_each_ancestor(tokenizer):
+def test_a_mention_counts_once_as_a_mention_of_each_ancestor(tokenizer):
     types = (
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),
@@ -303,7 +303,7 @@ def test_augmented_texts_keep_their_offsets():
 
 def test_a_mention_whose_type_is_missing_from_the_types_of_its_document_raises_an_error(tokenizer):
     document = Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Cell",))
-    with pytest.raises(DataError, match=r"'a' has a mention labelled 'Gene', which is missing from its 'types'"):
+    with pytest.raises(DataError, match=r"'a' has a mention labelled 'Gene', which is missing from the 'types'"):
         packed(tokenizer, part(documents=[document]))
 
 
@@ -325,7 +325,10 @@ def test_evaluation_predicts_only_the_types_of_a_document(tokenizer, tmp_path):
     [
         ({"tokens_per_batch": 0}, "tokens_per_batch must be a whole number of at least 1"),
         ({"max_types": 1.5}, "max_types must be a whole number"),
-        ({"name": 0, "named_description": 0, "description": 0}, "at least one above 0"),
+        (
+            {"name": 0, "named_description": 0, "description": 0},
+            "description must be at least 0, and at least one of them above 0",
+        ),
         ({"augment": {"title": 0.1}}, "augment accepts lower, upper and breaks, got 'title'"),
         ({"augment": {"lower": 0.9, "upper": 0.2}}, "sum to at most 1"),
     ],

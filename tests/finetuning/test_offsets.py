@@ -86,12 +86,12 @@ def test_all_documents_of_a_file_have_the_same_unit():
         ([(18, 99, "Oslo"), (3, 3, None)], r"2 problems in total"),
     ],
 )
-def test_offsets_that_fit_in_no_unit_raise_an_error(spans, message):
+def test_offsets_that_are_wrong_in_every_unit_raise_an_error(spans, message):
     with pytest.raises(DataError, match=message):
         read(OSLO, *spans)
 
 
-def test_mentions_that_split_words_are_logged(caplog):
+def test_mentions_that_start_or_end_inside_a_word_are_logged(caplog):
     assert read("🎉 Oslo", (3, 5, None)) == ["sl"]
     assert "1 mentions start or end inside a word if offsets count code points; the file does not" in caplog.text
     caplog.clear()

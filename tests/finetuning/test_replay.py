@@ -74,7 +74,7 @@ def test_epoch_of_an_unknown_corpus_raises_an_error():
 
 
 def test_training_with_replay_forgets_less(tokenizer, tmp_path):
-    """A model is trained on one type, then fine-tuned on others. With replay, its loss on the first type is lower."""
+    """A model is trained on one type, then fine-tuned on other types. Replay reduces its loss on the first type."""
     arguments = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "seed": 1}
     new = MixPart("new", corpus(2), DESCRIBED)
 

@@ -8,7 +8,7 @@
 | conll (columns with tags) | `read_iob` | `write_columns` | none |
 | brat | `read_brat` | `write_brat` | code points |
 | pubtator | `read_pubtator` | `write_pubtator` | code points |
-| label-studio | `read_label_studio` | `write_label_studio` (predictions) | UTF-16 units, \\r\\n is one |
+| label-studio | `read_label_studio` | `write_label_studio` (predictions) | UTF-16 units, \\r\\n counts as one |
 | doccano | `read_doccano` | `write_doccano` | UTF-16 units |
 | bioc (XML and JSON) | `read_bioc` | `write_bioc` (JSON) | code points |
 | prodigy | `read_prodigy` | | code points |

@@ -29,10 +29,10 @@ _EXPECTED = "'documents' or 'passages'"
 def read_bioc(path: str | Path) -> list[Document]:
     """Read BioC in XML or JSON. A JSON file contains a collection, a document, or one document per line.
 
-    The text of a document consists of its passages, or of the sentences of passages without a text. Blanks fill the
-    gaps between their offsets. The type of a mention is the value of the infon "type". A discontinuous mention becomes
-    the span from its first to its last character. Annotations without a location apply to the whole document, and are
-    left out with a warning. Relations are skipped.
+    The text of a document consists of its passages; if a passage has no text, its sentences are used instead. Blanks
+    fill the gaps between the offsets of consecutive passages or sentences. The type of a mention is the value of the
+    infon "type". A discontinuous mention becomes the span from its first to its last character. Annotations without a
+    location apply to the whole document, and are left out with a warning. Relations are skipped.
 
     Raises:
         DataError: an annotation has no type, or its offsets do not select its text; the message names the document and

@@ -37,8 +37,8 @@ def read_conllu(path: str | Path) -> list[Document]:
 
     Tags can have any scheme that `read_iob` reads. They are in the column that `# global.columns` names NER (or NE, BIO
     or IOB), or in MISC as `NER=B-PER` or `name=B-PER`. In the text, a multi-word token ("3-4 du") replaces its words.
-    Its tag is in its own row, or is derived from the tags of its words. If a mention begins or ends inside the token,
-    the text contains the words instead. Empty nodes are skipped.
+    Its tag is in its own row, or is derived from the tags of its words. If a mention begins or ends inside such a
+    token, the text contains the words instead. Empty nodes are skipped.
 
     Raises:
         DataError: a line is malformed or has an unknown tag (the message gives the line), or no word has a tag.

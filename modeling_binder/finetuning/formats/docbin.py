@@ -58,8 +58,8 @@ def _mentions(name: str, spans: Iterable[Any], where: str) -> list[RawMention]:
     for span in spans:
         if not span.label_.strip():
             raise DataError(
-                f"{where}: the span {span.text!r:.60} of {name!r} has no label; add labels to the spans, or choose the "
-                "groups with entities with groups=[...] (--spans)."
+                f"{where}: the span {span.text!r:.60} of {name!r} has no label; add labels to the spans, or name the "
+                "groups that contain entities: groups=[...] (--spans)."
             )
         mentions.append(RawMention(((span.start_char, span.end_char),), span.label_, span.text, where))
     return mentions

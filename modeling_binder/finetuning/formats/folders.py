@@ -117,7 +117,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
 
 
 def _brat_parts(source: Path, **options: Any) -> list[_Part]:
-    """Group documents by folder, or by file if every file name contains its split and no folder name does."""
+    """Group documents by folder, or by file if the names of all files, but of no folder, contain a word of a split."""
     documents = read_brat(source, **options)
     paths = {stem: PurePosixPath(stem) for stem in documents}
     by_folder = {stem: (path.parent.as_posix(), path.parent.parts) for stem, path in paths.items()}
@@ -144,7 +144,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
     unplaced = [part.name for part, split in zip(parts, splits, strict=True) if split is None]
     if unplaced:
         raise DataError(
-            f"{source}: cannot tell which split {_listed(unplaced)} is: a name must contain one of the words "
+            f"{source}: cannot tell the split of {_listed(unplaced)}: a name must contain one of the words "
             f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Choose the files, for example "
             f"with --split train={unplaced[0]}."
         )
@@ -155,7 +155,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         if is_hub and len(chosen) > 1:
             names = [part.name for part in chosen]
             raise DataError(
-                f"{source}: {_listed(names)} would all be {split}; choose one, for example with "
+                f"{source}: {_listed(names)} would all belong to the split {split}; choose one, for example with "
                 f"--split {split}={names[0]}, or {split}={','.join(names)} for all."
             )
     return placed
@@ -167,7 +167,9 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
         for name in wanted:
             found = [part for part in parts if _is_named(part, name)]
             if not found:
-                raise DataError(f"{source}: there is no {name!r}, only {_listed(part.name for part in parts)}.")
+                raise DataError(
+                    f"{source}: nothing is named {name!r}; the names are {_listed(part.name for part in parts)}."
+                )
             placed.setdefault(split, []).extend(part for part in found if part not in placed.get(split, []))
     return placed
 

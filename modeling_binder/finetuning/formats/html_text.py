@@ -145,9 +145,9 @@ class LineEnds:
         self.places = places
 
     def start(self, offset: int) -> int:
-        """Convert the start of a mention, which comes after a line end at the same place."""
+        """Convert the start of a mention. A line end that is inserted at this offset comes before the mention."""
         return offset + bisect_right(self.places, offset)
 
     def end(self, offset: int) -> int:
-        """Convert the end of a mention, which comes before a line end at the same place."""
+        """Convert the end of a mention. A line end that is inserted at this offset comes after the mention."""
         return offset + bisect_left(self.places, offset)

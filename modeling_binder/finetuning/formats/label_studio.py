@@ -53,14 +53,14 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
 
     Regions can be in plain text, in HTML (`hypertextlabels`) or in dialogues (`paragraphlabels`). The text of an HTML
     document is the HTML without tags, with one line per block; the text of a dialogue has one line per turn. Each
-    annotation of a task becomes a document. If annotations are marked as ground truth, the others are ignored. Skipped
-    tasks and cancelled annotations are left out. If a task has predictions but no field for annotations, as in files of
-    `write_label_studio`, the predictions are read.
+    annotation of a task becomes a document. If some annotations of a task are marked as ground truth, its other
+    annotations are ignored. Skipped tasks and cancelled annotations are left out. If a task has predictions but no
+    field for annotations, as in files of `write_label_studio`, the predictions are read.
 
     Args:
         path: the file.
-        text_field: the field that contains the text. If it is None, the field "text" is used. In tasks without the
-            field "text", it is "html" for HTML, and for dialogues the only field with a list of turns.
+        text_field: the field that contains the text. If it is None, the field "text" is used. If a task has no field
+            "text", the field "html" is used for HTML, and the only field with a list of turns for dialogues.
 
     Raises:
         DataError: a task has an unknown kind of label, no text, or a region whose offsets do not select its text (the
@@ -120,7 +120,7 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """Return the regions of a record of JSON-MIN. They can be in any field, because each project chooses its names."""
+    """Return the regions of a record of JSON-MIN. They can be in any field: each project names its fields."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
@@ -263,17 +263,20 @@ def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
 def _places(
     region: Mapping[str, Any], page: HtmlText | None, bases: list[int] | None, where: str
 ) -> list[tuple[Offset, Offset]]:
-    """Return the offsets (start, end) of a region, in each way in which the file states them.
+    """Return the possible offsets (start, end) of a region.
 
-    A region in HTML can have global offsets, which count from the start of the text, and also paths of two nodes with
-    offsets that count from the start of these nodes. The caller uses those that select the text of the region.
+    There are several if a region in HTML has global offsets, which count from the start of the text, and also paths of
+    two nodes with offsets that count from the start of these nodes. The caller uses the offsets that select the text of
+    the region.
     """
     if bases is not None:
         edges = []
         for name in ("start", "end"):
             turn = str(region.get(name))
             if not turn.isdecimal() or int(turn) >= len(bases):
-                raise DataError(f"{where}: {name!r} must be the number of one of {len(bases)} turns, got {turn!r:.60}.")
+                raise DataError(
+                    f"{where}: {name!r} must be the number of a turn, from 0 to {len(bases) - 1}, got {turn!r:.60}."
+                )
             edges.append((bases[int(turn)], offset_of(region.get(f"{name}Offset"), f"{name}Offset", where)))
         return [(edges[0], edges[1])]
     places: list[tuple[Offset, Offset]] = []

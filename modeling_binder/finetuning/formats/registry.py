@@ -109,7 +109,7 @@ _PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "s
 
 
 def format_named(name: str) -> tuple[str, Format]:
-    """Return a format and its usual name, for a name such as "label-studio", "label_studio" or "iob".
+    """Return the usual name of a format, and the format, for a name such as "label-studio", "label_studio" or "iob".
 
     Raises:
         DataError: the format is unknown; the message lists the formats.

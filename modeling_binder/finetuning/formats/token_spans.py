@@ -11,7 +11,7 @@ from ..files import stem_of, surrogate_problem
 from ..offsets import distinct_ids, same_text
 from .records import Record, identifier_of, read_records
 
-_EXPECTED = "tokens and entities, sentence and ner, or tokenized_text and ner"
+_EXPECTED = "'tokens' and 'entities', 'sentence' and 'ner', or 'tokenized_text' and 'ner'"
 _TOKENS = ("tokens", "sentence", "tokenized_text")
 
 
@@ -22,7 +22,7 @@ class _Span(NamedTuple):
         first: index of the first token.
         last: the end of the span: index of the last token if `inclusive`, otherwise of the token after the last one.
         label: the entity type.
-        stated: the text of the span in the file; None if the file does not contain it.
+        stated: the text of the span in the file; None if the file does not contain this text.
         inclusive: whether the end is inclusive according to the form of the file.
     """
 
@@ -54,9 +54,9 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
     - `{"sentence": [...], "ner": [{"index": [...], "type"}]}`
     - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
 
-    If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If it
-    differs from them, the end of the span is read as exclusive instead of inclusive, or as inclusive instead of
-    exclusive; if all texts of the file need this, the spans without a text are read in this way too. The text of a
+    If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If the
+    text and the tokens differ, an end that is inclusive in this form is taken as exclusive, and an exclusive end as
+    inclusive. If all texts of the file need this change, it also applies to the spans without a text. The text of a
     document consists of its tokens joined by blanks, and its words are the tokens. Blank
     tokens are left out.
 
@@ -123,8 +123,8 @@ def _document(
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
     """Return the character spans of the words of a span of tokens.
 
-    The end of the span is first read as the form of the file defines it, inclusive or exclusive. If the tokens then
-    differ from the stated text, the end is read in the other way.
+    The end of the span is first taken as inclusive or exclusive, as the form of the file defines it. If the tokens then
+    differ from the stated text, an inclusive end is taken as exclusive, and an exclusive end as inclusive.
     """
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
@@ -136,9 +136,14 @@ def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], 
                 raise DataError(f"{where}: the tokens {span.first}..{last} of a {span.label} are blank.")
             return covered
     if not 0 <= span.first <= read < len(tokens):
-        raise DataError(f"{where}: a {span.label} spans the tokens {span.first}..{read} of {len(tokens)}.")
+        raise DataError(
+            f"{where}: a {span.label} spans the tokens {span.first}..{read}, but there are {len(tokens)} tokens."
+        )
     words_read = " ".join(tokens[span.first : read + 1])
-    raise DataError(f"{where}: the tokens {span.first}..{read} are {words_read!r:.60}, not {span.stated!r:.60}.")
+    raise DataError(
+        f"{where}: the tokens {span.first}..{read} are {words_read!r:.60}, but the text of the span is "
+        f"{span.stated!r:.60}."
+    )
 
 
 def _has_text(span: _Span, tokens: list[str], last: int) -> bool:

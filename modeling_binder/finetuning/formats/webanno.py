@@ -115,7 +115,12 @@ def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer:
         named = [layer for layer in spans if layer.name.rpartition(".")[2] == _ENTITIES]
         custom = [layer for layer in spans if not layer.name.startswith(_BUILT_IN)]
         if named and custom:
-            logger.warning("%s: read only the layer %s, not %s.", path, _ENTITIES, ", ".join(c.name for c in custom))
+            logger.warning(
+                "%s: only the layer %s is read; these layers are left out: %s.",
+                path,
+                _ENTITIES,
+                ", ".join(c.name for c in custom),
+            )
         named = named or custom
     if len(named) != 1:
         raise DataError(

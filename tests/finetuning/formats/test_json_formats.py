@@ -276,14 +276,17 @@ def test_a_line_separator_in_a_token_is_kept(tmp_path):
     [
         ("", "there is no row"),
         ('{"tokens": ["a"], "ner": []}\n{"tokens"', r"a\.json:2: not valid JSON"),
-        ('{"words": ["a"]}', r"a\.json:1: expected tokens and entities"),
-        ('{"tokens": ["a"]}', r"a\.json:1: expected tokens and entities, .*, got the fields 'tokens'"),
-        ('{"tokens": ["a"], "entities": [{"start": 0, "end": 2, "type": "X"}]}', r"spans the tokens 0..1 of 1"),
-        ('{"tokens": ["a"], "entities": [{"start": "0", "end": 1, "type": "X"}]}', "expected tokens and entities"),
+        ('{"words": ["a"]}', r"a\.json:1: expected 'tokens' and 'entities'"),
+        ('{"tokens": ["a"]}', r"a\.json:1: expected 'tokens' and .*, got the fields 'tokens'"),
+        (
+            '{"tokens": ["a"], "entities": [{"start": 0, "end": 2, "type": "X"}]}',
+            r"spans the tokens 0\.\.1, but there are 1 tokens",
+        ),
+        ('{"tokens": ["a"], "entities": [{"start": "0", "end": 1, "type": "X"}]}', "expected 'tokens' and 'entities'"),
         ('{"tokens": ["a"], "entities": [{"start": 0, "end": 1, "type": ""}]}', "has no type"),
         ('{"tokens": ["a", " "], "entities": [{"start": 1, "end": 2, "type": "X"}]}', r"the tokens 1\.\.1 of a X are"),
         ('{"tokens": ["a", 3], "entities": []}', "the token 3 is not a string"),
-        ('{"tokens": ["a", "b"], "ner": [[0, 0, "X", "b"]]}', r"the tokens 0\.\.0 are 'a', not 'b'"),
+        ('{"tokens": ["a", "b"], "ner": [[0, 0, "X", "b"]]}', r"the tokens 0\.\.0 are 'a', but the text .* is 'b'"),
         ('{"tokens": ["\\ud83d"], "ner": []}', "lone surrogate"),
     ],
 )

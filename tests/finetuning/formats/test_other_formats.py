@@ -53,7 +53,7 @@ def misc(*rows):
         # multi-word tokens with tags in the rows of their words
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=I-L"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=E-L"), (3, "x", "NER=O")), "Du x", ["Du"]),
-        # a mention begins inside a multi-word token, so the text contains its words
+        # a mention begins inside a multi-word token, so the text contains the words of this token
         (misc(("1-2", "do", "_"), (1, "de", "NER=O"), (2, "o", "NER=B-L"), (3, "x", "NER=I-L")), "de o x", ["o x"]),
         (misc((1, "20 000", "NER=B-N"), (2, "a\u2028b", "NER=O")), "20 000 a\u2028b", ["20 000"]),
         ("\ufeff# text = Rome\r\n" + misc((1, "Rome", "NER=B-L")).replace("\n", "\r\n"), "Rome", ["Rome"]),

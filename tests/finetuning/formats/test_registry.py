@@ -254,9 +254,9 @@ def test_names_of_files_and_folders_determine_splits(tmp_path, names, expected):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train.tsv", "more.tsv"], r"cannot tell which split 'more\.tsv' is: .*--split train=more\.tsv"),
-        (["train.tsv", "train_dev.tsv"], r"cannot tell which split 'train_dev\.tsv' is"),
-        (["train/test.tsv", "dev.tsv"], r"cannot tell which split 'train/test\.tsv' is"),
+        (["train.tsv", "more.tsv"], r"cannot tell the split of 'more\.tsv': .*--split train=more\.tsv"),
+        (["train.tsv", "train_dev.tsv"], r"cannot tell the split of 'train_dev\.tsv':"),
+        (["train/test.tsv", "dev.tsv"], r"cannot tell the split of 'train/test\.tsv':"),
         (["dev.tsv", "test.tsv"], r"there is no training split, only dev, test \(from 'dev\.tsv', 'test\.tsv'\)"),
         (["a.xyz"], r"there is no file with \.tsv"),
     ],
@@ -275,7 +275,7 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a/rest"], "dev": ["b/more.tsv"]})) == {"train": 1, "dev": 1}
     ids = [document.id for document in read_splits(tmp_path, "iob", {"train": ["more"]})["train"]]
     assert ids == ["a/more-1", "b/more-1"], "the folders make the ids distinct"
-    with pytest.raises(DataError, match=r"there is no 'c', only 'a/more\.tsv', 'a/rest\.tsv'"):
+    with pytest.raises(DataError, match=r"nothing is named 'c'; the names are 'a/more\.tsv', 'a/rest\.tsv'"):
         read_splits(tmp_path, "iob", {"train": ["c"]})
     with pytest.raises(DataError, match="there is no split 'training'; expected train, dev, test"):
         read_splits(tmp_path, "iob", {"training": ["a"]})
@@ -285,7 +285,7 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
 
 
 def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
-    """The names of folders determine splits. The names of files do so only if each of them contains a split."""
+    """The names of folders determine splits. The names of files do so only if all of them contain a word of a split."""
     for name in ("x/train/1", "x/dev/blood-test", "y/train-1", "y/test-1", "z/blood-test", "z/other"):
         write(tmp_path, f"{name}.txt", "Oslo")
         write(tmp_path, f"{name}.ann", "T1\tX 0 4\tOslo\n")
@@ -297,7 +297,7 @@ def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
     assert sizes(read_splits(tmp_path / "x.tar", "brat")) == {"train": 1, "dev": 1}
     write(tmp_path, "x/2.txt", "Rome")
     write(tmp_path, "x/2.ann", "")
-    with pytest.raises(DataError, match=r"cannot tell which split '\.' is"):
+    with pytest.raises(DataError, match=r"cannot tell the split of '\.':"):
         read_splits(tmp_path / "x", "brat")
 
 
@@ -335,9 +335,9 @@ def test_a_dataset_with_class_numbers_is_read(dataset):
     assert splits["train"][0] == Document("0", "New York won", (Mention(0, 8, "LOC"),), ((0, 3), (4, 8), (9, 12)))
 
 
-def test_splits_of_a_dataset_can_be_assigned_to_splits(dataset):
+def test_splits_of_a_dataset_can_be_chosen_for_train_dev_and_test(dataset):
     name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW], "test_en": [ROW], "extra": [ROW]}})
-    with pytest.raises(DataError, match="cannot tell which split 'extra' is"):
+    with pytest.raises(DataError, match="cannot tell the split of 'extra':"):
         read_splits(name, "hub")
     chosen = read_splits(name, "hub", {"train": ["train_en"], "test": ["test_en"]})
     assert sizes(chosen) == {"train": 1, "test": 1}
@@ -347,7 +347,9 @@ def test_splits_of_a_dataset_can_be_assigned_to_splits(dataset):
 
 def test_several_dataset_splits_for_one_split_raise_an_error(dataset):
     name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW]}})
-    with pytest.raises(DataError, match=r"'train_en', 'train_fr' would all be train; .*--split train=train_en, or"):
+    with pytest.raises(
+        DataError, match=r"'train_fr' would all belong to the split train; .*--split train=train_en, or"
+    ):
         read_splits(name, "hub")
 
 
