@@ -155,9 +155,9 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
 
 
 def _is_utf16(line: bytes) -> bool:
-    """Return whether bytes without a byte order mark are UTF-16: in their blanks and Latin letters, one byte is zero.
+    """Return whether bytes without a byte order mark are UTF-16, in which blanks and Latin letters have a zero byte.
 
-    These bytes are valid UTF-8 as well, so that a text with zero characters would be read.
+    Such bytes are also valid UTF-8. Without this check, they would give a text that contains zero characters.
     """
     halves = [line[:1000][start::2].count(0) for start in (0, 1)]
     return min(halves) == 0 and max(halves) > 1 and 16 * max(halves) >= len(line[:1000])
@@ -214,7 +214,7 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 @contextmanager
 def xml_errors(path: str | Path) -> Iterator[None]:
-    """Turn the errors of XML parsers, which are of several classes, into DataError.
+    """Turn the errors of XML parsers, which have several classes, into DataError.
 
     Raises:
         DataError: the file is not XML, or its encoding is unknown.

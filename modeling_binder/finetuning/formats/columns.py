@@ -25,7 +25,7 @@ _TAGGED = re.compile(r"O|[BIESLUM]-.+")
 _INDEX = re.compile(r"(\d+)(?:-\d+|\.\d+)?")
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*%?")
 _CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
-# Parts of speech, of Universal Dependencies and of the Penn Treebank
+# Tags of parts of speech in Universal Dependencies and in the Penn Treebank
 # fmt: off
 _PARTS_OF_SPEECH = {
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "CONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
@@ -221,7 +221,7 @@ def _odd_tokens(rows: Sequence[_Row], sentences: Sequence[Sequence[_Row]], colum
         return "one value in each sentence"
     words = {column: len({row.cells[column] for row in rows}) for column in columns}
     if len(rows) >= 20 and words[first] <= 100 and (more := [c for c in others if words[c] >= 2 * words[first]]):
-        return f"{words[first]} different values and column {more[0] + 1} {words[more[0]]}"
+        return f"{words[first]} different values, and column {more[0] + 1} holds {words[more[0]]}"
     return None
 
 
@@ -271,7 +271,8 @@ def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]
 def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
     """Return whether a column contains the numbers of the tokens, which do not decrease within a sentence.
 
-    The numbers may be parts of cells, as in "1-3", "s1_w3" or "12:15", if nothing else differs within a sentence.
+    The numbers may be parts of cells, as in "1-3", "s1_w3" or "12:15", if all other parts are the same in all cells of
+    a sentence.
     """
     for sentence in sentences:
         cells = [row.cells[column] for row in sentence]

@@ -89,8 +89,8 @@ def _contradictions(path: Path, sentence: Sequence[_Row]) -> Iterator[str]:
             for word in words:
                 if word.tag not in (None, "O") and str(word.tag)[2:] != str(token.tag)[2:]:
                     yield (
-                        f"{path}:{word.line}: the word {word.form!r:.30} has the tag {word.tag}, but its token "
-                        f"{token.form!r:.30} (line {token.line}) has {token.tag}; expected the same type."
+                        f"{path}:{word.line}: the word {word.form!r:.30} has the tag {word.tag}, but the token "
+                        f"{token.form!r:.30} (line {token.line}) has the tag {token.tag}; expected the same type."
                     )
 
 
@@ -138,7 +138,11 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
-    """Return the tag of a multi-word token: its own, unless it has none, or it is O and its words are in a mention."""
+    """Return the tag of a multi-word token: the tag in its own row, or the tag derived from the tags of its words.
+
+    The tags of the words are used if its own row has no tag, or has O although a word has another tag than O. The result
+    is None if a mention begins or ends inside the token.
+    """
     if token.tag in (None, "O") and any(part.tag not in (None, "O") for part in parts):
         return _common(parts)
     return token.tag or _common(parts)

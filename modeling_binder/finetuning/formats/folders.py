@@ -27,7 +27,7 @@ class _Part(NamedTuple):
     Args:
         name: the path of the file or folder, or the name of the split in the dataset.
         names: the names in this path, which determine the split, see `split_of`.
-        read: function that reads the documents. It is only called if the part belongs to a split.
+        read: function that reads the documents. It is called only for parts that belong to a split.
     """
 
     name: str
@@ -136,7 +136,7 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         return {"train": list(parts)}
     splits = [split_of(part.names) for part in parts]
     if not all(splits):
-        # In test_corpus/train.jsonl and test_corpus/dev.jsonl, the folder around all files says nothing.
+        # In test_corpus/train.jsonl and test_corpus/dev.jsonl, the folder that contains all files determines no split.
         folders = [part.names[:-1] for part in parts]
         common = next((n for n in range(min(map(len, folders)), 0, -1) if len({f[:n] for f in folders}) == 1), 0)
         inner = [split_of(part.names[common:]) for part in parts]

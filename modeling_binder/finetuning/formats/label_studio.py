@@ -207,9 +207,10 @@ def _document(
 
 
 def _other_text(region: Mapping[str, Any], data: Mapping[str, Any], field: str) -> str | None:
-    """Return the field of a region whose `to_name` is another text of the task than the field, or None.
+    """Return the name of the text that a region belongs to, if this is not the text in `field`; otherwise None.
 
-    A name in the labeling interface is not always the name of a field, so the text of the region has to fit as well.
+    The region gives this name in `to_name`, which is not always the name of a field of the task. So the result is a
+    name only if the offsets select the text of the region in the field with this name.
     """
     name = region.get("to_name")
     if name == field or not isinstance(name, str) or not isinstance(text := data.get(name), str):

@@ -39,11 +39,11 @@ class _Span(NamedTuple):
 
     @property
     def other(self) -> int:
-        """Index of the last token if the file gives the other kind of end."""
+        """Index of the last token if the end in the file is exclusive instead of inclusive, or the other way round."""
         return self.last - 1 if self.inclusive else self.last
 
     def turned(self) -> "_Span":
-        """Return the span with the other kind of end."""
+        """Return the span with its end taken as exclusive instead of inclusive, or the other way round."""
         return self._replace(inclusive=not self.inclusive)
 
 
@@ -57,8 +57,7 @@ def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -
     If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If the
     text and the tokens differ, an end that is inclusive in this form is taken as exclusive, and an exclusive end as
     inclusive. If all texts of the file need this change, it also applies to the spans without a text. The text of a
-    document consists of its tokens joined by blanks, and its words are the tokens. Blank
-    tokens are left out.
+    document consists of its tokens joined by blanks, and its words are the tokens. Blank tokens are left out.
 
     Args:
         path: the file.
@@ -147,7 +146,7 @@ def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], 
 
 
 def _has_text(span: _Span, tokens: list[str], last: int) -> bool:
-    """Return whether the tokens up to a last token exist and have the stated text of the span, if it has one."""
+    """Return whether the tokens from `span.first` to `last` exist, and have the stated text if there is one."""
     exist = 0 <= span.first <= last < len(tokens)
     return exist and (span.stated is None or same_text("".join(tokens[span.first : last + 1]), span.stated))
 

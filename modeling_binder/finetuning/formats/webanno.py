@@ -144,7 +144,7 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
 
 
 def _values(cell: str) -> list[tuple[str, str]]:
-    """Split a cell into its annotations: values, in which special characters are still escaped, and numbers or ""."""
+    """Split a cell into its annotations: pairs of a value, still with escapes, and a number ("" if there is none)."""
     if cell in ("_", ""):
         return []
     parts = re.findall(r"((?:\\.|[^\\|])+)", cell, re.DOTALL)

@@ -28,7 +28,7 @@ def found(documents):
 
 
 def columns(cells):
-    """A column file of two sentences, from a function of the number of a word, the word and its tag."""
+    """Return a column file with two sentences. `cells` makes a row from the number of a word, the word and its tag."""
     sentence = "".join("\t".join(cells(n, word, tag)) + "\n" for n, (word, tag) in enumerate(WORDS, 1))
     return f"{sentence}\n{sentence}"
 
@@ -66,7 +66,7 @@ def test_columns_of_numbers_are_not_guessed_to_be_tokens(tmp_path, first, messag
 
 def test_a_column_of_few_values_is_not_guessed_to_be_tokens(tmp_path):
     rows = "".join(f"{'NE' if n % 2 else 'ADJA'}\tword{chr(97 + n)}\t{'B-X' if n % 2 else 'O'}\n" for n in range(24))
-    with pytest.raises(DataError, match="column 1 holds 2 different values and column 2 24"):
+    with pytest.raises(DataError, match="column 1 holds 2 different values, and column 2 holds 24"):
         read_documents(write(tmp_path, "a.tsv", rows))
 
 
@@ -137,7 +137,7 @@ def test_the_only_file_of_a_split_is_never_left_out(tmp_path, others):
 
 def test_names_with_words_of_two_splits_are_not_training_data(tmp_path):
     write(tmp_path, "test_of_train.tsv", "Mila\tB-PER\n")
-    with pytest.raises(DataError, match=r"cannot tell which split 'test_of_train\.tsv' is"):
+    with pytest.raises(DataError, match=r"cannot tell the split of 'test_of_train\.tsv':"):
         read_splits(tmp_path, "conll")
     assert [splits_in(name) for name in ("eng.test-a", "latest_b")] == [["dev"], []]
 
@@ -163,7 +163,7 @@ def test_brat_files_with_other_suffixes_are_read(tmp_path, suffixes):
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_brat_may_count_the_byte_order_mark(tmp_path, offset):
+def test_offsets_of_brat_may_include_the_byte_order_mark_or_not(tmp_path, offset):
     write(tmp_path, "a.txt", codecs.BOM_UTF8 + "Mila 🎻 in Ulm".encode())
     spans = [(0, 4, "PER", "Mila"), (10, 13, "LOC", "Ulm")]
     rows = (f"T{n}\t{label} {a + offset} {b + offset}\t{text}\n" for n, (a, b, label, text) in enumerate(spans))
@@ -175,7 +175,7 @@ def test_brat_may_count_the_byte_order_mark(tmp_path, offset):
 @pytest.mark.parametrize(
     "spans", [[[0, 1, "PER"], [3, 5, "LOC", "Port Ellen"]], [[3, 5, "LOC", "Port Ellen"], [0, 1, "PER"]]]
 )
-def test_ends_of_token_spans_are_the_same_in_a_file(tmp_path, spans):
+def test_ends_of_token_spans_are_all_inclusive_or_all_exclusive_in_a_file(tmp_path, spans):
     rows = [{"tokenized_text": [word for word, _ in WORDS], "ner": spans}]
     assert set(found(read_documents(write(tmp_path, "a.json", json.dumps(rows))))) == set(MENTIONS)
 
@@ -185,7 +185,7 @@ def region(text, start, end, **fields):
     return {"id": "r", "type": "labels", "from_name": "label", "value": value, **fields}
 
 
-def test_label_studio_regions_of_another_text_are_not_read_as_regions_of_this_one(tmp_path):
+def test_label_studio_regions_of_one_text_are_not_read_as_regions_of_another_text(tmp_path):
     data = {"title": "Mila sings", "text": "Mila and Ada"}
     results = [region("Mila", 0, 4, to_name="title"), region("Ada", 9, 12, to_name="text")]
     tasks = [{"id": 1, "data": data, "annotations": [{"id": 2, "result": results}]}]
@@ -244,7 +244,7 @@ def test_conllu_tags_are_not_lost(tmp_path, rows, expected):
 
 def test_conllu_token_and_word_of_different_types_are_refused(tmp_path):
     rows = [("1-2", "dell'UE", "NER=B-ORG"), ("1", "di", "_"), ("2", "UE", "NER=B-LOC")]
-    with pytest.raises(DataError, match=r"a\.conllu:3: the word 'UE' has the tag B-LOC, but its token"):
+    with pytest.raises(DataError, match=r"a\.conllu:3: the word 'UE' has the tag B-LOC, but the token"):
         read_documents(write(tmp_path, "a.conllu", conllu(*rows)))
 
 
