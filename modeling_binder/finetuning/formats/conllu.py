@@ -140,7 +140,7 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
     """Return the tag of a multi-word token: the tag in its own row, or the tag derived from the tags of its words.
 
-    The tags of the words are used if its own row has no tag, or has O although a word has another tag than O. The result
+    The tags of the words are used if its row has no tag, or has O although a word has another tag than O. The result
     is None if a mention begins or ends inside the token.
     """
     if token.tag in (None, "O") and any(part.tag not in (None, "O") for part in parts):
