@@ -85,6 +85,7 @@ def processes_in(folder):
     return found
 
 
+@pytest.mark.slow
 def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_folder, pipe, client_of, wait_until):
     gate = tmp_path / "gate"
     with socket.create_server(("127.0.0.1", 0)) as free:
