@@ -84,7 +84,7 @@ class TypeVectors(NamedTuple):
 
     Args:
         descriptions: of the T types.
-        vectors: [T, 3, D].
+        vectors: [T, 3, D], see `EncodedTypes`.
         breadths: [T], or None.
     """
 
@@ -101,14 +101,14 @@ class TypeVectors(NamedTuple):
         return cls(descriptions, vectors.cpu().numpy(), None if breadths is None else breadths.cpu().numpy())
 
     def add_to(self, loaded: BinderNerPipeline) -> None:
-        """Give the vectors to a pipeline with the same weights, which does not compute them then."""
+        """Give the vectors to a pipeline with the same weights, so that it does not compute them again."""
         breadths = None if self.breadths is None else torch.tensor(self.breadths, device=loaded.device)
         encoded = EncodedTypes(torch.tensor(self.vectors, device=loaded.device), breadths)
         loaded._type_cache.add(loaded.model, self.descriptions, encoded)
 
 
 class Annotator:
-    """Adds the entities of its texts to a table, and what is wrong with a row that has none.
+    """Adds two columns to a table: the entities of each text, and what is wrong with a row that cannot be annotated.
 
     Args:
         settings: the model and how it is called.
@@ -141,7 +141,7 @@ class Annotator:
         """Return a table with a column of entities and one of errors. A row with an error has null as its entities.
 
         Args:
-            table: with a column of texts. If there is a column of errors, its rows with an error are not read.
+            table: with a column of texts. Rows that have an error in a column of errors are not annotated.
         """
         errors = table[self.columns.error].to_pylist() if self.columns.error in table.column_names else []
         errors = errors or [None] * table.num_rows
@@ -203,7 +203,7 @@ class Annotator:
 
 
 def _texts(column: pa.ChunkedArray, errors: list[str | None]) -> list[str | None]:
-    """Return the texts of a column; note the errors of rows without one."""
+    """Return the texts of a column, and put into `errors` what is wrong with rows that have no readable text."""
     values = column.to_pylist()
     for row, value in enumerate(values):
         if errors[row] is not None:

@@ -92,7 +92,7 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
         files.append(SourceFile(url, names[url], format_of(path), int(info.get("size") or 0), _version(info)))
     formats = sorted({file.format for file in files})
     if len(formats) > 1:
-        raise ValueError(f"{source}: the files are of several formats ({', '.join(formats)}); name those of one.")
+        raise ValueError(f"{source}: the files are of several formats ({', '.join(formats)}); name one format.")
     return files
 
 
@@ -105,8 +105,8 @@ def format_of(path: str) -> str:
     suffix = _suffix(path)
     if suffix not in FORMATS:
         raise ValueError(
-            f"{path}: not a table by its suffix {suffix!r}; expected {', '.join(FORMATS)}, text also with "
-            f"{', '.join(COMPRESSIONS)}."
+            f"{path}: not a table by its suffix {suffix!r}; expected {', '.join(FORMATS)}, and text files may "
+            f"be compressed ({', '.join(COMPRESSIONS)})."
         )
     return FORMATS[suffix]
 
@@ -174,7 +174,7 @@ def _hub_urls(name: str, split: str | None, config: str | None) -> list[str]:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """Return what identifies the content of a file in the description that its file system gives."""
+    """Return what identifies the content of a file; `info` is the description of the file by its file system."""
     lfs = info.get("lfs") or {}
     for value in (lfs.get("sha256"), *(info.get(key) for key in ("ETag", "etag", "md5Hash", "blob_id"))):
         if value:

@@ -83,7 +83,7 @@ class AnnotationJob:
             "rows_per_part": rows_per_part,
             **annotator.parameters(),
         }
-        folder.check(parameters)  # a source may take minutes to scan
+        folder.check(parameters)  # before the scan of the source, which may take minutes
         table = Source(files, columns, rows_per_part, str(source))
         folder.start(parameters, {"source": str(source), "versions": versions()})
         return cls(table, folder, annotator, folder.done())

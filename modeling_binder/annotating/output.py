@@ -25,10 +25,10 @@ FORMATS = ("parquet", "jsonl")
 
 
 class OutputFolder:
-    """A folder of parts, local or as an fsspec URL. It can be sent to other machines.
+    """A folder of parts (files with the rows of one chunk each). This object can be sent to other machines.
 
     Args:
-        url: the folder. It is created if it is missing.
+        url: the folder, local or as an fsspec URL. It is created if it is missing.
         format: "parquet" or "jsonl".
 
     Raises:
@@ -65,7 +65,7 @@ class OutputFolder:
         differences = _differences(found, json.loads(json.dumps(parameters)))
         if differences:
             raise ValueError(
-                f"{self.url}: the folder belongs to another job. {' '.join(differences)} Run it with the same "
+                f"{self.url}: the folder belongs to another job. {' '.join(differences)} Use the same "
                 "parameters, or choose another folder."
             )
 
@@ -108,11 +108,11 @@ class OutputFolder:
         """
         missing = sorted(chunks - self.done())
         if missing:
-            raise RuntimeError(f"{self.url}: {len(missing)} parts are missing, such as {missing[0]}; run it again.")
+            raise RuntimeError(f"{self.url}: {len(missing)} parts are missing, such as {missing[0]}; start again.")
         self._write(_SUCCESS, b"")
 
     def _names(self, start: str) -> list[str]:
-        """Return the names of the files in the folder that start so."""
+        """Return the names of the files in the folder that start with `start`."""
         if not self.filesystem.exists(self.path):
             return []
         names = [path.rstrip("/").rpartition("/")[2] for path in self.filesystem.ls(self.path, detail=False)]
@@ -137,7 +137,7 @@ class OutputFolder:
 
 
 def write_parts(folder: OutputFolder, columns: Columns, table: pa.Table) -> int:
-    """Write annotated rows of one or more chunks, and return the number of those with an error.
+    """Write annotated rows of one or more chunks, and return the number of rows with an error.
 
     Raises:
         RuntimeError: rows of a chunk are missing.
@@ -186,7 +186,7 @@ def _differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
             changed = sorted(file for file in {*old, *new} if old.get(file) != new.get(file))
             differences.append(f"The source differs in {len(changed)} of its files, such as {changed[0]}.")
         else:
-            differences.append(f"Its {name} is {_shown(old)}, and this one's is {_shown(new)}.")
+            differences.append(f"Its {name} is {_shown(old)}, and the new job's is {_shown(new)}.")
     return differences
 
 

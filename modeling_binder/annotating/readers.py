@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from .files import SourceFile
 
 MAX_CHUNK_BYTES = 2**25  # a chunk has fewer rows if they are long: it is read, annotated and written as a whole
-_BLOCK_BYTES = 2**22  # bytes that are read from a text file at once,
-_HEADER_BYTES = 2**14  # and to find the line of names
+_BLOCK_BYTES = 2**22  # bytes of a text file that are read at once
+_HEADER_BYTES = 2**14  # bytes that are read at once to find the header of a CSV file
 _MAX_FIELD = 2**31 - 1  # csv refuses fields of more than 2**17 characters otherwise, and a field is a text
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -30,8 +30,9 @@ class Chunk(NamedTuple):
         file: position of the file in the source.
         first: number of its first row in the file, counted from 0.
         rows: number of rows.
-        begin, end: in a text file, its bytes (decompressed); in a Parquet file, the row groups that it lies in.
-        skip: rows of these row groups before it.
+        begin, end: the bytes of the chunk in a text file (decompressed), or the row groups of a Parquet file that
+            contain the chunk; `end` is exclusive.
+        skip: rows of these row groups before the chunk.
     """
 
     file: int
@@ -66,7 +67,7 @@ class Reader(Protocol):
     """Reads the tables of a format."""
 
     def scan(self, file: SourceFile, number: int, rows: int, id_column: str | None) -> Iterator[Scanned]:
-        """Yield the chunks of a file, with at most `rows` rows each; `number` is its position in the source."""
+        """Yield the chunks of a file, with at most `rows` rows each; `number` is the position of the file."""
 
     def read(self, file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[Rows]:
         """Yield the rows of each chunk; the chunks are in the order of the file."""
@@ -135,7 +136,7 @@ class JsonlReader:
 
 
 class CsvReader:
-    """Reads files with a line of names and one row per record. All columns are strings, as they are in the file.
+    """Reads files with a header, which names the columns. All columns are strings, as they are in the file.
 
     Args:
         delimiter: between the fields.
@@ -193,7 +194,7 @@ class CsvReader:
             yield self._rows(names, records)
 
     def _records(self, file: SourceFile, lines: Iterator[str] | io.StringIO) -> Iterator[list[str]]:
-        """Yield the records; blank lines are none."""
+        """Yield the records, and skip blank lines."""
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         try:
             yield from (record for record in reader if record)
@@ -308,7 +309,7 @@ def _parse_object(line: bytes) -> tuple[dict[str, Any], str | None]:
     except UnicodeDecodeError as error:
         return {}, f"byte {error.start} of the line, 0x{line[error.start]:02x}, is not UTF-8"
     except UnicodeEncodeError as error:
-        return {}, f"the line holds half a character ({error.object[error.start]!a})"
+        return {}, f"the line holds half a character, a lone surrogate ({error.object[error.start]!a})"
     except (ValueError, RecursionError) as error:
         return {}, f"the line is not valid JSON ({error})"
     return record, None

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from .files import SourceFile
 from .readers import Chunk, Rows, Scanned, reader_of
 
-PART_COLUMN = "__part"  # while rows are on their way: name of their chunk, "/", and its number of rows
-_CHUNKS_CHECKED = 10  # after so many chunks without a column of texts there will be none
+PART_COLUMN = "__part"  # of rows that are not written yet: the name of the chunk, "/", and its number of rows
+_CHUNKS_CHECKED = 10  # the scan ends with an error if the column of texts is in none of so many first chunks
 CHUNKS_PER_TASK = 8  # neighbouring chunks of a file that are read in one go, where skipping rows takes time
 
 
@@ -26,7 +26,7 @@ class Columns:
         entities: the entities, a list of structs; it is added.
         error: what was wrong with a row, or null; it is added.
         new_ids: whether the column of ids is added too: file and number of a row, as in "train.jsonl:0". With None, it
-            is if the source lacks it.
+            is added if the source has no column of this name.
     """
 
     text: str = "text"
@@ -39,7 +39,7 @@ class Columns:
         """Raise an error if the columns of a source do not fit.
 
         Raises:
-            ValueError: a column is missing, or the source has a column of the name of one that is added.
+            ValueError: a column is missing, or a column that is added has the name of another column.
         """
         found = ", ".join(map(repr, names))
         for name, argument in ((self.text, "text_column"), *(() if self.new_ids else ((self.id, "id_column"),))):
@@ -103,7 +103,8 @@ class Source:
         name: of the source, for errors.
 
     Raises:
-        ValueError: the files do not fit together, a column is missing or of a wrong type, or ids are not unique.
+        ValueError: there are no rows, a column is missing or of a wrong type, a column has different types in different
+            rows, or ids are not unique.
     """
 
     def __init__(self, files: Sequence[SourceFile], columns: Columns, rows_per_part: int, name: str) -> None:
@@ -156,7 +157,7 @@ class Source:
         return ReadTask(self.files[chunks[0].file], tuple(chunks), self.schema, self.columns)
 
     def _chunks_per_task(self, chunk: Chunk) -> int:
-        """A Parquet row group or a compressed file is read from its start, any other file at the chunk."""
+        """Return how many chunks a task reads: several where a row group or file must be read from its start."""
         file = self.files[chunk.file]
         return CHUNKS_PER_TASK if file.format == "parquet" or file.url.endswith((".gz", ".bz2", ".xz")) else 1
 
@@ -165,7 +166,7 @@ class Source:
         repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
         if not repeated:
             return
-        seen: dict[Any, str] = {}  # equal ids have equal hashes, but not the other way round
+        seen: dict[Any, str] = {}  # different ids can have equal hashes
         for task in self.tasks():
             for chunk, table in zip(task.chunks, task(), strict=True):
                 for row, value in enumerate(table[self.columns.id].to_pylist(), chunk.first):
@@ -217,7 +218,7 @@ def _is_binary(type: pa.DataType) -> bool:
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns of a schema; those that it lacks are null."""
+    """Return a table with the columns of a schema; columns that `table` lacks are null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema

@@ -31,7 +31,7 @@ class CommandError(Exception):
 # To add a command, add a line here (name, module, line of the help) and its module to this package.
 COMMANDS = (
     Command("find", "find", "find entities in texts and files"),
-    Command("annotate", "annotate", "add the entities of its texts to a table of any size, also on a Ray cluster"),
+    Command("annotate", "annotate", "add to a table of any size the entities of its texts, also on a Ray cluster"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more when it exits
+        # Python flushes stdout once more when it exits, and that must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
     except (CommandError, ValueError, OSError, ImportError) as error:

@@ -1,10 +1,10 @@
-"""Add the entities of its texts to a table of any size: JSONL, CSV, Parquet or a dataset on the Hub.
+"""Add to a table of any size the entities of its texts. The table is JSONL, CSV, Parquet or a dataset on the Hub.
 
   binder-ner annotate papers.jsonl annotated/ --model user/name --text-column abstract
   binder-ner annotate "s3://bucket/papers/*.parquet" s3://bucket/annotated --model user/name --ray auto
   binder-ner annotate user/dataset annotated/ --split train --model user/name --type "drug: a medicine"
 
-The output is a folder of Parquet or JSONL files with all columns of the table and the column of entities, a list of
+The output is a folder of Parquet or JSONL files with all columns of the table and the column "entities", lists of
 {"start", "end", "label", "score", "word"}. A row that fails (no text, broken bytes) has the reason in the column
 "error" instead. If the command is interrupted, the same command annotates the rows that are missing.
 
@@ -44,14 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = parser.add_argument_group("table").add_argument
     table("--text-column", metavar="NAME", help="column of the texts (default: text)")
     table("--id-column", metavar="NAME", help="column of the ids, which must be unique (default: id, if there is one)")
-    table("--new-id-column", metavar="NAME", help="add ids made from file and row (default: id, if there is none)")
+    table("--new-id-column", metavar="NAME", help="new column, ids from file and row (default: id, if it is missing)")
     table("--split", metavar="NAME", help="of a dataset on the Hub")
     table("--config", metavar="NAME", help="of a dataset on the Hub")
     output = parser.add_argument_group("output").add_argument
     output("--format", choices=["parquet", "jsonl"], help="default: parquet")
     output("--entities-column", metavar="NAME", help="default: entities")
     output("--error-column", metavar="NAME", help="default: error")
-    output("--rows-per-part", metavar="N", type=int, help="rows in a file, which is written at once (default: 1000)")
+    output("--rows-per-part", metavar="N", type=int, help="rows in a file of the output (default: 1000)")
     output("--no-progress", action="store_true", help="show no progress bar")
     entities = parser.add_argument_group("entities")
     add_type_arguments(entities)
@@ -63,13 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster(
         "--ray", metavar="ADDRESS", nargs="?", const="", help="annotate on a Ray cluster, such as auto or host:6379"
     )
-    cluster("--actors", metavar="N", type=_number_of_actors, help="copies of the model, or MIN-MAX (default: all)")
-    cluster("--cpus-per-actor", metavar="N", type=float, help="cores of each, which may be a fraction (default: 1)")
-    cluster("--gpus-per-actor", metavar="N", type=float, help="GPUs of each (default: 1 if there are any)")
+    cluster("--actors", metavar="N", type=_number_of_actors, help="processes, or MIN-MAX (default: as many as fit)")
+    cluster("--cpus-per-actor", metavar="N", type=float, help="cores of an actor; may be a fraction (default: 1)")
+    cluster("--gpus-per-actor", metavar="N", type=float, help="GPUs of an actor (default: 1 if the cluster has any)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Annotate a table and print how many rows there were.
+    """Annotate a table and print how many rows have been annotated.
 
     Raises:
         CommandError: arguments do not fit together, or the job failed.
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in (*_SETTINGS, *_TABLE)}
     options = {name: value for name, value in options.items() if value is not None}
     summary = _annotate(arguments, {**options, "entity_types": entity_types(arguments)}, ray_options)
-    before = f", {summary.done_before:,} were there" if summary.done_before else ""
+    before = f"; {summary.done_before:,} were there before" if summary.done_before else ""
     failed = f"; {summary.errors:,} of them have an error" if summary.errors else ""
     print(f"{arguments.target}: {summary.rows:,} rows annotated{failed}{before}.")
     return 0

@@ -6,9 +6,9 @@
   binder-ner find --model user/name papers.jsonl --format brat --output to_correct/
   zcat papers.txt.gz | binder-ner find --model user/name --input-format lines - | head
 
-Entities are drawn on a terminal, and written as JSON Lines, one object with "id", "text" and "entities" per text, to a
-pipe. Files may be compressed with gzip. Each file of text is one text, of any length; `--input-format lines` reads each
-of its lines as a text.
+On a terminal, entities are drawn. In a pipe, the output is JSON Lines: one object with "id", "text" and "entities" per
+text. Files may be compressed with gzip. A text file is one text, of any length. With `--input-format lines`, each line
+is a text.
 """
 
 import argparse

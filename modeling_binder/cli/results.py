@@ -27,10 +27,10 @@ _MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
 
 
 def choose_format(format: str | None, output: Path | None) -> str:
-    """Return the format of the output: as named, or as the suffix of the file says, or one for where it goes.
+    """Return `format`; None stands for the format of the suffix of `output`, or for "drawing" or "jsonl" on stdout.
 
     Raises:
-        CommandError: the format needs a folder and none was named.
+        CommandError: the format needs a folder and none was named, or the suffix of `output` has no format.
     """
     if format is None and output is not None:
         format = {".tsv": "tsv", ".jsonl": "jsonl"}.get(suffix_of(output))
@@ -80,7 +80,7 @@ def _file_of(output: Path | None) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def _path_of(output: Path | None) -> Iterator[Path]:
-    """Yield the path to write to; what is written to a temporary one is copied to stdout."""
+    """Yield `output`, or a temporary path, from which everything is copied to stdout at the end."""
     if output is not None:
         yield output
         return
@@ -131,7 +131,7 @@ def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> No
 
     console = Console(file=file, highlight=False)
     for number, (document, entities) in enumerate(results):
-        with console.capture() as drawn:  # so that a closed pipe is noticed here, and not by the console
+        with console.capture() as drawn:  # at a closed pipe, rich would end the process with code 1
             if number:
                 console.print()
             if number or document.id != "1":

@@ -10,8 +10,8 @@ POST /find takes {"inputs": text or list of texts, "parameters": {...}} with the
 GET /health, /metrics (for Prometheus) and /docs (description of the API) take nothing. Requests that arrive at the same
 time share passes of the model. After SIGTERM or Ctrl-C, the server answers the requests that it has read, and ends.
 
-The token is read from the environment variable BINDER_NER_TOKEN or from a file. Without one, everybody who reaches the
-address may send requests.
+The bearer token is read from the environment variable BINDER_NER_TOKEN or from a file. Without a token, everybody who
+reaches the address may send requests.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
     add("--token-file", metavar="FILE", help="file with the bearer token (default: the variable BINDER_NER_TOKEN)")
 
-    add_type_arguments(parser.add_argument_group("entities", "Defaults of requests that do not say it themselves."))
+    add_type_arguments(parser.add_argument_group("entities", "Defaults for requests that lack these parameters."))
     model = parser.add_argument_group("model")
     add_loading_arguments(model)
     model.add_argument("--threads", metavar="N", type=int, help="threads of the model on a CPU (default: all cores)")
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-queue", metavar="N", type=int, help="requests that wait; others get status 429 (default: 256)")
     add("--max-requests", metavar="N", type=int, help="that share a pass of the model (default: 64)")
 
-    ray = parser.add_argument_group("Ray", "The limits are those of each replica.")
+    ray = parser.add_argument_group("Ray", "Each replica has the limits above for itself.")
     add = ray.add_argument
     add("--ray", metavar="ADDRESS", nargs="?", const="", help="run on a Ray cluster (default: on this machine)")
     add("--replicas", metavar="N", type=int, default=1, help="processes with the model (default: 1)")
@@ -116,7 +116,7 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
     from ..serving.server import bind
 
     if arguments.threads is not None:
-        raise CommandError("--threads is for a server without --ray: with it, a replica has as many as --cpus.")
+        raise CommandError("--threads is for a server without --ray: a replica has as many threads as --cpus.")
     names = ("revision", "device", "dtype", "batch_size")
     loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     model = ModelOptions(arguments.model, loading, _defaults(arguments))

@@ -25,7 +25,12 @@ _MAX_CELL = 2**31 - 1  # csv refuses cells of more than 2**17 characters otherwi
 
 
 class Columns(NamedTuple):
-    """Names of columns: that of the texts, and that of the ids, which is "id" where there is one by default."""
+    """The names of two columns.
+
+    Args:
+        text: the texts.
+        id: the ids. With None, the ids are in the column "id" if there is one.
+    """
 
     text: str = "text"
     id: str | None = None
@@ -119,9 +124,9 @@ def _format_of(path: Path) -> str:
 
 
 def _text_only(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return the file, if its first bytes are text."""
+    """Return the file at its start; raise `DataError` if its first bytes are not text."""
     head = file.read(2**12)
-    if b"\0" in head and not head.startswith(UTF16_MARKS):  # UTF-16 has an error of its own
+    if b"\0" in head and not head.startswith(UTF16_MARKS):  # the reader has a better error for UTF-16
         raise DataError(f"{name}: this is a binary file; expected text, JSONL, CSV or Parquet (by its suffix).")
     file.seek(0)
     return file

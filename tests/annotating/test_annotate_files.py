@@ -105,14 +105,14 @@ def test_a_run_continues_with_the_parts_that_are_missing(tmp_path, table, checkp
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"rows_per_part": 9}, "Its rows_per_part is 8, and this one's is 9."),
-        ({"threshold": 0.7}, r"Its threshold is \[0.5, 0.5, 0.5\], and this one's is \[0.7, 0.7, 0.7\]."),
+        ({"rows_per_part": 9}, "Its rows_per_part is 8, and the new job's is 9."),
+        ({"threshold": 0.7}, r"Its threshold is \[0.5, 0.5, 0.5\], and the new job's is \[0.7, 0.7, 0.7\]."),
         ({"entity_types": ["Gene"]}, "Its entity types is "),
-        ({"decoding": "flat"}, 'Its decoding is "nested", and this one\'s is "flat".'),
-        ({"stride": 3}, "Its stride is 16, and this one's is 3."),
-        ({"dtype": "bfloat16"}, 'Its dtype is "float32", and this one\'s is "bfloat16".'),
-        ({"format": "jsonl"}, 'Its format is "parquet", and this one\'s is "jsonl".'),
-        ({"new_id_column": "key"}, 'Its id_column is "id", and this one\'s is "key".'),
+        ({"decoding": "flat"}, 'Its decoding is "nested", and the new job\'s is "flat".'),
+        ({"stride": 3}, "Its stride is 16, and the new job's is 3."),
+        ({"dtype": "bfloat16"}, 'Its dtype is "float32", and the new job\'s is "bfloat16".'),
+        ({"format": "jsonl"}, 'Its format is "parquet", and the new job\'s is "jsonl".'),
+        ({"new_id_column": "key"}, 'Its id_column is "id", and the new job\'s is "key".'),
     ],
 )
 def test_the_folder_of_another_job_is_refused(tmp_path, table, checkpoint, options, difference):
@@ -125,7 +125,7 @@ def test_other_data_and_other_weights_are_another_job(tmp_path, table, checkpoin
     annotate_files(table, tmp_path / "out", checkpoint)
     model.span_head.text_projection.bias.data += 0.1
     model.save_pretrained(checkpoint)
-    with pytest.raises(ValueError, match=r"Its model is .*, and this one's is"):
+    with pytest.raises(ValueError, match=r"Its model is .*, and the new job's is"):
         prepare(table, tmp_path / "out", checkpoint)
     write_table(table, [{"text": "another"}])
     with pytest.raises(ValueError, match=r"differs in 1 of its files, such as table.jsonl"):

@@ -30,7 +30,7 @@ def test_a_table_is_annotated_and_not_twice(table, checkpoint, capsys):
     assert {entity["label"] for row in rows for entity in row["entities"] or ()} <= {"drug"}
     assert [row["error"] for row in rows] == [None, "there is no text"] * 3
     assert annotate(table, checkpoint, *options) == 0
-    assert capsys.readouterr().out == f"{out}: 0 rows annotated, 6 were there.\n"
+    assert capsys.readouterr().out == f"{out}: 0 rows annotated; 6 were there before.\n"
 
 
 def test_jsonl_out(table, checkpoint):
