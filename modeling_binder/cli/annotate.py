@@ -9,8 +9,8 @@ The output is a folder of Parquet or JSONL files with all columns of the table a
 "error" instead. If the command is interrupted, the same command annotates the rows that are missing.
 
 With --ray, the work is done by a Ray cluster; its nodes must be able to read the table and the model, and to write to
-the folder. Without an address, --ray uses the cluster of RAY_ADDRESS or the one that runs on this machine, or else
-starts one with the cores and GPUs of this machine.
+the folder. Without an address, --ray uses the cluster of the variable RAY_ADDRESS, or else starts one with the
+cores and GPUs of this machine.
 """
 
 import argparse

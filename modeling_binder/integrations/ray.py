@@ -43,7 +43,7 @@ def annotate(
     rows_per_batch: int = 1000,
     **settings: Any,
 ) -> ray.data.Dataset:
-    """Add the entities of its texts to a dataset.
+    """Return the dataset with two new columns: the entities of each text, and errors.
 
     The model is loaded here once, to check it and to encode the entity types, and then once in each actor.
 
@@ -60,22 +60,22 @@ def annotate(
         text_column: the texts.
         entities_column: added: a list of `{"start", "end", "label", "score", "word"}`; null if the row has an error.
         error_column: added: why a row has no entities ("there is no text"), or null.
-        actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. Defaults to the
-            number of GPUs of the cluster, or to its CPUs, less those that reading and writing need, by `num_cpus`.
+        actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. Defaults to as
+            many as fit on the GPUs and CPUs of the cluster, without the CPUs that reading and writing need.
         num_cpus, num_gpus: of an actor. One GPU is the default if the cluster has any.
         rows_per_batch: number of rows that an actor gets at once; it sorts their windows by length.
         settings: arguments of the pipeline: entity_types, threshold, decoding and others; see `Settings`.
 
     Raises:
-        ValueError: the dataset lacks the column of texts or has one of the others; the model cannot be loaded; an
-            argument is invalid; the cluster has too few CPUs; or `DataContext.checkpoint_config` is set for a dataset
-            that Ray cannot resume.
+        ValueError: the dataset lacks the column of texts or already has a column that is added; the model cannot be
+            loaded; an argument is invalid; the cluster has too few CPUs; or `DataContext.checkpoint_config` is set for
+            a dataset that Ray cannot resume.
     """
     columns = Columns(text_column, entities=entities_column, error=error_column, new_ids=False)
     _check_columns(dataset, columns)
     _check_checkpointing(dataset)
     chosen = Settings(str(model), **settings)
-    # A task reads or writes beside the actors, and the filter of checkpoints is an actor too: without CPUs they hang.
+    # Ray reads, writes and filters rows of checkpoints beside these actors: without free CPUs, the job would hang.
     reserved = 1 if dataset.context.checkpoint_config is None else 2
     strategy, resources = _actors(actors, num_cpus, num_gpus, reserved)
     return dataset.map_batches(
@@ -108,7 +108,7 @@ def run(
         job: see `annotating.job.prepare`, with `check_on_cpu`. All nodes must be able to read its files and its model,
             and to write to its folder.
         address: of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of the environment
-            variable RAY_ADDRESS or one that runs on this machine, or else to a new one.
+            variable RAY_ADDRESS, or else to a new one.
         actors, num_cpus, num_gpus: see `annotate`.
         progress: show a progress bar.
 
@@ -156,7 +156,7 @@ class _Actor:
         self._annotator: Annotator | None = None
         try:
             self._annotator = Annotator(num_threads=num_threads, **arguments)
-        except Exception as error:  # Ray reports actors that do not start one by one, and a call that fails once
+        except Exception as error:  # Ray reports every actor that cannot start, but a failed call only once
             self._failure = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -167,14 +167,14 @@ class _Actor:
 
 
 class _PartActor(_Actor):
-    """An actor that reads and writes the tables as well. Calls may overlap; the model runs one at a time."""
+    """An actor that reads and writes the tables as well. Calls may overlap, but one at a time runs the model."""
 
     def __init__(self, num_threads: int, folder: OutputFolder, columns: Columns, **arguments: Any) -> None:
         super().__init__(num_threads, columns=columns, **arguments)
         self._folder, self._columns, self._lock = folder, columns, threading.Lock()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Annotate the chunks of tasks; return the numbers of their rows, and of those with an error."""
+        """Annotate the chunks of tasks; return the number of rows, how many have an error, and why the call failed."""
         rows, errors, failure = 0, 0, None
         try:
             for pickled in table["task"].to_pylist():
@@ -184,7 +184,7 @@ class _PartActor(_Actor):
                         annotated = super().__call__(chunk)
                     errors += write_parts(self._folder, self._columns, annotated)
                     rows += annotated.num_rows
-        except Exception as error:  # an error that is raised arrives as several pages of text
+        except Exception as error:  # Ray would make several pages of text of an error that is raised
             failure = f"{type(error).__name__}: {error}"
         return pa.table({"rows": [rows], "errors": [errors], "failure": pa.array([failure], pa.string())})
 
@@ -225,7 +225,7 @@ def _actors(
     if not 1 <= low <= high:
         raise ValueError(f"actors must be at least 1, or a minimum and a maximum, got {actors}.")
     if low * num_cpus > free or low * num_gpus > gpus:
-        logger.warning("%d actors do not fit into the cluster; the job waits until it has grown.", low)
+        logger.warning("%d actors do not fit into the cluster; the job waits until the cluster has grown.", low)
     return {"min_size": low, "max_size": high}, resources
 
 
@@ -239,10 +239,10 @@ def _check_columns(dataset: ray.data.Dataset, columns: Columns) -> None:
 
 
 def _check_checkpointing(dataset: ray.data.Dataset) -> None:
-    """Raise an error where Ray only warns that a job does not resume and runs it from the start.
+    """Raise an error where Ray would only warn that a job cannot be resumed, and run it from the start.
 
     Raises:
-        ValueError: there is a checkpoint configuration, and the dataset does not start with a read, or lacks the ids.
+        ValueError: there is a checkpoint configuration, but the dataset is not read from files, or has no ids.
     """
     config = dataset.context.checkpoint_config
     if config is None:

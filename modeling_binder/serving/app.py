@@ -1,4 +1,4 @@
-"""The HTTP app: routes, tokens and refusals. Both servers run it."""
+"""The HTTP app: routes, tokens and refusals. uvicorn runs it on one machine, and Ray Serve on a cluster."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from .requests import Limits, RequestError, read_request
 from .tokens import is_authorized
 
 logger = logging.getLogger(__name__)
-# 499: status in log and metrics of a client that closed its connection before the answer
+# In the log and the metrics, the status 499 stands for a client that closed its connection before the answer.
 CLIENT_GONE = Answer(499, {"error": "the client closed the connection."})
 
 

@@ -2,8 +2,9 @@
 
 While a pass runs, further requests arrive. The next pass takes the request that has waited longest and all waiting ones
 with the same parameters. So a server without load answers at once, passes grow with the load, and requests with
-different entity types never meet in one pass. Both servers use this queue. Ray Serve's own `@serve.batch` cuts batches
-by time also while the model is busy: at a steady rate of requests each of them becomes a batch of its own.
+different entity types never meet in one pass. The app uses this queue also under Ray Serve, whose `@serve.batch` closes
+a batch after a fixed time even if the model is still busy: requests that arrive further apart than this time become
+batches of one request.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ class BatchQueue:
 
     Args:
         run: answers the requests of a pass, one answer each.
-        limits: how many requests may wait and share a pass.
+        limits: how many requests may wait, and how large a pass may be.
         on_pass: called with the requests of each pass, after it.
     """
 

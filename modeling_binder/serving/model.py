@@ -65,7 +65,7 @@ def run_pass(pipeline: Any, requests: Sequence[FindRequest]) -> list[Answer]:
     """Answer requests with the same parameters in one call of the pipeline. It never raises.
 
     If the call fails, every request is repeated alone: only the one at fault gets the error, and a message that quotes
-    a text goes to the client that sent it.
+    a text goes only to the client that sent the text.
 
     Args:
         pipeline: a `BinderNerPipeline`.

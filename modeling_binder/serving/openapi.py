@@ -13,7 +13,7 @@ _TYPES = {
 }
 _THRESHOLD = {
     "anyOf": [{"type": "number"}, {"type": "object", "additionalProperties": {"type": "number"}}],
-    "description": "A probability, or one for each of some types. 0.5 is the threshold of the model itself.",
+    "description": "A probability, or an object of types and probabilities. 0.5 is the threshold of the model itself.",
 }
 _BODY = {
     "type": "object",

@@ -1,4 +1,4 @@
-"""The server on a Ray cluster: the same app as a deployment of Ray Serve, one replica a GPU or some cores."""
+"""The server on a Ray cluster: the same app as a deployment of Ray Serve; each replica has a GPU or some cores."""
 
 import logging
 import re
@@ -23,13 +23,13 @@ class RayOptions:
 
     Args:
         name: of the application in the cluster.
-        host, port: address of the proxies. A cluster that serves already keeps its own.
+        host, port: address of the proxies. If Ray Serve runs in the cluster already, it keeps the address that it has.
         replicas: number of replicas, unless `autoscaling` is given.
         cpus, gpus: of a replica. Defaults to one GPU if the cluster has any, and to one core.
         autoscaling: fields of `ray.serve.config.AutoscalingConfig`.
 
     Raises:
-        ValueError: an option is out of range, or Ray knows no such field.
+        ValueError: an option is out of range, or Ray does not know a field of `autoscaling`.
     """
 
     name: str = "binder-ner"
@@ -66,7 +66,7 @@ class BinderReplica:
     """
 
     def __init__(self, options: ModelOptions, limits: Limits, token: bytes | None) -> None:
-        # Ray writes what its own logger gets into the log file of the replica.
+        # The handlers of Ray Serve's logger write to the log file of the replica, so the app uses them too.
         logs, own = logging.getLogger("ray.serve"), logging.getLogger("modeling_binder.serving")
         own.handlers, own.propagate = logs.handlers, False
         own.setLevel(logging.INFO)
@@ -89,7 +89,7 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
     """Deploy the app in the cluster, and return once all replicas answer.
 
     Raises:
-        ClusterError: a replica could not be started; the message has the reason of the first one.
+        ClusterError: Ray Serve or a replica could not be started; the message has the reason.
     """
     import ray
     from ray import serve
@@ -104,11 +104,11 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
         serve.ingress()(BinderReplica),
         name=options.name,
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": gpus},
-        # The app itself refuses what exceeds its queue, with a sentence; Ray must pass that on to it.
+        # The app refuses requests that exceed its queue with a sentence, so Ray must pass these requests on to it.
         max_ongoing_requests=2 * limits.max_queue + limits.max_requests,
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         max_constructor_retry_count=1,
-        # The app writes a line about each request. Ray's own has the address, in which a client might put a text.
+        # The app logs a line about each request. Ray's line would have the URL, in which a client might put a text.
         logging_config=LoggingConfig(enable_access_log=False),
         **scaling,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from hub_cards.handler import parse_request
 
-MIN_WINDOW = 16  # tokens in a window that a request may ask for; shorter windows only multiply the passes
+MIN_WINDOW = 16  # lowest `max_length` of a request, in tokens: shorter windows are only more work
 MAX_BYTES_PER_CHARACTER = 12  # a character outside the basic plane as two \uXXXX escapes
 EXTRA_BYTES = 2**16  # of a body: punctuation of JSON, names of parameters
 
@@ -70,9 +70,9 @@ class FindRequest:
 
     Args:
         texts: its texts, or lists of words with `is_split_into_words`. Left out of `repr`, so that no log shows them.
-        is_single: whether the request had one text and no list, so that its answer is not a list of results.
+        is_single: whether the request had one text and no list; then the answer is one result and no list of results.
         parameters: arguments of the pipeline's call.
-        key: equal for requests with the same parameters, entity types in the same order included.
+        key: equal for requests with the same parameters, including the order of the entity types.
         characters: of the texts and the entity types.
     """
 
@@ -92,7 +92,7 @@ def read_request(
         body: JSON, as `hub_cards.handler.EndpointHandler` takes it.
         limits: what the request may cost.
         max_length: tokens in a window, if the request sets none.
-        defaults: parameters of requests that lack them. The limits do not hold for them.
+        defaults: parameters of requests that lack them. The limits do not apply to the defaults.
 
     Raises:
         RequestError: with status 413 if the request exceeds a limit, and 422 if it is malformed.
@@ -132,7 +132,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _characters(value: Any) -> int:
-    """Return the number of characters of the strings in a JSON value; the items of a list are joined by spaces."""
+    """Return the number of characters of the strings in a JSON value, and one more for each item of a list."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):

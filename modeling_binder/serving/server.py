@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LOGGING_CONFIG
 
-# Load balancers keep idle connections for 60 seconds. A server that closes them earlier loses requests in between.
+# Load balancers use idle connections again for 60 seconds. If the server closes one earlier, the next request is lost.
 KEEP_ALIVE_SECONDS = 75
 
 

@@ -11,8 +11,8 @@ TOKEN_VARIABLE = "BINDER_NER_TOKEN"
 def read_token(file: str | None = None) -> bytes | None:
     """Return the digest of the token in a file or in the environment variable `BINDER_NER_TOKEN`; None without a token.
 
-    A token is no argument of the command line, because every user of a machine can list those. The server keeps the
-    digest only, so that the token is not in what Ray stores about a deployment.
+    A token is no argument of the command line, because every user of a machine can list the arguments of
+    processes. The server keeps the digest only, so that the token is not in what Ray stores about a deployment.
 
     Raises:
         ValueError: the token is empty or no HTTP header can hold it.

@@ -85,7 +85,7 @@ def test_a_text_that_fails_does_not_end_the_job(checkpoint, monkeypatch):
     rows = annotator(pa.table({"text": ["the gene", "a promoter", "cells"]})).to_pylist()
     assert [row["error"] for row in rows] == [None, "RuntimeError: no room", None]
     assert rows[0]["entities"] and rows[1]["entities"] is None
-    with pytest.raises(RuntimeError, match="no room"):  # a model that fails for all of them must end it
+    with pytest.raises(RuntimeError, match="no room"):  # a model that fails for all texts must end the job
         annotator(pa.table({"text": ["a promoter", "promoters"]}))
 
 
@@ -132,7 +132,7 @@ def test_other_data_and_other_weights_are_another_job(tmp_path, table, checkpoin
         prepare(table, tmp_path / "out", checkpoint)
 
 
-def test_folders_that_are_no_output(tmp_path, table, checkpoint):
+def test_folders_that_cannot_be_the_output(tmp_path, table, checkpoint):
     with pytest.raises(ValueError, match="has files that are not of this command"):
         prepare(table, tmp_path, checkpoint)
     for name in ("out.parquet", "table.jsonl"):

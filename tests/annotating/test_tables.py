@@ -248,14 +248,14 @@ def test_sources_that_cannot_be_found(tmp_path, monkeypatch, source, error):
         find_files(source)
 
 
-def test_formats_of_a_folder_must_be_one(tmp_path):
+def test_all_files_of_a_folder_must_have_one_format(tmp_path):
     _jsonl(tmp_path / "a.jsonl", ROWS)
     _csv(tmp_path / "b.csv", ROWS)
     with pytest.raises(ValueError, match=r"several formats \(csv, jsonl\)"):
         find_files(tmp_path)
 
 
-def test_a_file_that_changes_is_not_mixed(tmp_path):
+def test_a_file_that_changes_after_the_scan_is_an_error(tmp_path):
     path = tmp_path / "table.jsonl"
     _jsonl(path, ROWS)
     source, _ = read(path)

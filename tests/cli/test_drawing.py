@@ -46,7 +46,7 @@ def test_long_texts_wrap_and_bars_continue():
     ]
 
 
-def test_one_character_wide_characters_and_empty_text():
+def test_a_single_character_double_width_characters_and_empty_text():
     assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
     assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
     assert draw("") == [""]

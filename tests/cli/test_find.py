@@ -150,7 +150,7 @@ def test_a_long_run_shows_its_progress_on_stderr(find, tmp_path, monkeypatch, dr
 
 
 @pytest.mark.parametrize("name", ["brat", "pubtator", "bioc", "label-studio", "doccano", "conll"])
-def test_formats_are_read_again(find, tmp_path, expected, name):
+def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
     text = "\N{DNA DOUBLE HELIX} the IL-2 gene"
     (tmp_path / "a.txt").write_text(text)
     output = tmp_path / "found"
@@ -217,7 +217,7 @@ def test_files_of_several_texts(find, tmp_path, name):
     assert (code, texts_of(out)) == (0, list(zip(ids, ["the gene", "cells"], strict=True)))
 
 
-def test_text_is_one_text_or_one_a_line(find, tmp_path):
+def test_a_text_file_is_one_text_or_one_text_per_line(find, tmp_path):
     content = "the gene\r\n\r\ncells\u2028of the gene"
     (tmp_path / "a.txt").write_bytes(content.encode())
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(content.encode()))
@@ -232,7 +232,7 @@ def test_text_is_one_text_or_one_a_line(find, tmp_path):
     assert texts_of(find(files[0], files[0])[1]) == [("a", content), ("a-2", content)], "ids differ"
 
 
-def test_columns_are_named(find, tmp_path):
+def test_columns_of_texts_and_ids_can_be_chosen(find, tmp_path):
     (tmp_path / "t.csv").write_text("pmid,abstract\n7,the gene\n")
     code, out, _ = find("--text-column", "abstract", "--id-column", "pmid", tmp_path / "t.csv")
     assert (code, texts_of(out)) == (0, [("7", "the gene")])
@@ -341,7 +341,7 @@ def test_arguments_that_contradict_each_other_are_wrong_usage(find, arguments, c
     assert end.value.code == 2 and "usage: binder-ner find" in capsys.readouterr().err
 
 
-def test_a_full_device_names_the_argument_that_helps(find, monkeypatch):
+def test_the_error_of_a_full_device_names_the_argument_that_helps(find, monkeypatch):
     def fail(*arguments, **options):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 

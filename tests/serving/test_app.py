@@ -49,7 +49,7 @@ def test_the_answer_is_that_of_the_endpoint_handler(client, handler, inputs, par
     assert json.loads(content) == handler(request)
 
 
-def test_a_client_of_inference_endpoints_needs_another_address_only(client, pipe):
+def test_a_client_of_inference_endpoints_needs_only_another_address(client, pipe):
     found = InferenceClient(model=client.url).token_classification(TEXT)
     assert_same_entities(found, pipe(TEXT))
 
@@ -225,7 +225,7 @@ def test_a_full_queue_and_a_client_that_leaves_it(pipe, serve, wait_until):
         assert found['binder_ner_requests_total{status="499"}'] == 1
 
 
-def test_windows_of_many_sizes_are_not_kept(client, pipe):
+def test_windowers_of_many_sizes_do_not_pile_up(client, pipe):
     for length in range(16, 100):
         assert client.find("x", max_length=length, stride=0)[0] == 200
     assert len(pipe._windowers) <= MAX_WINDOWERS

@@ -118,7 +118,7 @@ def test_a_failing_request_does_not_harm_those_beside_it(pipe):
         assert_same_entities(answers[index].content, pipe(texts[index]))
 
 
-def test_a_worker_survives_what_it_runs():
+def test_an_exception_in_a_pass_does_not_end_the_worker():
     def run(requests):
         raise OSError("disk")
 
@@ -135,7 +135,7 @@ def test_a_worker_survives_what_it_runs():
 
 @pytest.fixture(scope="module")
 def alone():
-    """A second pipeline with the same weights, since the server's own runs in its thread."""
+    """A second pipeline with the same weights, since the server runs its pipeline in another thread."""
     return build_pipeline()
 
 
@@ -152,7 +152,7 @@ REQUESTS = st.tuples(
 @given(st.lists(REQUESTS, min_size=1, max_size=16), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=25)
 def test_concurrent_clients_get_the_answers_of_the_pipeline(client, alone, requests, order):
-    """Users with other types of the same names, at the same time: everybody gets what the pipeline finds for him."""
+    """Users whose types have the same names but other descriptions: everybody gets what the pipeline finds for him."""
     repeated = requests * 2
     order.shuffle(repeated)
     before = client.metrics()

@@ -1,4 +1,4 @@
-"""The Dockerfile: pinned images, no root, nothing from addresses, and all files that it copies exist."""
+"""The Dockerfile: pinned images, no root, no downloads from URLs, and all files that it copies exist."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_the_server_is_not_root(steps):
     assert int(user) > 0, "a number, so that Kubernetes can check it"
 
 
-def test_nothing_comes_from_an_address(steps):
+def test_no_instruction_downloads_from_a_url(steps):
     assert not of(steps, "ADD")
     for _, arguments in steps:
         for address in re.findall(r"https?://([^/:\"']+)", arguments):

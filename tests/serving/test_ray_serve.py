@@ -18,8 +18,8 @@ from modeling_binder.cli import main
 from tests.fresh_process import ROOT
 from tests.tiny import SENTENCES, assert_same_entities
 
-# The command with replicas whose pipeline waits for a file, so that the test decides when a pass ends. Classes of the
-# main module travel to the replicas.
+# The command with replicas whose pipeline waits for a file, so that the test decides when a pass ends. Ray
+# sends classes of the main module to the replicas as code.
 GATED = """
 import sys
 from modeling_binder import cli
@@ -56,7 +56,7 @@ sys.exit(code)
 @pytest.fixture(scope="module", autouse=True)
 def imported():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray 2.60 declares its settings in a way that pydantic gives up
+        warnings.simplefilter("ignore")  # pydantic will drop the way in which Ray 2.60 declares its settings
         import ray.serve  # noqa: F401
 
 
