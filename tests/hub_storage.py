@@ -53,7 +53,10 @@ class HubStorage:
         return {path: self.blobs[digest] for path, digest in repo.commits[repo.refs.get(ref, ref)].files.items()}
 
     def commit(self, repo_id, changes, repo_type="model", ref="main", title="by hand"):
-        """Commit path -> content (None deletes) without HTTP; creates the repository if it does not exist."""
+        """Commit changes without HTTP: a mapping path -> new content, or None to delete the file.
+
+        Create the repository if it does not exist.
+        """
         repo = self.repos.get((repo_type, repo_id)) or self.create_repo(repo_type, repo_id)
         files = dict(repo.commits[repo.refs[ref]].files)
         for path, content in changes.items():

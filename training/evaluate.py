@@ -2,8 +2,8 @@
 
     python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
 
-Precision, recall and F1 are printed as micro and macro averages, for each type and for nested mentions. The command
-`binder-ner evaluate` does the same.
+Precision, recall and F1 are printed for each type, as micro and macro averages over the types, and for nested mentions.
+The command `binder-ner evaluate` does the same.
 """
 
 import argparse

@@ -239,7 +239,7 @@ def _check_columns(dataset: ray.data.Dataset, columns: Columns) -> None:
 
 
 def _check_checkpointing(dataset: ray.data.Dataset) -> None:
-    """Raise an error where Ray would only warn that a job cannot be resumed, and run it from the start.
+    """Raise an error where Ray would only warn and start again from the first row.
 
     Raises:
         ValueError: there is a checkpoint configuration, but the dataset is not read from files, or has no ids.

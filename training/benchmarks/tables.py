@@ -104,8 +104,8 @@ def _truncation_note(results: Results) -> list[str]:
         return []
     read = ", ".join(f"{share:.0%} ({CONTENDERS[name].title})" for name, share in shares.items())
     return [
-        f"{TRUNCATES} truncates long texts without a warning. Share of a text that is read: {read}. Only characters "
-        "that were read count."
+        f"{TRUNCATES} truncates long texts without a warning. Share of a text that is read: {read}. The speed "
+        "counts only the characters that were read."
     ]
 
 

@@ -323,9 +323,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def report(results: Mapping[str, Any]) -> str:
     """Return the results as lines for the terminal."""
     lines = [
-        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']} types, "
-        f"the network puts {results['right_order']:.1%} of the {results['test_pairs']:,} pairs that contain one of "
-        "these types in the right order.",
+        f"There are {results['pairs']:,} pairs of a fine and a broad type, made from {results['types']:,} types. "
+        f"{results['test_pairs']:,} of these pairs contain at least one of {results['hidden_types']:,} types that were "
+        f"kept out of training. The network puts {results['right_order']:.1%} of these {results['test_pairs']:,} pairs "
+        "in the right order.",
         f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
     ]
     for margin, found in results["f1_by_margin"].items():

@@ -113,10 +113,11 @@ def breadth_table(results: Mapping[str, Any]) -> str:
         right = "" if unseen["right_order"] is None else f"{unseen['right_order']:.1%}"
         scores = (f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))
         rows.append([name + chosen, decided, right, *scores])
-    right = f"{results['right_order']:.1%} of the {results['test_pairs']:,} pairs"
     order = (
-        f"{results['pairs']:,} pairs of {results['types']:,} types. Trained without {results['hidden_types']:,} types, "
-        f"the network puts {right} that contain one of these types in the right order."
+        f"There are {results['pairs']:,} pairs of a fine and a broad type, made from {results['types']:,} types. "
+        f"{results['test_pairs']:,} of these pairs contain at least one of {results['hidden_types']:,} types that were "
+        f"kept out of training. The network puts {results['right_order']:.1%} of these {results['test_pairs']:,} pairs "
+        "in the right order."
     )
     header = ["margin", "pairs decided", "right order", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
     return f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"

@@ -94,7 +94,10 @@ def _mention(line: str, where: str) -> RawMention:
 
 
 def _without_mark(document: RawDocument) -> list[RawMention]:
-    """Return the mentions of a text whose file begins with a byte order mark, which the offsets of brat count."""
+    """Return the mentions of a text whose file begins with a byte order mark.
+
+    Offsets of brat usually count the mark as a character, so they are reduced by 1 if more mentions then fit the text.
+    """
     moved = [
         mention._replace(fragments=tuple((start - 1, end - 1) for start, end in mention.fragments))  # type: ignore[operator]
         for mention in document.mentions

@@ -38,9 +38,10 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         raise DataError(f"{path}: the file contains no document.")
     named = {name for doc in docs for name in doc.spans}
     if groups is not None and (missing := [name for name in groups if name not in named]):
-        raise DataError(
-            f"{path}: no document has spans named {missing[0]!r}, only {', '.join(sorted(named)) or 'none'}."
+        present = (
+            f"the groups in this file are: {', '.join(sorted(named))}" if named else "this file has no span groups"
         )
+        raise DataError(f"{path}: no document has a span group {missing[0]!r}; {present}.")
     documents = []
     for number, doc in enumerate(docs, 1):
         where = f"{path}: document {number}"

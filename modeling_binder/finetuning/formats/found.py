@@ -35,7 +35,9 @@ def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found
             document, scores = _from_mapping(item, number)
         else:
             raise DataError(f"document {number}: expected a Document or a dictionary, got {type(item).__name__}.")
-        if not document.id.strip():  # brat would write hidden files, and PubTator lines that cannot be read
+        # With a blank id, the files of brat would be hidden (`.txt`, `.ann`), and the lines of PubTator could not be
+        # read back.
+        if not document.id.strip():
             document = replace(document, id=str(number))
         found.append(Found(document, tuple(scores)))
     documents = distinct_ids(item.document for item in found)

@@ -119,7 +119,7 @@ def test_docbin_spans_without_labels_raise_an_error(docbin):
     with pytest.raises(DataError, match=r"document 1: the span 'In' of 'clusters' has no label.*groups="):
         read_docbin(path)
     assert found(read_docbin(path, groups=["sc"])[0]) == [("Oslo", "Place")]
-    with pytest.raises(DataError, match="no document has spans named 'sd', only clusters, sc"):
+    with pytest.raises(DataError, match="no document has a span group 'sd'; the groups in this file are: clusters, sc"):
         read_docbin(path, groups=["sd"])
 
 

@@ -76,7 +76,8 @@ def ace(folder, name, sgml, mentions, counted):
         name: name of the files; if it is in capitals, the suffixes are those of ACE 2004, otherwise of ACE 2005.
         sgml: content of the text file.
         mentions: (type, extent, head) of each mention.
-        counted: the text into which the offsets of the mentions point.
+        counted: the content of the text file, with XML entities as the offsets count them (as written, or as one
+            character). The offsets do not count its tags.
     """
     plain = counted.replace("<DOC>", "").replace("<DOCID>", "").replace("</DOCID>", "")
     for tag in ("<BODY>", "<TEXT>", "</TEXT>", "</BODY>", "</DOC>"):
