@@ -187,7 +187,7 @@ def test_the_command_writes_a_checkpoint_with_the_network(checkpoint, folders, m
     assert [saved["by_margin"][margin]["decided"] for margin in ("0.0", "inf")] == [1.0, 0.0]
     assert saved["by_margin"]["0.0"]["right_order"] == saved["right_order"]
     assert list(saved["breadth"].values()) == sorted(saved["breadth"].values(), reverse=True)
-    assert "pairs of 33 types" in capsys.readouterr().out
+    assert "made from 33 types" in capsys.readouterr().out
 
     model = AutoModel.from_pretrained(folders / "out")
     assert model.config.use_breadth and model.config.breadth_margin == 2.5

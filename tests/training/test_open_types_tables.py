@@ -90,7 +90,8 @@ def test_few_shot_and_forgetting_tables_show_f1_by_size_and_replay():
 
 def test_breadth_table_shows_f1_by_margin():
     text = breadth_table(BREADTH)
-    assert "1,612 pairs of 1,407 types" in text and "95.0% of the 400 pairs" in text
+    assert "1,612 pairs of a fine and a broad type, made from 1,407 types" in text
+    assert "95.0% of these 400 pairs" in text
     assert "| 2 (chosen) | 60% | 99.0% | 60.0 | 30.0 | 45.0 |" in text
     assert "| no network |  |  | 40.0 | 30.0 | 35.0 |" in text
     assert "(chosen)" not in breadth_table({**BREADTH, "margin": None})
