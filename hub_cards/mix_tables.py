@@ -12,8 +12,8 @@ def mix_rows(mix: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return a row for each corpus of a mix and a row with the totals. The corpus with the most batches comes first.
 
     Args:
-        mix: the counts of each corpus, as `PackedMix.report` returns them: a dictionary with `name`, `documents`,
-            `mentions`, `types` (numbers), `drawn` (share of the batches), and optionally `license` and `source`.
+        mix: for each corpus a dictionary, as `PackedMix.report` returns it: `name`; the numbers of `documents`,
+            `mentions` and `types`; `drawn` (share of the batches); and optionally `license` and `source`.
     """
     if not mix:
         return []

@@ -20,7 +20,7 @@ CITATION = """@inproceedings{zhang2023binder,
   url       = {https://arxiv.org/abs/2208.14565}
 }"""
 _LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "zh": "Chinese", "ja": "Japanese"}
-_MAX_LINES = 20  # of the output of the example
+_MAX_LINES = 20  # maximum number of entities in the output of the example
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _metadata(
     examples: Sequence[Example],
     tags: Sequence[str],
 ) -> ModelCardData:
-    """Return the metadata block. Its model index contains the results of one split: test, or the first split."""
+    """Return the metadata block. Its model index has the results of "test", or else of the first split."""
     results: Mapping[str, Any] = facts.get("results") or {}
     dataset_id = (facts.get("dataset") or {}).get("id")
     evaluated = "test" if "test" in results else next(iter(results), None)

@@ -37,7 +37,7 @@ class Repo:
 
 
 class HubStorage:
-    """Repositories by type and id, and the contents of all files by hash."""
+    """Stores repositories by type and id, and the contents of all their files by hash."""
 
     def __init__(self):
         self.counter = itertools.count()
@@ -48,7 +48,7 @@ class HubStorage:
         self.blobs = {}  # sha256 -> content
 
     def files(self, repo_id, repo_type="model", ref="main"):
-        """Return path -> content of a repository."""
+        """Return the files of a repository at a branch or commit: path -> content."""
         repo = self.repos[repo_type, repo_id]
         return {path: self.blobs[digest] for path, digest in repo.commits[repo.refs.get(ref, ref)].files.items()}
 

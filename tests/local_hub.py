@@ -40,7 +40,7 @@ class User:
 
 @dataclass
 class Failure:
-    """Requests that fail, and how: with a status, or because the connection is closed after some bytes."""
+    """Which requests fail, and how: they get an error status, or the connection is closed after some bytes."""
 
     method: str
     path: str  # a regular expression

@@ -9,15 +9,15 @@ from random import Random
 
 from .data import Document
 
-BREAKS = 0.2  # share of the blanks of a text that become line breaks
+BREAKS = 0.2  # share of the blanks that "breaks" turns into line breaks, see `reshaped`
 
 
 def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Document:
-    """Return a document with a random change of its text, or unchanged.
+    """Return the document with one random change of its text, or unchanged if no change is drawn.
 
     Args:
         document: the document.
-        shares: probabilities of the changes "lower", "upper" and "breaks", see `reshaped`.
+        shares: change ("lower", "upper" or "breaks", see `reshaped`) -> its probability.
         seed: seed of the random choice. The same seed gives the same change for a document.
     """
     random = Random(f"{seed}/{document.id}")

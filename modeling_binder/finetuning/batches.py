@@ -128,9 +128,9 @@ class MixBatches(Dataset[Any]):
         mix: the tokenised mix.
         pad_token_id: id of the padding token in `input_ids`.
         type_pad_token_id: id of the padding token in `type_input_ids`.
-        tokenized: token ids of each phrasing in `mix.table.texts`, if the type encoder is trained. None if the type
-            encoder is frozen. A batch then contains `type_phrasings`, indices into `mix.table.texts`, instead of token
-            ids, and the trainer encodes each phrasing only once.
+        tokenized: token ids of each phrasing in `mix.table.texts` if the type encoder is trained, and None if it is
+            frozen. With None, a batch contains `type_phrasings` (indices into `mix.table.texts`) instead of token ids,
+            and the trainer encodes each phrasing only once.
     """
 
     def __init__(
@@ -329,7 +329,8 @@ class MixBatches(Dataset[Any]):
     def _thin(self, batch: dict[str, Array], windows: Array, spans: Array, random: np.random.Generator) -> None:
         """Remove random word starts and word ends outside mentions, so that they do not serve as negatives.
 
-        This applies to corpora with a `negative_rate` below 1, which gives the share that is kept.
+        This changes only windows of corpora with a `negative_rate` below 1. The rate is the share of these word starts
+        and word ends that is kept.
         """
         rates = np.array([part["negative_rate"] for part in self.mix.parts])[self.mix.part[windows]]
         thin = np.flatnonzero(rates < 1)

@@ -43,8 +43,8 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
 
     Raises:
-        DataError: the name of a file contains words for two splits, these rules do not select one file of a split, or
-            a split has only a folder, or a file of an unknown format, such as dev/ or dev.bmes.
+        DataError: the name of a file contains words for two splits; these rules leave several files for one split; or
+            the only candidate for a split is a folder (dev/) or a file of an unknown format (dev.bmes).
     """
     visible = [path for path in sorted(Path(folder).iterdir()) if not is_hidden(path.name)]
     files = [path for path in visible if path.is_file()]
@@ -59,7 +59,8 @@ def split_files(folder: str | Path) -> dict[str, Path]:
             if others:
                 raise DataError(
                     f"{others[0]}: this {'file' if others[0].is_file() else 'folder'} is named like the split {split}, "
-                    f"but is not read; expected a file with {', '.join(SUFFIXES)}. Convert or rename it."
+                    f"but is not read; expected a file with one of the suffixes {', '.join(SUFFIXES)}. Convert or "
+                    "rename it."
                 )
             continue
         first = min(map(_rank, candidates))

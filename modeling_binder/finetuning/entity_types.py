@@ -120,8 +120,8 @@ def _entity_type(name: Any, value: Any, source: str | Path, problems: list[str])
         if not isinstance(phrasing, str) or not phrasing.strip():
             place = f"{field}[{index}]: " if isinstance(value, (list, tuple)) and value else ""
             problems.append(
-                f"{source}: {place}the type {name!r} needs a description, a sentence that says what it is, got "
-                f"{phrasing!r}."
+                f"{source}: {place}the type {name!r} needs a description (a sentence that says what it is), "
+                f"got {phrasing!r}."
             )
     for text in (name, *phrasings):
         if isinstance(text, str) and (problem := surrogate_problem(text)):

@@ -195,8 +195,8 @@ class EvaluatingTrainer(SharingTrainer):
         """Encode the T types of a data set.
 
         Returns:
-            The vectors [T, 3, D]: a start, an end and a span vector of size D for each type. And the breadths [T], see
-            `breadth_binder`, or None if the model does not use them.
+            The vectors [T, 3, D] (a start, an end and a span vector of size D for each type), and the breadths [T], see
+            `breadth_binder`. The breadths are None if the model does not use them.
         """
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
             return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)

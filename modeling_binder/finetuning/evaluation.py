@@ -92,7 +92,7 @@ def _set_fields(config: BinderConfig, **values: Any) -> None:
 def with_predictions(
     documents: Sequence[Document], predictions: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[Document]:
-    """Return the documents with the predicted mentions in place of the gold ones.
+    """Return the documents with the predicted mentions instead of the gold mentions, and without undecided spans.
 
     Args:
         documents: the documents that were passed to `evaluate`.

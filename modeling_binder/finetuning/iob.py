@@ -82,7 +82,7 @@ def tag_problem(tag: object, label: str | None) -> str | None:
         return f"the tag {tag!r} is not a string; turn class numbers into names first, for example with `int2str`."
     match = _TAG.fullmatch(tag)
     if match is None:
-        return f"unknown tag {tag!r}; expected O, or B-, I-, E-, S-, L-, U-, M- and a type, for example B-Disease."
+        return f"unknown tag {tag!r}; expected O, or B-, I-, E-, S-, L-, U- or M- with a type, for example B-Disease."
     if not is_tag(tag, label):
         return f"the tag {tag!r} has no type; write {tag}-TYPE, or pass label='TYPE'."
     return None
@@ -160,7 +160,7 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
     prefixes = {tag[0] for sentence in sentences for _, tag in sentence}
     if prefixes & set("ESLUM"):
         scheme = "BMES" if "M" in prefixes else "BIOES" if prefixes & set("ES") else "BILOU"
-        logger.warning("%s: read as %s.", path, scheme)
+        logger.warning("%s: the tags are read as %s.", path, scheme)
         return
     opened: tuple[int, str] | None = None  # line and tag of the first I- that begins a mention
     # True if some B- begins a sentence, or follows O or a word of another type. In IOB1, B- occurs only directly after

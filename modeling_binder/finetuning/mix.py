@@ -25,8 +25,8 @@ class MixPart:
         types: the entity types that the documents are annotated for.
         weight: windows of the corpus are drawn in proportion to weight * sqrt(number of its windows).
         share: fixed share of the drawn windows, above 0 and at most 1, which replaces the weight.
-        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If False, the model
-            gets the label of a type as its name.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If True, the model
+            gets this name; if False, it gets the label as the name of the type.
         negative_rate: which share of the word starts and word ends outside mentions serves as negatives. Values below
             1 are for corpora in which only some of the mentions are annotated.
         license, source: license and origin of the corpus, for the model card.
@@ -173,7 +173,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora: name -> description. If several have a type, the first description is used."""
+        """The types of all corpora: name -> description. The first corpus with a type describes it."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -235,7 +235,7 @@ def choose_types(
     exclude: Iterable[str],
     parents: dict[str, str],
 ) -> tuple[EntityType, ...]:
-    """Return the types of a corpus that a mix uses, with the parents that the mix sets.
+    """Return those types of a corpus that a mix uses. The parents that the mix sets replace those in the corpus.
 
     Raises:
         DataError: a name is not a type of the corpus, no type is left, or a type is its own ancestor.

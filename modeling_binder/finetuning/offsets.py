@@ -369,7 +369,9 @@ def _nearby(text: str, mention: RawMention, distance: int) -> tuple[int, int] | 
     wanted = (mention.stated or "").strip()
     found = text.find(wanted, max(0, start - distance), end + distance)
     if found >= 0:
-        logger.warning("%s: %r occurs at %d, not at %d; moved the mention there.", mention.where, wanted, found, start)
+        logger.warning(
+            "%s: %r occurs at %d, not at %d; moved the mention to its text.", mention.where, wanted, found, start
+        )
         return found, found + len(wanted)
     logger.warning(
         "%s: the text at %d..%d is %r, not %r; left out the mention.",

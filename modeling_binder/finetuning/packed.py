@@ -246,7 +246,10 @@ class PackedMix:
         self.__dict__.pop("shares", None)
 
     def report(self) -> list[dict[str, Any]]:
-        """Return the fields and counts of each corpus, for the data report and the model card."""
+        """Return the fields and counts of each corpus, and its share of the drawn windows ("drawn").
+
+        The data report and the model card show them.
+        """
         return [
             {
                 **{key: value for key, value in part.items() if value not in (None, {}, False)},
@@ -290,7 +293,7 @@ class PackedMix:
         except (FileNotFoundError, ValueError, lzma.LZMAError) as error:
             raise DataError(f"{folder}: there is no complete prepared mix ({error}); prepare it again.") from None
         if data.get("version") != FILE_VERSION:
-            raise DataError(f"{folder}: prepared by another version of the package; prepare the mix again.")
+            raise DataError(f"{folder}: another version of the package prepared this mix; prepare it again.")
         windows = PackedWindows(**{name: arrays[name] for name in PackedWindows.__annotations__})
         types = [[EntityType(name, tuple(texts), parent) for name, texts, parent in group] for group in data["types"]]
         sizes = [part.pop("windows") for part in data["parts"]]

@@ -119,8 +119,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
             if mention.label not in label_ids:
                 raise DataError(
                     f"document {document.id!r} has a mention {document.text[mention.start : mention.end]!r} labelled "
-                    f"{mention.label!r}, which is not one of the entity types {[*label_ids]}. Describe it in "
-                    "types.json."
+                    f"{mention.label!r}, which is not one of the entity types {[*label_ids]}. Describe this "
+                    "type in types.json."
                 )
             if span is None:
                 self.lost.append(LostMention(document, mention, Loss.WORD_BOUNDARY))
@@ -142,7 +142,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         if unknown is not None:
             raise DataError(
                 f"'types' of document {document.id!r} contains {unknown!r}, which is not one of the entity types "
-                f"{[*label_ids][:20]}. Describe it in types.json."
+                f"{[*label_ids][:20]}. Describe this type in types.json."
             )
         unnamed = next((mention.label for mention in document.entities if mention.label not in document.types), None)
         if unnamed is not None:

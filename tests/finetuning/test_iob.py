@@ -88,9 +88,9 @@ def test_no_break_spaces_and_line_separators_do_not_split_rows(tmp_path):
             "O B-G O I-G",
             "file.tsv:4: I-G opens a mention; the file is read as IOB2 with missing B- tags by conlleval's rules.",
         ),
-        ("B-G E-G S-G", "file.tsv: read as BIOES."),
-        ("B-G L-G U-G", "file.tsv: read as BILOU."),
-        ("B-G M-G E-G", "file.tsv: read as BMES."),
+        ("B-G E-G S-G", "file.tsv: the tags are read as BIOES."),
+        ("B-G L-G U-G", "file.tsv: the tags are read as BILOU."),
+        ("B-G M-G E-G", "file.tsv: the tags are read as BMES."),
     ],
 )
 def test_one_warning_names_a_scheme_other_than_iob2(tmp_path, caplog, tags, message):

@@ -42,7 +42,7 @@ def arguments(folder, **options):
 
 
 def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
-    """If a mix is compared with all descriptions, the outputs equal those for the same documents without a mix."""
+    """The windows of the mix are compared with all descriptions, as windows of documents without a mix always are."""
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]

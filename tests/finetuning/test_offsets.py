@@ -29,7 +29,7 @@ OSLO = "Great news 🎉 from Oslo"
 
 
 def read(text, *spans, units=PYTHON_UNITS, **options):
-    """Return the texts of the mentions for spans (start, end, stated text) in a text."""
+    """Align mentions, given as (start, end, stated text), with a text, and return the texts that they then select."""
     mentions = [RawMention(((start, end),), "X", stated, "file:1") for start, end, stated in spans]
     (document,) = align([RawDocument("1", text, mentions)], units, **options)
     return [document.text[mention.start : mention.end] for mention in document.entities]

@@ -300,7 +300,7 @@ def test_evaluation_uses_tuned_thresholds(tmp_path, tokenizer):
 
 
 def test_flat_evaluation_predicts_the_most_specific_type_of_a_span(tokenizer):
-    """This is tested with all types, and with the types of a document, from which the parent of a type is missing."""
+    """The test uses all types, and then the types of a document: "mayor" and "person" without "politician"."""
     types = [
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),

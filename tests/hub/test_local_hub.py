@@ -19,7 +19,7 @@ class SlowRequest:
         self.connection.putheader("Authorization", "Bearer hf_alice")
         self.connection.putheader("Content-Length", str(len(body)))
         self.connection.endheaders(body[:1])
-        # A second request on a separate connection: when its answer arrives, the server has read the headers above.
+        # Wait for a second request on another connection: after its answer, the server has read the headers above.
         HfApi().whoami()
 
     def finish(self):

@@ -1,4 +1,4 @@
-"""Load a pushed checkpoint with two tokenizers in every way, in fresh processes that start with an empty cache."""
+"""A pushed checkpoint that has two tokenizers is loaded in every way, in fresh processes with an empty cache."""
 
 import json
 

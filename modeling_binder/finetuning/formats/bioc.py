@@ -20,7 +20,7 @@ from .records import list_of, offset_of, read_records
 logger = logging.getLogger(__name__)
 
 _UNITS = (*PYTHON_UNITS, BYTES)  # some tools write BioC files whose offsets count bytes
-# Maximum number of characters in a gap between two passages that becomes blanks. A larger gap means that passages are
+# A gap of at most this many characters between two passages becomes blanks. A larger gap means that passages are
 # missing, and becomes a line end.
 _MAX_GAP = 100
 _EXPECTED = "'documents' or 'passages'"

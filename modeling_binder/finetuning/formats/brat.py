@@ -47,7 +47,7 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
         Path of each document in `source`, without suffix ("train/1") -> the document.
 
     Raises:
-        DataError: a mention is malformed, outside the text, or its offsets do not select its text (the message names
+        DataError: a mention is malformed or outside the text, or its offsets do not select its text (the message names
             file and line); or a text file is missing, or there is no .ann file.
     """
     source = Path(source)
@@ -144,7 +144,7 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
                     data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
                     yield _key(PurePosixPath(member.name)), data
     except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise DataError(f"{source}: not a folder, an .ann or .txt file, or a tar archive ({error}).") from None
+        raise DataError(f"{source}: neither a folder nor an .ann or .txt file nor a tar archive ({error}).") from None
 
 
 def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | Path) -> None:

@@ -199,11 +199,12 @@ def _layout(
     tokens = [column for column in others if not _counts_up(sentences, column)] or others
     tokens = [c for c in tokens if not {row.cells[c] for row in rows} <= _PARTS_OF_SPEECH] or tokens
     if not tokens:
-        raise DataError(f"{path}: the rows have a tag but no token, such as {rows[0].text!r:.60}.")
+        raise DataError(f"{path}: the rows have a tag but no token, for example the row {rows[0].text!r:.60}.")
     if len(tokens) > 1 and (problem := _odd_tokens(rows, sentences, tokens)):
         raise DataError(
-            f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} holds {problem}, such as "
-            f"{rows[0].cells[tokens[0]]!r:.30}; set it with token_column=... (--token-column), counted from 1."
+            f"{path}: the column of the tokens cannot be detected: column {tokens[0] + 1} (first cell: "
+            f"{rows[0].cells[tokens[0]]!r:.30}) holds {problem}; choose the column with token_column=... "
+            "(--token-column), counted from 1."
         )
     return _Layout(tokens[0], tuple(tags))
 

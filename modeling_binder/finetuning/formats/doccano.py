@@ -57,7 +57,7 @@ def _mentions(record: Record) -> Iterable[RawMention]:
     names = [name for name in _FIELDS if name in data]
     if not names:
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data))}.")
-    # One of several fields may be metadata of the import, which doccano exports again.
+    # If there are several of these fields, some may be metadata of the imported file, which doccano exports again.
     filled = [name for name in names if data[name]]
     if len(filled) > 1:
         raise DataError(f"{where}: expected mentions in one field, got {' and '.join(map(repr, filled))}; remove one.")

@@ -46,8 +46,8 @@ def read_splits(
     Args:
         source: a folder, which is read with its sub-folders, or a file; for "hub", the id of a dataset.
         format: the name of the format, or "hub" for a dataset on the Hub.
-        splits: split -> names of its files, folders or dataset splits; all that are not named are left out. If it is
-            None, the names determine the splits.
+        splits: split -> names of its files, folders or dataset splits. Those that the mapping does not name are left
+            out. If it is None, the words in the names determine the splits.
         options: options of the reader of the format.
 
     Raises:
@@ -144,9 +144,9 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
     unplaced = [part.name for part, split in zip(parts, splits, strict=True) if split is None]
     if unplaced:
         raise DataError(
-            f"{source}: cannot tell the split of {_listed(unplaced)}: a name must contain one of the words "
-            f"{', '.join(name for names in SPLIT_NAMES.values() for name in names)}. Choose the files, for example "
-            f"with --split train={unplaced[0]}."
+            f"{source}: cannot tell the split of {_listed(unplaced)}: the names in a path must contain words of "
+            f"exactly one split ({', '.join(name for names in SPLIT_NAMES.values() for name in names)}). Choose the "
+            f"files, for example with --split train={unplaced[0]}."
         )
     placed: dict[str, list[_Part]] = {}
     for part, split in zip(parts, splits, strict=True):
@@ -155,8 +155,8 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         if is_hub and len(chosen) > 1:
             names = [part.name for part in chosen]
             raise DataError(
-                f"{source}: {_listed(names)} would all belong to the split {split}; choose one, for example with "
-                f"--split {split}={names[0]}, or {split}={','.join(names)} for all."
+                f"{source}: {_listed(names)} would all belong to the split {split}; choose one of them, for example "
+                f"with --split {split}={names[0]}, or all of them with --split {split}={','.join(names)}."
             )
     return placed
 
@@ -175,7 +175,10 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
 
 
 def _is_named(part: _Part, name: str) -> bool:
-    """Return whether a name is the path or file name of a part, with or without suffix, or a folder around it."""
+    """Return whether a name denotes a part: by the path of a folder around it, its own path, or its file name.
+
+    The path and the file name may lack the suffix.
+    """
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
     stem = stem_of(path.name)

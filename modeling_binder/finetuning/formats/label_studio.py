@@ -161,7 +161,10 @@ def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[
             f"{where}: {name} has {unknown[0]!r}, which is not a kind of label for texts; expected {_LABELS[0]!r}."
         )
     if any(key in value for key in (*_PLACES, *_LABELS)) and ("id" not in result or repr(result["id"]) not in labelled):
-        raise DataError(f"{where}: {name} has no label, only {', '.join(map(repr, value)):.80}; label or remove it.")
+        raise DataError(
+            f"{where}: {name} has no label (its fields are {', '.join(map(repr, value)):.80}); add a label, or remove "
+            "the region."
+        )
     return None
 
 

@@ -20,10 +20,10 @@ class _Span(NamedTuple):
 
     Args:
         first: index of the first token.
-        last: the end of the span: index of the last token if `inclusive`, otherwise of the token after the last one.
+        last: the end of the span: index of the last token if `inclusive`, otherwise index of the token after it.
         label: the entity type.
         stated: the text of the span in the file; None if the file does not contain this text.
-        inclusive: whether the end is inclusive according to the form of the file.
+        inclusive: whether `last` is read as an inclusive end, as the form of the file defines it or after `turned`.
     """
 
     first: int
@@ -39,11 +39,11 @@ class _Span(NamedTuple):
 
     @property
     def other(self) -> int:
-        """Index of the last token if the end in the file is exclusive instead of inclusive, or the other way round."""
+        """Index of the last token if an inclusive end is read as exclusive, and an exclusive end as inclusive."""
         return self.last - 1 if self.inclusive else self.last
 
     def turned(self) -> "_Span":
-        """Return the span with its end taken as exclusive instead of inclusive, or the other way round."""
+        """Return the span with `inclusive` negated, so that `read` and `other` change places."""
         return self._replace(inclusive=not self.inclusive)
 
 

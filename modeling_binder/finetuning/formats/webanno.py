@@ -180,7 +180,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
 def _placed(
     path: Path, lines: Sequence[str], document: RawDocument
 ) -> Iterator[tuple[_Sentence, list[tuple[int, int]]]]:
-    """Add the sentences to the text of a document, and yield each sentence with the code point spans of its rows."""
+    """Add the sentences to the text of a document, and yield each with the spans of its rows in code points."""
     end_before: int | None = None
     for sentence in _sentences(path, lines):
         tokens = [

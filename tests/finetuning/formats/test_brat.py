@@ -90,7 +90,7 @@ def test_missing_files_raise_an_error(tmp_path):
         with pytest.raises(DataError, match=r"1\.ann has no text: .*1\.txt is missing"):
             read_brat(source)
     (tmp_path / "1.zip").write_text("")
-    with pytest.raises(DataError, match=r"not a folder, .* or a tar archive"):
+    with pytest.raises(DataError, match=r"neither a folder .* nor a tar archive"):
         read_brat(tmp_path / "1.zip")
 
 

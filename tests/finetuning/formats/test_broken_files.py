@@ -1,4 +1,4 @@
-"""Files with a random error: a reader returns documents that can be written and read again, or raises DataError."""
+"""A reader of a file with errors returns documents that can be written and read again, or raises DataError."""
 
 import copy
 import json

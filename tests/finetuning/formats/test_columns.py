@@ -57,7 +57,7 @@ def test_the_columns_of_a_single_row_are_detected(tmp_path):
 
 
 def test_numbers_can_be_tokens(tmp_path):
-    """Numbers are tokens if no other column can be the token, or if they decrease, as row numbers never do."""
+    """Numbers are tokens if no other column can contain tokens, or if they decrease, as row numbers never do."""
     assert rows(tmp_path, "1\tB-N\n2\tO\n") == [("1 2", [("1", "N")])]
     assert rows(tmp_path, "5 CD B-N\n3 CD O\nx NN O\n") == [("5 3 x", [("5", "N")])]
 
@@ -86,9 +86,9 @@ def test_columns_can_be_chosen(tmp_path):
         ),
         ("Anna NNP I-NP PER\n", r"the only tags are tags of chunks, such as NP, in column 3"),
         ("Anna NNP I-NP I-PER\nx NN I-NP X-PER\n", r"file\.tsv:2: unknown tag 'X-PER'"),
-        ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 holds one value in each sentence, such as 's1'"),
-        ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 holds one value in each sentence, such as 'd1'"),
-        ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be detected: column 1 holds numbers only"),
+        ("s1 Anna B-PER\ns1 B. I-PER\ns1 x O\n", r"column 1 \(first cell: 's1'\) holds one value in each sentence;"),
+        ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 \(first cell: 'd1'\) holds one value in each"),
+        ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be detected: column 1 .* holds numbers only"),
         ("word tag\nAnna B-PER\n", r"file\.tsv:1: unknown tag 'tag'"),
         ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # a comment cannot be inside a sentence
         ("Anna NE B-PER\n# O\nb NN O\n", r"file\.tsv:2: expected 3 columns as in most rows, got 2: '# O'"),

@@ -185,7 +185,10 @@ def test_the_field_of_the_text_can_be_chosen(tmp_path):
             json.dumps([task("ab", region(0, 1, "a", key="brushlabels"))]),
             r"region 'r0' has 'brushlabels', which is not",
         ),
-        (json.dumps([task("ab", {"id": "r", "value": {"start": 0, "end": 1, "text": "a"}})]), "'r' has no label, only"),
+        (
+            json.dumps([task("ab", {"id": "r", "value": {"start": 0, "end": 1, "text": "a"}})]),
+            r"'r' has no label \(its",
+        ),
         (json.dumps([task("ab", {"id": "r", "value": {"start": 0, "end": 1, "labels": []}})]), "'r' has no label"),
         (json.dumps([task("ab", {"id": "r"})]), "expected a result with a 'value', got {'id': 'r'}"),
         (json.dumps([task("ab", 3)]), "expected a result with a 'value', got 3"),

@@ -52,9 +52,9 @@ def test_indices_and_parts_of_speech_are_not_tokens(tmp_path, first):
 @pytest.mark.parametrize(
     ("first", "message"),
     [
-        (lambda n: f"0.{97 - 7 * n}", "column 1 holds numbers only, such as '0.90'"),
-        (lambda n: f"{n % 3}.5%", "column 1 holds numbers only"),
-        (lambda n: f"{chr(90 - n)}{10 - n}", "column 1 holds numbers in every cell"),
+        (lambda n: f"0.{97 - 7 * n}", r"column 1 \(first cell: '0\.90'\) holds numbers only;"),
+        (lambda n: f"{n % 3}.5%", "column 1 .* holds numbers only"),
+        (lambda n: f"{chr(90 - n)}{10 - n}", "column 1 .* holds numbers in every cell"),
     ],
 )
 def test_columns_of_numbers_are_not_guessed_to_be_tokens(tmp_path, first, message):
@@ -66,7 +66,9 @@ def test_columns_of_numbers_are_not_guessed_to_be_tokens(tmp_path, first, messag
 
 def test_a_column_of_few_values_is_not_guessed_to_be_tokens(tmp_path):
     rows = "".join(f"{'NE' if n % 2 else 'ADJA'}\tword{chr(97 + n)}\t{'B-X' if n % 2 else 'O'}\n" for n in range(24))
-    with pytest.raises(DataError, match="column 1 holds 2 different values, and column 2 holds 24"):
+    with pytest.raises(
+        DataError, match=r"column 1 \(first cell: 'ADJA'\) holds 2 different values, and column 2 .* 24;"
+    ):
         read_documents(write(tmp_path, "a.tsv", rows))
 
 
