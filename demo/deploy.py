@@ -30,7 +30,7 @@ _REQUIRED = ("torch", "transformers", "huggingface-hub", "safetensors")
 
 
 def pinned(package: str) -> str:
-    """Return the version of a package that constraints.txt pins."""
+    """Return the version to which constraints.txt pins a package."""
     match = re.search(rf"^{re.escape(package)}==([\w.]+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
     if match is None:
         raise ValueError(f"constraints.txt pins no {package}: add {package}==VERSION.")

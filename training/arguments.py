@@ -233,7 +233,8 @@ class Recipe(NamedTuple):
         changed: name -> value of each setting that the recipe or the command line contains, even if the value is the
             default.
         name: name of the recipe's file without folder and suffix; None without a recipe.
-        given: the settings for which the command line gives another value than the recipe or the default.
+        given: the settings of the command line whose value differs from the value in the recipe (from the default, if
+            the recipe does not have the setting).
     """
 
     data: DataArguments

@@ -147,7 +147,7 @@ class Labeler:
 
     Attributes:
         names: number of names in the dictionary, without ignored ones.
-        ambiguous: names that were found and have several types, with these types.
+        ambiguous: name -> its types, for the names that were found and have several types.
         found: number of mentions of each (name, type).
     """
 
@@ -344,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
         help="do not mark undecided spans; training then uses them as negatives",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="write the output even if no name was found")
-    parser.add_argument("--report", type=Path, help="write counts, frequent and ambiguous names to this JSON file")
+    parser.add_argument("--report", type=Path, help="JSON file for counts, the most frequent names and ambiguous names")
     parser.add_argument(
         "--score", action="store_true", help="evaluate the labels against the mentions in the text file"
     )

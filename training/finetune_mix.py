@@ -62,8 +62,8 @@ class MixArguments:
     phrasings: str | None = field(
         default=None,
         metadata={
-            "help": "(in a recipe) shares of the phrasings 'film' (name), 'film: a movie' (named_description) and "
-            "'a movie' (description)"
+            "help": "(in a recipe) how often a type is phrased as 'film' (name), as 'film: a movie' "
+            "(named_description) and as 'a movie' (description): a share for each"
         },
     )
     augment: str | None = field(

@@ -67,7 +67,7 @@ class Folders:
                 passed as `hf://datasets/user/name` or `hf://datasets/user/name/configuration`.
 
         Raises:
-            DataError: no folder was found; the message lists the places that were searched.
+            DataError: no folder was found; the message lists the folders that do not exist.
         """
         if match := _HUB.fullmatch(corpus):
             return self._download(match["repository"], match["configuration"] or "")
@@ -82,8 +82,9 @@ class Folders:
         if root and not Path(root).is_dir() and _REPOSITORY.fullmatch(root):
             return self._download(root, own.name)
         raise DataError(
-            f"there is no corpus {corpus!r}: searched {', '.join(map(str, places))}. Pass the folder that contains the "
-            "corpora, or their dataset repository on the Hub, as --data or as the environment variable BINDER_DATA."
+            f"there is no corpus {corpus!r}; none of these folders exists: {', '.join(map(str, places))}. Pass the "
+            "folder that contains the corpora, or their dataset repository on the Hub, as --data or as the environment "
+            "variable BINDER_DATA."
         )
 
     def _download(self, repository: str, configuration: str) -> Path:
@@ -113,7 +114,8 @@ def chosen_sets(dev: Mapping[str, TypedDocuments], entries: Sequence[Any]) -> di
     missing = [name for name in wanted if name not in dev]
     if missing:
         raise DataError(
-            f"the development set {missing[0]!r} was not prepared, only {', '.join(dev)}; prepare the mix again."
+            f"the development set {missing[0]!r} was not prepared (prepared sets: {', '.join(dev)}); prepare the mix "
+            "again."
         )
     return {name: dev[name] for name in wanted}
 
@@ -246,7 +248,9 @@ def read_dev(
         )
         documents = getattr(corpus, split, None)
         if not documents:
-            raise DataError(f"{name}: the corpus has no documents in the split {split!r} (one of train, dev, test).")
+            raise DataError(
+                f"{name}: the corpus has no documents in the split {split!r}; 'split' can be train, dev or test."
+            )
         if ask not in ASK:
             raise DataError(f"{name}: ask must be {' or '.join(ASK)}, got {ask!r}.")
         if name in sets:

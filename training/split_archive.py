@@ -106,7 +106,7 @@ class SplitArchive:
         return found
 
     def _extract(self, parts: Sequence[Path], folder: Path) -> None:
-        """Write the files into a new folder and compare their hashes."""
+        """Write the files into a new folder, and compare their hashes with the expected ones."""
         folder.mkdir()
         with ExitStack() as stack:
             joined = _Joined([stack.enter_context(path.open("rb")) for path in parts])

@@ -55,7 +55,7 @@ def found_without_the_package(folder, cache, **options):
 # ---- frozen types ----
 
 
-def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same(checkpoint, tmp_path):
+def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same_entities(checkpoint, tmp_path):
     main(["frozen", str(checkpoint), str(tmp_path / "frozen")])
     tensors = load_file(tmp_path / "frozen" / "model.safetensors")
     assert not any(name.startswith("type_encoder") for name in tensors)
@@ -164,7 +164,7 @@ def test_onnx_and_torch_find_the_same_spans_in_any_text(exported, texts):
 
 
 def test_onnx_does_not_change_whether_torch_flushes_subnormal_numbers(exported):
-    subnormal = torch.tensor([2e-38])  # a quarter of it is smaller than the smallest normal float32
+    subnormal = torch.tensor([2e-38])  # 2e-38 / 4 is smaller than the smallest normal float32
     for flush in (False, True):
         torch.set_flush_denormal(flush)
         try:

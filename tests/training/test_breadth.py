@@ -78,7 +78,7 @@ def test_pairs_with_a_hidden_type_are_test_pairs():
 
 
 def phrased(labels, size=8):
-    """Return types with states from which the breadth can be learned: the first value grows with the type's index."""
+    """Return types with states from which breadth can be learned: a state's first value grows with its type's index."""
     generator = torch.Generator().manual_seed(1)
     states = torch.randn(2 * len(labels), size, generator=generator) / 4
     states[:, 0] += torch.arange(len(labels)).repeat_interleave(2)

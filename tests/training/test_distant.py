@@ -96,7 +96,7 @@ def test_dictionary_formats_give_the_same_entries(name, content, tmp_path):
     assert set(read_dictionary(tmp_path / name)) == {("IL-2", "Gene"), ("CD8", "Gene"), ("monocyte", "Cell")}
 
 
-def test_entries_of_a_file_with_names_only_have_no_type(tmp_path):
+def test_entries_of_a_file_that_has_only_names_have_no_type(tmp_path):
     (tmp_path / "d.txt").write_text('"quoted name\nplain\n')
     assert list(read_dictionary(tmp_path / "d.txt")) == [('"quoted name', ""), ("plain", "")]
 

@@ -32,7 +32,7 @@ def test_a_draw_has_a_mention_of_each_type_if_possible():
     assert [document.id for document in draw_texts(documents, 1, 0)] == ["r2"]
     assert draw_texts(documents, 8, 3) == draw_texts(documents, 8, 3) != draw_texts(documents, 8, 4)
     assert len(draw_texts(documents, len(documents), 0)) == len(documents)
-    with pytest.raises(DataError, match="cannot draw 99 texts from 54"):
+    with pytest.raises(DataError, match="cannot draw 99 texts: there are only 54"):
         draw_texts(documents, 99, 0)
 
 

@@ -21,7 +21,7 @@ def test_clients_keep_their_types():
 
 def test_each_client_sends_its_requests_in_turn(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr(servers.time, "perf_counter", lambda: next(clock))  # so that time passes with requests
+    monkeypatch.setattr(servers.time, "perf_counter", lambda: next(clock))  # each call returns a later time
     sent = {0: [], 1: []}
     times = keep_busy([sent[0].append, sent[1].append], ["a", "b", "c", "d"], 40)
     for client, own in ((0, "ac"), (1, "bd")):

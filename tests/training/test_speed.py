@@ -116,7 +116,7 @@ def test_results_contain_command_machine_settings_and_versions(results):
     assert about["command"].startswith("python -m training.benchmarks.speed --model model --encoder encoder ")
     assert about["rounds"] == 2 and about["types"] == [1, 5]
     assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR_VARIABLES) and about["machine"]["processor"]
-    assert about["max_length"] == 64 and about["stride"] == 16, "not the values in the checkpoint"
+    assert about["max_length"] == 64 and about["stride"] == 16, "the values must be those in the checkpoint"
     for name in NAMES:
         assert {"python", "torch", "transformers"} <= set(results["contenders"][name]["versions"])
 
@@ -237,7 +237,7 @@ def test_calibration_finds_the_level_for_a_number_of_entities():
     assert 9 <= sum(score > level for score in scores) <= 11
 
 
-def test_documents_are_converted_to_words_and_mentions_that_begin_inside_a_word_are_left_out():
+def test_words_and_mentions_leaves_out_mentions_that_begin_inside_a_word():
     document = {
         "text": "IL-2 gene.",
         "entities": [

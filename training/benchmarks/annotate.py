@@ -96,14 +96,14 @@ def work(arguments: dict[str, Any]) -> dict[str, float]:
                 ray.init("local", num_cpus=actors, include_dashboard=False, logging_level="error", log_to_driver=False)
                 run(job, actors=actors, progress=False)
             times = sorted(path.stat().st_mtime for path in out.glob("part-*"))
-            # As many parts as there are actors are left out: the time until they are written includes the start.
+            # The first parts, one for each actor, are not counted, because their time includes the start.
             first = arguments["actors"]
             rate = (len(times) - first) * arguments["rows_per_part"] / max(times[-1] - times[first - 1], 1e-9)
     return {"rows_per_second": rate, "peak_mb": _peak_mb()}
 
 
 def _bare_rate(arguments: dict[str, Any]) -> float:
-    """Return rows per second of the pipeline, called with the rows of one part at a time, without the first call."""
+    """Return the rows per second of the pipeline. A call gets the rows of one part; the first call is not counted."""
     import time
 
     import torch

@@ -46,8 +46,9 @@ class Server:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables of all measured processes.
 
-    Threads that wait for each other sleep. Otherwise the OpenMP library lets them spin in a process with one pool of
-    threads, but not in a server, which has two, and on a busy machine spinning makes a process several times as slow.
+    With OMP_WAIT_POLICY=PASSIVE, threads that wait for each other sleep. Without it, they would spin in a process with
+    one pool of threads, but not in a server, which has two pools. On a busy machine, a process whose threads spin is
+    several times as slow.
     """
     variables = {**environment(settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
     variables.pop("BINDER_NER_TOKEN", None)

@@ -42,7 +42,10 @@ NUM_TYPES = 5
 
 
 def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
-    """Return requests of several clients in turn; all have the same types, or each client has types of its own."""
+    """Return the requests of several clients in turn.
+
+    If `shared` is true, all clients pass the same types; otherwise, each client passes types of its own.
+    """
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
     count = clients * -(-len(texts) // clients)  # so that each client keeps its types when the requests are repeated

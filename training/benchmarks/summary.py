@@ -126,7 +126,7 @@ def _is_peer(name: str) -> bool:
 
 
 def _lead(results: Results, workload: str) -> float | None:
-    """Return the lowest ratio, over numbers of types, of the speed of the fp32 pipeline to that of the fastest peer."""
+    """Return the lowest ratio of the fp32 pipeline's speed to a peer's speed, over all peers and numbers of types."""
     ratios = []
     for ours in results["throughput"]:
         if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):

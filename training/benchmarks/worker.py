@@ -102,8 +102,8 @@ class Worker:
             seconds: approximate maximum time of the job.
 
         Returns:
-            Four numbers: the texts of the job, their characters, the characters that remain if the contender truncates
-            long texts, and the annotated entities.
+            Four counts: of the texts of the job, of their characters, of the characters that the contender reads (it
+            may truncate long texts), and of the annotated entities.
         """
         level = self._level(sample, types, max(MIN_CALIBRATION_SECONDS, 3 * seconds))
         count = self._affordable(texts, types, level, seconds)
@@ -160,7 +160,10 @@ class Worker:
         return {"peak": peak()}
 
     def train(self, documents: list[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
-        """Return the times of training steps. The first step is left out, because it also allocates memory."""
+        """Return the peak memory and the times of training steps, see `Contender.training_steps`.
+
+        The first step is left out, because it also allocates memory.
+        """
         release_memory()
         reset_peak()
         timed = self.contender.training_steps(documents, types, steps + 1)
@@ -168,7 +171,7 @@ class Worker:
 
 
 def spread(texts: list[str], count: int) -> list[int]:
-    """Return the indices of `count` texts with the same distribution of lengths as all texts, in order."""
+    """Return the indices of `count` texts, in ascending order; their lengths are distributed as those of all texts."""
     if count >= len(texts):
         return list(range(len(texts)))
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))

@@ -127,7 +127,9 @@ def _checked(
     if not types:
         raise DataError(f"{source}: there is no entity type; pass a file with the types as --types.")
     if unknown := sorted(found - set(types)):
-        raise DataError(f"{source}: no description for {', '.join(unknown)}: pass a file with all types as --types.")
+        raise DataError(
+            f"{source}: these types have no description: {', '.join(unknown)}. Pass a file with all types as --types."
+        )
     return parse_entity_types(types, f"{source}: types")
 
 
@@ -180,8 +182,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_split_argument,
         action="append",
         default=[],
-        help="file, folder or dataset split to read as train, dev or test; several are separated by commas; can be "
-        "passed several times",
+        help="file, folder or dataset split to read as train, dev or test; separate several names by commas; this "
+        "option can be passed several times",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="also write a corpus that has no mentions")
     parser.add_argument(
@@ -226,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     for split, names in arguments.split:
         splits.setdefault(split, []).extend(names)
     if arguments.name in BENCHMARKS and (given or splits):
-        parser.error(f"the benchmark {arguments.name} does not accept the option {', '.join(given) or 'split'}.")
+        parser.error(f"the benchmark {arguments.name} does not accept these options: {', '.join(given) or 'split'}.")
     if arguments.name not in BENCHMARKS and arguments.context:
         given["context"] = arguments.context
     options = Options(arguments.context or "sentence", arguments.span, arguments.splits)

@@ -131,7 +131,7 @@ def _ace(folder: Path, options: Options) -> Splits:
         ids = [Path(line.strip()).name for line in read_lines(path, "ids of documents") if line.strip()]
         missing = [identifier for identifier in ids if identifier not in documents]
         if missing:
-            raise DataError(f"{path}: {len(missing)} of its documents are not in {folder}, for example {missing[0]}.")
+            raise DataError(f"{path}: {len(missing)} listed documents are not in {folder}, for example {missing[0]}.")
         splits[split] = [documents[identifier] for identifier in ids]
     return splits
 
@@ -199,7 +199,7 @@ def read_benchmark(name: str, folder: str | Path, options: Options = Options()) 
     """Read the splits of a benchmark; return them with the format that was detected.
 
     Raises:
-        DataError: the folder is missing, it has no known format of the benchmark, or a file is malformed.
+        DataError: the folder is missing, its files have no known format of the benchmark, or a file is malformed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -207,5 +207,8 @@ def read_benchmark(name: str, folder: str | Path, options: Options = Options()) 
     form = next((form for form in BENCHMARKS[name] if form.fits(folder)), None)
     if form is None:
         expected = "; or ".join(f"{form.name}: {', '.join(form.files)}" for form in BENCHMARKS[name])
-        raise DataError(f"{folder}: this folder is not a known distribution of {name}. Expected {expected}.")
+        raise DataError(
+            f"{folder}: this folder is not a known distribution of {name}. Expected the files of one of these formats: "
+            f"{expected}."
+        )
     return form, form.read(folder, options)

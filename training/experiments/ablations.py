@@ -33,7 +33,9 @@ class GlobalThresholdModel(BinderModel):
     The thresholds replace the scores of [CLS], which is position 0. The losses and the decoding are unchanged.
     """
 
-    GAIN = 100.0  # multiplies a threshold, which would learn too slowly at the learning rate of an encoder
+    # A threshold is its parameter times this factor. Without it, the threshold would learn too slowly at the learning
+    # rate of an encoder.
+    GAIN = 100.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -54,7 +54,7 @@ class Training:
         batch_size: number of pairs in a batch.
         learning_rate, weight_decay: parameters of the optimizer AdamW.
         held_out: share of the types that are left out when the network is trained for its test.
-        seed: seed for the initial weights, the order of the pairs and the choice of the hidden types.
+        seed: seed for the initial weights, the order of the pairs and the choice of the types that are left out.
     """
 
     epochs: int = 30

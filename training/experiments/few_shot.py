@@ -55,7 +55,7 @@ from training.mixes import Folders, as_asked
 from training.start import load_checkpoint
 
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
-# A model that starts from an encoder has the same values of these fields of the configuration as the checkpoint.
+# A model that starts from an encoder takes the values of these configuration fields from the checkpoint.
 SHARED = ("projection_size", "max_span_width", "max_length", "stride", "type_pooling")
 
 
@@ -147,7 +147,7 @@ def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Docu
         DataError: there are fewer than `size` documents.
     """
     if size > len(documents):
-        raise DataError(f"cannot draw {size} texts from {len(documents)}.")
+        raise DataError(f"cannot draw {size} texts: there are only {len(documents)}.")
     order = random.Random(seed).sample(range(len(documents)), len(documents))
     labels = [{mention.label for mention in documents[index].entities} for index in order]
     counts = Counter(label for found in labels for label in found)
@@ -307,7 +307,7 @@ def planned(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation over the draws, for each corpus, size, start and share of replayed texts."""
+    """Return mean and standard deviation of F1 over the draws, for each corpus, size, start and replay share."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["corpus"], run["size"], run["start"], run["replay"]), []).append(run)
@@ -323,7 +323,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def report(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return the summary as lines for the terminal, F1 in percent."""
+    """Return the summary as lines for the terminal, with F1 in percent."""
     lines = [f"{'corpus':24} {'texts':>6} {'start':11} {'replay':>6} {'F1':>14} {'F1 of kept types':>18}"]
     for row in summary:
         cells = [percent(row, "f1"), percent(row, "kept_f1")]
@@ -333,7 +333,9 @@ def report(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def percent(row: Mapping[str, Any], key: str) -> str:
-    """Format a figure of `summarise` in percent, with its standard deviation if it has one; "" if it is missing.
+    """Format a figure of `summarise` in percent, with its standard deviation unless that is None.
+
+    If the figure itself is None, the result is "".
 
     >>> percent({"f1": 0.5, "f1_deviation": 0.01}, "f1")
     '50.0 ± 1.0'
@@ -357,7 +359,7 @@ def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     if different:
         raise ValueError(
             f"{path} holds runs with another {different[0]} ({earlier['settings'].get(different[0])!r} before, "
-            f"{settings[different[0]]!r} now), which cannot be compared; pass another file as --json."
+            f"{settings[different[0]]!r} now). Such runs cannot be compared; pass another file as --json."
         )
     runs: list[dict[str, Any]] = earlier["runs"]
     return runs
@@ -386,19 +388,32 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of training texts")
     parser.add_argument("--draws", type=int, default=5, help="number of draws of each size (default 5)")
-    parser.add_argument("--from-encoder", default="minilm", metavar="NAME", help="bare encoder to start from as well")
+    parser.add_argument(
+        "--from-encoder",
+        default="minilm",
+        metavar="NAME",
+        help="bare encoder from which models are trained for comparison",
+    )
     parser.add_argument("--no-encoder", action="store_true", help="train no models that start from an encoder")
     parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
     parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of texts from --keep")
     parser.add_argument(
-        "--limit", type=int, default=default.limit, help=f"texts to evaluate on, at most (default {default.limit})"
+        "--limit",
+        type=int,
+        default=default.limit,
+        help=f"maximum number of texts in an evaluation (default {default.limit})",
     )
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="to fine-tune a checkpoint")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=default.learning_rate,
+        help="learning rate of a checkpoint's text encoder",
+    )
     parser.add_argument(
         "--tokens-per-batch",
         type=int,
         default=default.tokens_per_batch,
-        help="tokens in a batch, at most, with padding",
+        help="maximum number of tokens in a batch, padding included",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument(

@@ -34,7 +34,7 @@ def model_name(source: str) -> str:
 
 
 def zero_shot_table(results: Mapping[str, Any]) -> str:
-    """Return the table of zero-shot results: F1 on each corpus by name and by description, and false mentions."""
+    """Return the zero-shot table: for each corpus, F1 with types by name and by description, and false mentions."""
     models: dict[str, Any] = results["models"]
     first = next(iter(models.values()))["corpora"]
     rows: list[list[Any]] = []
@@ -71,7 +71,8 @@ def wording_table(results: Mapping[str, Any]) -> str:
 def few_shot_table(results: Mapping[str, Any]) -> str:
     """Return the table of few-shot results: F1 on the test set by number of texts.
 
-    The columns are: a model that starts from the bare encoder, and the checkpoint, fine-tuned without and with replay.
+    One column is for the model that starts from the bare encoder. The other columns are for the fine-tuned checkpoint,
+    with a column for each share of replayed texts.
     """
     shares = _shares(results)
     header = ["corpus", "texts", "from the encoder", *(_replay("from the checkpoint", share) for share in shares)]

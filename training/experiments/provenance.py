@@ -8,7 +8,7 @@ from typing import Any
 
 from modeling_binder.machine import hardware
 
-# Settings that are not listed in the field "changed", because they do not affect the result; the seed has its own field
+# Settings that the field "changed" does not list. The seed has a field of its own; the others do not affect the result.
 _INCIDENTAL = {
     "output_dir",
     "seed",

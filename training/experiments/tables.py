@@ -12,7 +12,7 @@ from training.experiments.ablations import VARIANTS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
-# F1 in the paper, with the encoder of the recipe of the same name
+# Benchmark -> F1 in the paper. The recipe with the same name has the encoder that the paper used.
 PAPER = {
     "conll2003": 93.33,
     "ace2004": 89.7,
@@ -48,7 +48,9 @@ def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
 
 
 def mean(runs: Sequence[Run], *path: str) -> str:
-    """Return the mean of a figure over seeds, with its standard deviation if there are several; "" without values.
+    """Return the mean of a figure over seeds, with its standard deviation if several runs have the figure.
+
+    If no run has the figure, the result is "".
 
     Args:
         runs: runs that differ only in the seed.

@@ -101,7 +101,8 @@ class TokenTrainer(Trainer):
 
 def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     """Evaluate the model of the trainer on a split."""
-    trainer.compute_metrics = None  # it compares all predictions with the development set; `data` may be another split
+    # `compute_metrics` compares all predictions with the development set, but `data` may be another split.
+    trainer.compute_metrics = None
     predicted = trainer.predict(data).predictions.argmax(-1).tolist()
     gold = [document.entities for document in data.windows.documents]
     return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)

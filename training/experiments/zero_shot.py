@@ -267,7 +267,7 @@ def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
     """Read the corpora of the command line.
 
     Raises:
-        DataError: a corpus cannot be read, two corpora have the same name, or an excluded label is in none of them.
+        DataError: a corpus cannot be read, two corpora have the same name, or an excluded label is in no corpus.
     """
     tasks: dict[str, Task] = {}
     labels: set[str] = set()

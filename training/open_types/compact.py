@@ -166,7 +166,7 @@ def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
     names = [path.stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"two files are named {twice!r}, so their texts would have the same ids; rename one.")
+        raise DataError(f"two files are named {twice!r}, so their texts would have the same ids; rename one file.")
     texts = Texts({path.stem: read_compact(path) for path in paths})
     own = [path.with_name(f"{path.stem}.types.tsv") for path in paths]
     texts.phrasings = read_phrasings([*(path for path in own if path.exists()), *tables])

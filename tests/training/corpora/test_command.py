@@ -184,7 +184,10 @@ def test_an_empty_split_is_refused(tmp_path):
     ("arguments", "message"),
     [
         (["ncbi", "nowhere"], "there is no such folder"),
-        (["ncbi", "."], "folder is not a known distribution of ncbi. Expected PubTator: NCBItrainset_corpus.txt; or"),
+        (
+            ["ncbi", "."],
+            "folder is not a known distribution of ncbi. Expected the files of one of these formats: PubTator: ",
+        ),
         (["iob", "nowhere"], "there is no such file or folder"),
         (["docbin", "."], r"there is no file with \.spacy"),
         (["brat", "."], r"there is no \.ann file"),
@@ -209,7 +212,7 @@ def test_unreadable_sources_raise_an_error(arguments, message, tmp_path, monkeyp
 def test_a_type_without_a_description_is_refused(tmp_path):
     write(tmp_path, "train.tsv", "Rome\tB-LOC\n")
     types = write(tmp_path, "types.json", '{"PER": "A person."}')
-    with pytest.raises(SystemExit, match="no description for LOC"):
+    with pytest.raises(SystemExit, match="these types have no description: LOC"):
         main(["iob", str(tmp_path), str(tmp_path / "out"), "--types", str(types)])
     assert not (tmp_path / "out").exists()
 
@@ -222,7 +225,7 @@ def test_a_type_without_a_description_is_refused(tmp_path):
             ["iob", "x", "y", "--split", "training=x"],
             "expected train=NAME[,NAME], dev=NAME[,NAME] or test=NAME[,NAME], got",
         ),
-        (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi does not accept the option split"),
+        (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi does not accept these options: split"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, message, capsys):

@@ -123,7 +123,7 @@ def test_ace_mentions_are_nested_and_cross_line_breaks_and_xml_entities(entities
     assert sorted(found(heads)) == sorted((head.format(amp="&"), kind) for kind, _, head in MENTIONS)
 
 
-def test_ace_reads_one_version_of_each_document_and_splits_by_lists(tmp_path):
+def test_ace_reads_one_version_of_each_document_and_divides_documents_by_lists_of_ids(tmp_path):
     sgml = ACE_TEXT.format(amp="and")
     mentions = [(kind, e.format(amp="and"), h.format(amp="and")) for kind, e, h in MENTIONS]
     for number in range(3):
@@ -138,7 +138,7 @@ def test_ace_reads_one_version_of_each_document_and_splits_by_lists(tmp_path):
     assert [d.id for split in (corpus.train, corpus.dev, corpus.test) for d in split] == ["ours.0", "ours.1", "ours.2"]
     assert len(corpus.train[0].entities) == 4 and set(corpus.entity_types) >= {"PER", "WEA"}
     (lists / "dev.txt").write_text("ours.9\n")
-    with pytest.raises(SystemExit, match=r"1 of its documents are not in .*ours\.9"):
+    with pytest.raises(SystemExit, match=r"1 listed documents are not in .*ours\.9"):
         main(["ace2005", str(tmp_path / "English"), str(tmp_path / "out"), "--splits", str(lists)])
     with pytest.raises(SystemExit, match="pass the folder of the lists as --splits"):
         main(["ace2005", str(tmp_path / "English"), str(tmp_path / "out")])

@@ -1,7 +1,7 @@
 """The contenders of the speed benchmark: the bare encoder (floor), variants of binder-ner, and other packages (peers).
 
-Peers run in their own environments, which import this module too but lack the libraries of the other contenders. So the
-module of a contender is imported only when the contender is created.
+Peers run in their own environments, which lack the libraries of the other contenders. This module is imported there
+too, so it imports the module of a contender only when the contender is created.
 """
 
 from dataclasses import dataclass, field

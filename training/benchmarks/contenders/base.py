@@ -1,6 +1,6 @@
 """The base class of the contenders in the speed benchmark, and functions that several contenders use.
 
-Other packages run in their own environments, which import this module too. So it uses only the standard library.
+Other packages run in their own environments. This module is imported there too, so it uses only the standard library.
 """
 
 import math

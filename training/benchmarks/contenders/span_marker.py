@@ -6,7 +6,7 @@ from typing import Any
 
 from .base import FIXED_TYPES, Contender, Job, step_timer, trainer_arguments, words_and_mentions
 
-# The values in the documentation of SpanMarker. Its default length does not fit into the encoder's 512 positions.
+# These values are from the documentation of SpanMarker, whose default length exceeds the encoder's 512 positions.
 WINDOW = {"model_max_length": 256, "marker_max_length": 128, "entity_max_length": 8}
 
 
