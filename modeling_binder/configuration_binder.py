@@ -138,8 +138,8 @@ class BinderConfig(PreTrainedConfig):
         unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
         if unknown:
             raise ValueError(
-                f"onnx names encoders that BINDER does not have: {sorted(unknown)}. It has 'text_encoder' and "
-                "'type_encoder'."
+                f"onnx names encoders that BINDER does not have: {sorted(unknown)}. BINDER has the "
+                "encoders 'text_encoder' and 'type_encoder'."
             )
 
     def validate_ranges(self) -> None:
@@ -209,7 +209,7 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"entity_types: {error}") from None
 
     def validate_thresholds(self) -> None:
-        """Check that the thresholds are probabilities of the entity types; raise ValueError otherwise."""
+        """Check that each threshold is a probability and belongs to an entity type; raise ValueError otherwise."""
         for label, value in (self.thresholds or {}).items():
             if label not in self.type_descriptions:
                 raise ValueError(

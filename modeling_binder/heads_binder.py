@@ -121,7 +121,8 @@ class SpanHead(Head):
 
         Returns:
             The scores of all spans, [B, T, L, W], -inf for spans past the end of the window. If `spans` is given, an
-            iterator over blocks of spans: a slice of `spans`, and the scores of these spans minus their thresholds.
+            iterator that yields for each block of spans its slice of `spans`, and the scores of the spans in the block
+            minus their thresholds.
         """
         scale = self.scale.float().exp()
         if spans is not None:

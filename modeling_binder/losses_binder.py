@@ -145,9 +145,9 @@ def binder_losses(
             `labels` is [N, 4] too.
         asked: [B, T], true if a window is compared with a type. The threshold losses ignore all other pairs of a window
             and a type.
-        num_asked: number of pairs of a window and a type that are compared. Defaults to the number of true entries of
-            `asked`. If `asked` or `num_asked` is given, the threshold losses are divided by this number, and
-            `num_windows` is ignored.
+        num_asked: number of compared pairs (a window and a type). Defaults to the number of true entries of `asked`. If
+            `asked` or `num_asked` is given, the threshold losses are divided by this number, and `num_windows` is
+            ignored.
 
     Returns:
         The six terms. Mention losses are averaged over mentions, threshold losses over pairs of a window and a type.

@@ -194,7 +194,7 @@ class BinderModel(BinderPreTrainedModel):
         if self.type_encoder is None and not self.config.share_encoders:
             raise ValueError(
                 "the entity types of this checkpoint are frozen: it has no type encoder and finds only "
-                f"{', '.join(self.config.type_descriptions)}. For other types load the checkpoint it was exported from."
+                f"{', '.join(self.config.type_descriptions)}. For other types load the checkpoint this one was made of."
             )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
         states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)  # [T, L, H]

@@ -409,8 +409,8 @@ class BinderNerPipeline(ChunkPipeline):
         if max(window.starts) < 0:
             return [], {label: torch.empty(0, 0) for label in labels}
         firsts = [token for token, offset in enumerate(window.starts) if offset >= 0]
-        # A window may begin inside a word. The last token of that word is left out, as its first token is not in the
-        # window.
+        # A window may begin inside a word. The last token of that word is left out, because the first token of the word
+        # is not in the window.
         lasts = [token for token, offset in enumerate(window.ends) if offset >= 0 and token >= firsts[0]]
         middle = sum(window.starts[token] <= position for token in firsts)
         low = max(0, min(middle - words // 2, len(firsts) - words))

@@ -158,7 +158,7 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # raised instead of an error of the loop above, which never concerns an earlier text
+            failure = error  # replaces an error of the loop above, because that error never concerns an earlier text
         yield from self._results(queue)
         if failure is not None:
             raise failure

@@ -86,7 +86,7 @@ def check_type_tokenizer(tokenizer: Any, pooling: str) -> None:
         pooling: `config.type_pooling`.
 
     Raises:
-        ValueError: it is not a fast tokenizer, or adds no [CLS] although the state of [CLS] is used.
+        ValueError: the tokenizer is not fast, or it adds no [CLS] although the model uses the state of [CLS].
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(

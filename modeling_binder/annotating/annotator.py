@@ -38,7 +38,7 @@ class Settings:
         revision: branch, tag or commit on the Hub.
         entity_types, threshold, decoding, inference, max_length, stride, batch_size: arguments of a call.
         device: defaults to the GPU if there is one.
-        dtype: of the weights; defaults to that of the checkpoint.
+        dtype: data type of the weights; defaults to that of the checkpoint.
     """
 
     model: str
@@ -57,16 +57,16 @@ class Settings:
         """Load the model.
 
         Args:
-            device: used instead of the one of the settings.
+            device: replaces the device of the settings.
 
         Raises:
-            ValueError: it cannot be loaded, or it is another kind of model.
+            ValueError: the model cannot be loaded, or it is not a BINDER model.
         """
         options = {"revision": self.revision, "device": device or self.device, "dtype": self.dtype or "auto"}
         try:
             loaded = pipeline("binder-ner", model=self.model, **options)
         except Exception as error:  # the loaders raise errors of many classes
-            where = "" if Path(self.model).exists() else "there is no such folder, and on the Hub: "
+            where = "" if Path(self.model).exists() else "there is no such folder, and loading from the Hub failed: "
             raise ValueError(f"cannot load the model {self.model!r}: {where}{_first_lines(error)}") from error
         if not isinstance(loaded, BinderNerPipeline):
             raise ValueError(f"{self.model!r} is not a model of binder-ner.")
@@ -83,7 +83,7 @@ class TypeVectors(NamedTuple):
     """Encoded entity types, to be sent to other processes.
 
     Args:
-        descriptions: of the T types.
+        descriptions: descriptions of the T types.
         vectors: [T, 3, D], see `EncodedTypes`.
         breadths: [T], or None.
     """
@@ -114,8 +114,8 @@ class Annotator:
         settings: the model and how it is called.
         columns: names of columns.
         types: the encoded types, if they are known.
-        num_threads: of the CPU. Defaults to PyTorch's choice.
-        device: used instead of the one of the settings.
+        num_threads: number of CPU threads. Defaults to PyTorch's choice.
+        device: replaces the device of the settings.
 
     Raises:
         ValueError: the model cannot be loaded, or an argument of the pipeline is invalid.
@@ -138,10 +138,10 @@ class Annotator:
         self.pipeline([], **settings.arguments)  # raises if an argument is invalid
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Return a table with a column of entities and one of errors. A row with an error has null as its entities.
+        """Return the table with a column of entities, which are null in a row with an error, and a column of errors.
 
         Args:
-            table: with a column of texts. Rows that have an error in a column of errors are not annotated.
+            table: a table with a column of texts. If it has a column of errors, rows with an error are not annotated.
         """
         errors = table[self.columns.error].to_pylist() if self.columns.error in table.column_names else []
         errors = errors or [None] * table.num_rows
@@ -166,7 +166,7 @@ class Annotator:
         except Exception as error:
             if len(texts) < 2:
                 return [f"{type(error).__name__}: {_first_lines(error)}" for _ in texts]
-            # One text must not end the job, but a model that fails for all of them must.
+            # An error for one text must not end the job, but an error for all texts must.
             found = [self._find([text])[0] for text in texts]
             if all(isinstance(result, str) for result in found):
                 raise

@@ -19,7 +19,7 @@ FORMATS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-COMPRESSIONS = (".gz", ".bz2", ".xz")  # of text files; Parquet compresses its columns itself
+COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text files; Parquet compresses its columns itself
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _GLOB = re.compile(r"[*?\[]")
 
@@ -32,7 +32,7 @@ class SourceFile:
         url: where it is, in the notation of fsspec.
         name: its path relative to the source, which is part of the ids that are made for its rows.
         format: a value of `FORMATS`.
-        size: in bytes.
+        size: size of the file in bytes.
         version: changes with the content: a checksum, or the time of the last change.
     """
 
@@ -71,11 +71,11 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
 
     Args:
         source: a file, a folder, a pattern with `*`, each local or as an fsspec URL; or the id of a dataset on the Hub.
-        split: of a dataset on the Hub, if it has several.
-        config: of a dataset on the Hub, if it has several.
+        split: split of a dataset on the Hub; required if the dataset has several.
+        config: configuration of a dataset on the Hub; required if the dataset has several.
 
     Raises:
-        ValueError: there is no such source, it has no JSONL, CSV or Parquet files, or several kinds of them.
+        ValueError: the source does not exist, has no JSONL, CSV or Parquet files, or has files of several formats.
     """
     source = str(source)
     if "://" not in source and not Path(source).exists() and _HUB_ID.fullmatch(source):
@@ -92,7 +92,9 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
         files.append(SourceFile(url, names[url], format_of(path), int(info.get("size") or 0), _version(info)))
     formats = sorted({file.format for file in files})
     if len(formats) > 1:
-        raise ValueError(f"{source}: the files are of several formats ({', '.join(formats)}); name one format.")
+        raise ValueError(
+            f"{source}: the files have several formats ({', '.join(formats)}); name files of one format only."
+        )
     return files
 
 
@@ -105,7 +107,7 @@ def format_of(path: str) -> str:
     suffix = _suffix(path)
     if suffix not in FORMATS:
         raise ValueError(
-            f"{path}: not a table by its suffix {suffix!r}; expected {', '.join(FORMATS)}, and text files may "
+            f"{path}: {suffix!r} is not the suffix of a table; expected {', '.join(FORMATS)}. Text files may also "
             f"be compressed ({', '.join(COMPRESSIONS)})."
         )
     return FORMATS[suffix]
@@ -162,19 +164,20 @@ def _hub_urls(name: str, split: str | None, config: str | None) -> list[str]:
     except Exception as error:  # datasets, huggingface_hub and pyarrow raise errors of many classes
         advice = " Choose one with --config." if "Config name is missing" in str(error) else ""
         raise ValueError(
-            f"{name}: no such file or folder, and as a dataset on the Hub: {str(error).strip():.600}{advice}"
+            f"{name}: there is no such file or folder, and the dataset on the Hub cannot be read: "
+            f"{str(error).strip():.600}{advice}"
         ) from None
     splits = {str(key): [str(url) for url in urls] for key, urls in found.items()}
     if split is None and len(splits) == 1:
         split = next(iter(splits))
     if split not in splits:
         problem = "name the split with --split" if split is None else f"there is no split {split!r}"
-        raise ValueError(f"{name}: {problem}; it has {', '.join(splits) or 'none'}.")
+        raise ValueError(f"{name}: {problem}; the splits are {', '.join(splits) or 'none'}.")
     return splits[split]
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """Return what identifies the content of a file; `info` is the description of the file by its file system."""
+    """Return what identifies the content of a file; `info` is what its file system says about it."""
     lfs = info.get("lfs") or {}
     for value in (lfs.get("sha256"), *(info.get(key) for key in ("ETag", "etag", "md5Hash", "blob_id"))):
         if value:

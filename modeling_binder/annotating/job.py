@@ -19,8 +19,8 @@ class Summary(NamedTuple):
     """What a run has done.
 
     Args:
-        rows: rows that it has annotated. errors: those of them that have an error instead of entities.
-        done_before: rows that earlier runs had annotated.
+        rows: number of rows that it has annotated. errors: number of these rows that have an error and no entities.
+        done_before: number of rows that earlier runs had annotated.
     """
 
     rows: int
@@ -35,7 +35,7 @@ class AnnotationJob:
     Args:
         source: the table.
         folder: the output folder.
-        annotator: with the model.
+        annotator: holds the model.
         done: names of the chunks that the folder holds already.
     """
 
@@ -64,7 +64,7 @@ class AnnotationJob:
     ) -> "AnnotationJob":
         """Check everything that `annotate_files` needs; see `prepare`."""
         if id_column is not None and new_id_column is not None:
-            raise ValueError("id_column names the ids that the source has, new_id_column makes ids; give one of them.")
+            raise ValueError("id_column is a column of the source, new_id_column one to add; give only one of them.")
         columns = Columns(
             text_column,
             id_column or new_id_column or "id",
@@ -126,8 +126,8 @@ def annotate_files(
 
     The output is a folder with one file for every `rows_per_part` rows, in the order of the source, with all columns of
     the source and `entities`, a list of `{"start", "end", "label", "score", "word"}`. A row that fails (no text, broken
-    bytes) has null there, and the reason in `error`. If the process is killed, the same call annotates the rows that
-    are missing, and no row twice.
+    bytes) has null as `entities`, and the reason in `error`. If the process is killed, the same call annotates the rows
+    that are missing, and no row twice.
 
     Args:
         source: a JSONL, CSV or Parquet file, a folder of such files or a pattern, local or as an fsspec URL

@@ -32,7 +32,7 @@ class OutputFolder:
         format: "parquet" or "jsonl".
 
     Raises:
-        ValueError: the format is unknown, the folder is a file, or its URL is one of the Hub.
+        ValueError: the format is unknown, the URL is that of a file, or the folder is on the Hub.
     """
 
     def __init__(self, url: str | Path, format: str = "parquet") -> None:
@@ -42,7 +42,7 @@ class OutputFolder:
         self.filesystem, self.path = filesystem_of(url)
         self.path = self.path.rstrip("/")
         if "hf" in _protocols(self.filesystem):
-            raise ValueError(f"{url}: each part would be a commit; write to a folder, and upload it at the end.")
+            raise ValueError(f"{url}: on the Hub each part would be a commit; write to another folder, and upload it.")
         if self.filesystem.isfile(self.path) or self.path.lower().endswith((".parquet", ".jsonl", ".csv")):
             raise ValueError(f"{url}: the output is a folder with several files; name a folder, and the format.")
 
@@ -56,7 +56,7 @@ class OutputFolder:
         manifest = f"{self.path}/{MANIFEST}"
         if not self.filesystem.exists(manifest):
             if self._names(""):
-                raise ValueError(f"{self.url}: the folder has files that are not of this command; choose another one.")
+                raise ValueError(f"{self.url}: the folder has files of other programs; choose another folder.")
             return
         try:
             found = json.loads(self.filesystem.cat_file(manifest))["parameters"]
@@ -74,7 +74,7 @@ class OutputFolder:
 
         Args:
             parameters: what the output depends on, as values of JSON.
-            about: stored beside the parameters, and not compared.
+            about: further facts, stored beside the parameters but not compared.
 
         Raises:
             ValueError: see `check`.
@@ -84,7 +84,7 @@ class OutputFolder:
         if not self.filesystem.exists(f"{self.path}/{MANIFEST}"):
             content = {"parameters": parameters, **about}
             self._write(MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-        for name in self._names(_TEMPORARY):  # of processes that were killed
+        for name in self._names(_TEMPORARY):  # left by processes that were killed
             Path(self.path, name).unlink(missing_ok=True)
 
     def done(self) -> set[str]:
@@ -119,7 +119,7 @@ class OutputFolder:
         return [name for name in names if name.startswith(start)]
 
     def _write(self, name: str, content: bytes) -> None:
-        """Write a file so that it appears when it is complete."""
+        """Write a file so that it appears only when it is complete."""
         path = f"{self.path}/{name}"
         if "file" not in _protocols(self.filesystem):
             self.filesystem.pipe_file(path, content)  # one request; object stores show a file when it is complete

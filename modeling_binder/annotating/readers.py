@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
         rows: number of rows.
         begin, end: the bytes of the chunk in a text file (decompressed), or the row groups of a Parquet file that
             contain the chunk; `end` is exclusive.
-        skip: rows of these row groups before the chunk.
+        skip: number of rows in these row groups before the chunk.
     """
 
     file: int
@@ -44,7 +44,7 @@ class Chunk(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name, which sorts as the rows do."""
+        """Name of the chunk. Chunks sorted by name are in the order of their rows."""
         return f"{self.file:05}-{self.first:012}"
 
 
@@ -77,7 +77,7 @@ class JsonlReader:
     """Reads files with one JSON object per line. Blank lines do not count as rows.
 
     Args:
-        text_column: a value in it that is not a string is an error of its row and not of the file.
+        text_column: name of the column of texts. A value in it that is not a string is an error of its row only.
     """
 
     def __init__(self, text_column: str) -> None:
@@ -139,7 +139,7 @@ class CsvReader:
     """Reads files with a header, which names the columns. All columns are strings, as they are in the file.
 
     Args:
-        delimiter: between the fields.
+        delimiter: character between the fields.
     """
 
     def __init__(self, delimiter: str) -> None:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from .files import SourceFile
 from .readers import Chunk, Rows, Scanned, reader_of
 
-PART_COLUMN = "__part"  # of rows that are not written yet: the name of the chunk, "/", and its number of rows
-_CHUNKS_CHECKED = 10  # the scan ends with an error if the column of texts is in none of so many first chunks
+PART_COLUMN = "__part"  # column of rows that are not written yet: name of the chunk, "/", its number of rows
+_CHUNKS_CHECKED = 10  # if none of so many first chunks has the column of texts, the scan ends with an error
 CHUNKS_PER_TASK = 8  # neighbouring chunks of a file that are read in one go, where skipping rows takes time
 
 
@@ -25,8 +25,8 @@ class Columns:
         id: the ids of the rows.
         entities: the entities, a list of structs; it is added.
         error: what was wrong with a row, or null; it is added.
-        new_ids: whether the column of ids is added too: file and number of a row, as in "train.jsonl:0". With None, it
-            is added if the source has no column of this name.
+        new_ids: whether the column of ids is added too: file and number of a row, as in "train.jsonl:0". With None,
+            the column is added if the source has no column of this name.
     """
 
     text: str = "text"
@@ -61,7 +61,7 @@ class ReadTask:
 
     Args:
         file: the file.
-        chunks: in the order of the file.
+        chunks: chunks of the file, in its order.
         schema: the columns of all rows of the source, without those that are added.
         columns: names of columns.
     """
@@ -97,10 +97,10 @@ class Source:
     """A table in files, scanned once.
 
     Args:
-        files: of one format.
+        files: files of one format.
         columns: names of columns.
         rows_per_part: maximum number of rows in a chunk.
-        name: of the source, for errors.
+        name: name of the source in error messages.
 
     Raises:
         ValueError: there are no rows, a column is missing or of a wrong type, a column has different types in different

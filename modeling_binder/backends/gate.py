@@ -63,9 +63,9 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
         report = f"F1 {before:.2f} in float32, {after:.2f} in int8, on {len(data):,} documents"
         if before - after > max_loss:
             raise ExportError(
-                f"int8 loses {before - after:.2f} points of F1, more than {max_loss:g} ({report}); nothing was "
-                "written. Try without --int8, or use pipeline(..., dtype='bfloat16') on the original checkpoint; "
-                "--max-loss sets the limit."
+                f"int8 loses {before - after:.2f} points of F1, and at most {max_loss:g} are allowed ({report}); "
+                "nothing was written. Try without --int8, or use pipeline(..., dtype='bfloat16') on the original "
+                "checkpoint; --max-loss sets the limit."
             )
         return report
     texts = [document.text for document in data[:500]] or [*EXAMPLES, " ".join(EXAMPLES * 4)]

@@ -1,4 +1,4 @@
-"""Rewrite the attention of an exported encoder to accept hidden states, which are not split into heads before.
+"""Rewrite the attention of an exported encoder so that it accepts hidden states that are not split into heads.
 
 The attention operator of ONNX accepts inputs of shape [B, heads, L, H / heads], or of shape [B, L, H] with the number
 of heads as an attribute (B windows, L tokens, hidden size H). The exporter writes the first form. This form needs four

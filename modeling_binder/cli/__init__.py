@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module = None if command is None else importlib.import_module(f".{command.module}", __name__)
         parsed = _build_parser(command, module).parse_args(arguments)
-        assert command is not None and module is not None  # the parser has refused other arguments
+        assert command is not None and module is not None  # otherwise the parser has ended the process
         code = module.run(parsed)
         sys.stdout.flush()
         return int(code)

@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = parser.add_argument_group("table").add_argument
     table("--text-column", metavar="NAME", help="column of the texts (default: text)")
     table("--id-column", metavar="NAME", help="column of the ids, which must be unique (default: id, if there is one)")
-    table("--new-id-column", metavar="NAME", help="new column, ids from file and row (default: id, if it is missing)")
-    table("--split", metavar="NAME", help="of a dataset on the Hub")
-    table("--config", metavar="NAME", help="of a dataset on the Hub")
+    table("--new-id-column", metavar="NAME", help="new column of ids, made from file and row (default: id, if missing)")
+    table("--split", metavar="NAME", help="split of a dataset on the Hub")
+    table("--config", metavar="NAME", help="configuration of a dataset on the Hub")
     output = parser.add_argument_group("output").add_argument
     output("--format", choices=["parquet", "jsonl"], help="default: parquet")
     output("--entities-column", metavar="NAME", help="default: entities")

@@ -113,7 +113,7 @@ def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
             raise ValueError(f"it is a model of the type {kind!r}, not 'binder'")
         loaded = pipeline("binder-ner", model=arguments.model, **options)
     except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
-        where = "" if Path(arguments.model).exists() else "there is no such folder, and on the Hub: "
+        where = "" if Path(arguments.model).exists() else "there is no such folder, and loading from the Hub failed: "
         raise CommandError(f"cannot load the model {arguments.model!r}: {where}{_one_line(error)}") from error
     assert isinstance(loaded, BinderNerPipeline)
     return loaded

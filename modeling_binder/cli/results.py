@@ -27,7 +27,9 @@ _MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
 
 
 def choose_format(format: str | None, output: Path | None) -> str:
-    """Return `format`; None stands for the format of the suffix of `output`, or for "drawing" or "jsonl" on stdout.
+    """Return `format`. If it is None, return the format that the suffix of `output` stands for.
+
+    If `output` is None too, return "drawing" if stdout is a terminal, and otherwise "jsonl".
 
     Raises:
         CommandError: the format needs a folder and none was named, or the suffix of `output` has no format.

@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
-    add("--max-characters", metavar="N", type=int, help="of the texts and types of a request (default: 100000)")
-    add("--max-texts", metavar="N", type=int, help="in a request (default: 1000)")
-    add("--max-types", metavar="N", type=int, help="in a request (default: 1000)")
+    add("--max-characters", metavar="N", type=int, help="characters in a request (default: 100000)")
+    add("--max-texts", metavar="N", type=int, help="texts in a request (default: 1000)")
+    add("--max-types", metavar="N", type=int, help="entity types in a request (default: 1000)")
     add("--max-queue", metavar="N", type=int, help="requests that wait; others get status 429 (default: 256)")
-    add("--max-requests", metavar="N", type=int, help="that share a pass of the model (default: 64)")
+    add("--max-requests", metavar="N", type=int, help="requests that share a pass of the model (default: 64)")
 
     ray = parser.add_argument_group("Ray", "Each replica has the limits above for itself.")
     add = ray.add_argument
@@ -121,7 +121,7 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
     loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     model = ModelOptions(arguments.model, loading, _defaults(arguments))
     port = arguments.port
-    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # Ray starts here
+    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # Ray will start here
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
             port = bound.getsockname()[1]
     elif port == 0:

@@ -171,7 +171,9 @@ def _read_csv(file: IO[bytes], name: str, columns: Columns, dialect: str = "exce
         for number, row in enumerate(rows, 1):
             where = f"{name}:{rows.line_num}"
             if None in row or None in row.values():
-                raise DataError(f"{where}: the row does not have {len(rows.fieldnames or [])} cells, as the first row.")
+                raise DataError(
+                    f"{where}: the header has {len(rows.fieldnames or [])} cells; this row has more or fewer."
+                )
             yield _document(row, columns, where, f"{stem_of(name)}-{number}")
     except csv.Error as error:
         raise DataError(f"{name}:{rows.line_num}: not valid CSV ({error}).") from None

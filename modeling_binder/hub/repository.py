@@ -47,9 +47,9 @@ def check_access(repo_id: str, token: str | bool | None = None, write: bool = Tr
     namespace, name = repo_id.split("/")
     if write and namespace not in namespaces:
         raise PushError(
-            f"{me['name']} may not write to {repo_id}: the namespace {namespace!r} is not one of "
-            f"{', '.join(namespaces)}. Push to {me['name']}/{name}, or, if the repository exists, open a pull request "
-            "with create_pr=True."
+            f"{me['name']} may not write to {repo_id}: the namespace {namespace!r} is not yours. Your "
+            f"namespaces are {', '.join(namespaces)}. Push to {me['name']}/{name}, or, if the repository exists, open "
+            "a pull request with create_pr=True."
         )
     return repo_id
 

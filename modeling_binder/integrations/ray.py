@@ -2,8 +2,9 @@
 
 `annotate` adds entities to a `ray.data.Dataset`. `run` does what `annotate_files` does, on a cluster: its actors read,
 annotate and write the chunks of a job that are missing. Each chunk is written to a file of its own, so a task may run
-twice: after an actor or a node was lost, or when it outlives its driver. `ray.data.checkpoint` is not used here: it
-reads the whole source again, keeps all ids in memory, and doubles rows that a task writes after its driver was killed.
+twice: after an actor or a node was lost, or if it goes on after its driver ended. `ray.data.checkpoint` is not used
+here: it reads the whole source again, keeps all ids in memory, and doubles rows that a task writes after its driver was
+killed.
 """
 
 import contextlib
@@ -55,14 +56,15 @@ def annotate(
         >>> dataset.write_parquet("s3://bucket/annotated")  # doctest: +SKIP
 
     Args:
-        dataset: with a column of texts.
+        dataset: a dataset with a column of texts.
         model: folder that all nodes can read, or id on the Hub.
-        text_column: the texts.
-        entities_column: added: a list of `{"start", "end", "label", "score", "word"}`; null if the row has an error.
-        error_column: added: why a row has no entities ("there is no text"), or null.
+        text_column: name of the column of texts.
+        entities_column: name of the new column with lists of `{"start", "end", "label", "score", "word"}`; null if the
+            row has an error.
+        error_column: name of the new column with the reason why a row has no entities ("there is no text"), or null.
         actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. Defaults to as
             many as fit on the GPUs and CPUs of the cluster, without the CPUs that reading and writing need.
-        num_cpus, num_gpus: of an actor. One GPU is the default if the cluster has any.
+        num_cpus, num_gpus: CPUs and GPUs of an actor. By default, an actor has one GPU if the cluster has any.
         rows_per_batch: number of rows that an actor gets at once; it sorts their windows by length.
         settings: arguments of the pipeline: entity_types, threshold, decoding and others; see `Settings`.
 
@@ -107,8 +109,8 @@ def run(
     Args:
         job: see `annotating.job.prepare`, with `check_on_cpu`. All nodes must be able to read its files and its model,
             and to write to its folder.
-        address: of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of the environment
-            variable RAY_ADDRESS, or else to a new one.
+        address: address of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of
+            the environment variable RAY_ADDRESS, or else to a new cluster.
         actors, num_cpus, num_gpus: see `annotate`.
         progress: show a progress bar.
 
@@ -184,7 +186,7 @@ class _PartActor(_Actor):
                         annotated = super().__call__(chunk)
                     errors += write_parts(self._folder, self._columns, annotated)
                     rows += annotated.num_rows
-        except Exception as error:  # Ray would make several pages of text of an error that is raised
+        except Exception as error:  # if it were raised, Ray would print pages of text
             failure = f"{type(error).__name__}: {error}"
         return pa.table({"rows": [rows], "errors": [errors], "failure": pa.array([failure], pa.string())})
 
@@ -216,9 +218,9 @@ def _actors(
         size = int(min(by_cpus, by_gpus) + 1e-6)
         if size < 1:
             raise ValueError(
-                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs; an actor takes {num_cpus:g} and {num_gpus:g}, and "
-                f"reading and writing {reserved:g} CPUs. Lower num_cpus, which may be a fraction, or name the number "
-                "of actors if the cluster grows."
+                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs; an actor needs {num_cpus:g} CPUs and "
+                f"{num_gpus:g} GPUs, and reading and writing need {reserved:g} CPUs. Lower num_cpus, which may be a "
+                "fraction, or name the number of actors if the cluster grows."
             )
         actors = (size, size)
     low, high = actors
@@ -262,8 +264,8 @@ def _check_checkpointing(dataset: ray.data.Dataset) -> None:
         )
     if config.id_column not in (dataset.columns() or []):
         raise ValueError(
-            f"DataContext.checkpoint_config names the ids {config.id_column!r}, and the dataset has no such column "
-            f"but {dataset.columns()}."
+            f"DataContext.checkpoint_config names the column of ids {config.id_column!r}, which the dataset lacks. "
+            f"The dataset has the columns {dataset.columns()}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Batching across requests: those with the same parameters share a pass of the model.
+"""Batching across requests: requests with the same parameters share a pass of the model.
 
 While a pass runs, further requests arrive. The next pass takes the request that has waited longest and all waiting ones
 with the same parameters. So a server without load answers at once, passes grow with the load, and requests with
@@ -26,10 +26,11 @@ class Waiting:
 
 
 def take_pass(waiting: deque[Waiting], limits: Limits) -> list[Waiting]:
-    """Remove the requests of the next pass from the queue and return them: the first one, and those that fit with it.
+    """Remove the requests of the next pass from the queue and return them.
 
-    A pass has at most `limits.max_requests` requests, and at most `limits.max_characters` characters unless its first
-    request has more. Requests whose clients are gone are removed too. The order of the others stays.
+    These are the first request, and further ones with the same parameters. A pass has at most `limits.max_requests`
+    requests, and at most `limits.max_characters` characters unless its first request has more. Requests whose clients
+    are gone are removed too. The other requests stay in their order.
     """
     chosen: list[Waiting] = []
     kept: list[Waiting] = []
@@ -59,7 +60,7 @@ class BatchQueue:
     Args:
         run: answers the requests of a pass, one answer each.
         limits: how many requests may wait, and how large a pass may be.
-        on_pass: called with the requests of each pass, after it.
+        on_pass: called after each pass, with the requests of the pass.
     """
 
     def __init__(
@@ -126,6 +127,6 @@ class BatchQueue:
             except Exception as error:
                 answers = [internal_error(error)] * len(requests)
             for item, answer in zip(chosen, answers, strict=True):
-                if not item.answer.done():  # its client may be gone meanwhile
+                if not item.answer.done():  # false if the client of the request is gone
                     item.answer.set_result(answer)
             self._on_pass(requests)

@@ -29,7 +29,7 @@ class Metrics:
         self._passes = self._labelled(Histogram, "pass_requests", "Requests that shared a pass.", buckets=PASS_SIZES)
         self._labelled(Gauge, "waiting_requests", "Requests that wait for a pass.").set_function(waiting)
         self._running = self._labelled(Gauge, "open_requests", "Requests without an answer so far.")
-        if replica is None:  # Ray has the figures of its processes
+        if replica is None:  # Ray measures its processes itself
             ProcessCollector(registry=self._registry)
 
     def _make(self, kind: type, name: str, text: str, labels: Sequence[str] = (), **options: Any) -> Any:
@@ -40,7 +40,7 @@ class Metrics:
         return metric.labels(**self._labels) if self._labels else metric
 
     def count_open(self, change: int) -> None:
-        """Count a request that has arrived (1), or left (-1)."""
+        """Change the number of open requests: by 1 if a request has arrived, and by -1 if it is no longer open."""
         self._running.inc(change)
 
     def count_request(self, status: int, seconds: float) -> None:

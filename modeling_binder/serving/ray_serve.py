@@ -14,18 +14,18 @@ from .app import create_app
 from .model import ModelOptions, load_model
 from .requests import Limits
 
-DRAIN_SECONDS = 600.0  # that a replica may take to answer the requests it has accepted, before Ray ends it
+DRAIN_SECONDS = 600.0  # time in which a replica must answer the requests it has accepted before Ray ends it
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Where and how often the app runs.
+    """Where the app runs, and with how many replicas.
 
     Args:
-        name: of the application in the cluster.
+        name: name of the application in the cluster.
         host, port: address of the proxies. If Ray Serve runs in the cluster already, it keeps the address that it has.
         replicas: number of replicas, unless `autoscaling` is given.
-        cpus, gpus: of a replica. Defaults to one GPU if the cluster has any, and to one core.
+        cpus, gpus: CPU cores and GPUs of a replica. Default to one core, and to one GPU if the cluster has any.
         autoscaling: fields of `ray.serve.config.AutoscalingConfig`.
 
     Raises:
@@ -49,7 +49,7 @@ class RayOptions:
         known = AutoscalingConfig.model_fields
         unknown = [name for name in self.autoscaling or () if name not in known]
         if unknown:
-            raise ValueError(f"autoscaling has no field {unknown[0]!r}; it has {', '.join(known)}.")
+            raise ValueError(f"autoscaling has no field {unknown[0]!r}; the fields are {', '.join(known)}.")
         try:
             AutoscalingConfig(**(self.autoscaling or {}))
         except ValidationError as error:
@@ -104,7 +104,7 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
         serve.ingress()(BinderReplica),
         name=options.name,
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": gpus},
-        # The app refuses requests that exceed its queue with a sentence, so Ray must pass these requests on to it.
+        # If its queue is full, the app answers a request with an error text. So Ray must pass such requests on to it.
         max_ongoing_requests=2 * limits.max_queue + limits.max_requests,
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         max_constructor_retry_count=1,

@@ -9,8 +9,8 @@ from typing import Any
 from hub_cards.handler import parse_request
 
 MIN_WINDOW = 16  # lowest `max_length` of a request, in tokens: shorter windows are only more work
-MAX_BYTES_PER_CHARACTER = 12  # a character outside the basic plane as two \uXXXX escapes
-EXTRA_BYTES = 2**16  # of a body: punctuation of JSON, names of parameters
+MAX_BYTES_PER_CHARACTER = 12  # size of a character that is written as two \uXXXX escapes
+EXTRA_BYTES = 2**16  # bytes of a body for the punctuation of JSON and the names of parameters
 
 
 class RequestError(Exception):
@@ -31,14 +31,15 @@ class Limits:
     """What a request may cost, and how many requests may wait.
 
     Args:
-        max_characters: of the texts and the entity types of a request, and of the requests that share a pass.
-        max_texts: texts in a request.
-        max_types: entity types in a request.
-        max_batch_size: windows in a batch that a request may ask for.
+        max_characters: maximum number of characters in the texts and the entity types of a request. Also the maximum
+            for all requests that share a pass together.
+        max_texts: maximum number of texts in a request.
+        max_types: maximum number of entity types in a request.
+        max_batch_size: largest `batch_size` (windows in a batch) that a request may ask for.
         min_threshold: lowest threshold of a request. With a threshold of 0 the answer would hold every span of the
             text.
-        max_queue: requests that wait for a pass; the server refuses further ones with status 429.
-        max_requests: requests that share a pass.
+        max_queue: maximum number of requests that wait for a pass; the server refuses further ones with status 429.
+        max_requests: maximum number of requests that share a pass.
 
     Raises:
         ValueError: a limit is out of range.
@@ -60,7 +61,7 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Maximum size of a body: `max_characters` of them, all escaped."""
+        """Maximum number of bytes in a body, which may have `max_characters` characters that are all escaped."""
         return MAX_BYTES_PER_CHARACTER * self.max_characters + EXTRA_BYTES
 
 
@@ -69,11 +70,11 @@ class FindRequest:
     """A request that has been checked.
 
     Args:
-        texts: its texts, or lists of words with `is_split_into_words`. Left out of `repr`, so that no log shows them.
+        texts: the texts, or with `is_split_into_words` lists of words. Left out of `repr`, so that no log shows them.
         is_single: whether the request had one text and no list; then the answer is one result and no list of results.
         parameters: arguments of the pipeline's call.
         key: equal for requests with the same parameters, including the order of the entity types.
-        characters: of the texts and the entity types.
+        characters: number of characters in the texts and the entity types.
     """
 
     texts: list[Any] = field(repr=False)
@@ -122,7 +123,7 @@ def read_request(
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, in which no key may appear twice: JSON would keep the last one in silence."""
+    """Build an object; raise an error if a key appears twice, because `json` would silently keep its last value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -13,7 +13,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket at an address, which does not listen yet. Port 0 is a free one.
+    """Return a socket that is bound to an address and does not listen yet. Port 0 stands for a free port.
 
     Raises:
         OSError: the address cannot be used; the message names it.

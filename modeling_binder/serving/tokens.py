@@ -35,7 +35,7 @@ def digest(token: str) -> bytes:
 
 
 def is_authorized(token: str | None, expected: bytes | None) -> bool:
-    """Return whether a request's token is the right one, in a time that does not depend on where they differ."""
+    """Compare a request's token with the right one, in a time that does not depend on where the two differ."""
     if expected is None:
         return True
     return token is not None and hmac.compare_digest(digest(token), expected)

@@ -133,7 +133,7 @@ def test_other_data_and_other_weights_are_another_job(tmp_path, table, checkpoin
 
 
 def test_folders_that_cannot_be_the_output(tmp_path, table, checkpoint):
-    with pytest.raises(ValueError, match="has files that are not of this command"):
+    with pytest.raises(ValueError, match="has files of other programs"):
         prepare(table, tmp_path, checkpoint)
     for name in ("out.parquet", "table.jsonl"):
         with pytest.raises(ValueError, match="the output is a folder with several files"):
@@ -153,7 +153,7 @@ def test_nothing_is_written_before_everything_is_checked(tmp_path, table, checkp
         (checkpoint, {"text_column": "body"}, "no column 'body'"),
         (checkpoint, {"decoding": "best"}, "decoding must be one of"),
         (checkpoint, {"rows_per_part": 0}, "rows_per_part must be at least 1"),
-        (checkpoint, {"id_column": "n", "new_id_column": "key"}, "give one of them"),
+        (checkpoint, {"id_column": "n", "new_id_column": "key"}, "give only one of them"),
         (tmp_path / "nowhere", {}, "cannot load the model '.*nowhere'"),
     ):
         with pytest.raises(ValueError, match=error):

@@ -113,9 +113,9 @@ def test_a_dataset_on_the_hub(hub, tmp_path):
     HfApi().upload_folder(repo_id="alice/texts", repo_type="dataset", folder_path=tmp_path)
     source = Source(find_files("alice/texts", "test"), Columns(), 10, "alice/texts")
     assert rows_of(table for task in source.tasks() for table in task())[0]["text"] == "test"
-    with pytest.raises(ValueError, match="name the split with --split; it has train, test"):
+    with pytest.raises(ValueError, match="name the split with --split; the splits are train, test"):
         find_files("alice/texts")
-    with pytest.raises(ValueError, match="no such file or folder, and as a dataset on the Hub"):
+    with pytest.raises(ValueError, match="no such file or folder, and the dataset on the Hub cannot be read"):
         find_files("alice/other")
 
 
@@ -223,7 +223,7 @@ def test_columns_that_do_not_fit(tmp_path, columns, error):
         ("t.csv", b'text\n"a', "line 2 is not valid CSV"),
         ("t.csv", b"text,text\na,b", "the column 'text' twice"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
-        ("t.txt", b"a", r"not a table by its suffix '.txt'; expected .jsonl"),
+        ("t.txt", b"a", r"'.txt' is not the suffix of a table; expected .jsonl"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, error):

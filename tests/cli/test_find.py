@@ -280,7 +280,7 @@ def test_entity_types_and_arguments_of_the_pipeline(find, tmp_path, expected):
         ),
         (["fake.parquet"], "fake.parquet: not a Parquet file ("),
         (["two.jsonl"], "two.jsonl:2: 'text' must be a text, got 3."),
-        (["short.csv"], "short.csv:3: the row does not have 2 cells, as the first row."),
+        (["short.csv"], "short.csv:3: the header has 2 cells; this row has more or fewer."),
         (["picture"], "picture: this is a binary file; expected text, JSONL, CSV or Parquet (by its suffix)."),
         (["cut.txt.gz"], "cut.txt.gz: not a complete gzip file ("),
         (["latin.txt"], "latin.txt:1: not UTF-8: byte 3 is 0xe9"),
@@ -294,7 +294,10 @@ def test_entity_types_and_arguments_of_the_pipeline(find, tmp_path, expected):
         (["--threshold", "2", "x"], "threshold must lie between 0 and 1, got 2.0."),
         (["--batch-size", "0", "x"], "batch_size must be at least 1, got 0."),
         (["--device", "gpu", "x"], "the device 'gpu' is not available: "),
-        (["--model", "nowhere", "x"], "cannot load the model 'nowhere': there is no such folder, and on the Hub: "),
+        (
+            ["--model", "nowhere", "x"],
+            "cannot load the model 'nowhere': there is no such folder, and loading from the Hub failed: ",
+        ),
         (
             ["--model", "encoder", "x"],
             "cannot load the model 'encoder': it is a model of the type 'bert', not 'binder'",

@@ -171,7 +171,7 @@ FAILURES = {
     "a read token": ({}, "hf_reader", "alice/new", "role 'write'"),
     "a read token, existing repository": ({}, "hf_reader", "alice/tiny", "role 'write'"),
     "another user's namespace": ({}, "hf_alice", "bob/tiny", r"Push to alice/tiny.*create_pr=True"),
-    "an unknown namespace": ({}, "hf_alice", "nobody/tiny", "the namespace 'nobody' is not one of alice, lab"),
+    "an unknown namespace": ({}, "hf_alice", "nobody/tiny", "'nobody' is not yours. Your namespaces are alice, lab"),
     "the Hub is down": ({"method": "POST", "path": "repos/create", "status": 503}, "hf_alice", "alice/new", "problem"),
     "a failing commit": ({**COMMIT, "status": 500}, "hf_alice", "alice/new", "problem"),
     "a failing commit, existing repository": ({**COMMIT, "status": 500}, "hf_alice", "alice/tiny", "problem"),

@@ -150,11 +150,11 @@ def test_datasets(folder):
     expected_errors = {
         "no column": "no column 'body'; choose the text_column from ['text', 'n']",
         "column exists": "a column 'n' already",
-        "too few CPUs": "an actor takes 500 and 0, and reading and writing 1 CPUs. Lower num_cpus",
+        "too few CPUs": "an actor needs 500 CPUs and 0 GPUs, and reading and writing need 1 CPUs. Lower num_cpus",
         "no actors": "actors must be at least 1, or a minimum and a maximum, got (2, 1)",
         "no model": "cannot load the model",
         "in memory": "Ray can resume only datasets that are read from files",
-        "no ids": "names the ids 'id', and the dataset has no such column but ['text', 'n']",
+        "no ids": "names the column of ids 'id', which the dataset lacks. The dataset has the columns ['text', 'n']",
         "no model in actors": "RuntimeError: ValueError: cannot load the model",
     }
     assert list(found) == list(expected_errors)

@@ -80,7 +80,7 @@ def client(pipe):
 
 @pytest.fixture(scope="package")
 def serve():
-    """`serving`, for tests with limits or pipelines of their own."""
+    """Return `serving`, for tests with limits or pipelines of their own."""
     return serving
 
 

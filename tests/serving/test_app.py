@@ -148,7 +148,7 @@ def test_a_token_protects_texts_and_metrics(pipe, serve):
                 status, content, answered = stranger.send(path, data, headers)
                 assert (status, answered["WWW-Authenticate"]) == (401, "Bearer")
                 assert "Authorization: Bearer TOKEN" in json.loads(content)["error"]
-        assert stranger.send("/health")[0] == 200, "a cluster asks without a token"
+        assert stranger.send("/health")[0] == 200, "a cluster checks /health without a token"
         stranger.token = "s3cret"
         assert stranger.find(TEXT) == (200, pipe(TEXT))
         assert stranger.metrics()["binder_ner_texts_total"] == 1

@@ -75,6 +75,6 @@ def test_the_entry_point_has_arguments_that_the_command_knows(steps):
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
-def test_hadolint_is_content():
+def test_hadolint_finds_no_mistake():
     done = subprocess.run(["hadolint", str(Path(FILE))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -62,7 +62,7 @@ def imported():
 
 @pytest.fixture
 def ray_folder(monkeypatch):
-    """A short path for the files of Ray, whose sockets allow no long one. Ray waits as long as a busy machine needs."""
+    """A folder for Ray with a short path, because sockets allow no long path. Ray also gets longer timeouts."""
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "300")
     with tempfile.TemporaryDirectory(prefix="bn", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -140,7 +140,7 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
         (["--ray", "--port", "0", "--replicas", "0"], "replicas must be more than 0, got 0"),
         (
             ["--ray", "--port", "0", "--autoscaling", '{"min_replica": 1}'],
-            "autoscaling has no field 'min_replica'; it has min_replicas,",
+            "autoscaling has no field 'min_replica'; the fields are min_replicas,",
         ),
         (
             ["--ray", "--port", "0", "--autoscaling", '{"min_replicas": 3, "max_replicas": 2}'],
