@@ -105,5 +105,7 @@ def load_corpus(folder: str | Path) -> Corpus:
         splits[split] = read_documents(found) if found else []
         check_labels(splits[split], descriptions, found or folder)
         if split == "train" and found is None:
-            raise DataError(f"{folder}: there is no train.jsonl, and no train file with {', '.join(SUFFIXES[1:])}.")
+            raise DataError(
+                f"{folder}: there is no train.jsonl or other training file (suffixes: {', '.join(SUFFIXES[1:])})."
+            )
     return Corpus(entity_types=descriptions, types=tuple(types), **splits)

@@ -112,7 +112,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
             f"{split_of(PurePosixPath(left_out[0]).parts)}={left_out[0]}."
         )
     if not parts:
-        raise DataError(f"{source}: there is no file with {', '.join(suffixes)} in it.")
+        raise DataError(f"{source}: there is no file with one of the suffixes {', '.join(suffixes)}.")
     return parts
 
 

@@ -38,8 +38,9 @@ def read_hub_dataset(
         missing = [column for column in (token_column, tag_column) if column not in rows.column_names]
         if missing:
             raise DataError(
-                f"{name}: the split {split} has no column {missing[0]!r}, only {', '.join(rows.column_names)}; "
-                "choose the columns of tokens and tags with --token-column and --tag-column."
+                f"{name}: the split {split} has no column {missing[0]!r}; its columns are "
+                f"{', '.join(rows.column_names)}. Choose the columns of tokens and tags with "
+                "--token-column and --tag-column."
             )
         names = getattr(getattr(rows.features[tag_column], "feature", None), "names", None)
         tags = [_names(row, names, f"{name}: {split}, row {number}") for number, row in enumerate(rows[tag_column])]

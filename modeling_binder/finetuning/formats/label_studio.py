@@ -73,7 +73,10 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
     counts = Counter(annotation.task_id for annotation in found)
     if len(counts) < len(found):
         logger.warning(
-            "%s: %d annotations of %d tasks; each annotation becomes a document.", path, len(found), len(counts)
+            "%s: %d annotations of %d tasks are read; each annotation becomes a document.",
+            path,
+            len(found),
+            len(counts),
         )
     is_html = any(_is_html(region) for annotation in found for region in annotation.regions)
     documents, pages = [], []

@@ -44,7 +44,7 @@ def read_prodigy(path: str | Path) -> list[Document]:
         raise DataError(f"{path}: none of the {len(records)} tasks was accepted.")
     left_out = len(records) - len(documents)
     if left_out:
-        logger.warning("%s: %d of %d tasks were rejected or ignored; left out.", path, left_out, len(records))
+        logger.warning("%s: left out %d of %d tasks, which were rejected or ignored.", path, left_out, len(records))
     return distinct_ids(align(documents))
 
 

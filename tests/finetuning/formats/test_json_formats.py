@@ -101,7 +101,7 @@ def test_accepted_prodigy_tasks_are_read(tmp_path, caplog):
     documents = read_documents(path)
     assert [found(document) for document in documents] == [[("Oslo", "X")]] * 3 + [[]]
     assert [document.id for document in documents] == ["a-1", "a-2", "mine", "a-6"]
-    assert "2 of 6 tasks were rejected or ignored" in caplog.text
+    assert "left out 2 of 6 tasks, which were rejected or ignored" in caplog.text
 
 
 def test_malformed_prodigy_tasks_raise_an_error(tmp_path):

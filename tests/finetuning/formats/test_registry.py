@@ -258,7 +258,7 @@ def test_names_of_files_and_folders_determine_splits(tmp_path, names, expected):
         (["train.tsv", "train_dev.tsv"], r"cannot tell the split of 'train_dev\.tsv':"),
         (["train/test.tsv", "dev.tsv"], r"cannot tell the split of 'train/test\.tsv':"),
         (["dev.tsv", "test.tsv"], r"there is no training split, only dev, test \(from 'dev\.tsv', 'test\.tsv'\)"),
-        (["a.xyz"], r"there is no file with \.tsv"),
+        (["a.xyz"], r"there is no file with one of the suffixes \.tsv"),
     ],
 )
 def test_files_without_a_clear_split_raise_an_error(tmp_path, names, message):
@@ -369,7 +369,7 @@ def test_invalid_datasets_raise_an_error(dataset, tmp_path):
         read_splits(dataset({"numbers": {"train": [(["a"], [1])]}}, class_names=None), "hub")
     name = dataset({"other": {"train": [(["a"], [0])]}}, tag="labels")
     with pytest.raises(
-        DataError, match=r"the split train has no column 'ner_tags', only tokens, labels; .*--tag-column"
+        DataError, match=r"the split train has no column 'ner_tags'; its columns are tokens, labels. .*--tag-column"
     ):
         read_splits(name, "hub")
     assert sizes(read_splits(name, "hub", tag_column="labels")) == {"train": 1}

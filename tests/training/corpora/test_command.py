@@ -189,7 +189,7 @@ def test_an_empty_split_is_refused(tmp_path):
             "folder is not a known distribution of ncbi. Expected the files of one of these formats: PubTator: ",
         ),
         (["iob", "nowhere"], "there is no such file or folder"),
-        (["docbin", "."], r"there is no file with \.spacy"),
+        (["docbin", "."], r"there is no file with one of the suffixes \.spacy"),
         (["brat", "."], r"there is no \.ann file"),
         (["iob", "latin.tsv"], r"latin\.tsv:1: not UTF-8: byte 3 is 0xe9"),
         (["iob", "bom.tsv", "--token-column", "x"], "there is no column 'x'"),
