@@ -111,7 +111,7 @@ def test_padding_does_not_change_the_states_of_a_window(encoders):
     batches = MixBatches(mix, tokenizer.pad_token_id, model.type_tokenizer.pad_token_id, tokenized)
     batch = batches.__getitems__([1, *range(len(mix))])
     lengths = batch["attention_mask"].sum(1).tolist()
-    assert len(set(lengths)) > 2, "windows of several lengths"
+    assert len(set(lengths)) > 2, "there must be windows of several lengths"
     with torch.no_grad():
         together = model.encode_text(batch["input_ids"], batch["attention_mask"])
         vectors = model.encode_types(batch["type_input_ids"], batch["type_attention_mask"])

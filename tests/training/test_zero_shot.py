@@ -125,7 +125,8 @@ def test_a_task_with_nested_mentions_is_decoded_nested_and_documents_are_evenly_
     assert (result["texts"], result["mentions"], result["types"]) == (2, 2, 3)
     own = [Document("1", "Basho.", types=("Poet",)), Document("2", "Ada.", types=("Person",))]
     corpus = Corpus({t.name: t.description for t in TYPES}, [], [], own, TYPES)
-    assert [t.name for t in Task.of(corpus, "here", None, [], 1).types] == ["Poet"]  # types not searched are left out
+    # With the limit of one document, only the first is left, and it lists only this type.
+    assert [t.name for t in Task.of(corpus, "here", None, [], 1).types] == ["Poet"]
     assert spread(range(10), 4) == [0, 2, 5, 7] and spread(range(3), 4) == [0, 1, 2]
 
 

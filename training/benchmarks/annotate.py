@@ -5,9 +5,9 @@
 
 A round runs, one after the other, the bare pipeline on one core, the command without Ray, and Ray with one and with two
 actors of one core each. If something else slows the machine down, this affects all of them, so only ratios within a
-round are compared. The first part of the output that each actor writes is not counted in a rate, so the rate includes
-neither imports nor the loading of the model. The memory is the peak of the process that runs the command (with Ray, the
-driver), with a tiny untrained model and short rows.
+round are compared. The first part of the output that each actor writes is not counted in the rows per second, so these
+include neither imports nor the loading of the model. The memory is the peak of the process that runs the command (with
+Ray, the driver), with a tiny untrained model and short rows.
 
 Ray's workers run at the niceness of the command. Ray's default is a niceness of 15, at which other work on the machine
 would slow the workers down more than the bare pipeline.
@@ -31,7 +31,7 @@ from training.pages import ROOT
 
 RESULTS = Path(__file__).parent / "annotate.json"
 CONTENDERS = ("bare pipeline", "annotate", "Ray, 1 actor", "Ray, 2 actors")
-# Targets: maximum time with Ray relative to the bare pipeline, minimum speed of two actors relative to one actor
+# OVERHEAD is the maximum time relative to the bare pipeline. GAIN is the minimum speed of two actors relative to one.
 OVERHEAD, GAIN = 1.1, 1.6
 _SENTENCES = (
     "The expression of IL-{n} in human T cells was measured {n} times in a laboratory near Geneva.",

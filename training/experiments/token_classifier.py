@@ -1,4 +1,4 @@
-"""Train a token classifier of transformers with the same encoder, data and epochs, as a baseline for flat BINDER.
+"""Train a token classifier of transformers with the same encoder, data and epochs, to compare BINDER with it.
 
     python -m training.experiments.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
 
