@@ -30,7 +30,7 @@ class SourceFile:
 
     Args:
         url: where it is, in the notation of fsspec.
-        name: its path relative to the source, which is part of the ids that are made for its rows.
+        name: path relative to the source. The ids that are made for the rows of the file begin with this path.
         format: a value of `FORMATS`.
         size: size of the file in bytes.
         version: changes with the content: a checksum, or the time of the last change.

@@ -90,7 +90,7 @@ class AnnotationJob:
 
     @property
     def rows_done(self) -> int:
-        """Rows that the folder holds already."""
+        """Number of rows in the chunks of `done`."""
         return sum(chunk.rows for chunk in self.source.chunks if chunk.name in self.done)
 
     def types(self) -> TypeVectors:

@@ -122,7 +122,7 @@ class OutputFolder:
         """Write a file so that it appears only when it is complete."""
         path = f"{self.path}/{name}"
         if "file" not in _protocols(self.filesystem):
-            self.filesystem.pipe_file(path, content)  # one request; object stores show a file when it is complete
+            self.filesystem.pipe_file(path, content)  # one request: object stores show a file only when it is complete
             return
         temporary = f"{self.path}/{_TEMPORARY}{uuid.uuid4().hex}"
         try:

@@ -20,8 +20,8 @@ class ExportError(RuntimeError):
 def disagreements(one: BinderNerPipeline, two: BinderNerPipeline, texts: Texts) -> list[str]:
     """Describe the spans whose scores differ between two pipelines by more than rounding.
 
-    Both pipelines return spans with scores above 0.3. If only one pipeline returns a span, its score in the other
-    pipeline is taken to be 0.3.
+    Both pipelines run with the threshold 0.3, so they return only spans with higher scores. If only one pipeline
+    returns a span, the score of the span in the other pipeline is taken to be 0.3.
     """
     lowest = 0.3
     found = []

@@ -103,7 +103,7 @@ def _annotate(arguments: argparse.Namespace, options: dict[str, Any], ray_option
     except ModuleNotFoundError as error:
         extra = "annotate" if arguments.ray is None else "ray"
         raise CommandError(f"the package {error.name} is missing: pip install 'binder-ner[{extra}]'") from None
-    logging.disable_progress_bar()  # of the weights
+    logging.disable_progress_bar()  # the bar of loading the weights
     progress = not arguments.no_progress
     on_ray = arguments.ray is not None
     job = prepare(arguments.source, arguments.target, arguments.model, check_on_cpu=on_ray, **options)

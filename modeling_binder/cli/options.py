@@ -52,7 +52,7 @@ def add_type_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def parse_type(text: str) -> tuple[str, str | None]:
-    """Return the name and the description of `name` or `name: description`; None without a description.
+    """Return the name and the description in a text `name: description`; for a text `name`, return the name and None.
 
     Raises:
         argparse.ArgumentTypeError: the name, or the description after a colon, is blank.
@@ -99,7 +99,7 @@ def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
 
     from .. import BinderNerPipeline
 
-    logging.disable_progress_bar()  # of the weights, which are read in a moment; downloads have their own
+    logging.disable_progress_bar()  # the bar of loading the weights, which is short; downloads have their own bars
     if arguments.device is not None:
         try:
             torch.empty(0, device=arguments.device)

@@ -121,7 +121,7 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
     loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     model = ModelOptions(arguments.model, loading, _defaults(arguments))
     port = arguments.port
-    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # Ray will start here
+    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # a new Ray on this machine
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
             port = bound.getsockname()[1]
     elif port == 0:

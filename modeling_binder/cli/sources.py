@@ -54,7 +54,7 @@ def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Sourc
 
     Args:
         inputs: the arguments.
-        format: one of `INPUT_FORMATS`; by default that of the suffix of each file, and "text" for stdin.
+        format: one of `INPUT_FORMATS`; defaults to the format of the suffix of each file, and to "text" for stdin.
 
     Raises:
         DataError: a file is missing, or stdin has a format that is only read from files.

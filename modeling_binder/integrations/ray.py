@@ -154,7 +154,7 @@ class _Actor:
     """An actor that loads the model once, and uses as many threads as it has CPUs."""
 
     def __init__(self, num_threads: int, **arguments: Any) -> None:
-        disable_progress_bar()  # of the weights that are loaded
+        disable_progress_bar()  # the bar of loading the weights
         self._annotator: Annotator | None = None
         try:
             self._annotator = Annotator(num_threads=num_threads, **arguments)
@@ -169,7 +169,7 @@ class _Actor:
 
 
 class _PartActor(_Actor):
-    """An actor that reads and writes the tables as well. Calls may overlap, but one at a time runs the model."""
+    """An actor that also reads and writes the tables. Calls may overlap, but only one call at a time runs the model."""
 
     def __init__(self, num_threads: int, folder: OutputFolder, columns: Columns, **arguments: Any) -> None:
         super().__init__(num_threads, columns=columns, **arguments)
@@ -198,7 +198,7 @@ def _actors(
 
     Args:
         actors, num_cpus, num_gpus: see `annotate`.
-        reserved: CPUs that the other tasks of a job need.
+        reserved: number of CPUs that the other tasks of a job need.
 
     Raises:
         ValueError: the numbers are not positive, or they are more than the cluster has.

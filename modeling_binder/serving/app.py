@@ -37,7 +37,7 @@ def create_app(
 
     Args:
         pipeline: a `BinderNerPipeline`. The app calls it from a single thread.
-        limits: what a request may cost, and how many may wait.
+        limits: what a request may cost, and how many requests may wait.
         token: digest of the bearer token (`tokens.read_token`); None serves everybody.
         defaults: arguments of the pipeline's call for requests that lack them.
         replica: name of this process among several, for the metrics.

@@ -36,7 +36,9 @@ def test_a_type_is_broader_than_all_its_descendants():
 def test_without_parents_and_breadths_no_type_is_broader():
     assert broader_types(dict.fromkeys("abc")) is None
     assert broader_types({}) is None
-    assert broader_types(dict.fromkeys("ab"), torch.tensor([1.0, 1.5]), 0.5) is None, "not more than the margin"
+    assert broader_types(dict.fromkeys("ab"), torch.tensor([1.0, 1.5]), 0.5) is None, (
+        "the difference is not more than the margin"
+    )
 
 
 def test_breadths_decide_if_they_differ_by_more_than_the_margin():
@@ -51,7 +53,7 @@ def test_breadths_decide_if_they_differ_by_more_than_the_margin():
 
 
 def test_types_of_the_same_hierarchy_are_not_compared_by_breadth():
-    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # a politician seems broader than a person
+    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # by its breadth, politician would be broader than person
     parents = {"person": None, "politician": "person", "writer": "person", "city": None}
     assert pairs(parents, broader_types(parents, breadths, 1.0)) == {
         ("person", "politician"),

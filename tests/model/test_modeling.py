@@ -190,7 +190,7 @@ def test_bf16_and_autocast_score_in_float32(model):
         assert (scores[inside] - exact[inside]).abs().mean() < 0.3
 
 
-# transformers before 5.21 has no other name for it
+# in transformers before 5.21, the method has no other name
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     inputs = batch()
