@@ -323,7 +323,8 @@ def build() -> gr.Blocks:
     hidden: dict[str, Any] = {"api_visibility": "private"}
     # Only one request at a time uses the model; other requests wait.
     model: dict[str, Any] = {**hidden, "concurrency_id": "model", "concurrency_limit": 1}
-    # If a user sends a request while another request is running, the new request waits; it is not dropped.
+    # If a user sends more requests while their own request is running, the last of them runs afterwards; Gradio would
+    # otherwise drop it.
     last: dict[str, Any] = {**model, "trigger_mode": "always_last"}
     with gr.Blocks(title="Find entities", delete_cache=DELETE_CACHE) as page:
         gr.Markdown(INTRODUCTION)

@@ -85,7 +85,10 @@ def test_travelling_files_import_only_travelling_files(path):
 
 
 def test_subpackages_import_each_other_in_one_direction():
-    """The package imports neither training nor demo nor tests, and a subpackage imports none that builds on it."""
+    """The package does not import training, demo or tests.
+
+    A subpackage does not import another subpackage that builds on it.
+    """
     above = {
         "finetuning": ("backends", "integrations", "serving", "cli"),
         "hub": ("backends", "integrations", "serving", "cli"),

@@ -2,9 +2,10 @@
 
 While a pass runs, further requests arrive. The next pass takes the request that has waited longest and all waiting ones
 with the same parameters. So a server without load answers at once, passes grow with the load, and requests with
-different entity types never meet in one pass. The app uses this queue also under Ray Serve, whose `@serve.batch` closes
-a batch after a fixed time even if the model is still busy: requests that arrive further apart than this time become
-batches of one request.
+different entity types never meet in one pass. The app uses this queue also under Ray Serve, because `@serve.batch` of
+Ray Serve waits a fixed time for more requests and then closes the batch, even if the model is still busy. If the gap
+between requests is longer than this time, each batch contains one request, although several requests could share the
+next pass.
 """
 
 import asyncio

@@ -23,7 +23,8 @@ def read_token(file: str | None = None) -> bytes | None:
     token = os.environ[TOKEN_VARIABLE] if file is None else Path(file).read_text(encoding="utf-8").strip()
     place = f"the environment variable {TOKEN_VARIABLE}" if file is None else f"the token file {file}"
     if not token:
-        raise ValueError(f"{place} is empty: put a token there, or remove it to serve without one.")
+        remedy = "unset the variable" if file is None else "leave out --token-file"
+        raise ValueError(f"{place} is empty: put a token there, or {remedy} to serve without a token.")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError(f"the token in {place} must consist of printable ASCII characters without spaces.")
     return digest(token)

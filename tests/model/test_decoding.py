@@ -102,8 +102,9 @@ def test_thresholds_outside_0_to_1_are_rejected(bad):
         required_margin(bad if isinstance(bad, list) else [bad, bad], 2)
 
 
-def test_only_spans_that_the_window_owns_are_proposed():
+def test_a_window_proposes_only_spans_that_are_closer_to_its_middle():
     matrix = scores((0, 1, 1, 2), (0, 1, 3, 2), (0, 3, 3, 2))
+    # 2 < first + last <= 5
     assert propose(matrix, owned=torch.tensor([[2, 5]])) == [(0, 1, 3)]
 
 

@@ -78,9 +78,11 @@ def test_a_checkpoint_saved_by_the_trainer_loads(model, tokenizer, cache, expect
         assert [e["word"] for e in found] == [e["word"] for e in expected]
 
 
-@pytest.mark.parametrize("saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded remotely"])
+@pytest.mark.parametrize(
+    "saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded with the code in the checkpoint"]
+)
 def test_a_checkpoint_that_was_loaded_and_saved_loads(checkpoint, saver, cache, expected, tmp_path):
-    remote = saver.endswith("remotely")
+    remote = saver.endswith("loaded with the code in the checkpoint")
     again = tmp_path / "again"
     code = f"""
     import json

@@ -76,7 +76,7 @@ def test_wording_table_shows_means_and_spread():
         "| name | 50.0 | 25.0 |",
         "| description | 40.0 | 20.0 |",
         "| name and description | 60.0 | 30.0 |",
-        "| all wordings | 50.0 | 25.0 |",
+        "| mean over all wordings | 50.0 | 25.0 |",
         "| spread over wordings | 5.0 | 5.0 |",
     ]
 

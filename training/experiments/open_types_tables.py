@@ -25,7 +25,12 @@ from training.pages import DOCS, write_between
 
 PAGE = DOCS / "how-to-ask-for-a-type.md"
 HERE = Path(__file__).parent
-WORDINGS = ("name", "description", "name and description", "all wordings")
+# Key in the results -> text in the first column of the table
+WORDINGS = {
+    **{name: name for name in ("name", "description", "name and description")},
+    "all wordings": "mean over all wordings",
+    "spread over wordings": "spread over wordings",
+}
 
 
 def model_name(source: str) -> str:
@@ -62,9 +67,7 @@ def wording_table(results: Mapping[str, Any]) -> str:
     """Return the table of wordings: the mean F1 over the corpora for each wording, and the spread over wordings."""
     models: dict[str, Any] = results["models"]
     summaries = [model["summary"]["fitting"] for model in models.values()]
-    rows = [[name, *(f"{100 * summary[name]:.1f}" for summary in summaries)] for name in WORDINGS]
-    name = "spread over wordings"
-    rows.append([name, *(f"{100 * summary[name]:.1f}" for summary in summaries)])
+    rows = [[text, *(f"{100 * summary[key]:.1f}" for summary in summaries)] for key, text in WORDINGS.items()]
     return table(["types given by", *map(model_name, models)], rows, numbers=len(models))
 
 

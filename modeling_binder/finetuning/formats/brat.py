@@ -34,9 +34,9 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
     """Read the documents of a folder, a tar archive or a single file.
 
     An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
-    becomes the span from its smallest to its largest offset. Hidden files are skipped, and so are all lines that do not
-    begin with T, because only T marks a mention. The id of a document is the name of its file without suffix, or its
-    path if several files have this name.
+    becomes the span from its smallest to its largest offset. Hidden files are skipped, and so are lines with other
+    annotations (relations, events, notes, ...). A line that begins with any other character is an error. The id of a
+    document is the name of its file without suffix, or its path if several files have this name.
 
     Args:
         source: a folder, which is read with its sub-folders, or a file: .tar, .tar.gz, .ann or .txt.

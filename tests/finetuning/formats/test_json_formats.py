@@ -186,7 +186,10 @@ def test_bioc_xml_is_read(tmp_path, encoding, caplog):
 
 
 def test_variants_of_bioc_are_read(tmp_path, caplog):
-    """Offsets may count bytes, passages may be missing, and documents or passages may have annotations."""
+    """Offsets may count bytes. They may have a large gap, because passages are not in the file.
+
+    Annotations may belong to the document or to a passage.
+    """
     sentences = [{"offset": 5005, "text": "Rome.", "annotations": []}]
     document = {
         "id": "1",
