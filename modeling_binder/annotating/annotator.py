@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import pipeline
 
+from ..loading import load_pipeline, one_line
 from ..pipeline_binder import BinderNerPipeline
 from ..types_binder import EncodedTypes, EntityTypes
 from .source import Columns
@@ -63,14 +63,7 @@ class Settings:
             ValueError: the model cannot be loaded, or it is not a BINDER model.
         """
         options = {"revision": self.revision, "device": device or self.device, "dtype": self.dtype or "auto"}
-        try:
-            loaded = pipeline("binder-ner", model=self.model, **options)
-        except Exception as error:  # the loaders raise errors of many classes
-            where = "" if Path(self.model).exists() else "there is no such folder, and loading from the Hub failed: "
-            raise ValueError(f"cannot load the model {self.model!r}: {where}{_first_lines(error)}") from error
-        if not isinstance(loaded, BinderNerPipeline):
-            raise ValueError(f"{self.model!r} is not a model of binder-ner.")
-        return loaded
+        return load_pipeline(self.model, **options)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -165,7 +158,7 @@ class Annotator:
             return list(self.pipeline(list(texts), **self.settings.arguments))
         except Exception as error:
             if len(texts) < 2:
-                return [f"{type(error).__name__}: {_first_lines(error)}" for _ in texts]
+                return [f"{type(error).__name__}: {one_line(error)[:600]}" for _ in texts]
             # An error for one text must not end the job, but an error for all texts must.
             found = [self._find([text])[0] for text in texts]
             if all(isinstance(result, str) for result in found):
@@ -179,7 +172,7 @@ class Annotator:
         required = self.pipeline._required(settings.threshold, types)
         return {
             "model": self._model_version(),
-            "entity types": [[kind.label, kind.description, kind.parent] for kind in types],
+            "entity types": [[entity_type.label, entity_type.description, entity_type.parent] for entity_type in types],
             "threshold": [round(probability, 6) for probability in torch.sigmoid(required).tolist()],
             "decoding": settings.decoding or config.decoding,
             "inference": settings.inference or config.inference,
@@ -222,7 +215,3 @@ def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
-
-
-def _first_lines(error: BaseException) -> str:
-    return " ".join(str(error).split())[:600] or type(error).__name__

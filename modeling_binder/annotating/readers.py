@@ -14,13 +14,12 @@ from typing import IO, Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..finetuning.files import UTF16_MARKS, allow_long_csv_cells
 from .files import SourceFile
 
 MAX_CHUNK_BYTES = 2**25  # a chunk has fewer rows if they are long: it is read, annotated and written as a whole
 _BLOCK_BYTES = 2**22  # bytes of a text file that are read at once
 _HEADER_BYTES = 2**14  # bytes that are read at once to find the header of a CSV file
-_MAX_FIELD = 2**31 - 1  # csv refuses fields of more than 2**17 characters otherwise, and a field is a text
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Chunk(NamedTuple):
@@ -146,7 +145,7 @@ class CsvReader:
         self.delimiter = delimiter
 
     def scan(self, file: SourceFile, number: int, rows: int, id_column: str | None) -> Iterator[Scanned]:
-        csv.field_size_limit(_MAX_FIELD)
+        allow_long_csv_cells()
         first = begin = end = 0
         records: list[list[str]] = []
         names: list[str] | None = None
@@ -179,7 +178,7 @@ class CsvReader:
             yield scanned()
 
     def read(self, file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[Rows]:
-        csv.field_size_limit(_MAX_FIELD)
+        allow_long_csv_cells()
         with file.open() as content:
             if content.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
                 content.seek(0)
@@ -291,7 +290,7 @@ def _contents(file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk
 
 
 def _check_start(file: SourceFile, line: bytes) -> None:
-    if line.startswith(_UTF16_MARKS):
+    if line.startswith(UTF16_MARKS):
         raise ValueError(f"{file.url}: not UTF-8 but UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW.")
     if file.format == "jsonl" and line.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"["):
         raise ValueError(f"{file.url}: a JSON array; expected one object per line: jq -c '.[]' FILE > NEW.jsonl.")

@@ -17,7 +17,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import CommandError
-from .options import add_loading_arguments, add_type_arguments, entity_types
+from .options import add_loading_arguments, add_type_arguments, entity_types, given
 
 if TYPE_CHECKING:
     from ..annotating.job import Summary
@@ -84,8 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     ray_options = {name: value for name, value in ray_options.items() if value is not None}
     if ray_options and arguments.ray is None:
         raise CommandError("--actors, --cpus-per-actor and --gpus-per-actor need --ray.")
-    options = {name: getattr(arguments, name) for name in (*_SETTINGS, *_TABLE)}
-    options = {name: value for name, value in options.items() if value is not None}
+    options = given(arguments, (*_SETTINGS, *_TABLE))
     summary = _annotate(arguments, {**options, "entity_types": entity_types(arguments)}, ray_options)
     before = f"; {summary.done_before:,} were there before" if summary.done_before else ""
     failed = f"; {summary.errors:,} of them have an error" if summary.errors else ""

@@ -22,7 +22,7 @@ from typing import Any
 from ..finetuning.data import Document
 from ..finetuning.offsets import with_distinct_ids
 from . import CommandError
-from .options import add_loading_arguments, add_type_arguments, entity_types, load_pipeline
+from .options import add_loading_arguments, add_type_arguments, call_options, load_pipeline
 from .results import OUTPUT_FORMATS, Result, choose_format, write_results
 from .sources import INPUT_FORMATS, Columns, count_documents, find_sources, read_sources
 
@@ -58,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Find entities and write them.
 
     Raises:
-        CommandError: the model cannot be loaded, or the format needs another argument.
+        CommandError: the format needs another argument.
         DataError: an input is malformed.
-        ValueError: an argument is out of range.
+        ValueError: the model cannot be loaded, or an argument is out of range.
     """
     from tqdm import tqdm
 
     format = choose_format(arguments.format, arguments.output)
-    types = entity_types(arguments)
+    options = call_options(arguments)
     sources = find_sources(arguments.inputs or ["-"], arguments.input_format)
     columns = Columns(arguments.text_column, arguments.id_column)
     # Loading a model takes seconds, so errors in the first text are raised before.
@@ -74,11 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     if progress := sys.stderr.isatty() and not (format == "drawing" and sys.stdout.isatty()):
         total = count_documents(sources, columns)
     pipeline = load_pipeline(arguments)
-    labels = list(types or pipeline.model.config.type_descriptions)
+    labels = list(options.get("entity_types") or pipeline.model.config.type_descriptions)
     if not labels:
         raise CommandError(f"{arguments.model} has no entity types of its own: name some with --type or --types.")
-    options = {"entity_types": types, "threshold": arguments.threshold, "decoding": arguments.decoding}
-    stream = _find(pipeline, documents, {name: value for name, value in options.items() if value is not None})
+    stream = _find(pipeline, documents, options)
     results = tqdm(stream, total=total, unit=" texts", delay=PROGRESS_DELAY, disable=not progress)
     write_results(results, format, arguments.output, labels)
     return 0

@@ -1,6 +1,7 @@
 """Arguments that several commands share: the model and the entity types."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,36 +89,44 @@ def entity_types(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
-    """Load the pipeline of a model with `model`, `revision`, `device`, `dtype` and `batch_size` of the arguments.
+    """Load the pipeline of a model with the arguments of `add_loading_arguments`.
 
     Raises:
-        CommandError: the device is not available, the model cannot be loaded, or it is not a BINDER model.
+        CommandError: the device is not available.
+        ValueError: the model cannot be loaded, or it is not a BINDER model.
     """
     import torch
-    from transformers import AutoConfig, pipeline
     from transformers.utils import logging
 
-    from .. import BinderNerPipeline
+    from .. import loading
 
     logging.disable_progress_bar()  # the bar of loading the weights, which is short; downloads have their own bars
     if arguments.device is not None:
         try:
             torch.empty(0, device=arguments.device)
         except (RuntimeError, AssertionError) as error:  # torch raises AssertionError without CUDA
-            raise CommandError(f"the device {arguments.device!r} is not available: {_one_line(error)}") from error
-    names = ("revision", "device", "dtype", "batch_size")
-    options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    try:
-        kind = AutoConfig.from_pretrained(arguments.model, revision=arguments.revision).model_type
-        if kind != "binder":
-            raise ValueError(f"it is a model of the type {kind!r}, not 'binder'")
-        loaded = pipeline("binder-ner", model=arguments.model, **options)
-    except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
-        where = "" if Path(arguments.model).exists() else "there is no such folder, and loading from the Hub failed: "
-        raise CommandError(f"cannot load the model {arguments.model!r}: {where}{_one_line(error)}") from error
-    assert isinstance(loaded, BinderNerPipeline)
-    return loaded
+            raise CommandError(
+                f"the device {arguments.device!r} is not available: {loading.one_line(error)}"
+            ) from error
+    return loading.load_pipeline(arguments.model, **loading_options(arguments))
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return those arguments of `add_loading_arguments` that were given, as arguments of `pipeline(...)`."""
+    return given(arguments, ("revision", "device", "dtype", "batch_size"))
+
+
+def call_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return those arguments of `add_type_arguments` that were given, as arguments of a call of the pipeline.
+
+    Raises:
+        CommandError, DataError: see `entity_types`.
+    """
+    types = entity_types(arguments)
+    options = given(arguments, ("threshold", "decoding"))
+    return options if types is None else {"entity_types": types, **options}
+
+
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments with these names that are not None."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}

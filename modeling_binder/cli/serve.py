@@ -22,7 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import CommandError
-from .options import add_loading_arguments, add_type_arguments, entity_types, load_pipeline
+from .options import add_loading_arguments, add_type_arguments, call_options, given, load_pipeline, loading_options
 
 if TYPE_CHECKING:
     from ..serving.requests import Limits
@@ -74,18 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _defaults(arguments: argparse.Namespace) -> dict[str, Any]:
-    found = {
-        "entity_types": entity_types(arguments), "threshold": arguments.threshold, "decoding": arguments.decoding
-    }  # fmt: skip
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _limits(arguments: argparse.Namespace) -> "Limits":
     from ..serving.requests import Limits
 
     names = ("max_characters", "max_texts", "max_types", "max_queue", "max_requests")
-    return Limits(**{name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
+    return Limits(**given(arguments, names))
 
 
 def _serve_here(arguments: argparse.Namespace, limits: "Limits", token: bytes | None) -> None:
@@ -95,7 +88,7 @@ def _serve_here(arguments: argparse.Namespace, limits: "Limits", token: bytes | 
     from ..serving.model import warm_up
     from ..serving.server import bind, serve
 
-    defaults = _defaults(arguments)
+    defaults = call_options(arguments)
     with bind(arguments.host, arguments.port) as bound:
         if arguments.threads is not None:
             torch.set_num_threads(arguments.threads)
@@ -117,9 +110,7 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
 
     if arguments.threads is not None:
         raise CommandError("--threads is for a server without --ray: a replica has as many threads as --cpus.")
-    names = ("revision", "device", "dtype", "batch_size")
-    loading = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    model = ModelOptions(arguments.model, loading, _defaults(arguments))
+    model = ModelOptions(arguments.model, loading_options(arguments), call_options(arguments))
     port = arguments.port
     if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # a new Ray on this machine
         with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
@@ -143,15 +134,15 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
         raise CommandError(str(error)) from None
 
 
-def _autoscaling(given: str | None) -> dict[str, Any] | None:
-    if given is None:
+def _autoscaling(value: str | None) -> dict[str, Any] | None:
+    if value is None:
         return None
     try:
-        found = json.loads(given)
+        found = json.loads(value)
     except json.JSONDecodeError as error:
         raise CommandError(f"--autoscaling must be JSON: {error}.") from None
     if not isinstance(found, dict):
-        raise CommandError(f"--autoscaling must be an object such as '{{\"max_replicas\": 4}}', got {given:.80}.")
+        raise CommandError(f"--autoscaling must be an object such as '{{\"max_replicas\": 4}}', got {value:.80}.")
     return found
 
 

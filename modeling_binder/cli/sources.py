@@ -11,7 +11,15 @@ from typing import IO, Any, NamedTuple
 
 from ..finetuning.data import Document
 from ..finetuning.errors import DataError
-from ..finetuning.files import UTF16_MARKS, decoded_lines, open_bytes, stem_of, suffix_of, surrogate_problem
+from ..finetuning.files import (
+    UTF16_MARKS,
+    allow_long_csv_cells,
+    decoded_lines,
+    open_bytes,
+    stem_of,
+    suffix_of,
+    surrogate_problem,
+)
 from ..finetuning.formats import FORMATS, detect_format, read_documents
 from ..finetuning.formats.records import read_records
 
@@ -21,7 +29,6 @@ INPUT_FORMATS = (*TEXT_FORMATS, *(name for name in FORMATS if name not in TEXT_F
 
 _FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _ANNOTATED = (".json", ".xml", ".nxml", ".ann", ".pubtator", ".conll", ".iob", ".iob2", ".bio", ".conllu", ".spacy")
-_MAX_CELL = 2**31 - 1  # csv refuses cells of more than 2**17 characters otherwise
 
 
 class Columns(NamedTuple):
@@ -162,7 +169,7 @@ def _read_json(file: IO[bytes], name: str, columns: Columns) -> Iterator[Documen
 
 
 def _read_csv(file: IO[bytes], name: str, columns: Columns, dialect: str = "excel") -> Iterator[Document]:
-    csv.field_size_limit(_MAX_CELL)
+    allow_long_csv_cells()
     rows = csv.DictReader(decoded_lines(file, name), dialect=dialect, strict=True)
     try:
         _check_columns(rows.fieldnames or [], columns, name)

@@ -5,6 +5,7 @@ Text is UTF-8, with or without a byte order mark, and may be compressed with gzi
 """
 
 import codecs
+import csv
 import gzip
 import io
 import json
@@ -161,6 +162,11 @@ def _is_utf16(line: bytes) -> bool:
     """
     halves = [line[:1000][start::2].count(0) for start in (0, 1)]
     return min(halves) == 0 and max(halves) > 1 and 16 * max(halves) >= len(line[:1000])
+
+
+def allow_long_csv_cells() -> None:
+    """Let the csv module read cells of any length, because a cell may be a text. Its limit is 2**17 characters."""
+    csv.field_size_limit(2**31 - 1)
 
 
 def surrogate_problem(text: str) -> str | None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import ray
 from ray._private.services import get_ray_address_from_environment
 
+from ..loading import one_line
+
 _PROBE_SECONDS = 5.0
 
 
@@ -36,7 +38,7 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
         # Without an address, Ray would join a cluster of this machine that another program has started.
         ray.init(given or "local", include_dashboard=dashboard, log_to_driver=log_to_driver, logging_level="warning")
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConnectionError(
             f"cannot connect to a Ray cluster at {given!r}: {reason:.200}. Start one with `ray start --head`, or leave "
             "the address out to start Ray on this machine."

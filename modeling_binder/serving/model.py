@@ -38,14 +38,11 @@ def load_model(options: ModelOptions) -> Any:
     """Load the pipeline and run it once.
 
     Raises:
-        Exception: whatever transformers raises if the model cannot be loaded.
-        ValueError: a default is out of range.
+        ValueError: the model cannot be loaded, or a default is out of range.
     """
-    from transformers import pipeline
+    from ..loading import load_pipeline
 
-    import modeling_binder  # noqa: F401 (registers the pipeline)
-
-    found = pipeline("binder-ner", model=options.model, **options.loading)
+    found = load_pipeline(options.model, **options.loading)
     warm_up(found, options.defaults)
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..loading import one_line
 from .app import create_app
 from .model import ModelOptions, load_model
 from .requests import Limits
@@ -116,15 +117,11 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
         serve.start(http_options=HTTPOptions(host=options.host, port=options.port), proxy_location="EveryNode")
         serve.run(deployment.bind(model, limits, token), name=options.name, route_prefix="/")
     except RayError as error:
-        raise ClusterError(f"Ray Serve cannot start: {_one_line(error)}") from None
+        raise ClusterError(f"Ray Serve cannot start: {one_line(error)}") from None
     except RuntimeError as error:
-        reason = _reason(serve, options.name) or _one_line(error)
+        reason = _reason(serve, options.name) or one_line(error)
         serve.delete(options.name)
         raise ClusterError(f"a replica cannot start: {reason}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _reason(serve: Any, name: str) -> str | None:

@@ -1,0 +1,35 @@
+"""Load the pipeline of a model, with errors that are one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, pipeline
+
+from .pipeline_binder import BinderNerPipeline
+
+
+def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
+    """Load the pipeline of a BINDER model.
+
+    Args:
+        model: folder, or id on the Hub.
+        options: further arguments of `pipeline(...)`, such as `revision`, `device`, `dtype` or `batch_size`.
+
+    Raises:
+        ValueError: the model cannot be loaded, or it is not a BINDER model.
+    """
+    try:
+        found = AutoConfig.from_pretrained(model, revision=options.get("revision")).model_type
+        if found != "binder":
+            raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
+        loaded = pipeline("binder-ner", model=model, **options)
+    except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
+        where = "" if Path(model).exists() else "there is no such folder, and loading from the Hub failed: "
+        raise ValueError(f"cannot load the model {model!r}: {where}{one_line(error)}") from error
+    assert isinstance(loaded, BinderNerPipeline)
+    return loaded
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error without line breaks; if it has none, the name of the error's class."""
+    return " ".join(str(error).split()) or type(error).__name__
