@@ -66,6 +66,7 @@ class LocalHub(HubStorage):
     users = {
         "hf_alice": User("alice", organisations=("lab",)),
         "hf_bob": User("bob"),
+        "hf_user": User("user"),  # pages of the documentation push to user/name
         "hf_reader": User("alice", role="read"),
     }
 
