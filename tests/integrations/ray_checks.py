@@ -1,4 +1,7 @@
-"""A driver that calls `annotate` on datasets, and prints what happens as JSON."""
+"""A driver that calls `annotate` on datasets, and writes what happens into a JSON file.
+
+Ray prints messages of its own to the standard output, also after the last line of a driver.
+"""
 
 import json
 import shutil
@@ -23,7 +26,7 @@ def error_of(function, *arguments, **options):
     return None
 
 
-def main(folder, checkpoint):
+def main(folder, checkpoint, out):
     folder, found = Path(folder), {}
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -49,7 +52,7 @@ def main(folder, checkpoint):
     job = prepare(folder / "table.jsonl", folder / "lost", checkpoint, rows_per_part=5)
     shutil.rmtree(checkpoint)
     found["no model in actors"] = error_of(run, job, actors=1, num_cpus=0.5, progress=False)
-    print(json.dumps(found))
+    Path(out).write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -136,10 +136,10 @@ def build_pipeline_of(folder):
 def test_datasets(folder):
     """`annotate` adds entities to a dataset; what cannot work is one error in one line. All in one driver."""
     shutil.copytree(folder / "checkpoint", folder / "copy")
-    with start("tests.integrations.ray_checks", folder, folder / "copy") as driver:
-        printed, errors = driver.communicate()
+    with start("tests.integrations.ray_checks", folder, folder / "copy", folder / "found.json") as driver:
+        _, errors = driver.communicate()
     assert driver.returncode == 0, errors[-3000:]
-    found = json.loads(printed.strip().splitlines()[-1])
+    found = json.loads((folder / "found.json").read_text())
 
     rows = sorted(found.pop("rows"), key=lambda row: row["n"])
     assert [row["n"] for row in rows] == list(range(12)) and not any(row["error"] for row in rows)

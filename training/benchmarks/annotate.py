@@ -54,7 +54,10 @@ def write_table(path: Path, rows: int, sentences: int) -> Path:
 
 
 def run_worker(arguments: dict[str, Any]) -> dict[str, float]:
-    """Run a contender in a process of its own; return what it prints."""
+    """Run a contender in a process of its own; return its result.
+
+    The process writes the result into a file, because Ray prints messages of its own to the standard output.
+    """
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -62,15 +65,16 @@ def run_worker(arguments: dict[str, Any]) -> dict[str, float]:
         "RAY_worker_niceness": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "training.benchmarks.annotate", "--worker", json.dumps(arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "result.json")
+        worker = json.dumps({**arguments, "out": str(out)})
+        subprocess.run(
+            [sys.executable, "-m", "training.benchmarks.annotate", "--worker", worker],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
+        result: dict[str, float] = json.loads(out.read_text(encoding="utf-8"))
     return result
 
 
@@ -209,7 +213,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.worker:
-        print(json.dumps(work(json.loads(arguments.worker))))
+        task = json.loads(arguments.worker)
+        Path(task["out"]).write_text(json.dumps(work(task)), encoding="utf-8")
         return
     if arguments.model is None:
         parser.error("--model is needed")
