@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from .bootstrap import BootstrapResult, paired_bootstrap
     from .corpus import Corpus, load_corpus
     from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
     from .evaluation import evaluate
     from .formats import read_documents, read_iob, write_format
     from .iob import documents_from_words
-    from .metrics import SpanMetrics, compute_span_metrics
+    from .metrics import SchemeMetrics, SpanMetrics, compute_scheme_metrics, compute_span_metrics
     from .mix import Mix, MixPart, MixSettings, TypedDocuments
     from .packed import PackedMix
     from .replay import replay_mix
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BinderTrainer",
+    "BootstrapResult",
     "Corpus",
     "DataError",
     "Document",
@@ -36,14 +38,17 @@ __all__ = [
     "MixPart",
     "MixSettings",
     "PackedMix",
+    "SchemeMetrics",
     "SpanMetrics",
     "TypedDocuments",
     "WindowDataset",
+    "compute_scheme_metrics",
     "compute_span_metrics",
     "data_report",
     "documents_from_words",
     "evaluate",
     "load_corpus",
+    "paired_bootstrap",
     "read_documents",
     "read_iob",
     "read_jsonl",
@@ -57,12 +62,13 @@ if not TYPE_CHECKING:  # readers and writers work without the trainer and its de
     __getattr__, __dir__ = lazy_attributes(
         __name__,
         {
+            "bootstrap": ["BootstrapResult", "paired_bootstrap"],
             "corpus": ["Corpus", "load_corpus"],
             "data": ["DataError", "Document", "EntityType", "Mention", "read_jsonl", "read_types", "write_jsonl"],
             "evaluation": ["evaluate"],
             "formats": ["read_documents", "read_iob", "write_format"],
             "iob": ["documents_from_words"],
-            "metrics": ["SpanMetrics", "compute_span_metrics"],
+            "metrics": ["SchemeMetrics", "SpanMetrics", "compute_scheme_metrics", "compute_span_metrics"],
             "mix": ["Mix", "MixPart", "MixSettings", "TypedDocuments"],
             "packed": ["PackedMix"],
             "replay": ["replay_mix"],

@@ -1,48 +1,26 @@
-"""Exact-match span metrics: a prediction is correct if start, end and label equal those of a gold mention."""
+"""Metrics of predicted mentions, from any model.
+
+- `compute_span_metrics`: exact matches, in total, per type and for nested mentions.
+- `compute_scheme_metrics`: the four schemes of SemEval-2013 (strict, boundary, partial and type), see `schemes`.
+- `bootstrap.paired_bootstrap` compares two models, and `error_analysis.analyse_errors` sorts the errors.
+
+Example:
+    >>> gold = [[{"start": 4, "end": 13, "label": "gene"}]]
+    >>> found = [[{"start": 4, "end": 13, "entity_group": "gene", "score": 0.9, "word": "IL-2 gene"}, (0, 3, "gene")]]
+    >>> compute_span_metrics(gold, found).micro.precision
+    0.5
+"""
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .data import Mention
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Precision, recall and F1, computed from counts. A ratio with the denominator 0 is 0.
-
-    Args:
-        correct: number of predictions that are gold mentions.
-        predicted, gold: number of predictions and of gold mentions.
-        found: number of gold mentions that were predicted. It equals `correct`, except in the score of nested mentions:
-            there, `correct` is the number of nested predictions that are gold mentions, and `found` is the number of
-            nested gold mentions that were predicted.
-    """
-
-    correct: int
-    predicted: int
-    gold: int
-    found: int
-
-    @property
-    def precision(self) -> float:
-        return self.correct / self.predicted if self.predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        return self.found / self.gold if self.gold else 0.0
-
-    @property
-    def f1(self) -> float:
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total else 0.0
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the ratios and the counts as a dictionary for JSON."""
-        ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        return {**ratios, **asdict(self)}
+from .schemes import SchemeMetrics as SchemeMetrics
+from .schemes import compute_scheme_metrics as compute_scheme_metrics
+from .scores import AnyDocument, AnyMention, Span, aligned_mentions, as_span, macro_means, ordered_labels
+from .scores import Score as Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,68 +70,58 @@ class SpanMetrics:
         return "\n".join(lines)
 
 
-Span = Mention | tuple[int, int, str]
-
-
-def _as_tuple(span: Span) -> tuple[int, int, str]:
-    return (span.start, span.end, span.label) if isinstance(span, Mention) else span
-
-
 def compute_span_metrics(
-    gold: Sequence[Collection[Span]], predicted: Sequence[Collection[Span]], labels: Sequence[str]
+    gold: Sequence[AnyDocument], predicted: Sequence[AnyDocument], labels: Iterable[str] | None = None
 ) -> SpanMetrics:
     """Score predictions against gold mentions, document by document.
 
+    A prediction is correct if its start, end and label equal those of a gold mention.
+
     Args:
-        gold, predicted: the mentions of each document, as `Mention` or (start, end, label); duplicates count once.
-        labels: names of the entity types, in the order of the report.
+        gold, predicted: the mentions of each document. A mention is a `Mention`, a tuple (start, end, label), or a
+            dictionary with "start", "end" and "label" (or "entity_group", as in the output of the pipeline). A document
+            may also be a `Document`, or a dictionary with "entities". Duplicates count once.
+        labels: names of the entity types, in the order of the report; other labels of the mentions follow. Defaults to
+            the labels of the mentions, sorted.
 
     Raises:
-        ValueError: `gold` and `predicted` have different numbers of documents.
+        ValueError: `gold` and `predicted` have different numbers of documents, or a mention is malformed.
     """
-    if len(gold) != len(predicted):
-        raise ValueError(f"got {len(gold)} documents with gold mentions and {len(predicted)} with predictions.")
-    names = list(dict.fromkeys(labels))
-    counts = {name: [0, 0, 0] for name in names}  # correct, predicted, gold
+    truths, guesses = aligned_mentions(gold, predicted)
+    counts = {name: [0, 0, 0] for name in ordered_labels(labels, truths, guesses)}  # correct, predicted, gold
     nested = [0, 0, 0, 0]
-    for gold_spans, predicted_spans in zip(gold, predicted, strict=True):
-        truth = {_as_tuple(span) for span in gold_spans}
-        guess = {_as_tuple(span) for span in predicted_spans}
+    for truth, guess in zip(truths, guesses, strict=True):
         for column, spans in enumerate((truth & guess, guess, truth)):
             for span in spans:
-                counts.setdefault(span[2], [0, 0, 0])[column] += 1
+                counts[span[2]][column] += 1
         for column, (spans, others) in enumerate(((guess, truth), (truth, guess))):
             inside = _nested(spans)
             nested[column] += len(inside)
             nested[2 + column] += len(inside & others)
     per_type = {name: Score(c, p, g, c) for name, (c, p, g) in counts.items()}
-    occurring = [score for score in per_type.values() if score.gold or score.predicted]
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values) if values else 0.0
-
     totals = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    precision, recall, f1 = macro_means(per_type.values())
     return SpanMetrics(
         micro=Score(totals[0], totals[1], totals[2], totals[0]),
-        macro_precision=mean([score.precision for score in occurring]),
-        macro_recall=mean([score.recall for score in occurring]),
-        macro_f1=mean([score.f1 for score in occurring]),
+        macro_precision=precision,
+        macro_recall=recall,
+        macro_f1=f1,
         per_type=per_type,
         nested=Score(correct=nested[2], predicted=nested[0], gold=nested[1], found=nested[3]),
     )
 
 
-def nested_flags(mentions: Sequence[Span]) -> list[bool]:
+def nested_flags(mentions: Sequence[AnyMention]) -> list[bool]:
     """Return for each mention whether it lies inside or around another one, in near-linear time.
 
     Two mentions with the same span and different labels are nested in each other; duplicates count as one mention.
     Crossing mentions (each begins or ends outside the other) are not nested.
     """
-    nested = _nested({_as_tuple(mention) for mention in mentions})
-    return [_as_tuple(mention) in nested for mention in mentions]
+    nested = _nested({as_span(mention) for mention in mentions})
+    return [as_span(mention) in nested for mention in mentions]
 
 
-def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]]:
+def _nested(spans: Collection[Span]) -> set[Span]:
     # Sorted by start, and longest first: a span comes after the spans around it, and before the spans inside it.
     order = sorted(spans, key=lambda span: (span[0], -span[1]))
     nested = set()
@@ -170,10 +138,10 @@ def _nested(spans: Collection[tuple[int, int, str]]) -> set[tuple[int, int, str]
     return nested
 
 
-def has_overlap(mentions: Sequence[Span]) -> bool:
+def has_overlap(mentions: Sequence[AnyMention]) -> bool:
     """Return whether two different mentions have a character in common.
 
     Such mentions are nested or crossing, see `nested_flags`.
     """
-    ordered = sorted({_as_tuple(mention) for mention in mentions})
+    ordered = sorted({as_span(mention) for mention in mentions})
     return any(before[1] > after[0] for before, after in itertools.pairwise(ordered))

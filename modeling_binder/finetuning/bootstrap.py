@@ -1,0 +1,172 @@
+"""Paired bootstrap test: is the difference between the F1 of two models larger than chance explains?
+
+Both models have annotated the same documents. The test draws as many documents as the corpus has, with replacement, and
+computes the difference between the two F1 scores on this sample. It repeats this thousands of times. Both models are
+scored on the same sample ("paired"), so documents that are hard for both models do not blur the difference.
+
+Sources: Koehn, "Statistical Significance Tests for Machine Translation Evaluation" (EMNLP 2004), for the paired samples
+and the interval; Berg-Kirkpatrick, Burkett and Klein, "An Empirical Investigation of Statistical Significance in NLP"
+(EMNLP 2012), for the p-value. The samples are centred at the observed difference d, not at 0. So a sample supports the
+null hypothesis "both models are equally good" if its difference deviates from d by at least |d|. This is their test in
+both directions (two-sided).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .schemes import SCHEMES, Scheme, document_counts
+from .scores import AnyDocument, aligned_mentions
+
+_MAX_BLOCK = 2**22  # document weights that are in memory at once
+_TOLERANCE = 1e-12  # differences below it come from rounding
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapResult:
+    """The result of `paired_bootstrap`.
+
+    Args:
+        scheme: the evaluation scheme, see `schemes.SchemeMetrics`.
+        f1, other_f1: micro F1 of the two models on all documents.
+        difference: `f1 - other_f1`.
+        low, high: confidence interval of the difference (percentiles of the samples).
+        confidence: the probability that this interval is for, such as 0.95.
+        p_value: probability of a difference of at least this size, in either direction, between models that are equally
+            good. It is at least 1 / (resamples + 1).
+        better: share of the samples in which the first model has a higher F1 than the second.
+        documents, resamples, seed: number of documents and of samples, and the seed of the random numbers.
+    """
+
+    scheme: Scheme
+    f1: float
+    other_f1: float
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    p_value: float
+    better: float
+    documents: int
+    resamples: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary for JSON."""
+        return asdict(self)
+
+    def summary(self, name: str = "the first model", other: str = "the second model") -> str:
+        """Return two lines for the terminal; F1 is in percent."""
+        return (
+            f"F1 ({self.scheme}): {100 * self.f1:.2f} for {name}, {100 * self.other_f1:.2f} for {other}: difference "
+            f"{100 * self.difference:+.2f}, {100 * self.confidence:g}% interval {100 * self.low:+.2f} to "
+            f"{100 * self.high:+.2f}, p = {self.p_value:.4f}\n"
+            f"(paired bootstrap over {self.documents} documents, {self.resamples} samples, seed {self.seed})"
+        )
+
+
+def paired_bootstrap(
+    gold: Sequence[AnyDocument],
+    predicted: Sequence[AnyDocument],
+    other: Sequence[AnyDocument],
+    *,
+    scheme: Scheme = "strict",
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> BootstrapResult:
+    """Test whether two models differ in micro F1 on the same documents.
+
+    Args:
+        gold, predicted, other: the gold mentions, the predictions of the first model and those of the second model for
+            each document, in the notations of `metrics.compute_span_metrics`. Documents must be independent of each
+            other: if a text was cut into sentences, the interval is too narrow.
+        scheme: "strict", "boundary", "partial" or "type".
+        resamples: number of samples.
+        confidence: probability of the confidence interval.
+        seed: seed of the random numbers.
+
+    Raises:
+        ValueError: the numbers of documents differ or are 0, a mention is malformed, or an argument is out of range.
+    """
+    truths, guesses = aligned_mentions(gold, predicted)
+    _, others = aligned_mentions(gold, other, "other")
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}; got {scheme!r}.")
+    counts = [document_counts(truths, spans, scheme) for spans in (guesses, others)]
+    return bootstrap_counts(*counts, scheme=scheme, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def bootstrap_counts(
+    counts: NDArray[np.float64],
+    other_counts: NDArray[np.float64],
+    *,
+    scheme: Scheme = "strict",
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> BootstrapResult:
+    """Test whether two models differ in micro F1, from the counts of `schemes.document_counts`.
+
+    Args:
+        counts, other_counts: [N, 3], the numbers of correct, predicted and gold mentions of each of N documents.
+        scheme, resamples, confidence, seed: as in `paired_bootstrap`.
+
+    Raises:
+        ValueError: there are no documents, or an argument is out of range.
+    """
+    if not len(counts):
+        raise ValueError("there are no documents; a bootstrap test needs at least one.")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}.")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}.")
+    f1, other_f1 = (float(_f1(table.sum(0))) for table in (counts, other_counts))
+    difference = f1 - other_f1
+    samples = _sample_differences(counts, other_counts, resamples, seed)
+    extreme = np.abs(samples - difference) >= abs(difference) - _TOLERANCE
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return BootstrapResult(
+        scheme=scheme,
+        f1=f1,
+        other_f1=other_f1,
+        difference=difference,
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        p_value=(1 + int(extreme.sum())) / (1 + resamples),
+        better=float((samples > _TOLERANCE).mean()),
+        documents=len(counts),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _sample_differences(
+    counts: NDArray[np.float64], other_counts: NDArray[np.float64], resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Return the difference between the F1 scores in each of R samples, [R].
+
+    The sums of a sample are a matrix product: how often each document was drawn, times the counts of the documents.
+    """
+    size = len(counts)
+    random = np.random.default_rng(seed)
+    block = max(1, _MAX_BLOCK // size)
+    differences = []
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)  # [r, N]
+        differences.append(_f1(weights @ counts) - _f1(weights @ other_counts))
+    return np.concatenate(differences)
+
+
+def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return micro F1 from sums of correct, predicted and gold mentions, [..., 3]; without mentions it is 0."""
+    correct, mentions = sums[..., 0], sums[..., 1] + sums[..., 2]
+    return np.divide(2 * correct, mentions, out=np.zeros_like(correct), where=mentions > 0)
