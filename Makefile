@@ -12,10 +12,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart demo test lint types suite bench format clean
+.PHONY: help quickstart demo test lint types suite bench docs dist wheel-check format clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 quickstart: $(VENV)/.installed-quickstart ## install, find entities, fine-tune on the sample corpus, draw entities (5 minutes)
 	$(BIN)/python -m training.quickstart
@@ -41,12 +41,24 @@ suite: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k pipeline" select
 bench: $(VENV)/.installed-bench ## measure speed and memory (hours); BENCH_ARGS="--quick --model PATH"
 	$(BIN)/python -m training.benchmarks.speed $(BENCH_ARGS)
 
+docs: $(VENV)/.installed-docs ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist: $(VENV)/.installed-dev ## build the wheel and the source distribution into dist/, and check them
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python .ci/check-dist
+
+wheel-check: dist ## install the wheel into a clean environment and find entities; PYTHON=python3.12 chooses the version
+	.ci/check-wheel $(PYTHON)
+
 format: $(VENV)/.installed-dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the virtual environments, caches and checkpoints
-	rm -rf $(VENV) .bench checkpoints .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .bench build dist site checkpoints .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "binder-ner needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.11 ...")'

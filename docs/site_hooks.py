@@ -1,0 +1,61 @@
+"""Hooks of MkDocs: what the pages need on the site, so that their Markdown is also right on GitHub.
+
+- Links to files of the repository outside docs/ become addresses on GitHub; pictures are copied into the site.
+- Formulas become MathML, which browsers draw without a script.
+- `<!-- not run: ... -->`, a mark for the tests, is removed.
+"""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+_LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
+_MARK = re.compile(r"^[ ]*<!-- *(?:not run|run by tests).*-->[ ]*\n", re.MULTILINE)
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+PICTURES = (".png", ".svg")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pictures outside docs/ that pages show."""
+    for page in [file for file in files if file.is_documentation_page()]:
+        for _, link in _LINK.findall(page.content_string):
+            target = _outside(page.src_uri, link)
+            if target and target.endswith(PICTURES) and not files.get_file_from_path(f"repository/{target}"):
+                files.append(File.generated(config, f"repository/{target}", abs_src_path=str(ROOT / target)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Remove the marks for tests and rewrite links to files outside docs/."""
+
+    def rewrite(match: re.Match[str]) -> str:
+        target = _outside(page.file.src_uri, match[2])
+        if target is None:
+            return match[0]
+        if target.endswith(PICTURES):
+            return f"{match[1]}{'../' * page.file.src_uri.count('/')}repository/{target}"
+        kind = "tree" if (ROOT / target).is_dir() else "blob"
+        return f"{match[1]}{config['repo_url']}/{kind}/main/{target}"
+
+    return _LINK.sub(rewrite, _MARK.sub("\n", markdown))
+
+
+def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
+    """Replace formulas by MathML."""
+    return _FORMULA.sub(
+        lambda match: convert(html.unescape(match[3]).strip(), display="block" if match[2] == "[" else "inline"),
+        content,
+    )
+
+
+def _outside(page: str, link: str) -> str | None:
+    """Return the path in the repository of a link's target, or None if it is inside docs/."""
+    target = (ROOT / "docs" / page).parent.joinpath(link).resolve()
+    if not target.exists() or target.is_relative_to(ROOT / "docs"):
+        return None
+    return target.relative_to(ROOT).as_posix()
