@@ -14,7 +14,9 @@ from typing import Any
 
 import gradio as gr
 
-from . import charts, drawing, recognizer
+from . import charts, recognizer
+from .drawing import CSS as DRAWING_CSS
+from .drawing import draw_html
 from .examples import NEW_TYPE_EXAMPLES, OWN_TYPE_EXAMPLES, Example
 from .files import SUFFIXES, read_records, write_records
 from .limits import (
@@ -32,7 +34,7 @@ from .limits import (
 )
 
 Rows = list[list[Any]]
-CSS = drawing.CSS + charts.CSS
+CSS = DRAWING_CSS + charts.CSS
 TYPE_COLUMNS = ["type", "description", "threshold"]
 ENTITY_COLUMNS = ["type", "entity", "score", "start", "end"]
 HEAT_MAP_WORDS = 24  # maximum number of words in the heat map
@@ -131,7 +133,7 @@ def show(text: str, rows: Rows, decoding: str, inference: str, threshold: float)
     choices = [(f"{text[start:end][:60]} ({start} to {end})", f"{start}-{end}") for start, end in spans]
     labels = list(types)
     return (
-        drawing.draw(text, found, labels),
+        draw_html(text, found, labels),
         table,
         json.dumps(found, indent=2, ensure_ascii=False),
         gr.Dropdown(choices=labels, value=found[0]["entity_group"] if found else labels[0]),

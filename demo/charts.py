@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .drawing import colors
+from .drawing import colors_of
 
 CSS = """
 .bn-scroll { overflow-x: auto; max-width: 100%; }
@@ -63,7 +63,7 @@ def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: st
 
 def margin_bars(span: str, margins: Mapping[str, float], types: Sequence[str]) -> str:
     """Return bars with the margin of each type for one span. Bars to the right of the middle are positive margins."""
-    palette = colors(types)
+    palette = colors_of(types)
     largest = max([1.0, *(abs(value) for value in margins.values() if math.isfinite(value))])
     rows = []
     for label, value in sorted(margins.items(), key=lambda item: -item[1]):

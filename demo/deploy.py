@@ -19,6 +19,7 @@ from hub_cards import space_card
 from modeling_binder.hub import PushError, check_access, explained, push_files
 
 ROOT = Path(__file__).resolve().parent.parent
+DRAWING = ROOT / "modeling_binder" / "drawing"
 LAUNCHER = '''"""Start the page."""
 
 from demo.app import main
@@ -76,10 +77,12 @@ def deploy(
             f"{model_id} has no code to run (pipeline_binder.py): push it with model.push_to_hub({model_id!r})."
         )
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "demo").mkdir()
+        Path(folder, "demo", "drawing_copy").mkdir(parents=True)
         for path in sorted(Path(__file__).parent.glob("*.py")):
             if path.name not in ("deploy.py", "publish.py"):
                 shutil.copyfile(path, Path(folder, "demo", path.name))
+        for name in ("__init__.py", "colors.py", "html.py", "lanes.py"):
+            shutil.copyfile(DRAWING / name, Path(folder, "demo", "drawing_copy", name))
         card = space_card(space_id, model_id, pinned("gradio"), license, datasets=datasets)
         for name, content in (
             ("README.md", str(card)),

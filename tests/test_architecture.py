@@ -90,6 +90,7 @@ def test_subpackages_import_each_other_in_one_direction():
     A subpackage does not import another subpackage that builds on it.
     """
     above = {
+        "drawing": ("finetuning", "hub", "annotating", "backends", "integrations", "serving", "cli"),
         "finetuning": ("backends", "integrations", "serving", "cli"),
         "hub": ("backends", "integrations", "serving", "cli"),
         "annotating": ("backends", "integrations", "serving", "cli"),

@@ -17,8 +17,8 @@ from rich.text import Text
 from transformers import pipeline
 
 import modeling_binder  # noqa: F401 (registers the pipeline)
-from modeling_binder.cli.drawing import draw_entities
 from modeling_binder.cli.options import parse_type
+from modeling_binder.drawing.terminal import draw_entities
 from training.finetune import main as finetune
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -129,7 +129,7 @@ def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> No
     from rich.console import Console
     from rich.text import Text
 
-    from .drawing import CONTROLS, draw_entities
+    from ..drawing.terminal import CONTROLS, draw_entities
 
     console = Console(file=file, highlight=False)
     for number, (document, entities) in enumerate(results):

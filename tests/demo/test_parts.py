@@ -1,162 +1,21 @@
-"""Parts of the demo page without a browser: bars, charts, limits, files, and functions on a ZeroGPU Space."""
+"""Parts of the demo page without a browser: charts, limits, files, and functions on a ZeroGPU Space."""
 
 import csv
 import importlib
 import io
-import itertools
 import json
 import pickle
-import re
 import runpy
 import sys
 import types
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
-from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from demo import app, files, recognizer
 from demo.charts import heat_map, margin_bars
-from demo.drawing import PALETTE, draw, lanes, margin, pieces
 from demo.limits import MAX_CHARACTERS, MAX_RECORDS, MAX_TYPES, Refused, check_text, check_types
 from tests.tiny import TYPES
-
-TEXT = "IL-2 gene <b>promoter</b>\nof  T cells 東京"
-
-
-def entity(start, end, label="Gene", score=0.9):
-    return {"start": start, "end": end, "entity_group": label, "score": score, "word": TEXT[start:end]}
-
-
-SPANS = st.lists(
-    st.tuples(st.integers(0, len(TEXT) - 1), st.integers(1, 12), st.sampled_from(["A", "B<i>"])).filter(
-        lambda span: not TEXT[span[0]].isspace() and not TEXT[min(span[0] + span[1], len(TEXT)) - 1].isspace()
-    ),
-    max_size=7,
-)
-
-
-def entities_of(spans):
-    return [entity(*span) for span in {(s, min(s + width, len(TEXT)), label) for s, width, label in spans}]
-
-
-@given(SPANS)
-@settings(deadline=None)
-def test_overlapping_entities_have_different_lanes_and_longer_entities_lie_below(spans):
-    found = entities_of(spans)
-    placed = lanes(found)
-    assert len(placed) == len(found)
-    for a in placed:
-        for b in placed:
-            if a is not b and a.start < b.end and b.start < a.end:
-                assert a.lane != b.lane
-                if a.end - a.start > b.end - b.start:
-                    assert a.lane > b.lane
-
-
-@given(SPANS)
-@settings(deadline=None)
-def test_pieces_cover_their_entities_and_never_cross(spans):
-    placed = lanes(entities_of(spans))
-    cut = pieces(placed)
-    for one in placed:
-        own = sorted((piece.start, piece.end) for piece in cut if piece.entity is one)
-        assert own[0][0] == one.start and own[-1][1] == one.end
-        assert all(before[1] == after[0] for before, after in itertools.pairwise(own))
-    for a, b in itertools.combinations(cut, 2):
-        nested = (a.start <= b.start and b.end <= a.end) or (b.start <= a.start and a.end <= b.end)
-        assert nested or a.end <= b.start or b.end <= a.start
-    assert len(cut) == len(placed) or any(a.start < b.start < a.end < b.end for a in placed for b in placed), (
-        "only crossing entities are cut"
-    )
-
-
-class Drawing(HTMLParser):
-    """A parser that extracts the visible text and the pieces of entities from a drawing."""
-
-    def __init__(self, drawn):
-        super().__init__()
-        self.text, self.open, self.spans, self.inside = "", [], set(), False
-        self.feed(drawn)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.inside = self.inside or attributes.get("class") == "bn-text"
-        if tag == "span":
-            self.open.append((attributes["data-span"], len(self.text)))
-
-    def handle_endtag(self, tag):
-        if tag == "span":
-            name, start = self.open.pop()
-            self.spans.add((name, start, len(self.text)))
-        self.inside = self.inside and tag != "div"
-
-    def handle_data(self, data):
-        self.text += data if self.inside else ""
-
-
-@given(SPANS)
-@settings(deadline=None)
-def test_the_drawing_contains_exactly_the_text(spans):
-    found = entities_of(spans)
-    drawn = draw(TEXT, found, ["A", "B<i>"])
-    parsed = Drawing(drawn)
-    assert parsed.text == TEXT and not parsed.open
-    assert "<b>" not in drawn and "<i>" not in drawn
-    expected = {(f"{p.entity.start}-{p.entity.end}-{p.entity.lane}", p.start, p.end) for p in pieces(lanes(found))}
-    assert parsed.spans == expected
-    assert drawn.count('tabindex="0"') == len(found)
-
-
-def bars_of(drawn):
-    """Return the SVG images of the bars in a drawing."""
-    return [unquote(image) for image in re.findall(r"url\(data:image/svg\+xml,([^)]*)\)", drawn)]
-
-
-def test_labels_scores_and_descriptions():
-    drawn = draw("IL-2 gene", [entity(0, 9), entity(0, 4, "Protein", 0.98)], ["Gene", "Protein"])
-    description = "IL-2, Protein, score 0.98, +3.9 over its threshold, characters 0 to 4, inside IL-2 gene"
-    assert f'aria-label="{description}"' in drawn and f'title="{description}"' in drawn
-    assert [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)] == ["Gene", "Protein"]
-    assert "Protein (1)" in drawn
-    assert "Nothing was found" in draw("a", [], ["Gene"])
-    assert margin(0.5) == 0 and margin(1) == float("inf") and margin(0) == -float("inf")
-
-
-def test_the_longest_piece_of_a_crossing_entity_has_the_label():
-    drawn = draw("ab cdef gh", [entity(0, 7, "A"), entity(5, 10, "B")], ["A", "B"])
-    shown = [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)]
-    assert shown == ["A", "", "B"], "B is cut where A ends, and its second piece is the longer one"
-
-
-@pytest.mark.parametrize("label", ["<script>alert(1)</script>", "a\x00b", "half \ud83d", "', url(x)", "]]>&lt;"])
-def test_a_bar_is_valid_xml_for_every_label(label):
-    (bar,) = bars_of(draw("IL-2", [entity(0, 4, label)], [label]))
-    tree = ElementTree.fromstring(bar)
-    assert (
-        len(list(tree.iter())) == 3 and "url(" not in draw("IL-2", [entity(0, 4, label)], [label]).split("url(", 2)[0]
-    )
-    shown = "".join(tree.itertext())
-    assert shown == "".join(c if c.isprintable() else " " for c in label)
-
-
-def luminance(color):
-    color = color.lstrip("#")
-    color = "".join(2 * c for c in color) if len(color) == 3 else color
-    parts = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize(("background", "ink"), PALETTE)
-def test_labels_are_readable_on_every_colour(background, ink):
-    dark, light = sorted([luminance(background), luminance(ink)])
-    assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 def test_the_heat_map_and_the_margins():

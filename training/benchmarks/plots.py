@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from modeling_binder.cli.drawing import COLOURS
+from modeling_binder.drawing.colors import PALETTE
 
 from .contenders import CONTENDERS, FLOOR
 from .contenders.base import FIXED_TYPES
 from .summary import MEGABYTE, Results, row_of
 from .workloads import CORPORA, LONG, TITLES
 
-_PALETTE = (*COLOURS, "#a6761d", "#8c6bb1")
+_COLORS = (*(bar for bar, _ in PALETTE), "#a6761d", "#8c6bb1")
 INK, DARK_PAGE_INK = "#24292f", "#e6edf3"  # colours of text and axes on light and on dark pages
 
 
@@ -55,7 +55,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 def colour(name: str) -> str:
     """Return the colour of a contender, the same in all plots."""
-    return _PALETTE[list(CONTENDERS).index(name) % len(_PALETTE)]
+    return _COLORS[list(CONTENDERS).index(name) % len(_COLORS)]
 
 
 def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:

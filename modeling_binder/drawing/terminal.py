@@ -1,16 +1,36 @@
 """Draw entities in the terminal: a labelled bar under the text for each entity, inner entities closest to the text."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
-# The palette of Okabe and Ito, whose colours readers with colour blindness can distinguish
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442", "#999999")
+from .colors import colors_of
+from .lanes import all_labels, assign_lanes, label_of
 
 # Control characters, because a text must not move the cursor or change the settings of the terminal
 CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")
+
+
+class _Bar(NamedTuple):
+    """The part of an entity in a line of the drawing, in columns; `right` is exclusive."""
+
+    left: int
+    right: int
+    label: str
+    is_start: bool
+    is_end: bool
+
+    @property
+    def label_end(self) -> int:
+        return self.right + cell_len(self.label) + 2
+
+    def __str__(self) -> str:
+        size = self.right - self.left
+        if size < 2:
+            return "┴"
+        return ("└" if self.is_start else "╌") + "─" * (size - 2) + ("┘" if self.is_end else "╌")
 
 
 def draw_entities(
@@ -30,8 +50,8 @@ def draw_entities(
                           └──┘ protein
                           └────────────────┘ DNA region
     """
-    labels = labels or sorted({entity["entity_group"] for entity in entities})
-    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
+    labels = all_labels(entities, labels)
+    colors = colors_of(labels)
     drawing = Text(no_wrap=True)
     room = max((cell_len(label) + 2 for label in labels), default=0)  # for the label after the last bar
     for begin, stop in _lines(text, max(width - room, 10)):
@@ -40,17 +60,11 @@ def draw_entities(
         here = [entity for entity in entities if entity["start"] < stop and entity["end"] > begin]
         for row in _rows(here, text, begin, stop):
             cursor = 0
-            for left, right, entity in row:
-                drawing.append(" " * (left - cursor))
-                opened = entity["start"] >= begin
-                closed = entity["end"] <= stop
-                size = right - left
-                bar = "─" * size if size > 1 else "┴"
-                if size > 1:
-                    bar = ("└" if opened else "╌") + bar[2:] + ("┘" if closed else "╌")
-                label = f" {entity['entity_group']} " if closed else " "
-                drawing.append(bar + label, style=colours[entity["entity_group"]])
-                cursor = right + cell_len(label)
+            for bar in row:
+                label = f" {bar.label} " if bar.is_end else " "
+                drawing.append(" " * (bar.left - cursor))
+                drawing.append(f"{bar}{label}", style=colors[bar.label][0])
+                cursor = bar.left + cell_len(f"{bar}{label}")
             drawing.append("\n")
     return drawing
 
@@ -77,40 +91,30 @@ def _lines(text: str, width: int) -> list[tuple[int, int]]:
     return lines
 
 
-def _rows(
-    entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int
-) -> list[list[tuple[int, int, Mapping[str, Any]]]]:
-    """Place a bar for each entity in rows. A bar is below all shorter bars that it overlaps. No bar covers a label.
+def _rows(entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: int) -> list[list[_Bar]]:
+    """Return the bars of a line in rows from top to bottom. No bar covers another bar or its label.
 
     Args:
         entities: entities that have a part between `begin` and `stop`.
         text: the whole text.
         begin, stop: span of the line, in characters.
-
-    Returns:
-        The rows from top to bottom, each a list of bars (first column, last column + 1, entity).
     """
-    rows: list[list[tuple[int, int, Mapping[str, Any]]]] = []
-    placed: list[tuple[Mapping[str, Any], int]] = []
-
-    def reach(right: int, entity: Mapping[str, Any]) -> int:
-        return right + cell_len(entity["entity_group"]) + 2
-
-    for entity in sorted(entities, key=lambda entity: (entity["end"] - entity["start"], entity["start"])):
-        left = cell_len(text[begin : max(entity["start"], begin)])
-        right = cell_len(text[begin : min(entity["end"], stop)])
-        below = 1 + max(
-            (row for other, row in placed if other["start"] < entity["end"] and entity["start"] < other["end"]),
-            default=-1,
+    bars = [
+        _Bar(
+            left=cell_len(text[begin : max(entity["start"], begin)]),
+            right=cell_len(text[begin : min(entity["end"], stop)]),
+            label=label_of(entity),
+            is_start=entity["start"] >= begin,
+            is_end=entity["end"] <= stop,
         )
-        row = below
-        while row < len(rows) and any(
-            left < reach(other_right, other) and other_left < reach(right, entity)
-            for other_left, other_right, other in rows[row]
-        ):
-            row += 1
-        while len(rows) <= row:
-            rows.append([])
-        rows[row].append((left, right, entity))
-        placed.append((entity, row))
-    return [sorted(row, key=lambda bar: bar[0]) for row in rows]
+        for entity in entities
+    ]
+
+    def collide(one: int, other: int) -> bool:
+        return bars[one].left < bars[other].label_end and bars[other].left < bars[one].label_end
+
+    lanes = assign_lanes([(entity["start"], entity["end"]) for entity in entities], collide)
+    rows: list[list[_Bar]] = [[] for _ in range(max(lanes, default=-1) + 1)]
+    for bar, lane in zip(bars, lanes, strict=True):
+        rows[lane].append(bar)
+    return [sorted(row) for row in rows]

@@ -1,6 +1,7 @@
 """Drawings of entities in the terminal."""
 
-from modeling_binder.cli.drawing import draw_entities
+from modeling_binder.drawing.colors import PALETTE
+from modeling_binder.drawing.terminal import draw_entities
 
 
 def entity(text, word, label):
@@ -50,3 +51,15 @@ def test_a_single_character_double_width_characters_and_empty_text():
     assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
     assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
     assert draw("") == [""]
+
+
+def test_bars_continue_in_the_row_below_shorter_bars_and_labels_may_be_unlisted():
+    text = "the IL-2 gene"
+    found = [{"label": "Gene", "start": 4, "end": 13}, {"label": "Protein", "start": 4, "end": 8}]
+    drawn = draw_entities(text, found, labels=["Protein"])
+    assert [line.rstrip() for line in drawn.plain.splitlines()] == [
+        "the IL-2 gene",
+        "    └──┘ Protein",
+        "    └───────┘ Gene",
+    ]
+    assert [str(span.style) for span in drawn.spans][1:] == [PALETTE[0][0], PALETTE[1][0]]
