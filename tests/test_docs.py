@@ -99,8 +99,9 @@ def test_commands_and_links_exist(page):
 
 def test_every_page_is_listed():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not list {page.name}"
+    for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]:
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "README.md" or f"({name})" in index, f"docs/README.md does not list {name}"
 
 
 def test_pictures_of_the_readme_have_absolute_addresses():
