@@ -93,7 +93,7 @@ def test_commands_and_links_exist(page):
         headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
         assert not heading or heading in [title.lower().replace(" ", "-") for title in headings], link
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)):
+    for target in set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.MULTILINE)):
         assert f"\n{target}:" in makefile, target
 
 
