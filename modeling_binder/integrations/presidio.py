@@ -1,0 +1,223 @@
+"""Find personal data with Presidio: a recognizer of presidio-analyzer that runs a BINDER model.
+
+Importing this module also makes `BinderRecognizer` available in Presidio's YAML configuration of recognizers.
+"""
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from presidio_analyzer import AnalysisExplanation, LocalRecognizer, RecognizerResult
+from presidio_analyzer.nlp_engine import NlpArtifacts
+
+from .. import __version__
+from ..loading import load_pipeline
+from ..pipeline_binder import BinderNerPipeline
+
+# Type that the model searches -> entity of Presidio. Several types may belong to one entity. The wordings were chosen on
+# the development set of the corpus `personal-data`; see training/experiments/personal_data.py.
+DEFAULT_ENTITY_MAPPING: dict[str, str] = {
+    "person": "PERSON",
+    "email address": "EMAIL_ADDRESS",
+    "phone number": "PHONE_NUMBER",
+    "location": "LOCATION",
+    "street address": "LOCATION",
+    "postal code": "LOCATION",
+    "date": "DATE_TIME",
+    "time": "DATE_TIME",
+    "age": "AGE",
+    "nationality": "NRP",
+    "organization": "ORGANIZATION",
+    "credit card number": "CREDIT_CARD",
+    "IBAN": "IBAN_CODE",
+    "IP address": "IP_ADDRESS",
+    "website": "URL",
+    "social security number": "US_SSN",
+    "driver's license number": "US_DRIVER_LICENSE",
+}
+
+# Recognizers of several languages with the same model share one pipeline: Presidio makes a recognizer for each language.
+_pipelines: "weakref.WeakValueDictionary[str, BinderNerPipeline]" = weakref.WeakValueDictionary()
+
+
+class BinderRecognizer(LocalRecognizer):
+    """Recognizer for Presidio that finds entities with a BINDER model.
+
+    A text of any length is searched completely: the pipeline splits it into overlapping windows. No text is logged.
+
+    Example:
+        >>> from presidio_analyzer import AnalyzerEngine
+        >>> from modeling_binder.integrations.presidio import BinderRecognizer
+        >>> analyzer = AnalyzerEngine()  # doctest: +SKIP
+        >>> analyzer.registry.add_recognizer(BinderRecognizer("user/name"))  # doctest: +SKIP
+        >>> analyzer.analyze("Please call Katarina Novak.", language="en")  # doctest: +SKIP
+        [type: PERSON, start: 12, end: 26, score: 0.99]
+
+    Args:
+        model: folder, id on the Hub, or a loaded "binder-ner" pipeline.
+        entity_mapping: maps what the model searches to an entity of Presidio. A key is the name of a type or its
+            description, as in `entity_types` of the pipeline; several keys may have the same entity. Defaults to
+            `DEFAULT_ENTITY_MAPPING`.
+        supported_entities: use only the types of the mapping that belong to these entities of Presidio.
+        threshold: lowest score of a result: a probability, or a dictionary with probabilities for some entities of
+            Presidio. Defaults to the tuned thresholds of the model if it has any, otherwise to 0.5. The
+            `score_threshold` of `AnalyzerEngine.analyze` can only remove further results.
+        decoding: "nested" returns every span above its threshold, so a type never hides the mentions of another type.
+            "flat" returns a non-overlapping set.
+        name, supported_language, version, context: see `presidio_analyzer.EntityRecognizer`.
+        pipeline_options: further arguments of `pipeline(...)`, such as `device`, `revision` or `batch_size`. They
+            cannot be combined with a loaded pipeline.
+
+    Raises:
+        ValueError: the model cannot be loaded, or an argument is invalid.
+    """
+
+    def __init__(
+        self,
+        model: str | BinderNerPipeline,
+        entity_mapping: Mapping[str, str] | None = None,
+        supported_entities: Sequence[str] | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+        decoding: str = "nested",
+        name: str = "BinderRecognizer",
+        supported_language: str = "en",
+        version: str = __version__,
+        context: list[str] | None = None,
+        **pipeline_options: Any,
+    ) -> None:
+        if isinstance(model, BinderNerPipeline) and pipeline_options:
+            raise ValueError(
+                f"the arguments {sorted(pipeline_options)} cannot be combined with a loaded pipeline; pass them to "
+                "pipeline('binder-ner', ...)."
+            )
+        self.model = model
+        self.entity_mapping = _choose(DEFAULT_ENTITY_MAPPING if entity_mapping is None else entity_mapping,
+                                      supported_entities)  # fmt: skip
+        entities = list(dict.fromkeys(self.entity_mapping.values()))
+        if isinstance(threshold, Mapping) and (unknown := sorted(set(threshold) - set(entities))):
+            raise ValueError(
+                f"threshold has keys that are not among the entities: {unknown}. The entities are {entities}."
+            )
+        self.threshold = threshold
+        self.decoding = decoding
+        self.pipeline_options = pipeline_options
+        super().__init__(  # calls self.load()
+            supported_entities=entities,
+            name=name,
+            supported_language=supported_language,
+            version=version,
+            context=context,
+        )
+
+    def load(self) -> None:
+        """Load the model, encode the types, and check the arguments. The constructor calls this, as Presidio does."""
+        if isinstance(self.model, BinderNerPipeline):
+            self.pipeline = self.model
+        else:
+            key = repr((self.model, sorted(self.pipeline_options.items())))
+            loaded = _pipelines.get(key)
+            self.pipeline = loaded or load_pipeline(self.model, **self.pipeline_options)
+            _pipelines[key] = self.pipeline
+        self._find("", list(self.entity_mapping))
+
+    def analyze(
+        self, text: str, entities: list[str] | None = None, nlp_artifacts: NlpArtifacts | None = None
+    ) -> list[RecognizerResult]:
+        """Return the entities of a text.
+
+        Args:
+            text: a text of any length.
+            entities: entities of Presidio. Only their types are searched; other entities of the list, which other
+                recognizers find, are ignored. Defaults to all entities of this recognizer.
+            nlp_artifacts: not used.
+
+        Raises:
+            TypeError: `text` is not a string.
+        """
+        if not isinstance(text, str):  # the error of the pipeline would contain the text
+            raise TypeError(f"expected a text (str), got {type(text).__name__}.")
+        requested = set(entities or self.supported_entities)
+        labels = [label for label, entity in self.entity_mapping.items() if entity in requested]
+        if not labels:
+            return []
+        results: list[RecognizerResult] = self.remove_duplicates([self._result(e) for e in self._find(text, labels)])
+        return results
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments of this recognizer for `from_dict`. A loaded pipeline is replaced by its model's name."""
+        loaded = isinstance(self.model, BinderNerPipeline)
+        model = self.pipeline.model.config._name_or_path if loaded else self.model
+        own = {"model": model, "entity_mapping": self.entity_mapping, "threshold": self.threshold}
+        return {**super().to_dict(), **own, "decoding": self.decoding, **self.pipeline_options}
+
+    def _find(self, text: str, labels: list[str]) -> list[dict[str, Any]]:
+        threshold: Any = self.threshold
+        if isinstance(threshold, Mapping):
+            by_entity = {label: threshold.get(self.entity_mapping[label]) for label in labels}
+            threshold = {label: value for label, value in by_entity.items() if value is not None}
+        found: list[dict[str, Any]] = self.pipeline(
+            text, entity_types=labels, threshold=threshold, decoding=self.decoding
+        )
+        return found
+
+    def _result(self, found: Mapping[str, Any]) -> RecognizerResult:
+        label, score = found["entity_group"], found["score"]
+        entity = self.entity_mapping[label]
+        explanation = AnalysisExplanation(
+            recognizer=self.name,
+            original_score=score,
+            textual_explanation=f"Identified as {entity} by {self.pipeline.model.config._name_or_path} ({label!r})",
+        )
+        metadata = {
+            RecognizerResult.RECOGNIZER_NAME_KEY: self.name,
+            RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id,
+        }
+        return RecognizerResult(entity, found["start"], found["end"], score, explanation, metadata)
+
+
+def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[str, str]:
+    """Return the part of a mapping that belongs to some entities of Presidio; all of it if there are none.
+
+    Raises:
+        ValueError: the mapping is empty or malformed, or no type of it belongs to one of the entities.
+    """
+    pairs = mapping.items() if isinstance(mapping, Mapping) else [(None, None)]
+    if not pairs or not all(isinstance(text, str) and text.strip() for pair in pairs for text in pair):
+        raise ValueError(
+            "entity_mapping must be a dictionary from what the model searches to an entity of Presidio, such as "
+            f"{{'person': 'PERSON'}}, got {mapping!r:.200}."
+        )
+    if not entities:
+        return dict(mapping)
+    if unknown := sorted(set(entities) - set(mapping.values())):
+        raise ValueError(
+            f"supported_entities has {unknown}, which no type of the entity_mapping belongs to. Pass entity_mapping="
+            f"{{'description of the type': {unknown[0]!r}}}, or choose from {sorted(set(mapping.values()))}."
+        )
+    return {label: entity for label, entity in mapping.items() if entity in entities}
+
+
+def _register_in_yaml() -> None:
+    """Let Presidio's YAML configuration of recognizers pass arguments to `BinderRecognizer`.
+
+    Presidio drops the keys that it does not know, unless the recognizer has a model of its configuration in
+    `CONFIG_MODEL_MAP`. Versions before 2.2.359 have no such models and keep all keys.
+    """
+    try:
+        from presidio_analyzer.input_validation.yaml_recognizer_models import (
+            CONFIG_MODEL_MAP,
+            PredefinedRecognizerConfig,
+        )
+    except ImportError:
+        return
+
+    class BinderRecognizerConfig(PredefinedRecognizerConfig, extra="allow"):
+        def model_dump(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            # A key that is missing in the file must not override the default of the constructor by None.
+            dumped: dict[str, Any] = super().model_dump(*args, **{"exclude_none": True, **kwargs})
+            return dumped
+
+    CONFIG_MODEL_MAP[BinderRecognizer.__name__] = BinderRecognizerConfig
+
+
+_register_in_yaml()
