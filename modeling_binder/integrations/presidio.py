@@ -14,8 +14,7 @@ from .. import __version__
 from ..loading import load_pipeline
 from ..pipeline_binder import BinderNerPipeline
 
-# Type that the model searches -> entity of Presidio. Several types may belong to one entity. The wordings were chosen on
-# the development set of the corpus `personal-data`; see training/experiments/personal_data.py.
+# Type that the model searches -> entity of Presidio
 DEFAULT_ENTITY_MAPPING: dict[str, str] = {
     "person": "PERSON",
     "email address": "EMAIL_ADDRESS",
@@ -36,7 +35,7 @@ DEFAULT_ENTITY_MAPPING: dict[str, str] = {
     "driver's license number": "US_DRIVER_LICENSE",
 }
 
-# Recognizers of several languages with the same model share one pipeline: Presidio makes a recognizer for each language.
+# Presidio makes a recognizer for each language; recognizers with the same model share one pipeline.
 _pipelines: "weakref.WeakValueDictionary[str, BinderNerPipeline]" = weakref.WeakValueDictionary()
 
 
@@ -144,7 +143,7 @@ class BinderRecognizer(LocalRecognizer):
         return results
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of this recognizer for `from_dict`. A loaded pipeline is replaced by its model's name."""
+        """Return the arguments of this recognizer for `from_dict`; a loaded pipeline becomes the name of its model."""
         loaded = isinstance(self.model, BinderNerPipeline)
         model = self.pipeline.model.config._name_or_path if loaded else self.model
         own = {"model": model, "entity_mapping": self.entity_mapping, "threshold": self.threshold}

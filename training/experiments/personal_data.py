@@ -1,8 +1,8 @@
 """Measure how much personal data stays visible if texts are redacted with Presidio and a BINDER model.
 
-    python -m training.experiments.personal_data demo/model --data personal-data --json personal_data.json
+    python -m training.experiments.personal_data demo/model --data open/personal-data --json personal_data.json
 
-The corpus is a folder in the project's format, such as `personal-data` (microsoft/presidio-research); its path may be
+The corpus is a folder in the project's format, here `personal-data` (microsoft/presidio-research). Its path may be
 relative to $BINDER_DATA. Three analyzers of Presidio are compared: its own recognizers, `BinderRecognizer` alone, and
 both together; the latter two with several thresholds. Presidio gets no spaCy model, so its own recognizers are those
 for patterns, checksums and phone numbers, without named-entity recognition. Both are used with their default entities;
