@@ -14,6 +14,9 @@ count. These figures are computed:
 - leaking texts: texts in which at least one character of a gold mention is not masked
 - recall: share of gold mentions with all their characters masked; the other mentions are visible, in full or in part
 - precision: share of masked characters that are inside a gold mention
+
+A model that was trained on the training split of the corpus knows its sentences if both splits were generated from the
+same templates. So the command also counts the texts that differ from a training text only in their mentions.
 """
 
 import argparse
@@ -138,6 +141,20 @@ def measure_all(
     return rows
 
 
+def known_texts(documents: Sequence[Document], training: Sequence[Document]) -> int:
+    """Return the number of documents that equal a training document if the mentions of both are left out."""
+    known = {_without_mentions(document) for document in training}
+    return sum(_without_mentions(document) in known for document in documents)
+
+
+def _without_mentions(document: Document) -> str:
+    parts, position = [], 0
+    for mention in sorted(document.entities, key=lambda mention: mention.start):
+        parts.append(document.text[position : mention.start])
+        position = max(position, mention.end)
+    return "\0".join([*parts, document.text[position:]])
+
+
 def report(rows: Sequence[dict[str, Any]]) -> str:
     """Return a table for the terminal."""
     header = ["analyzer", "threshold", "leaking texts", "recall", "precision"]
@@ -164,7 +181,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = parser.parse_args(argv)
     try:
         folder = Folders().find(arguments.data)
-        documents = getattr(load_corpus(folder), arguments.split)
+        corpus = load_corpus(folder)
+        documents = getattr(corpus, arguments.split)
         if not documents:
             raise DataError(f"{folder}: the corpus has no documents in the split {arguments.split!r}.")
         pipeline = load_pipeline(arguments.model)
@@ -178,6 +196,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "corpus": folder.resolve().name,
         "split": arguments.split,
         "texts": len(documents),
+        "known_texts": known_texts(documents, corpus.train),
         "max_span_width": pipeline.model.config.max_span_width,
         "analyzers": rows,
     }
