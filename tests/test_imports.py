@@ -54,7 +54,8 @@ def test_importing_does_not_load_torch(tmp_path):
     code = """
     import json, sys
     import modeling_binder, modeling_binder.cli, modeling_binder.finetuning.formats, modeling_binder.backends.command
-    print(json.dumps([name for name in ("torch", "transformers", "accelerate", "rich", "presidio_analyzer") if name in sys.modules]))
+    libraries = ("torch", "transformers", "accelerate", "rich", "presidio_analyzer")
+    print(json.dumps([name for name in libraries if name in sys.modules]))
     """
     assert run(code, package=True, cache=tmp_path) == []
 

@@ -90,8 +90,8 @@ class BinderRecognizer(LocalRecognizer):
                 "pipeline('binder-ner', ...)."
             )
         self.model = model
-        self.entity_mapping = _choose(DEFAULT_ENTITY_MAPPING if entity_mapping is None else entity_mapping,
-                                      supported_entities)  # fmt: skip
+        mapping = DEFAULT_ENTITY_MAPPING if entity_mapping is None else entity_mapping
+        self.entity_mapping = _choose(mapping, supported_entities)
         entities = list(dict.fromkeys(self.entity_mapping.values()))
         if isinstance(threshold, Mapping) and (unknown := sorted(set(threshold) - set(entities))):
             raise ValueError(
@@ -200,7 +200,7 @@ def _register_in_yaml() -> None:
     """Let Presidio's YAML configuration of recognizers pass arguments to `BinderRecognizer`.
 
     Presidio drops the keys that it does not know, unless the recognizer has a model of its configuration in
-    `CONFIG_MODEL_MAP`. Versions before 2.2.359 have no such models and keep all keys.
+    `CONFIG_MODEL_MAP`. Old versions such as 2.2.358 have no such models and keep all keys.
     """
     try:
         from presidio_analyzer.input_validation.yaml_recognizer_models import (

@@ -80,8 +80,8 @@ def test_a_name_is_found_in_every_window_of_a_long_letter(demo):
     lasts = ["Keller", "Novak", "Fischer", "Moreau", "Rossi", "Svensson", "Taylor", "Larsen", "Bauer"]
     names = [f"{first} {last}" for first, last in itertools.product(firsts, lasts)]
     sentences = [
-        f"Then {name} called our office, asked about the bill for the repair of the roof, and promised to pay it before "
-        "the end of the month. We wrote a note about it and put it into the file with the other letters."
+        f"Then {name} called our office, asked about the bill for the repair of the roof, and promised to pay it "
+        "before the end of the month. We wrote a note about it and put it into the file with the other letters."
         for name in names
     ]
     letter = " ".join(sentences)
