@@ -71,6 +71,8 @@ class BinderRecognizer(LocalRecognizer):
         ValueError: the model cannot be loaded, or an argument is invalid.
     """
 
+    name: str  # Presidio's classes declare no type for it
+
     def __init__(
         self,
         model: str | BinderNerPipeline,
