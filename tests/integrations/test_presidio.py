@@ -4,9 +4,10 @@ import itertools
 import logging
 
 import pytest
+import spacy
 import yaml
 from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine, RecognizerRegistry
-from presidio_analyzer.nlp_engine import NlpEngineProvider
+from presidio_analyzer.nlp_engine import NlpEngineProvider, SpacyNlpEngine
 from presidio_analyzer.predefined_recognizers import CreditCardRecognizer
 from presidio_analyzer.recognizer_registry import RecognizerRegistryProvider
 from presidio_anonymizer import AnonymizerEngine
@@ -160,6 +161,23 @@ def test_recognizers_of_several_languages_from_yaml_share_a_model(checkpoint, tm
     )
     with pytest.raises(ValueError, match="unknown arguments: treshold"):
         RecognizerRegistryProvider(conf_file=path).create_recognizer_registry()
+
+
+class BlankNlpEngine(SpacyNlpEngine):
+    """Presidio's default engine with a blank pipeline instead of a model that would be downloaded."""
+
+    def load(self):
+        self.nlp = {"en": spacy.blank("en")}
+
+
+def test_with_a_spacy_engine_the_default_recognizers_and_context_words(tiny):
+    engine = AnalyzerEngine(nlp_engine=BlankNlpEngine())
+    engine.registry.add_recognizer(BinderRecognizer(tiny, MAPPING, threshold=0.2, context=["assay"]))
+    text = f"{TEXT} 4111 1111 1111 1111"
+    alone = engine.analyze(text, "en", entities=["GENE", "CREDIT_CARD"])
+    assert {"GENE", "CREDIT_CARD"} == {result.entity_type for result in alone}
+    helped = engine.analyze(text, "en", entities=["GENE"], context=["Assay"], return_decision_process=True)
+    assert helped and all(result.analysis_explanation.supportive_context_word == "assay" for result in helped)
 
 
 def test_batches_and_tables_of_texts(tiny):
