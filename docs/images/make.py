@@ -13,7 +13,7 @@ from transformers import pipeline
 import modeling_binder
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).resolve().parent
 TEXT = "Nurse Amina Okafor left the University of Nairobi for Geneva."
@@ -73,8 +73,8 @@ def draw_thresholds(ner: Any) -> Any:
             axis.plot([threshold, threshold], [row - 0.35, row + 0.35], color="#2166ac", linewidth=2)
             for number, (first, last) in enumerate((margin > 0).nonzero().tolist()):
                 word = text[spans[first][0] : spans[last][1]]
-                axis.annotate(word, (float(margin[first, last]) + threshold, row), (0, -15 if number % 2 else 7), textcoords="offset points",
-                              ha="center", fontsize=8)  # fmt: skip
+                place = {"xytext": (0, -15 if number % 2 else 7), "textcoords": "offset points", "ha": "center"}
+                axis.annotate(word, (float(margin[first, last]) + threshold, row), fontsize=8, **place)
         axis.set_title(f"a text {title}")
         axis.set_xlabel("span score (blue: dynamic threshold)")
     axes[0].set_yticks(range(len(TYPES)), TYPES)
