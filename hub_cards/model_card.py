@@ -1,6 +1,7 @@
 """Build model cards: metadata that the Hub indexes, and a page for readers. Unknown facts are omitted."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ CITATION = """@inproceedings{zhang2023binder,
   url       = {https://arxiv.org/abs/2208.14565}
 }"""
 _LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish", "zh": "Chinese", "ja": "Japanese"}
+_MERGING = """from modeling_binder import BinderModel
+from transformers import AutoTokenizer
+
+BinderModel.from_pretrained({repo_id}).merge_and_unload().save_pretrained("merged")
+AutoTokenizer.from_pretrained({repo_id}).save_pretrained("merged")"""
 _MAX_LINES = 20  # maximum number of entities in the output of the example
 
 
@@ -65,6 +71,8 @@ def model_card(
             - `language`: a language code or a list of codes
             - `license`: the licence of the model
             - `base_model`: ids of the encoders on the Hub
+            - `adapter`: for an adapter of PEFT, its `base`, `base_license`, `method`, `rank`, `alpha`, `layers` and
+              number of `parameters`
             - `limits`: sentences for the section "Limits"
             - `dataset`: `{"name", "id"}` of the training corpus
             - `datasets`: ids of the published training corpora on the Hub
@@ -92,6 +100,7 @@ def model_card(
         config=config,
         types=[[name, types[name]] for name in shown_types(list(types), facts.get("data") or {})],
         hidden=max(len(types) - MAX_TYPES_SHOWN, 0),
+        adapter=_adapter(facts.get("adapter")),
         dataset=dataset,
         dataset_name=dataset_name,
         dataset_id=dataset.get("id"),
@@ -99,6 +108,7 @@ def model_card(
         zero_shot=zero_shot_rows(facts.get("zero_shot") or {}, config.decoding),
         example=examples[0] if examples else None,
         code=_code(repo_id, examples[0] if examples else Example("...", [])),
+        merging=_MERGING.format(repo_id=json.dumps(repo_id)),
         languages=_language_names(facts.get("language")),
         uncased=uncased,
         **_training(facts),
@@ -154,12 +164,16 @@ def _metadata(
             for metric, name in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
         ]
     own_tags = ["binder", "named-entity-recognition", f"{config.decoding}-ner", "transformers", "custom_code"]
+    adapter = facts.get("adapter")
+    if adapter:
+        own_tags[-1:] = ["adapter", "peft", str(adapter["method"]).lower()]
     return ModelCardData(
         language=facts.get("language") or None,
         license=facts.get("license") or None,
         library_name="binder-ner",
         pipeline_tag="token-classification",
         base_model=facts.get("base_model") or None,
+        **({"base_model_relation": "adapter"} if adapter else {}),
         datasets=list(facts.get("datasets") or []) + ([dataset_id] if dataset_id else []) or None,
         metrics=["precision", "recall", "f1"] if evaluations else None,
         tags=list(dict.fromkeys([*own_tags, *(["zero-shot-ner"] if facts.get("mix") else []), *tags])),
@@ -167,6 +181,20 @@ def _metadata(
         eval_results=evaluations or None,
         model_name=repo_id if evaluations else None,
     )
+
+
+def _adapter(adapter: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the values that the template shows about an adapter; the path of a local base is hidden."""
+    if adapter is None:
+        return None
+    base = str(adapter["base"])
+    rows = {"method": adapter["method"], "rank": adapter["rank"], "alpha": adapter["alpha"]}
+    rows |= {"adapted layers": ", ".join(adapter["layers"]), "trained parameters": f"{adapter['parameters']:,}"}
+    return {
+        "base": None if os.path.exists(base) else base,
+        "license": adapter.get("base_license"),
+        "rows": [[name, value] for name, value in rows.items() if value],
+    }
 
 
 def _code(repo_id: str, example: Example) -> str:

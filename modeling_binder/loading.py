@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, pipeline
 
+from .adapters_binder import base_of_adapter
 from .pipeline_binder import BinderNerPipeline
 
 
@@ -12,14 +13,16 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
     """Load the pipeline of a BINDER model.
 
     Args:
-        model: folder, or id on the Hub.
+        model: folder, or id on the Hub, of a model or of an adapter.
         options: further arguments of `pipeline(...)`, such as `revision`, `device`, `dtype` or `batch_size`.
 
     Raises:
         ValueError: the model cannot be loaded, or it is not a BINDER model.
     """
     try:
-        found = AutoConfig.from_pretrained(model, revision=options.get("revision")).model_type
+        revision = options.get("revision")
+        base = base_of_adapter(model, revision=revision)
+        found = AutoConfig.from_pretrained(base or model, revision=None if base else revision).model_type
         if found != "binder":
             raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
         loaded = pipeline("binder-ner", model=model, **options)

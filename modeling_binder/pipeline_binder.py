@@ -110,7 +110,7 @@ class BinderNerPipeline(ChunkPipeline):
                 stacklevel=2,
             )
         self._type_cache = TypeCache()
-        self._windowers: dict[tuple[int | None, int | None], BinderWindower] = {}
+        self._windowers: dict[tuple[int | None, ...], BinderWindower] = {}
         self._reported: set[tuple[str, str]] = set()  # pairs of a given label and an own type that have been logged
         super().__init__(*args, **kwargs)
         own_backend = "onnx" if self.model.onnx_encoders() else "torch"
@@ -296,7 +296,7 @@ class BinderNerPipeline(ChunkPipeline):
         return text, self._windower(max_length, stride).read(text, words)
 
     def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
-        key = (max_length, stride)
+        key = (max_length, stride, self.model.config.max_length, self.model.config.stride)
         if key not in self._windowers:
             if len(self._windowers) >= MAX_WINDOWERS:
                 self._windowers.clear()

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import cached_file, logging
 
+from .adapters_binder import AdapterMixin, base_of_adapter, check_folder, save_adapter_settings
 from .configuration_binder import BinderConfig
 from .heads_binder import Head
 from .onnx_binder import OnnxEncoder
@@ -32,8 +33,8 @@ _LOCATION_ARGUMENTS = (
 )
 
 
-class BinderPreTrainedModel(PreTrainedModel):
-    """Base class of `BinderModel`: initialises, loads, saves and pushes a model."""
+class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
+    """Base class of `BinderModel`: initialises, loads, saves and pushes a model, and handles its adapters."""
 
     config: BinderConfig
     config_class = BinderConfig
@@ -67,8 +68,10 @@ class BinderPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint as `PreTrainedModel.from_pretrained` does, but only from safetensors, never from a pickle.
 
+        If it is an adapter of PEFT, its base model is loaded with the adapter.
+
         Raises:
-            ValueError: `use_safetensors=False` was passed.
+            ValueError: `use_safetensors=False` was passed; or peft or the base model of an adapter is missing.
             OSError: the repository or folder has no safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is False:
@@ -77,18 +80,24 @@ class BinderPreTrainedModel(PreTrainedModel):
                 "use_safetensors=False. `python -m training.convert_reference` converts released checkpoints."
             )
         kwargs["use_safetensors"] = True
+        if os.path.isdir(pretrained_model_name_or_path or ""):
+            base_of_adapter(pretrained_model_name_or_path)  # without peft, transformers would ignore the adapter
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.breadth is not None:
             model.breadth.requires_grad_(False)  # loading makes all weights trainable
         location = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
+        source = pretrained_model_name_or_path
+        if model.has_adapters:  # the other files are in the repository of the base model
+            source = model.config._name_or_path
+            location.pop("revision", None)
         commit = getattr(model.config, "_commit_hash", None)
         if commit is not None:
             location["revision"] = commit  # load all files from one commit, even if the branch moves meanwhile
         for encoder in model.onnx_encoders():
-            encoder.load(cached_file(pretrained_model_name_or_path, f"{encoder.name}.onnx", **location))
-        if model.config.type_tokenizer and pretrained_model_name_or_path is not None:
-            model.type_tokenizer = load_type_tokenizer(pretrained_model_name_or_path, **location)
+            encoder.load(cached_file(source, f"{encoder.name}.onnx", **location))
+        if model.config.type_tokenizer and source is not None:
+            model.type_tokenizer = load_type_tokenizer(source, **location)
         return loaded
 
     @property
@@ -120,8 +129,21 @@ class BinderPreTrainedModel(PreTrainedModel):
         self.config.type_tokenizer = tokenizer is not None
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer."""
-        super().save_pretrained(save_directory, *args, **kwargs)
+        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer.
+
+        If the model has adapters, only the active adapter is saved, with its entity types. `merge_and_unload` makes a
+        complete model of it.
+
+        Raises:
+            ValueError: the folder holds a complete model and an adapter is saved, or the other way round.
+        """
+        check_folder(save_directory, adapter=self.has_adapters)
+        if self.has_adapters:
+            self.is_remote_code = lambda: False  # the code is in the repository of the base model
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            self.__dict__.pop("is_remote_code", None)
         if args[0] if args else kwargs.get("is_main_process", True):
             self._complete_checkpoint(save_directory)
 
@@ -134,8 +156,11 @@ class BinderPreTrainedModel(PreTrainedModel):
         """Add ONNX files and the type tokenizer to a saved checkpoint, and set the permissions of its files.
 
         All files get the permissions of config.json, because safetensors writes files that only their owner can read,
-        whatever the umask.
+        whatever the umask. An adapter gets only its settings.
         """
+        if self.has_adapters:
+            save_adapter_settings(self.config, folder)
+            return
         for encoder in self.onnx_encoders():
             target = os.path.join(folder, f"{encoder.name}.onnx")
             if encoder.path and os.path.exists(target) and os.path.samefile(encoder.path, target):

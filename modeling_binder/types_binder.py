@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.logging import tqdm
 
+from .adapters_binder import adapter_state, has_adapter_state
 from .breadth_binder import broader_types
 from .configuration_binder import ancestors
 from .encoders_binder import execution_device
@@ -193,7 +194,7 @@ class TypeCache:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}  # description -> vectors [3, D] and breadth
         self._last: tuple[list[str], EncodedTypes] | None = None
-        self._weights = _WeightWatch()
+        self._weights = WeightWatch()
 
     def add(self, model: Any, descriptions: Sequence[str], encoded: EncodedTypes) -> None:
         """Keep descriptions that another process has encoded with the same weights."""
@@ -251,11 +252,12 @@ def type_modules(model: Any) -> list[nn.Module]:
     return [encoder, *projections, *([] if model.breadth is None else [model.breadth])]
 
 
-class _WeightWatch:
+class WeightWatch:
     """Detects that weights have changed since the last call, much faster than by comparing all values.
 
     It compares the modules, and the address and the version of each tensor. Every in-place operation increments the
-    version, except operations on `tensor.data`. To detect those, it also compares some values of each tensor.
+    version, except operations on `tensor.data`. To detect those, it also compares some values of each tensor. It also
+    compares which adapters are active, because `set_adapter` changes the results of a layer, but no tensor.
     """
 
     def __init__(self) -> None:
@@ -263,6 +265,8 @@ class _WeightWatch:
         self._children: list[dict[str, nn.Module | None]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
         self._versions: list[tuple[int, int]] = []
+        self._adapted: list[nn.Module] = []
+        self._adapters: list[Any] = []
         self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device
         self._values: list[Tensor] = []
 
@@ -277,6 +281,9 @@ class _WeightWatch:
             self._tensors = [module._parameters for module in submodules]
             self._tensors += [module._buffers for module in submodules]
             self._modules = [*modules, *_values(self._children)]
+            self._adapted = [module for module in submodules if has_adapter_state(module)]
+        before_adapters, self._adapters = self._adapters, adapter_state(self._adapted)
+        replaced = replaced or before_adapters != self._adapters
         tensors = [tensor for tensor in _values(self._tensors) if tensor is not None]
         versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
         if replaced or versions != self._versions:

@@ -19,6 +19,7 @@ from modeling_binder.finetuning.corpus import Corpus, load_corpus, read_document
 from modeling_binder.finetuning.data import EntityType, check_labels, parse_entity_types, read_entity_types
 from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.machine import cpu_multiplies_bf16
+from training.lora import LoraArguments
 from training.start import CHANGEABLE, StartArguments
 
 logger = logging.getLogger("training.arguments")
@@ -229,7 +230,7 @@ class Recipe(NamedTuple):
     """A parsed recipe.
 
     Args:
-        data, model, card, training, start: the groups of arguments.
+        data, model, card, training, start, lora: the groups of arguments.
         changed: name -> value of each setting that the recipe or the command line contains, even if the value is the
             default.
         name: name of the recipe's file without folder and suffix; None without a recipe.
@@ -245,12 +246,14 @@ class Recipe(NamedTuple):
     name: str | None
     given: dict[str, Any]
     start: StartArguments
+    lora: LoraArguments
 
     def settings(self) -> dict[str, Any]:
         """Return all settings that affect the trained model, without those for the Hub and the model card."""
         sharing = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
         start = asdict(self.start) if self.start.init_from else {}
-        settings = {**asdict(self.data), **asdict(self.model), **start, **self.changed}
+        lora = asdict(self.lora) if self.lora.lora_r else {}
+        settings = {**asdict(self.data), **asdict(self.model), **start, **lora, **self.changed}
         return {name: value for name, value in settings.items() if name not in sharing and not name.startswith("hub_")}
 
 
@@ -262,7 +265,7 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(
-        (DataArguments, ModelArguments, StartArguments, CardArguments, BinderTrainingArguments),
+        (DataArguments, ModelArguments, StartArguments, LoraArguments, CardArguments, BinderTrainingArguments),
         prog="python -m training.finetune",
         description="Fine-tune BINDER from a recipe (YAML) and evaluate it.",
         usage="%(prog)s [RECIPE.yaml] [--key value ...]",
@@ -282,9 +285,9 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     options = {argument.split("=")[0] for argument in argv}
     named = {action.dest for action in parser._actions if options.intersection(action.option_strings)}
     changed = {key: value for key, value in overrides.items() if key in settings or key in named}
-    data, model, start, card, training = parser.parse_dict(overrides)
+    data, model, start, lora, card, training = parser.parse_dict(overrides)
     start.config = {key: value for key, value in changed.items() if key in CHANGEABLE}
-    return Recipe(data, model, card, training, changed, name, given, start)
+    return Recipe(data, model, card, training, changed, name, given, start, lora)
 
 
 def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:

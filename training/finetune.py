@@ -8,6 +8,10 @@ forget the types that it found before:
 
     python -m training.finetune --corpus my_corpus --init_from demo/model --replay 0.3
 
+`--lora-r` trains and saves adapters (LoRA) instead of all weights:
+
+    python -m training.finetune --corpus my_corpus --init_from demo/model --lora-r 16 --learning_rate 5e-4
+
 A recipe with a `mix` of corpora is passed to `training.finetune_mix`.
 """
 
@@ -29,6 +33,7 @@ from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
 from training.finetune_mix import is_mix_recipe
 from training.finetune_mix import main as train_on_mix
+from training.lora import LoraArguments
 from training.runs import publish, run_training, save_results
 from training.start import StartArguments
 
@@ -44,6 +49,7 @@ def finetune(
     origin: dict[str, Any] | None = None,
     model_class: type[BinderModel] = BinderModel,
     start: StartArguments | None = None,
+    lora: LoraArguments | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model, save the best checkpoint in `output_dir` and evaluate it.
 
@@ -55,6 +61,7 @@ def finetune(
         origin: where the result comes from, see `training.experiments.provenance`; saved with the result.
         model_class: the class of the model, for ablations.
         start: a checkpoint to start from, instead of bare encoders.
+        lora: adapters to train instead of all weights.
 
     If `training_arguments.hub_model_id` is set, the model is pushed to this repository at the end.
 
@@ -73,8 +80,8 @@ def finetune(
     checkpoint = None if training_arguments.restart else checkpoint_to_resume(output, settings)
     if training_arguments.hub_model_id:
         check_access(training_arguments.hub_model_id, training_arguments.hub_token)
-    start = start or StartArguments()
-    trainer = _build_trainer(corpus, model_arguments, training_arguments, card or CardArguments(), model_class, start)
+    start, lora, card = start or StartArguments(), lora or LoraArguments(), card or CardArguments()
+    trainer = _build_trainer(corpus, model_arguments, training_arguments, card, model_class, start, lora)
     splits = _windows(trainer, corpus)
     if trainer.is_world_process_zero():
         print(f"\n{data_report(splits)}\n", flush=True)
@@ -97,8 +104,9 @@ def _build_trainer(
     card: CardArguments,
     model_class: type[BinderModel],
     start: StartArguments,
+    lora: LoraArguments,
 ) -> BinderTrainer:
-    """Build a model from pretrained encoders or load a checkpoint, and return its trainer."""
+    """Build a model from pretrained encoders or load a checkpoint, add adapters if asked to, and return its trainer."""
     set_seed(training_arguments.seed)  # here, because Trainer sets the seed only after the heads are initialised
     if start.init_from:
         model, tokenizer = start.load(corpus.types)
@@ -113,6 +121,8 @@ def _build_trainer(
         )
         tokenizer = AutoTokenizer.from_pretrained(encoder)
         base_model = hub_ids(model_arguments.encoder, model_arguments.type_encoder)
+    frozen, pushed = start.frozen_parts(model), bool(training_arguments.hub_model_id)
+    model = lora.adapt(model, tokenizer, frozen, Path(str(training_arguments.output_dir)), pushed)
     if not corpus.dev:
         logger.warning("no development set: the last checkpoint is kept instead of the best one.")
         training_arguments.eval_strategy = transformers.IntervalStrategy.NO
@@ -125,7 +135,7 @@ def _build_trainer(
         train_dataset=start.training_data(corpus),
         eval_dataset=corpus.dev or None,
         processing_class=tokenizer,
-        freeze=start.frozen_parts(model),
+        freeze=frozen,
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
         card={**card.card(), "base_model": base_model},
     )
@@ -170,6 +180,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             recipe.card,
             origin,
             start=recipe.start,
+            lora=recipe.lora,
         )
     except (DataError, PushError, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")

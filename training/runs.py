@@ -1,5 +1,7 @@
 """Steps that all training commands share: train a model, save its results.json and publish it."""
 
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
 
     Returns:
         `minutes` (None for a resumed run, because only its last part was measured), `epochs`, `steps`,
-        `best_checkpoint_step`, `seed`, `processes` and `versions`.
+        `best_checkpoint_step`, `seed`, `processes`, `peak_memory_mb` (of the GPU, or else of this process),
+        `trained_parameters` and `versions`.
     """
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -36,8 +39,18 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
         "best_checkpoint_step": trainer.state.best_global_step,
         "seed": trainer.args.seed,
         "processes": trainer.args.world_size,
+        "peak_memory_mb": round(_peak_memory() / 1e6),
+        "trained_parameters": sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
+
+
+def _peak_memory() -> int:
+    """Return the largest number of bytes that this process has used so far: on the GPU, or without a GPU in all."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def save_results(trainer: Trainer, results: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ def load_checkpoint(
     """Load a checkpoint to fine-tune it.
 
     Args:
-        source: folder or id on the Hub.
+        source: folder or id on the Hub. An adapter is merged into its base.
         entity_types: the types to train; they replace the types of the checkpoint. The tuned thresholds of the former
             types are removed. The breadth network, which prefers the finer of two types of a span, is removed too,
             because this preference is wrong for types that exclude each other.
@@ -94,6 +94,8 @@ def load_checkpoint(
         The model in float32, and its tokenizer.
     """
     model = BinderModel.from_pretrained(source, dtype=torch.float32)
+    if model.has_adapters:
+        model.merge_and_unload()
     model.breadth = model.config.thresholds = None
     model.config.use_breadth = False
     own = [{"name": t.name, "description": t.description, "parent": t.parent} for t in entity_types]

@@ -81,6 +81,8 @@ def export(
 
 def _load(name: str, tokenizer: Any) -> BinderNerPipeline:
     model = BinderModel.from_pretrained(name, dtype=torch.float32).eval()
+    if model.has_adapters:
+        model.merge_and_unload()
     return BinderNerPipeline(model=model, tokenizer=tokenizer, task="binder-ner", device=torch.device("cpu"))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .formats import read_documents, read_iob, write_format
     from .iob import documents_from_words
+    from .lora import lora_config
     from .metrics import SchemeMetrics, SpanMetrics, compute_scheme_metrics, compute_span_metrics
     from .mix import Mix, MixPart, MixSettings, TypedDocuments
     from .packed import PackedMix
@@ -48,6 +49,7 @@ __all__ = [
     "documents_from_words",
     "evaluate",
     "load_corpus",
+    "lora_config",
     "paired_bootstrap",
     "read_documents",
     "read_iob",
@@ -68,6 +70,7 @@ if not TYPE_CHECKING:  # readers and writers work without the trainer and its de
             "evaluation": ["evaluate"],
             "formats": ["read_documents", "read_iob", "write_format"],
             "iob": ["documents_from_words"],
+            "lora": ["lora_config"],
             "metrics": ["SchemeMetrics", "SpanMetrics", "compute_scheme_metrics", "compute_span_metrics"],
             "mix": ["Mix", "MixPart", "MixSettings", "TypedDocuments"],
             "packed": ["PackedMix"],

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..adapters_binder import unwrapped
 from ..processing_binder import BinderWindower
+from ..types_binder import WeightWatch, type_modules
 from .data import Document, as_documents
 from .metrics import SpanMetrics, compute_span_metrics
 from .mix import TypedDocuments
@@ -48,6 +50,7 @@ class EvaluatingTrainer(SharingTrainer):
         self.last_metrics: SpanMetrics | None = None
         self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # split -> results of the current weights
         self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
+        self._type_weights = WeightWatch()
         super().__init__(**kwargs)
 
     @property
@@ -130,7 +133,7 @@ class EvaluatingTrainer(SharingTrainer):
         """Predict the spans of a `WindowDataset` and score them against its documents. `Trainer` calls this method."""
         began = time.monotonic()
         dataset: Any = dataloader.dataset
-        model: Any = self.accelerator.unwrap_model(self.model)
+        model: Any = unwrapped(self.accelerator.unwrap_model(self.model))
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             model = model.to(torch.bfloat16 if self.args.bf16_full_eval else torch.float16)
         model.eval()
@@ -201,10 +204,12 @@ class EvaluatingTrainer(SharingTrainer):
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
             return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)
         fixed = types_are_frozen(model)
+        if fixed and self._type_weights.changed(type_modules(model)[:1]):  # another adapter may be active
+            self._type_states.clear()
         states = self._type_states.get(dataset) if fixed else None
         if states is None:
             states = encode_phrasings(model, self.windower, [entity_type.description for entity_type in dataset.types])
             if fixed:
                 self._type_states[dataset] = states
-        breadths = None if model.breadth is None else model.breadth(states).cpu()
+        breadths = None if model.breadth is None or not model.config.use_breadth else model.breadth(states).cpu()
         return model.project_types(states), breadths

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
+from ..adapters_binder import base_of_adapter
 from ..configuration_binder import BinderConfig
 from ..modeling_binder import BinderModel
 from .data import Document, Mention, as_documents, check_labels
@@ -31,7 +32,7 @@ def evaluate(
     """Predict the mentions of documents with a checkpoint, and score the predictions against the gold mentions.
 
     Args:
-        checkpoint: folder of the checkpoint, or its id on the Hub.
+        checkpoint: folder of the checkpoint or of an adapter, or its id on the Hub.
         documents: `Document` objects with gold mentions, or dictionaries with the same fields (see
             `Document.from_dict`).
         entity_types: name -> description of the types to predict; defaults to the types of the checkpoint.
@@ -49,9 +50,10 @@ def evaluate(
 
     Raises:
         DataError: a document is malformed, or a gold label is not one of the types.
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the checkpoint is an adapter and peft or its base is missing.
     """
     documents = as_documents(documents)
+    base = base_of_adapter(checkpoint)
     model: BinderModel = AutoModel.from_pretrained(checkpoint)
     config = model.config
     if entity_types is not None:
@@ -65,7 +67,7 @@ def evaluate(
         trainer = BinderTrainer(
             model,
             TrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none"),
-            processing_class=AutoTokenizer.from_pretrained(checkpoint),
+            processing_class=AutoTokenizer.from_pretrained(base or checkpoint),
             flat_algorithm=flat_algorithm,
         )
         predictions = trainer.predict(documents).predictions

@@ -10,6 +10,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
+from ..adapters_binder import check_folder, save_adapter_settings, unwrapped
 from ..hub import check_access, prepare_model, push_model_folder, write_card
 
 
@@ -65,6 +66,18 @@ class SharingTrainer(Trainer):
             self.create_model_card(output_dir=output_dir)
             if self.args.push_to_hub:
                 self.push_to_hub(commit_message="Model save")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save as `Trainer` does. With adapters, the model's settings are saved too, and no card of PEFT is left."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        model: Any = self.accelerator.unwrap_model(self.model)
+        has_adapters = model is not unwrapped(model)
+        if has_adapters:
+            check_folder(folder, adapter=True)
+        super()._save(output_dir, state_dict)
+        if has_adapters and self.args.should_save:
+            save_adapter_settings(model.config, folder)
+            (folder / "README.md").unlink(missing_ok=True)
 
     def create_model_card(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import TrainingArguments
 
+from ..adapters_binder import unwrapped
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
 from .batches import MixBatches, MixSampler, as_it_is
@@ -41,9 +42,10 @@ class BinderTrainer(EvaluatingTrainer):
     `eval_loss`. `predict(documents).predictions` is a list of entity dictionaries for each document.
 
     Args:
-        model: the model to train. It learns the types in `config.entity_types`, except if the training data are a mix,
-            which has its own types. `config.max_length` and `config.stride` determine the windows, and
-            `config.decoding` and `config.inference` the evaluation.
+        model: the model to train, or a `PeftModel` of it (see `lora_config`), of which only adapters are trained and
+            saved. It learns the types in `config.entity_types`, except if the training data are a mix, which has its
+            own types. `config.max_length` and `config.stride` determine the windows, and `config.decoding` and
+            `config.inference` the evaluation.
         args: the arguments of `Trainer`. `metric_for_best_model="f1"` keeps the checkpoint with the best F1 on the
             development set.
         train_dataset: a list of documents, or of dictionaries (see `Document.from_dict`), or a `datasets.Dataset` with
@@ -132,12 +134,12 @@ class BinderTrainer(EvaluatingTrainer):
     def _reference(self, model: BinderModel | None, model_init: Callable[..., BinderModel] | None) -> BinderModel:
         """Return the model whose config determines windows and types: `model`, or a new model from `model_init`."""
         if model is not None:
-            made: BinderModel = self._set_up(model)
+            made: BinderModel = unwrapped(self._set_up(model))
             return made
         if model_init is None:
             raise ValueError("pass a model, or a function that returns one: BinderTrainer(model_init=...).")
         self.model_init = model_init
-        made = self.call_model_init()
+        made = unwrapped(self.call_model_init())
         return made
 
     def call_model_init(self, trial: Any = None) -> Any:
@@ -145,9 +147,10 @@ class BinderTrainer(EvaluatingTrainer):
         return self._set_up(super().call_model_init(trial))
 
     def _set_up(self, model: Any) -> Any:
+        binder = unwrapped(model)
         if self._type_tokenizer is not None:
-            model.type_tokenizer = self._type_tokenizer
-        freeze_parts(model, self.freeze)
+            binder.type_tokenizer = self._type_tokenizer
+        freeze_parts(binder, self.freeze)
         return model
 
     def _evaluation_data(self, dataset: Any) -> Any:
@@ -191,10 +194,10 @@ class BinderTrainer(EvaluatingTrainer):
         optimizer: Any = self.optimizer  # type: ignore[has-type]
         if optimizer is None and self.learning_rates:
             target: Any = self.model if model is None else model
-            unwrapped: Any = self.accelerator.unwrap_model(target)
-            decaying = self.get_decay_parameter_names(unwrapped)
-            make, options = self.get_optimizer_cls_and_kwargs(self.args, unwrapped)
-            groups = parameter_groups(unwrapped, self.learning_rates, decaying, self.args.weight_decay)
+            binder: Any = unwrapped(self.accelerator.unwrap_model(target))
+            decaying = self.get_decay_parameter_names(binder)
+            make, options = self.get_optimizer_cls_and_kwargs(self.args, binder)
+            groups = parameter_groups(binder, self.learning_rates, decaying, self.args.weight_decay)
             self.optimizer = make(groups, **options)
         return super().create_optimizer(model)
 
@@ -282,7 +285,7 @@ class BinderTrainer(EvaluatingTrainer):
         if num_items_in_batch is not None:
             counted = "num_asked" if of_mix or "type_index" in inputs else "num_windows"
             inputs["num_mentions"], inputs[counted] = num_items_in_batch.clamp_min(1).unbind()
-        trained: Any = self.accelerator.unwrap_model(model)
+        trained: Any = unwrapped(self.accelerator.unwrap_model(model))
         if types_are_frozen(trained):
             inputs = self._with_type_states(trained, inputs)
         outputs = model(**inputs)
@@ -312,11 +315,12 @@ class BinderTrainer(EvaluatingTrainer):
             splits = {"train": self.train_dataset, **splits}
         results = {name: metrics for name, (metrics, _) in self.scored.items()}
         model: Any = self.accelerator.unwrap_model(self.model)
+        binder: Any = unwrapped(model)
         facts = training_facts(model, self.args, self.state, splits, results, self._minutes)
         if isinstance(self.train_dataset, MixBatches):
             facts["mix"] = self.train_dataset.mix.report()
-        model.card_facts = {**facts, **self.card}
-        return model.card_facts
+        binder.card_facts = {**facts, **self.card}
+        return binder.card_facts
 
 
 def _checked(args: TrainingArguments) -> TrainingArguments:

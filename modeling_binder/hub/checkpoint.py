@@ -19,8 +19,10 @@ from transformers.utils import cached_file
 
 import hub_cards
 
+from ..adapters_binder import active_adapter, unwrapped
 from ..pipeline_binder import BinderNerPipeline
 from ..tokenizers_binder import TYPE_TOKENIZER_FOLDER
+from .adapter import ADAPTER_FILES, COMPLETE_FILES, adapter_facts, adapter_weights, check_base, save_adapter
 from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def push_model(
     """Push a model with its tokenizer, code, card and handler in one commit.
 
     Args:
-        model: a `BinderModel`.
+        model: a `BinderModel`. If it has adapters, or is a `PeftModel`, only its active adapter is pushed.
         repo_id: "user/name", or "name" in your own namespace; the repository is created if it does not exist.
         tokenizer: defaults to the tokenizer in the folder or repository that the model was loaded from. If there is
             none, defaults to the tokenizer of the text encoder.
@@ -66,7 +68,7 @@ def push_model(
 
     Raises:
         PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
-        ValueError: no tokenizer was found.
+        ValueError: no tokenizer was found, or the base model of an adapter is not on the Hub.
     """
     api = hub_api(token)
     repo_id = check_access(repo_id, token, write=not create_pr)
@@ -94,7 +96,8 @@ def push_model(
 
 def push_model_folder(folder: str | os.PathLike[str], repo_id: str, **options: Any) -> CommitInfo:
     """Push a folder written by `prepare_model`; the options are those of `push_files`."""
-    return push_files(folder, repo_id, stale=(*_STALE_WEIGHTS, _STALE_TOKENIZER), **options)
+    other_kind = COMPLETE_FILES if Path(folder, ADAPTER_FILES[0]).exists() else ADAPTER_FILES
+    return push_files(folder, repo_id, stale=(*_STALE_WEIGHTS, _STALE_TOKENIZER, *other_kind), **options)
 
 
 def prepare_model(
@@ -107,11 +110,17 @@ def prepare_model(
     tags: Sequence[str] = (),
     max_shard_size: int | str = "50GB",
 ) -> None:
-    """Write the files of a model repository into a folder; see `push_model`."""
+    """Write the files of a model repository, or of the repository of an adapter, into a folder; see `push_model`."""
     folder = Path(folder)
     if tokenizer is None:
-        tokenizer = _tokenizer_of(model)
+        tokenizer = _tokenizer_of(unwrapped(model))
     facts = facts_of(model) if facts is None else dict(facts)
+    if active_adapter(model) is not None:
+        check_base(model)
+        save_adapter(model, folder)
+        tokenizer.save_pretrained(folder)
+        write_card(model, tokenizer, folder, repo_id, facts, tags)
+        return
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     tokenizer.save_pretrained(folder)
     write_card(model, tokenizer, folder, repo_id, facts, tags)
@@ -131,7 +140,10 @@ def write_card(
     The card shows the entities that this model finds in example texts.
     """
     facts = dict(facts)
-    examples = find_examples(model, tokenizer, facts)
+    examples = find_examples(unwrapped(model), tokenizer, facts)
+    if active_adapter(model) is not None:
+        facts |= adapter_facts(model)
+        facts["adapter"]["base_license"] = _facts_in(facts["adapter"]["base"])[1].get("license")
     card = hub_cards.model_card(repo_id, model.config, facts, examples, tags, uncased=_is_uncased(tokenizer))
     Path(folder, FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     Path(folder, "README.md").write_text(str(card), encoding="utf-8")
@@ -204,9 +216,13 @@ def _example_input(example: Any) -> tuple[str, dict[str, str] | None]:
 
 
 def fingerprint(model: Any) -> str:
-    """Return a hash of a model's weights, so that a card never shows the results of other weights."""
+    """Return a hash of a model's weights, so that a card never shows the results of other weights.
+
+    If the model has adapters, only the weights of the active adapter are hashed.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    weights = model.state_dict() if active_adapter(model) is None else adapter_weights(model)
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(_raw_bytes(tensor))
     return digest.hexdigest()
@@ -222,7 +238,7 @@ def facts_of(model: Any) -> dict[str, Any]:
 
     They come from the trainer, or from the model_card.json of the checkpoint that the model was loaded from.
     """
-    source, facts = "the trainer", getattr(model, "card_facts", None)
+    source, facts = "the trainer", getattr(unwrapped(model), "card_facts", None)
     if facts is None:
         source, facts = _read_facts(model)
     if not facts:
@@ -241,9 +257,14 @@ def facts_of(model: Any) -> dict[str, Any]:
 
 def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:
     """Return the path and the content of a checkpoint's model_card.json; both empty if it has none."""
+    return _facts_in(unwrapped(model).source)
+
+
+def _facts_in(source: str) -> tuple[str, dict[str, Any]]:
+    """Return the path and the content of model_card.json in a folder or repository; both empty if it has none."""
     try:
-        path = model.name_or_path and cached_file(
-            model.name_or_path,
+        path = source and cached_file(
+            source,
             FACTS_FILE,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,

@@ -18,6 +18,7 @@ from tests.tiny import build_model, build_tokenizer, corpus, small_model
 from training.finetune import main as finetune
 
 CODE = {
+    "adapters_binder.py",
     "breadth_binder.py",
     "configuration_binder.py",
     "decoding_binder.py",

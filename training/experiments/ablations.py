@@ -115,6 +115,7 @@ def run(name: str, recipe: Recipe, corpus: Corpus, folder: Path, origin: dict[st
         recipe.card,
         origin,
         variant.model_class,
+        lora=recipe.lora,
     )
 
 

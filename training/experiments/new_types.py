@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             f"without {', '.join(held)}",
         )
         settings = {**recipe.settings(), "held_out": held}
-        finetune(hold_out(corpus, held), recipe.model, recipe.training, settings, recipe.card, origin)
+        documents = hold_out(corpus, held)
+        finetune(documents, recipe.model, recipe.training, settings, recipe.card, origin, lora=recipe.lora)
         held_out_types = {name: corpus.entity_types[name] for name in held}
         metrics, _ = evaluate(str(output), with_types(corpus.test, held), entity_types=held_out_types)
     except (DataError, ValueError, OSError) as error:

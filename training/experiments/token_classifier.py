@@ -185,6 +185,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     try:
         recipe = parse_recipe(argv)
+        if recipe.lora.lora_r:
+            raise ValueError("the token classifier is trained in full: leave out lora_r.")
         module = "training.experiments.token_classifier"
         origin = provenance(module, argv, recipe.name, recipe.given, "token classifier")
         return train(recipe.data.load(), recipe.model, recipe.training, recipe.settings(), origin)

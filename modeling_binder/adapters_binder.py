@@ -1,0 +1,290 @@
+"""Adapters of PEFT, such as LoRA: loading, switching and merging them, and the settings that belong to each of them.
+
+An adapter is a folder or repository with `adapter_config.json`, which names the base model, and
+`adapter_model.safetensors`. The entity types of an adapter are not those of its base, and the format of PEFT has no
+field for them. So `binder_config.json` beside these files holds the fields of `BinderConfig` that depend on the corpus.
+The file is not named config.json, because transformers takes a folder with config.json for a complete model.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig
+from transformers.utils import cached_file, find_adapter_config_file, is_peft_available, logging
+
+from .configuration_binder import BinderConfig
+
+logger = logging.get_logger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_SETTINGS = "binder_config.json"
+INSTALL_PEFT = "pip install 'binder-ner[peft]'"
+
+# Fields of BinderConfig that depend on the corpus. The other fields must fit the weights of the base.
+_FIELDS = ("entity_types", "thresholds", "decoding", "inference", "max_length", "stride", "use_breadth")
+_LOCATION = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+_OPTIONAL_FILE = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+    "_raise_exceptions_for_gated_repo": False,
+}
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the `BinderModel` inside a `PeftModel`; other models are returned unchanged."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def active_adapter(model: Any) -> str | None:
+    """Return the name of the active adapter of a `BinderModel` or `PeftModel`; None if it has no adapters.
+
+    Raises:
+        ValueError: several adapters are active.
+    """
+    if not getattr(model, "peft_config", None):
+        return None
+    active = model.active_adapters
+    names = active() if callable(active) else active
+    if len(names) != 1:
+        raise ValueError(f"expected one active adapter, got {names}: choose one with model.set_adapter(name).")
+    name: str = names[0]
+    return name
+
+
+def adapter_settings(config: BinderConfig) -> dict[str, Any]:
+    """Return the fields of a configuration that belong to an adapter."""
+    return {name: getattr(config, name) for name in _FIELDS}
+
+
+def save_adapter_settings(config: BinderConfig, folder: str | os.PathLike[str]) -> None:
+    """Write `binder_config.json` into the folder of an adapter."""
+    with open(os.path.join(folder, ADAPTER_SETTINGS), "w", encoding="utf-8") as file:
+        json.dump(adapter_settings(config), file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def check_folder(folder: str | os.PathLike[str], adapter: bool) -> None:
+    """Check that an adapter and a complete model are not saved in one folder, because both would then be loaded.
+
+    Raises:
+        ValueError: the folder holds a model of the other kind.
+    """
+    other = "config.json" if adapter else ADAPTER_CONFIG
+    if os.path.exists(os.path.join(folder, other)):
+        kinds = ("an adapter", "a complete model")
+        saved, there = kinds if adapter else kinds[::-1]
+        raise ValueError(
+            f"{folder} holds {there} ({other}), and {saved} saved there would be loaded together with it: choose "
+            f"another folder, or delete {other}."
+        )
+
+
+def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None:
+    """Return the base model that an adapter names; None if a folder or repository is not an adapter.
+
+    Args:
+        name: folder, or id on the Hub.
+        location: `revision`, `token`, `cache_dir`, ... of the adapter.
+
+    Raises:
+        ValueError: peft is not installed, or the base is missing or not a BINDER model.
+    """
+    path = find_adapter_config_file(str(name), **{key: location[key] for key in _LOCATION if key in location})
+    if path is None:
+        return None
+    if not is_peft_available():
+        raise ValueError(f"{name} is an adapter, and the package peft that loads it is missing: {INSTALL_PEFT}.")
+    with open(path, encoding="utf-8") as file:
+        base: str | None = json.load(file).get("base_model_name_or_path")
+    if not base:
+        raise ValueError(
+            f"{name} is an adapter without a base model: set base_model_name_or_path in its {ADAPTER_CONFIG}."
+        )
+    try:
+        found = AutoConfig.from_pretrained(base, **{key: location[key] for key in ("token",) if key in location})
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the base model {base!r} of the adapter {name} cannot be loaded. If it was moved, correct "
+            f"base_model_name_or_path in {ADAPTER_CONFIG}. ({' '.join(str(error).split())})"
+        ) from error
+    if found.model_type != "binder":
+        raise ValueError(f"the base model {base!r} of the adapter {name} is a {found.model_type!r} model, not 'binder'.")
+    return base
+
+
+def adapter_state(modules: Iterable[nn.Module]) -> list[Any]:
+    """Return what determines the effect of adapters besides their weights: which ones are active, and their scaling.
+
+    Args:
+        modules: layers with adapters, see `has_adapter_state`.
+    """
+    return [
+        (
+            str(module._active_adapter),
+            module._disable_adapters,
+            tuple(getattr(module, "merged_adapters", ())),
+            tuple(sorted(getattr(module, "scaling", {}).items())),
+        )
+        for module in modules
+    ]
+
+
+def has_adapter_state(module: nn.Module) -> bool:
+    """Return whether a module is a layer with adapters. The classes of PEFT are not imported to find out."""
+    return hasattr(module, "_active_adapter") and hasattr(module, "_disable_adapters")
+
+
+class AdapterMixin:
+    """Makes the methods for adapters of transformers also switch the settings, and the heads that adapters replace."""
+
+    config: Any
+    peft_config: Any
+    name_or_path: str
+    _settings_of_adapters: dict[str | None, dict[str, Any]]  # by adapter name; None stands for the base
+    _sources_of_adapters: dict[str, Any]  # folder or id on the Hub, by adapter name
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters were loaded into this model or added to it."""
+        return bool(getattr(self, "_hf_peft_config_loaded", False))
+
+    @property
+    def source(self) -> str:
+        """Folder or id on the Hub that the active adapter, or the model without adapters, was loaded from."""
+        if self.has_adapters:
+            return str(self._sources_of_adapters.get(str(active_adapter(self)), ""))
+        return str(self.name_or_path)
+
+    def load_adapter(self, peft_model_id: Any = None, adapter_name: str | None = None, **options: Any) -> Any:
+        """Load an adapter as in transformers and make it the active one. `config` then has its entity types.
+
+        Args:
+            peft_model_id: folder, or id on the Hub.
+            adapter_name: name of the adapter in this model; defaults to "default".
+            options: see `PreTrainedModel.load_adapter`.
+
+        Raises:
+            ValueError: peft is not installed, or the adapter does not fit this model.
+            OSError: the adapter has no safetensors.
+        """
+        if not is_peft_available():
+            raise ValueError(f"the package peft, which loads adapters, is missing: {INSTALL_PEFT}.")
+        self._remember_base()
+        name = adapter_name or "default"
+        location = _location(options)
+        if peft_model_id is not None:
+            cached_file(peft_model_id, ADAPTER_WEIGHTS, **location)  # otherwise transformers would load a pickle
+        try:
+            loaded = super().load_adapter(peft_model_id, adapter_name=name, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise ValueError(
+                f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into the "
+                f"model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
+            ) from error
+        settings = None if peft_model_id is None else _read_settings(peft_model_id, location)
+        if settings is None:
+            logger.warning(
+                "The adapter %s has no %s, so the entity types of the base model are used.", name, ADAPTER_SETTINGS
+            )
+            settings = self._settings_of_adapters[None]
+        self._settings_of_adapters[name] = settings
+        self._sources_of_adapters[name] = peft_model_id or ""
+        self.set_adapter(name)  # transformers activates the new adapter, but not the heads that it replaces
+        return loaded
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
+        """Add a new adapter as in transformers."""
+        self._remember_base()
+        self._settings_of_adapters[adapter_name or "default"] = adapter_settings(self.config)
+        super().add_adapter(adapter_config, adapter_name)  # type: ignore[misc]
+
+    def set_adapter(self, adapter_name: str | list[str]) -> None:
+        """Make an adapter the active one as in transformers; `config` then has its entity types."""
+        super().set_adapter(adapter_name)  # type: ignore[misc]
+        self._use_settings(adapter_name if isinstance(adapter_name, str) else adapter_name[0])
+
+    def disable_adapters(self) -> None:
+        """Use the base model alone, with its own entity types."""
+        super().disable_adapters()  # type: ignore[misc]
+        self._use_settings(None)
+
+    def enable_adapters(self) -> None:
+        """Use the active adapter again, with its entity types."""
+        super().enable_adapters()  # type: ignore[misc]
+        for module in self.modules():  # type: ignore[attr-defined]
+            if has_adapter_state(module):  # transformers does not enable the heads
+                module.enable_adapters(True)
+        self._use_settings(active_adapter(self))
+
+    def merge_and_unload(self) -> Any:
+        """Merge the active adapter into the weights, remove all adapters, and return the model itself.
+
+        The model is then a complete model with the entity types of the adapter, and computes the same as before.
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        name = active_adapter(self)
+        for module in list(self.modules()):  # type: ignore[attr-defined]
+            for child_name, child in list(module.named_children()):
+                if isinstance(child, BaseTunerLayer):
+                    child.merge(safe_merge=True, adapter_names=[name])
+                    setattr(module, child_name, child.get_base_layer())
+                elif has_adapter_state(child):
+                    kept = child.modules_to_save
+                    setattr(module, child_name, kept[name] if name in kept else child.original_module)
+        self._hf_peft_config_loaded = False
+        self.__dict__.pop("peft_config", None)
+        self._settings_of_adapters, self._sources_of_adapters = {}, {}
+        self.name_or_path = self.config._name_or_path = ""  # the base has other weights
+        return self
+
+    def _remember_base(self) -> None:
+        if not self.has_adapters:
+            self._settings_of_adapters = {None: adapter_settings(self.config)}
+            self._sources_of_adapters = {}
+
+    def _use_settings(self, name: str | None) -> None:
+        settings = self._settings_of_adapters.get(name)
+        if settings is None:
+            return
+        try:
+            self.config.thresholds = None  # the former thresholds are of other types
+            for field, value in settings.items():
+                setattr(self.config, field, value)
+            self.config.validate_ranges()
+        except Exception as error:  # the checks of transformers raise errors of several classes
+            raise ValueError(f"{ADAPTER_SETTINGS} of the adapter {name!r} is invalid: {error}") from error
+
+
+def _location(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that locate the files of an adapter, from the options of `load_adapter`."""
+    load_config = options.get("load_config")
+    given = {**(getattr(load_config, "download_kwargs", None) or {}), **options}
+    adapter = options.get("adapter_kwargs") or {}
+    if load_config is not None:
+        given.pop("revision", None)  # of the base
+    return {key: value for key, value in {**given, **adapter}.items() if key in _LOCATION and value is not None}
+
+
+def _read_settings(name: str | os.PathLike[str], location: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read the settings of an adapter; None if there are none.
+
+    Raises:
+        ValueError: the file is malformed.
+    """
+    path = cached_file(name, ADAPTER_SETTINGS, **location, **_OPTIONAL_FILE)
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        unknown = set(settings) - set(_FIELDS)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is malformed: {error}") from error
+    if not isinstance(settings, dict) or unknown:
+        raise ValueError(f"{path} must hold a JSON object with the keys {', '.join(_FIELDS)}; unknown: {unknown}.")
+    return settings
