@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,6 +166,7 @@ def _metadata(
         ]
     own_tags = ["binder", "named-entity-recognition", f"{config.decoding}-ner", "transformers", "custom_code"]
     adapter = facts.get("adapter")
+    relation: dict[str, Any] = {"base_model_relation": "adapter"} if adapter else {}
     if adapter:
         own_tags[-1:] = ["adapter", "peft", str(adapter["method"]).lower()]
     return ModelCardData(
@@ -173,7 +175,7 @@ def _metadata(
         library_name="binder-ner",
         pipeline_tag="token-classification",
         base_model=facts.get("base_model") or None,
-        **({"base_model_relation": "adapter"} if adapter else {}),
+        **relation,
         datasets=list(facts.get("datasets") or []) + ([dataset_id] if dataset_id else []) or None,
         metrics=["precision", "recall", "f1"] if evaluations else None,
         tags=list(dict.fromkeys([*own_tags, *(["zero-shot-ner"] if facts.get("mix") else []), *tags])),
@@ -184,14 +186,14 @@ def _metadata(
 
 
 def _adapter(adapter: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the values that the template shows about an adapter; the path of a local base is hidden."""
+    """Return the values that the template shows about an adapter; only a base on the Hub is shown."""
     if adapter is None:
         return None
     base = str(adapter["base"])
     rows = {"method": adapter["method"], "rank": adapter["rank"], "alpha": adapter["alpha"]}
     rows |= {"adapted layers": ", ".join(adapter["layers"]), "trained parameters": f"{adapter['parameters']:,}"}
     return {
-        "base": None if os.path.exists(base) else base,
+        "base": base if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not os.path.exists(base) else None,
         "license": adapter.get("base_license"),
         "rows": [[name, value] for name, value in rows.items() if value],
     }

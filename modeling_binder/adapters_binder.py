@@ -112,7 +112,9 @@ def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None
             f"base_model_name_or_path in {ADAPTER_CONFIG}. ({' '.join(str(error).split())})"
         ) from error
     if found.model_type != "binder":
-        raise ValueError(f"the base model {base!r} of the adapter {name} is a {found.model_type!r} model, not 'binder'.")
+        raise ValueError(
+            f"the base model {base!r} of the adapter {name} is a {found.model_type!r} model, not 'binder'."
+        )
     return base
 
 
@@ -178,13 +180,16 @@ class AdapterMixin:
         location = _location(options)
         if peft_model_id is not None:
             cached_file(peft_model_id, ADAPTER_WEIGHTS, **location)  # otherwise transformers would load a pickle
+        conversions = self.__dict__.get("_weight_conversions")
         try:
             loaded = super().load_adapter(peft_model_id, adapter_name=name, **options)  # type: ignore[misc]
         except RuntimeError as error:
             raise ValueError(
-                f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into the "
-                f"model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
+                f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into "
+                f"the model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
             ) from error
+        # transformers has put the renaming of the adapter's weights here, and would apply it to a merged model too
+        self._weight_conversions = conversions
         settings = None if peft_model_id is None else _read_settings(peft_model_id, location)
         if settings is None:
             logger.warning(
@@ -225,17 +230,17 @@ class AdapterMixin:
 
         The model is then a complete model with the entity types of the adapter, and computes the same as before.
         """
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        name = active_adapter(self)
+        name = str(active_adapter(self))
         for module in list(self.modules()):  # type: ignore[attr-defined]
             for child_name, child in list(module.named_children()):
-                if isinstance(child, BaseTunerLayer):
+                if not has_adapter_state(child):
+                    continue
+                if hasattr(child, "get_base_layer"):
                     child.merge(safe_merge=True, adapter_names=[name])
                     setattr(module, child_name, child.get_base_layer())
-                elif has_adapter_state(child):
-                    kept = child.modules_to_save
-                    setattr(module, child_name, kept[name] if name in kept else child.original_module)
+                else:
+                    trained = dict(child.modules_to_save.items())
+                    setattr(module, child_name, trained.get(name, child.original_module))
         self._hf_peft_config_loaded = False
         self.__dict__.pop("peft_config", None)
         self._settings_of_adapters, self._sources_of_adapters = {}, {}

@@ -11,6 +11,7 @@ from modeling_binder.adapters_binder import check_folder
 from modeling_binder.finetuning import lora_config
 
 BASE_FOLDER = "base"  # in the output folder of a run
+_ADAPTABLE = {"text_encoder", "type_encoder", "heads"}  # parts that `lora_config` can leave out
 
 
 @dataclass
@@ -20,7 +21,7 @@ class LoraArguments:
     lora_r: int | None = field(
         default=None, metadata={"help": "rank of LoRA adapters, such as 16; default: train all weights, without LoRA"}
     )
-    lora_alpha: float | None = field(
+    lora_alpha: int | None = field(
         default=None, metadata={"help": "with --lora-r: weight of the adapters; default: 2 * r"}
     )
     lora_target: list[str] | None = field(
@@ -59,8 +60,8 @@ class LoraArguments:
         is_on_hub = model.name_or_path and not os.path.exists(model.name_or_path)
         if pushed and not is_on_hub:
             raise ValueError(
-                "an adapter is pushed without its base model, and the base of this run is not on the Hub: push it first "
-                "and start from it with --init_from user/base, or leave out --push_to_hub."
+                "an adapter is pushed without its base model, and the base of this run is not on the Hub: push it "
+                "first and start from it with --init_from user/base, or leave out --push_to_hub."
             )
         if not model.name_or_path:
             base = (output / BASE_FOLDER).resolve()
@@ -68,13 +69,8 @@ class LoraArguments:
                 model.save_pretrained(base)
                 tokenizer.save_pretrained(base)
             model.name_or_path = str(base)
-        elif not is_on_hub:
-            model.name_or_path = os.path.abspath(model.name_or_path)  # the adapter may be loaded from another folder
         with warnings.catch_warnings():  # peft reads a property that transformers has renamed
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             from peft import get_peft_model
 
             return get_peft_model(model, config)
-
-
-_ADAPTABLE = {"text_encoder", "type_encoder", "heads"}

@@ -1,14 +1,18 @@
-"""The configuration of LoRA for a `BinderModel`."""
+"""The configuration of LoRA for a `BinderModel`, and the base model that an adapter names."""
 
+import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from ..adapters_binder import INSTALL_PEFT
+from ..adapters_binder import INSTALL_PEFT, unwrapped
 from ..modeling_binder import BinderModel
 from .parts import check_parts
+
+logger = logging.getLogger(__name__)
 
 ENCODERS = ("text_encoder", "type_encoder")
 HEADS = ("start_head", "end_head", "span_head")
@@ -17,7 +21,7 @@ HEADS = ("start_head", "end_head", "span_head")
 def lora_config(
     model: BinderModel,
     r: int = 16,
-    alpha: float | None = None,
+    alpha: int | None = None,
     target: str | Sequence[str] | None = None,
     dropout: float = 0.0,
     freeze: Iterable[str] = (),
@@ -74,6 +78,25 @@ def lora_config(
         modules_to_save=None if "heads" in frozen else list(HEADS),
         **options,
     )
+
+
+def resolve_base(model: Any) -> None:
+    """Make the path of the base model that adapters name absolute, because they may be loaded from another folder.
+
+    Args:
+        model: a `PeftModel`, or a `BinderModel`, which is left unchanged.
+    """
+    if unwrapped(model) is model:
+        return
+    for config in model.peft_config.values():
+        base = config.base_model_name_or_path
+        if not base:
+            logger.warning(
+                "The base model of the adapter was not loaded from a checkpoint, so the saved adapter will name no "
+                "base. Save the base before you add adapters: model.save_pretrained(FOLDER), and load it from there."
+            )
+        elif os.path.exists(base):
+            config.base_model_name_or_path = os.path.abspath(base)
 
 
 def _linear_layers(encoder: nn.Module) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
-from ..adapters_binder import check_folder, save_adapter_settings, unwrapped
+from ..adapters_binder import active_adapter, check_folder, save_adapter_settings, unwrapped
 from ..hub import check_access, prepare_model, push_model_folder, write_card
 
 
@@ -76,7 +76,8 @@ class SharingTrainer(Trainer):
             check_folder(folder, adapter=True)
         super()._save(output_dir, state_dict)
         if has_adapters and self.args.should_save:
-            save_adapter_settings(model.config, folder)
+            active = active_adapter(model)  # PEFT saves an adapter with another name than "default" in a folder
+            save_adapter_settings(model.config, folder if active == "default" else folder / str(active))
             (folder / "README.md").unlink(missing_ok=True)
 
     def create_model_card(

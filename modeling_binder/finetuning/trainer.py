@@ -17,6 +17,7 @@ from .batches import MixBatches, MixSampler, as_it_is
 from .data import Document
 from .evaluating import TYPE_INPUTS, EvaluatingTrainer
 from .facts import training_facts
+from .lora import resolve_base
 from .mix import Mix, TypedDocuments
 from .packed import PackedMix
 from .parts import check_parts, encode_phrasings, freeze_parts, parameter_groups, types_are_frozen
@@ -147,6 +148,7 @@ class BinderTrainer(EvaluatingTrainer):
         return self._set_up(super().call_model_init(trial))
 
     def _set_up(self, model: Any) -> Any:
+        resolve_base(model)
         binder = unwrapped(model)
         if self._type_tokenizer is not None:
             binder.type_tokenizer = self._type_tokenizer

@@ -40,7 +40,7 @@ def adapter_weights(model: Any) -> dict[str, Any]:
     """Return the weights of the active adapter, by names that contain neither its name nor the prefix of PEFT."""
     from peft import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(model, adapter_name=active_adapter(model))
+    weights = get_peft_model_state_dict(model, adapter_name=str(active_adapter(model)))
     return {name.removeprefix(_PEFT_PREFIX): tensor for name, tensor in weights.items()}
 
 

@@ -1,9 +1,7 @@
 """Adapters of PEFT (LoRA): training, loading, switching, merging, pushing and resuming, and the cache of types."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, BertModel, TrainingArguments, pipeline
 
@@ -20,7 +18,7 @@ from modeling_binder.adapters_binder import ADAPTER_SETTINGS, base_of_adapter
 from modeling_binder.backends import export
 from modeling_binder.cli import main as cli
 from modeling_binder.finetuning import BinderTrainer, evaluate, lora_config, write_jsonl
-from modeling_binder.hub import PushError, push_model, rewrite_card
+from modeling_binder.hub import push_model, rewrite_card
 from modeling_binder.loading import load_pipeline
 from tests.tiny import (
     TYPES,
@@ -28,7 +26,6 @@ from tests.tiny import (
     build_model,
     build_two_tokenizer_model,
     corpus,
-    keys,
     small_model,
     tiny_encoder_config,
 )
@@ -39,6 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft uses it
     pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning"),
 ]
+DEV = corpus(1)
 TEXT = "the IL-2 gene promoter in cells of the gene"
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", ADAPTER_SETTINGS}
 
@@ -62,17 +60,15 @@ def make_adapter(base, tokenizer, tmp_path):
             for weight in adapted.parameters():
                 if weight.requires_grad:
                     weight.add_(0.3 * torch.randn_like(weight))
-        make_trainer(adapted, tokenizer, tmp_path / name).save_model()
+        make_trainer(adapted, tokenizer, tmp_path / name, dev=None).save_model()
         return tmp_path / name
 
     return make
 
 
-def make_trainer(model, tokenizer, folder, train=None, **arguments):
+def make_trainer(model, tokenizer, folder, train=None, dev=DEV, **arguments):
     settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, **arguments}
-    return BinderTrainer(
-        model, TrainingArguments(str(folder), **settings), train, corpus(1), processing_class=tokenizer
-    )
+    return BinderTrainer(model, TrainingArguments(str(folder), **settings), train, dev, processing_class=tokenizer)
 
 
 def found(model, tokenizer, **options):
@@ -90,7 +86,10 @@ def test_the_default_adapts_the_encoders_and_trains_the_heads_in_full():
         *("text_encoder", "type_encoder", "start_head", "end_head", "span_head")
     }
     assert all(("lora_" in name) == ("_encoder" in name) for name in trained)
-    assert {"span_head.modules_to_save.default.width_embedding.weight", "end_head.modules_to_save.default.scale"} <= trained
+    assert {
+        "span_head.modules_to_save.default.width_embedding.weight",
+        "end_head.modules_to_save.default.scale",
+    } <= trained
     layer = "text_encoder.encoder.layer.0."
     assert {f"{layer}{part}.lora_A.default.weight" for part in ("attention.self.query", "output.dense")} <= trained
 
@@ -155,7 +154,12 @@ def test_a_trained_adapter_is_loaded_by_folder_with_its_own_types(base, tokenize
     model.config.entity_types = [{"name": "Gene", "description": "A gene."}, {"name": "Cell", "description": "Cells."}]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer = make_trainer(
-        get_peft_model(model, lora_config(model, r=4)), tokenizer, tmp_path / "run", corpus(2), max_steps=4, learning_rate=0.01
+        get_peft_model(model, lora_config(model, r=4)),
+        tokenizer,
+        tmp_path / "run",
+        corpus(2),
+        max_steps=4,
+        learning_rate=0.01,
     )
     trainer.train()
     trainer.save_model()
@@ -200,7 +204,12 @@ def test_two_encoders_with_two_tokenizers(tokenizer, tmp_path):
     tokenizer.save_pretrained(base)
     model = AutoModel.from_pretrained(base)
     trainer = make_trainer(
-        get_peft_model(model, lora_config(model, r=4)), tokenizer, tmp_path / "run", corpus(1), max_steps=3, learning_rate=0.05
+        get_peft_model(model, lora_config(model, r=4)),
+        tokenizer,
+        tmp_path / "run",
+        corpus(1),
+        max_steps=3,
+        learning_rate=0.05,
     )
     trainer.train()
     trainer.save_model()
@@ -279,7 +288,7 @@ def test_cached_vectors_follow_the_adapter_of_a_peft_model(tokenizer):
     assert not torch.allclose(vectors["one"][0], vectors["two"][0], atol=1e-3)
     with adapted.disable_adapter():
         assert torch.allclose(ner.type_vectors(), build_pipeline_vectors(tokenizer), atol=1e-6)
-    layer = next(module for module in model.type_encoder.modules() if hasattr(module, "scaling"))
+    layer = next(module for module in model.type_encoder.modules() if hasattr(module, "lora_A"))
     layer.set_scale("one", 5.0)
     assert not torch.allclose(ner.type_vectors(), vectors["one"][0], atol=1e-4)
 
@@ -330,7 +339,7 @@ def test_a_merged_model_is_a_complete_checkpoint_with_equal_outputs(way, make_ad
 
 def test_an_adapter_and_a_complete_model_are_not_saved_in_one_folder(make_adapter, model):
     adapter = make_adapter("a")
-    with pytest.raises(ValueError, match="holds an adapter .* delete adapter_config.json"):
+    with pytest.raises(ValueError, match=r"holds an adapter .* delete adapter_config\.json"):
         model.save_pretrained(adapter)
     loaded = AutoModel.from_pretrained(adapter)
     with pytest.raises(ValueError, match=r"holds a complete model .* delete config\.json"):
@@ -342,7 +351,9 @@ def test_exporting_and_starting_from_an_adapter_merge_it(make_adapter, tokenizer
     tokenizer.save_pretrained(adapter)
     export(str(adapter), tmp_path / "frozen", onnx=False, freeze_types=True)
     assert_same_entities(
-        pipeline("binder-ner", model=str(tmp_path / "frozen"))(TEXT), pipeline("binder-ner", model=str(adapter))(TEXT), 1e-4
+        pipeline("binder-ner", model=str(tmp_path / "frozen"))(TEXT),
+        pipeline("binder-ner", model=str(adapter))(TEXT),
+        1e-4,
     )
     finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--init_from", str(adapter), "--max_steps", "1"])
     assert (tmp_path / "run" / "model.safetensors").exists()
@@ -415,7 +426,14 @@ def test_a_pushed_adapter_is_loaded_with_its_base(hub, base, make_adapter, token
     model.config.entity_types = [{"name": "Gene", "description": "A gene."}]
     trainer = BinderTrainer(
         get_peft_model(model, lora_config(model, r=4)),
-        TrainingArguments(str(tmp_path / "run"), report_to="none", use_cpu=True, disable_tqdm=True, max_steps=2, hub_model_id="alice/genes"),
+        TrainingArguments(
+            str(tmp_path / "run"),
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            max_steps=2,
+            hub_model_id="alice/genes",
+        ),
         [document for document in corpus(1) if "cells" not in document.text],
         processing_class=tokenizer,
         card={"license": "mit", "language": "en"},
