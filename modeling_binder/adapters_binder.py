@@ -25,7 +25,18 @@ ADAPTER_SETTINGS = "binder_config.json"
 INSTALL_PEFT = "pip install 'binder-ner[peft]'"
 
 # Fields of BinderConfig that depend on the corpus. The other fields must fit the weights of the base.
-_FIELDS = ("entity_types", "thresholds", "decoding", "inference", "max_length", "stride", "use_breadth")
+_FIELDS = (
+    "entity_types",
+    "thresholds",
+    "default_threshold",
+    "temperatures",
+    "default_temperature",
+    "decoding",
+    "inference",
+    "max_length",
+    "stride",
+    "use_breadth",
+)
 _LOCATION = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 _OPTIONAL_FILE = {
     "_raise_exceptions_for_missing_entries": False,
@@ -57,7 +68,7 @@ def active_adapter(model: Any) -> str | None:
 
 def adapter_settings(config: BinderConfig) -> dict[str, Any]:
     """Return the fields of a configuration that belong to an adapter."""
-    return {name: getattr(config, name) for name in _FIELDS}
+    return {name: getattr(config, name) for name in _FIELDS if hasattr(config, name)}
 
 
 def save_adapter_settings(config: BinderConfig, folder: str | os.PathLike[str]) -> None:
@@ -257,7 +268,9 @@ class AdapterMixin:
         if settings is None:
             return
         try:
-            self.config.thresholds = None  # the former thresholds are of other types
+            for field in ("thresholds", "temperatures"):  # the former values are of other types
+                if hasattr(self.config, field):
+                    setattr(self.config, field, None)
             for field, value in settings.items():
                 setattr(self.config, field, value)
             self.config.validate_ranges()
