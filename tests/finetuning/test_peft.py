@@ -32,10 +32,7 @@ from tests.tiny import (
 from training.evaluate import main as evaluate_command
 from training.finetune import main as finetune
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft uses it
-    pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 DEV = corpus(1)
 TEXT = "the IL-2 gene promoter in cells of the gene"
 ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", ADAPTER_SETTINGS}
