@@ -81,8 +81,9 @@ def deploy(
         for path in sorted(Path(__file__).parent.glob("*.py")):
             if path.name not in ("deploy.py", "publish.py"):
                 shutil.copyfile(path, Path(folder, "demo", path.name))
-        for name in ("__init__.py", "colors.py", "html.py", "lanes.py"):
-            shutil.copyfile(DRAWING / name, Path(folder, "demo", "drawing_copy", name))
+        for path in sorted(DRAWING.glob("*.py")):
+            if path.name != "terminal.py":  # it needs rich
+                shutil.copyfile(path, Path(folder, "demo", "drawing_copy", path.name))
         card = space_card(space_id, model_id, pinned("gradio"), license, datasets=datasets)
         for name, content in (
             ("README.md", str(card)),

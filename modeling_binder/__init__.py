@@ -11,6 +11,7 @@ from .registration import register_on_import
 
 if TYPE_CHECKING:
     from .configuration_binder import BinderConfig
+    from .drawing import draw
     from .modeling_binder import BinderModel, BinderOutput
     from .pipeline_binder import BinderNerPipeline
     from .processing_binder import BinderWindower, split_words
@@ -24,6 +25,7 @@ __all__ = [
     "BinderNerPipeline",
     "BinderOutput",
     "BinderWindower",
+    "draw",
     "load_tokenizers",
     "split_words",
 ]
@@ -33,6 +35,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "configuration_binder": ["BinderConfig"],
+            "drawing": ["draw"],
             "modeling_binder": ["BinderModel", "BinderOutput"],
             "pipeline_binder": ["BinderNerPipeline"],
             "processing_binder": ["BinderWindower", "split_words"],

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from .decoding_binder import flat_spans, probability, required_margin
 from .processing_binder import BinderWindower, TextWindow, join_words
+from .results_binder import Entities, ResultFormats
 from .streaming_binder import (
     CPU_BATCH_SIZE,
     DEVICE_BATCH_SIZE,
@@ -30,20 +31,11 @@ logger = logging.get_logger(__name__)
 # Maximum number of windowers that a pipeline keeps, one for each pair of max_length and stride. Clients of a server
 # choose these two numbers, so the number of pairs must be limited.
 MAX_WINDOWERS = 16
-_CALL_ARGUMENTS = (
-    "entity_types",
-    "threshold",
-    "decoding",
-    "inference",
-    "max_length",
-    "stride",
-    "is_split_into_words",
-    "batch_size",
-)
-_CONSTRUCTOR_ARGUMENTS = ("backend", "compile", "type_cache (deprecated)")
+_CALL_ARGUMENTS = "entity_types, threshold, decoding, inference, max_length, stride, is_split_into_words, batch_size"
+_CONSTRUCTOR_ARGUMENTS = "backend, compile, type_cache (deprecated)"
 
 
-class BinderNerPipeline(ChunkPipeline):
+class BinderNerPipeline(ResultFormats, ChunkPipeline):
     """Find the entities of texts, nested or flat.
 
     The types of the entities are those in the model's configuration, or types that you pass in a call.
@@ -86,7 +78,8 @@ class BinderNerPipeline(ChunkPipeline):
     Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score`, `word`, `start`
     and `end` (character offsets, end exclusive), ordered by position, outer spans before inner ones. `score` is
     sigmoid(margin), and the margin is the span score minus the dynamic threshold. The result of a list is a list of
-    results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over it.
+    results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over it. A
+    notebook draws the result of a text.
     """
 
     _load_processor = False
@@ -140,8 +133,8 @@ class BinderNerPipeline(ChunkPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown:
             raise TypeError(
-                f"unknown arguments: {', '.join(sorted(unknown))}. A call accepts {', '.join(_CALL_ARGUMENTS)}; "
-                f"pipeline(...) also accepts {', '.join(_CONSTRUCTOR_ARGUMENTS)}."
+                f"unknown arguments: {', '.join(sorted(unknown))}. A call accepts {_CALL_ARGUMENTS}; "
+                f"pipeline(...) also accepts {_CONSTRUCTOR_ARGUMENTS}."
             )
         for name, value, choices in (
             ("decoding", decoding, ("nested", "flat")),
@@ -369,19 +362,20 @@ class BinderNerPipeline(ChunkPipeline):
             flat: whether to choose a non-overlapping set of spans.
             broader: [T, T], which types are broader than others; see `decoding_binder.flat_spans`.
         """
-        text = model_outputs["text"]
+        found = Entities(text := model_outputs["text"], labels)
         if not model_outputs["spans"]:
-            return []
+            return found
         start, end, type_id, margin = (torch.cat(columns) for columns in zip(*model_outputs["spans"], strict=True))
         if flat:
             kept = flat_spans(start, end, type_id, margin, required, broader=broader)
         else:
             kept = torch.argsort(start * (len(text) + 1) + (len(text) - end), stable=True)
         columns = (start[kept], end[kept], type_id[kept], probability(margin[kept]))
-        return [
+        found.extend(
             {"entity_group": labels[type_id], "score": score, "word": text[begin:stop], "start": begin, "end": stop}
             for begin, stop, type_id, score in zip(*(column.tolist() for column in columns), strict=True)
-        ]
+        )
+        return found
 
     def margins(
         self,

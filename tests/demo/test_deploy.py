@@ -32,7 +32,7 @@ def test_the_files_of_a_space(hub, space, capsys):
     assert set(files) == {
         *(".gitattributes", "README.md", "app.py", "requirements.txt", "demo/model_id.txt"),
         *(f"demo/{name}.py" for name in code),
-        *(f"demo/drawing_copy/{name}.py" for name in ("__init__", "colors", "html", "lanes")),
+        *(f"demo/drawing_copy/{name}.py" for name in ("__init__", "colors", "html", "lanes", "notebook")),
     }
     assert len(list(hub.repos["space", space].history())) == 2
     assert hub.repos["space", space].sdk == "gradio"

@@ -30,6 +30,7 @@ CODE = {
     "onnx_binder.py",
     "pretrained_binder.py",
     "processing_binder.py",
+    "results_binder.py",
     "streaming_binder.py",
     "tokenizers_binder.py",
     "types_binder.py",

@@ -1,0 +1,193 @@
+"""Add entities to Hugging Face datasets; see the method `as_map` of the pipeline."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import pyarrow as pa
+
+from ..annotating.annotator import ENTITIES
+from ..hub.checkpoint import fingerprint
+from ..loading import load_pipeline
+from ..types_binder import EntityType
+
+# The maps of this process by digest. A forked process inherits them, so that it need not load the model again.
+_MAPS: "WeakValueDictionary[str, EntityMap]" = WeakValueDictionary()
+
+
+class EntityMap:
+    """A function for `Dataset.map` that adds a column with the entities of each text.
+
+    Pickled, it consists of a digest of everything that the entities depend on, and of what is needed to load the model.
+    So the cache of `datasets` recognises the same model with the same arguments, and a process of `num_proc` uses the
+    model that it inherited, or loads it from its folder or from the Hub.
+
+    Args:
+        ner: a `BinderNerPipeline`.
+        text_column, entities_column: names of columns.
+        arguments: arguments of a call.
+
+    Raises:
+        ValueError: an argument is invalid.
+        TypeError: an argument is unknown.
+    """
+
+    def __init__(self, ner: Any, text_column: str, entities_column: str, arguments: Mapping[str, Any]) -> None:
+        if text_column == entities_column:
+            raise ValueError(f"the columns of texts and entities must have different names, got {text_column!r} twice.")
+        self.pipeline, self.text_column, self.entities_column = ner, text_column, entities_column
+        self.arguments = dict(arguments)
+        ner([], **self.arguments)  # raises if an argument is invalid
+        self._is_split: bool = _parameters(ner, self.arguments)[0].get("is_split_into_words", False)
+        _MAPS[self.digest()] = self
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the entities of a batch, or of a single row (without `batched=True`).
+
+        The batch of a dataset in the format "arrow" is returned as a table with the new column, as `datasets` expects.
+
+        Raises:
+            ValueError: there is no column of texts, or there is a column of entities already; a text is neither a
+                string nor null; or the format of the dataset is "pandas" or "polars".
+        """
+        if not isinstance(batch, (Mapping, pa.Table)):
+            raise ValueError(
+                f"expected rows with their columns, got {type(batch).__name__}: call map on dataset.with_format(None), "
+                "and without input_columns."
+            )
+        names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
+        if self.text_column not in names:
+            raise ValueError(f"the dataset has no column {self.text_column!r}; choose the text_column from {names}.")
+        if self.entities_column in names:
+            raise ValueError(
+                f"the dataset has a column {self.entities_column!r} already; choose another name for the new one, as "
+                f"in as_map({self.text_column!r}, entities_column='found')."
+            )
+        if isinstance(batch, pa.Table):
+            found = self._find(batch[self.text_column].to_pylist())
+            return batch.append_column(self.entities_column, pa.array(found, ENTITIES))
+        texts = batch[self.text_column]
+        if texts is None or isinstance(texts, str) or (self._is_split and all(isinstance(word, str) for word in texts)):
+            return {self.entities_column: next(iter(self._find([texts])))}
+        return {self.entities_column: EntityColumn(self._find(texts))}
+
+    def _find(self, texts: Iterable[str | None]) -> Iterable[list[dict[str, Any]] | None]:
+        texts = list(texts)
+        found = iter(self.pipeline([text for text in texts if text is not None], **self.arguments))
+        for text in texts:
+            yield (
+                None if text is None else [{name: entity[key] for name, key in _KEYS.items()} for entity in next(found)]
+            )
+
+    def digest(self) -> str:
+        """Return a hash of everything that the entities depend on: weights, configuration, tokenizers, arguments."""
+        ner = self.pipeline
+        config = ner.model.config
+        tokenizers = [ner.tokenizer, ner.model.type_tokenizer]
+        facts = [
+            fingerprint(ner.model),
+            *(_digest_of_file(path) for path in _onnx_files(ner.model)),
+            {name: value for name, value in config.to_dict().items() if name not in _NOT_HASHED},
+            [None if tokenizer is None else _as_json(tokenizer) for tokenizer in tokenizers],
+            _parameters(ner, self.arguments),
+            [self.text_column, self.entities_column],
+        ]
+        return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        config = self.pipeline.model.config
+        loading = {
+            "model": config._name_or_path,
+            "revision": getattr(config, "_commit_hash", None),
+            "device": str(self.pipeline.device),
+            "dtype": str(self.pipeline.model.dtype).removeprefix("torch."),
+            "batch_size": self.arguments.get("batch_size", self.pipeline._batch_size),
+        }
+        digest = self.digest()
+        _MAPS[digest] = self
+        parameters = _parameters(self.pipeline, self.arguments)
+        return _restore, (digest, loading, parameters, self.text_column, self.entities_column)
+
+
+class EntityColumn(list[Any]):
+    """A column of entities that Arrow gives its type even if it has no entities, such as the first batch of a dataset.
+
+    `datasets` infers the type of a column from its first batch.
+    """
+
+    def __arrow_array__(self, type: Any = None) -> pa.Array:
+        return pa.array(list(self), type or ENTITIES)
+
+
+_NOT_HASHED = (
+    "_name_or_path",
+    "_commit_hash",
+    "transformers_version",
+    "dtype",
+)  # where a model is from, not what it is
+_KEYS = {"start": "start", "end": "end", "label": "entity_group", "score": "score", "word": "word"}
+
+
+def _restore(
+    digest: str, loading: Mapping[str, Any], parameters: Any, text_column: str, entities_column: str
+) -> EntityMap:
+    """Return the map with this digest, from this process or with a model that is loaded.
+
+    Raises:
+        RuntimeError: the model differs from the one that was pickled.
+    """
+    if (found := _MAPS.get(digest)) is not None:
+        return found
+    problem = "the model was not loaded from a folder or from the Hub"
+    if loading["model"]:
+        ner = load_pipeline(**loading)
+        preprocess, forward, postprocess = parameters
+        types = [EntityType(*fields) for fields in forward["types"]]
+        ner._preprocess_params, ner._forward_params, ner._postprocess_params = (
+            preprocess,
+            {**forward, "types": types},
+            postprocess,
+        )
+        restored = EntityMap(ner, text_column, entities_column, {})
+        if restored.digest() == digest:
+            return restored
+        problem = f"the model in memory differs from the one in {loading['model']}"
+    raise RuntimeError(
+        f"another process cannot load the model: {problem}. Save it with ner.save_pretrained(folder), load it with "
+        "pipeline('binder-ner', model=folder), and use this pipeline."
+    )
+
+
+def _parameters(ner: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of the pipeline's three steps: the arguments of a call, and the pipeline's defaults.
+
+    The entity types are tuples with the fields of `EntityType`.
+    """
+    given = {name: value for name, value in arguments.items() if name != "batch_size"}
+    defaults = (ner._preprocess_params, ner._forward_params, ner._postprocess_params)
+    steps = ner._sanitize_parameters(**given)
+    preprocess, forward, postprocess = ({**before, **after} for before, after in zip(defaults, steps, strict=True))
+    types = [tuple(entity_type) for entity_type in forward.get("types") or ner._resolve(None)]
+    return [preprocess, {**forward, "types": types}, postprocess]
+
+
+def _as_json(tokenizer: Any) -> Any:
+    """Return the definition of a tokenizer, without padding and truncation, which calls change."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: value for name, value in content.items() if name not in ("padding", "truncation")}
+
+
+def _onnx_files(model: Any) -> Sequence[Path]:
+    paths = [Path(encoder.path) for encoder in model.onnx_encoders()]
+    return [file for path in paths for file in sorted(path.parent.glob(f"{path.name}*"))]
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(digest_size=16)
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()

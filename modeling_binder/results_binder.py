@@ -1,0 +1,103 @@
+"""Results of the pipeline, as notebooks, tables and datasets use them.
+
+This file is copied to the Hub with a checkpoint. The code that draws, and the code that needs other libraries, is in
+the package, and is imported when it is used.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class Entities(list[dict[str, Any]]):
+    """The entities of a text: a list of dictionaries that a notebook shows as bars under the text.
+
+    It equals a plain list with the same entities, and `json` writes it as a list. A copy of it, also one that was
+    pickled, is a plain list.
+
+    Args:
+        text: the text.
+        labels: all entity types of the call; their order determines the colours.
+        entities: the entities.
+    """
+
+    __slots__ = ("labels", "text")
+
+    def __init__(self, text: str, labels: Sequence[str], entities: Iterable[dict[str, Any]] = ()) -> None:
+        super().__init__(entities)
+        self.text, self.labels = text, labels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The module of this class may have another name in another process, or be missing there.
+        return list, (list(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
+    def _repr_html_(self) -> str | None:
+        """Return a drawing for notebooks. Without the package there is none, and notebooks print the list."""
+        try:
+            from modeling_binder.drawing.notebook import draw
+        except ImportError:
+            return None
+        return draw(self)._repr_html_()
+
+
+class ResultFormats:
+    """Methods of the pipeline that return results as tables of other libraries."""
+
+    def to_frame(self, texts: Iterable[Any], library: str | None = None, **arguments: Any) -> Any:
+        """Find the entities of texts, and return a pandas or polars data frame with a row for each entity.
+
+        Example:
+            >>> found = ner.to_frame(frame["text"])  # doctest: +SKIP
+            >>> frame.merge(found, left_index=True, right_on="text_id", how="left")  # doctest: +SKIP
+
+        Args:
+            texts: an iterable of texts: a list, a generator, a pandas or polars Series. A missing text (None, NaN or
+                NA) has no entities.
+            library: "pandas" or "polars". Defaults to the library of `texts`, and to pandas if they are not a Series.
+            arguments: arguments of a call, see the class of the pipeline.
+
+        Returns:
+            A data frame with the columns `text_id`, `start`, `end`, `word`, `label` and `score`. `text_id` is the
+            label of a text in the index of a pandas Series, otherwise its position, from 0. Texts without entities have
+            no rows; a left join of their table with this one, as above, keeps them.
+
+        Raises:
+            ImportError: the library, or the package binder-ner, is not installed.
+            ValueError: an input or an argument is invalid.
+        """
+        try:
+            from modeling_binder.integrations.frames import to_frame
+        except ImportError as error:
+            raise _missing("to_frame", error) from None
+        return to_frame(self, texts, library, **arguments)
+
+    def as_map(self, text_column: str = "text", entities_column: str = "entities", **arguments: Any) -> Any:
+        """Return a function for the method `map` of Hugging Face datasets; it adds a column with the entities.
+
+        Example:
+            >>> dataset = dataset.map(ner.as_map("text"), batched=True)  # doctest: +SKIP
+
+        Args:
+            text_column: name of the column of texts.
+            entities_column: name of the new column, with lists of `{"start", "end", "label", "score", "word"}`, as
+                `binder-ner annotate` writes them; null if the text is null.
+            arguments: arguments of a call, see the class of the pipeline.
+
+        Raises:
+            ImportError: the library datasets, or the package binder-ner, is not installed.
+            ValueError: an argument is invalid.
+        """
+        try:
+            from modeling_binder.integrations.dataset_map import EntityMap
+        except ImportError as error:
+            raise _missing("as_map", error) from None
+        return EntityMap(self, text_column, entities_column, arguments)
+
+
+def _missing(method: str, error: ImportError) -> ImportError:
+    name = (error.name or "").partition(".")[0]
+    if name == "modeling_binder":  # the code of the model's repository runs, without the package
+        return ImportError(f"{method} needs the package: pip install git+https://github.com/binder-ner/binder-ner")
+    return ImportError(f"{method} needs the package {name}: pip install {name}")
