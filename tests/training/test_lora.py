@@ -28,7 +28,7 @@ def recipes(recipe, monkeypatch):
         finetune([str(folder / command[3].rpartition("/")[2]), *command[4:]])
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(lora.subprocess, "run", run)
+    monkeypatch.setattr(lora, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(lora, "RECIPES", folder)
     monkeypatch.setattr(lora, "recipe_of", lambda name: yaml.safe_load((folder / f"{name}.yaml").read_text()))
     return commands
@@ -49,7 +49,7 @@ def test_the_comparison_runs_what_is_missing_and_writes_json_and_table(recipes, 
     assert set(small["f1"]) == {"dev", "test"} and small["peak_memory_mb"] > 0
     text = page.read_text()
     assert lora.lora_table(runs) in text and text.startswith("before") and text.endswith("after\n")
-    assert "| full with max_steps=2 | all weights | 2 |" in text and "| LoRA, r = 2 | 2 |" in text
+    assert "| full with max\\_steps=2 | all weights | 2 |" in text and "| LoRA, r = 2 | 2 |" in text
     (tmp_path / "runs" / "small-2" / "results.json").unlink()
     assert len(lora.main([*arguments, "--", "--max_steps", "2"])) == 4
     assert len(recipes) == 5, "finished runs are not repeated"
