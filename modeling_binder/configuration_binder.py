@@ -1,5 +1,7 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
+import contextlib
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -220,20 +222,47 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"thresholds: the threshold of {label!r} must lie between 0 and 1, got {value!r}.")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("entity_types", "thresholds"):
+            return super().__setattr__(name, value)
+        if name == "thresholds" and isinstance(value, Mapping):
+            value = {label: as_number(threshold) for label, threshold in value.items()}
+        before = getattr(self, name)
         super().__setattr__(name, value)
-        if name == "entity_types":
-            self.validate_entity_types()
-            self._set_labels()
-            if self.thresholds:  # drop the thresholds of types that were removed
-                kept = {label: value for label, value in self.thresholds.items() if label in self.type_descriptions}
-                self.thresholds = kept or None
-        elif name == "thresholds":
-            self.validate_thresholds()
+        try:
+            if name == "entity_types":
+                self._entity_types_were(before)
+            else:
+                self.validate_thresholds()
+        except ValueError:
+            super().__setattr__(name, before)
+            raise
+
+    def _entity_types_were(self, before: list[dict[str, Any]] | None) -> None:
+        """Check new entity types, and adapt the labels and the thresholds.
+
+        Raises:
+            ValueError: the types are malformed, or other types than those whose vectors the checkpoint holds.
+        """
+        self.validate_entity_types()
+        if self.frozen_types and before:
+            frozen = [entity_type["description"] for entity_type in before]
+            if list(self.type_descriptions.values()) != frozen:
+                raise ValueError(
+                    "entity_types cannot change, because the checkpoint holds the vectors of its types in their order "
+                    "(frozen_types=True). To find some of the types, pass them in the call: pipe(text, "
+                    "entity_types=['Disease']). For other types load the checkpoint this one was made of."
+                )
+        if before and not self.entity_types:
+            self.num_labels = 2  # the labels of a configuration without types
+        self._set_labels()
+        if self.thresholds:  # drop the thresholds of types that were removed
+            kept = {label: value for label, value in self.thresholds.items() if label in self.type_descriptions}
+            self.thresholds = kept or None
 
     def _set_labels(self) -> None:
         """Set `id2label` and `label2id` to the names of the entity types."""
         if self.entity_types:
-            self.id2label = dict(enumerate(self.type_descriptions))
+            self.id2label = dict(enumerate(self.type_parents))
             self.label2id = {label: type_id for type_id, label in self.id2label.items()}
 
     @property
@@ -260,6 +289,7 @@ class BinderConfig(PreTrainedConfig):
 
         The encoders keep their ids on the Hub. Paths of local folders are removed, because they may be private.
         """
+        self._set_labels()  # the list of entity types may have been edited in place
         output = super().to_dict()
         for encoder in (output.get("text_config"), output.get("type_config")):
             if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
@@ -267,6 +297,32 @@ class BinderConfig(PreTrainedConfig):
         # pipeline() replaces the class names in this dictionary by classes, which JSON cannot hold: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
+
+
+def as_number(value: Any) -> Any:
+    """Convert a number of any kind, such as `numpy.float32`, a 0-d tensor or `Decimal`, to float.
+
+    Other values are returned as they are. So are truth values: a threshold of `True` is a mistake and not the number 1.
+    """
+    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+    if is_truth or getattr(value, "ndim", 0) or not hasattr(value, "__float__"):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):  # for example, an integer that is too large
+        return value
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Convert an integer of any kind, such as `numpy.int64`, to int.
+
+    Raises:
+        ValueError: the value is not an integer, or it is a truth value.
+    """
+    if not isinstance(value, bool):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise ValueError(f"{name} must be a whole number, got {value!r:.80}.")
 
 
 def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:
@@ -280,7 +336,7 @@ def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:
     """
     line = [label]
     while (parent := parents[line[-1]]) is not None:
-        if parent not in parents:
+        if not isinstance(parent, str) or parent not in parents:
             raise ValueError(
                 f"the parent of {line[-1]!r} is {parent!r}, which is not an entity type; add it, or leave out the "
                 f"parent. The entity types are {', '.join(parents)}."

@@ -8,13 +8,14 @@ Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
 
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .configuration_binder import as_number
 from .losses_binder import candidate_mask
 
 
@@ -37,11 +38,12 @@ class Proposals(NamedTuple):
         return self.type_id
 
 
-def required_margin(threshold: float | Sequence[float], num_types: int) -> Tensor:
+def required_margin(threshold: Any, num_types: int) -> Tensor:
     """Convert probabilities to margins: a span is kept if sigmoid(margin) > threshold.
 
     Args:
-        threshold: one number for all types, or one per type, between 0 and 1. 0.5 is the dynamic threshold itself.
+        threshold: one number for all types, or one per type, between 0 and 1. 0.5 is the dynamic threshold itself. The
+            numbers may be of any kind (`as_number`).
 
     Returns:
         [T], float64; 0 gives -inf (keep every span) and 1 gives inf.
@@ -49,16 +51,18 @@ def required_margin(threshold: float | Sequence[float], num_types: int) -> Tenso
     Raises:
         ValueError: a threshold is outside 0..1, or the number of thresholds is not T.
     """
-    values = [threshold] * num_types if isinstance(threshold, (int, float)) else list(threshold)
+    is_list = hasattr(threshold, "__iter__") and not isinstance(threshold, str) and getattr(threshold, "ndim", 1)
+    values = list(threshold) if is_list else [threshold] * num_types
     if len(values) != num_types:
         raise ValueError(f"got {len(values)} thresholds for {num_types} entity types: give one number or one per type.")
-    for value in values:
-        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+    numbers = [as_number(value) for value in values]
+    for number, value in zip(numbers, values, strict=True):
+        if not isinstance(number, float) or not 0 <= number <= 1:
             raise ValueError(
-                f"threshold must lie between 0 and 1, got {value!r}. 0.5 keeps the spans above the model's dynamic "
+                f"threshold must lie between 0 and 1, got {value!r:.80}. 0.5 keeps the spans above the model's dynamic "
                 "threshold; a higher value is stricter."
             )
-    return torch.logit(torch.tensor(values, dtype=torch.float64))
+    return torch.logit(torch.tensor(numbers, dtype=torch.float64))
 
 
 def candidate_spans(

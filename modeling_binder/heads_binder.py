@@ -82,7 +82,8 @@ class SpanHead(Head):
         Returns:
             Start vectors and end vectors, [B, L, D] each, and width vectors, [W, D].
         """
-        weight, bias = self.text_projection.weight.float(), self.text_projection.bias.float()
+        weight, bias = self.text_projection.weight.float(), self.text_projection.bias
+        bias = None if bias is None else bias.float()
         start, end, rest = weight.split((self.text_size, self.text_size, self.width_size), dim=1)
         starts, ends = nn.functional.linear(hidden, start, bias), nn.functional.linear(hidden, end)
         return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)
@@ -145,12 +146,14 @@ def project(layer: nn.Module, inputs: Tensor) -> Tensor:
     """Call a linear layer in its own dtype, or in float32 if it is quantised; returns float32."""
     weight = getattr(layer, "weight", None)  # a method, not a tensor, if torch has quantised the layer
     dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
-    outputs: Tensor = layer(inputs.to(dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32))
+    floats = (torch.float16, torch.bfloat16, torch.float64)
+    outputs: Tensor = layer(inputs.to(dtype if dtype in floats else torch.float32))
     return outputs.float()
 
 
 def _is_plain(layer: nn.Module) -> bool:
     """Return whether calling a layer does nothing but multiply by its weight and add its bias."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    hooked = any(hooks) or nn.modules.module._has_any_global_hook()
     plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # not an adapter, not a quantised tensor
-    return plain and "forward" not in vars(layer) and not any(hooks)
+    return plain and "forward" not in vars(layer) and not hooked

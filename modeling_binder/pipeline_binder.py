@@ -1,6 +1,5 @@
 """The "binder-ner" pipeline: finds the entities of texts."""
 
-import operator
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
+from .configuration_binder import whole_number
 from .decoding_binder import flat_spans, probability, required_margin
 from .processing_binder import BinderWindower, TextWindow, join_words
 from .results_binder import Entities, ResultFormats
@@ -22,6 +22,7 @@ from .streaming_binder import (
     Entity,
     EntityStream,
     TextReader,
+    as_words,
     collate_windows,
 )
 from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find_broader, resolve_entity_types
@@ -103,7 +104,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
                 stacklevel=2,
             )
         self._type_cache = TypeCache()
-        self._windowers: dict[tuple[int | None, ...], BinderWindower] = {}
+        self._windowers: dict[Any, BinderWindower] = {}
         self._reported: set[tuple[str, str]] = set()  # pairs of a given label and an own type that have been logged
         super().__init__(*args, **kwargs)
         own_backend = "onnx" if self.model.onnx_encoders() else "torch"
@@ -142,8 +143,12 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         ):
             if value is not None and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        if is_split_into_words not in (None, True, False):
+            raise ValueError(f"is_split_into_words must be True or False, got {is_split_into_words!r:.80}.")
         types = None if entity_types is None else self._resolve(entity_types)
-        preprocess = {"max_length": max_length, "stride": stride, "is_split_into_words": is_split_into_words}
+        lengths = {"max_length": max_length, "stride": stride}
+        preprocess: dict[str, Any] = {n: None if v is None else whole_number(n, v) for n, v in lengths.items()}
+        preprocess["is_split_into_words"] = is_split_into_words
         forward = {"types": types, "threshold": threshold, "inference": inference}
         postprocess = {"decoding": decoding}
         # An argument that is not given must not override the default that was given to the constructor.
@@ -213,7 +218,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         postprocess_params: dict[str, Any],
     ) -> EntityStream:
         """Return the results of texts as a stream, in the order of the texts; see `TextReader`."""
-        if batch_size < 1:
+        if (batch_size := whole_number("batch_size", batch_size)) < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         types = forward_params.get("types") or self._resolve(None)
         required = self._required(forward_params.get("threshold"), types)
@@ -234,7 +239,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             lambda text: self.preprocess(text, **preprocess_params),
             lambda windows: self.forward(self._collate(windows), **forward)["spans"],
             lambda text, spans: self.postprocess({"text": text, "spans": spans}, **postprocess),
-            operator.index(batch_size),
+            batch_size,
             *limits,
         )
         return EntityStream(inputs, reader.read)
@@ -261,7 +266,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             thresholds = [threshold.get(label, value) for label, value in zip(labels, thresholds, strict=True)]
         elif threshold is not None:
             thresholds = [threshold] * len(labels)
-        return required_margin([_as_float(value) for value in thresholds], len(labels))
+        return required_margin(thresholds, len(labels))
 
     def preprocess(
         self,
@@ -277,9 +282,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         """
         words: list[tuple[int, int]] | None = None
         if is_split_into_words:
-            if isinstance(text, str) or not all(isinstance(word, str) for word in text):
-                raise ValueError(f"with is_split_into_words=True each input must be a list of words, got {text!r:.80}.")
-            text, spans = join_words(text)
+            text, spans = join_words(as_words(text))
             words = [span for span in spans if span is not None]
         elif not isinstance(text, str):
             raise ValueError(
@@ -289,11 +292,14 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         return text, self._windower(max_length, stride).read(text, words)
 
     def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
-        key = (max_length, stride, self.model.config.max_length, self.model.config.stride)
+        model = self.model
+        config = model.config
+        # Users may change all of these. A windower keeps its tokenizer alive, so no other tokenizer gets its id.
+        key = (max_length, stride, config.max_length, config.stride, model.max_positions, id(self.tokenizer))
         if key not in self._windowers:
             if len(self._windowers) >= MAX_WINDOWERS:
                 self._windowers.clear()
-            self._windowers[key] = BinderWindower.for_model(self.model, self.tokenizer, max_length, stride)
+            self._windowers[key] = BinderWindower.for_model(model, self.tokenizer, max_length, stride)
         return self._windowers[key]
 
     def _collate(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
@@ -307,7 +313,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         return self._encoded([entity_type.description for entity_type in self._resolve(entity_types)]).vectors
 
     def _encoded(self, descriptions: Sequence[str]) -> EncodedTypes:
-        return self._type_cache.get(self.model, descriptions, self._encode_types)
+        return self._type_cache.get(self.model, self.tokenizer, descriptions, self._encode_types)
 
     def _broader(self, types: Sequence[EntityType]) -> Tensor | None:
         """Return which types are broader than others, [T, T]; None if no type is broader than another one."""
@@ -412,7 +418,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         with self.get_inference_context()():
             batch = {name: tensor.to(self.device) for name, tensor in self._collate([window]).items()}
             hidden = self.model.encode_text(batch["input_ids"], batch["attention_mask"])
-            vectors = self.type_vectors(entity_types)
+            vectors = self._encoded([entity_type.description for entity_type in types]).vectors
             scores = self.model.score(hidden, vectors, self.model.span_parts(hidden))[2][0]  # [T, L, W]
         rows = torch.tensor(firsts)[:, None].expand(-1, len(lasts))
         offsets = torch.tensor(lasts)[None] - rows
@@ -436,9 +442,3 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
                 break
         assert chosen is not None  # an empty text has a window too
         return chosen
-
-
-def _as_float(value: Any) -> Any:
-    """Convert a number of any kind, such as `numpy.float32`, to float; other values are returned as they are."""
-    is_number = hasattr(value, "__float__") and not getattr(value, "ndim", 0)
-    return float(value) if is_number else value

@@ -8,14 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .configuration_binder import whole_number
+
 WordSpans = Sequence[tuple[int, int]]
 MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this many characters
 
 # Scripts that are written without spaces, or with particles attached to names as in Korean. Each of their characters is
-# a word, so that a mention can start and end anywhere: Han, kana, bopomofo, hangul, Thai, Lao, Khmer, Myanmar.
+# a word, so that a mention can start and end anywhere: Han, kana (also of half width), bopomofo, hangul, Yi, Thai, Lao,
+# Khmer, Myanmar, Tai scripts, Balinese, Javanese.
 _UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf"
+    "\u3005-\u3007\u3021-\u3029\u3040-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\ua980-\ua9ff"
+    "\uaa60-\uaadf\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|_|[^\w\s]")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
@@ -24,11 +28,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
+# Vowels and final consonants of decomposed hangul, voicing marks of half-width kana, skin tones, tags of flags
+_GLUED = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
+_FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")  # two of them are a flag
+
+
 def _glues(character: str) -> bool:
-    """Return whether a character belongs to the character before it: a combining mark, a joiner or a skin tone."""
-    return (
-        character in _JOINERS or unicodedata.category(character)[0] == "M" or "\U0001f3fb" <= character <= "\U0001f3ff"
-    )
+    """Return whether a character belongs to the character before it, such as a combining mark or a joiner."""
+    return character in _JOINERS or unicodedata.category(character)[0] == "M" or bool(_GLUED.match(character))
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
@@ -56,7 +63,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
                 and not _UNSPACED_CHARACTER.match(text[start])
                 and not _UNSPACED_CHARACTER.match(text[glued[-1][0]])
             )
-            if _glues(text[start]) or before == "\u200d" or same_word:
+            is_flag = glued[-1] == (start - 1, start) and _FLAG_LETTER.match(before) and _FLAG_LETTER.match(text[start])
+            if _glues(text[start]) or before == "\u200d" or same_word or is_flag:
                 glued[-1] = (glued[-1][0], end)
                 continue
         glued.append((start, end))
@@ -244,6 +252,7 @@ class BinderWindower:
         self.tokenizer = tokenizer
         self.type_tokenizer = tokenizer if type_tokenizer is None else type_tokenizer
         self.prefix, self.suffix = frame[:1], frame[1:]
+        max_length, stride = whole_number("max_length", max_length), whole_number("stride", stride)
         self.max_length, self.stride = max_length, stride
         self.capacity = max_length - len(frame)  # tokens of text in a window
         if not 0 <= stride < self.capacity:
@@ -263,7 +272,7 @@ class BinderWindower:
             max_length: defaults to `config.max_length`. If the text encoder or the tokenizer accepts fewer tokens, it
                 defaults to the number of tokens that both accept.
             stride: defaults to `config.stride`. If `max_length` is given and is less than `config.max_length`, this
-                default is scaled down in the same proportion.
+                default is scaled down in the same proportion, and further if a window would not add a token.
 
         Raises:
             ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride is negative
@@ -271,6 +280,7 @@ class BinderWindower:
         """
         limits = [limit for limit in (tokenizer.model_max_length, model.max_positions) if limit is not None]
         longest = min(limits, default=model.config.max_length)
+        max_length = None if max_length is None else whole_number("max_length", max_length)
         if max_length is not None and max_length > longest:
             raise ValueError(
                 f"max_length={max_length} is more than the {longest} tokens that text encoder and tokenizer accept."
@@ -279,7 +289,8 @@ class BinderWindower:
         if stride is None:
             stride = config.stride
             if max_length is not None and max_length < config.max_length:
-                stride = stride * max_length // config.max_length
+                special = len(tokenizer("")["input_ids"])
+                stride = max(0, min(stride * max_length // config.max_length, max_length - special - 1))
         if max_length is None:
             max_length = min(config.max_length, longest)
         return cls(tokenizer, max_length, stride, model.type_tokenizer)

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -244,12 +244,27 @@ class EntityStream:
         return self._results
 
 
+def as_words(words: Any) -> list[str]:
+    """Return the words of a text that is split into words, from any iterable of words that has an order.
+
+    Raises:
+        ValueError: it is something else, such as a text, a set or a mapping, or an item is not a str.
+    """
+    has_order = isinstance(words, KeysView) or not isinstance(words, (str, bytes, Mapping, Set))
+    read = list(words) if has_order and hasattr(words, "__iter__") else [None]  # an iterator can be read only once
+    if not all(isinstance(word, str) for word in read):
+        raise ValueError(f"with is_split_into_words=True each input must be a list of words, got {words!r:.80}.")
+    return read
+
+
 def _is_iterable_of_texts(texts: Any) -> bool:
-    if isinstance(texts, (str, bytes, bytearray, Mapping)) or getattr(texts, "ndim", 1) != 1:
+    if isinstance(texts, (str, bytes, bytearray, Mapping, type)) or getattr(texts, "ndim", 1) != 1:
         return False  # for example, iterating over a mapping or a table gives its keys or column names
     return hasattr(texts, "__iter__") or (hasattr(texts, "__getitem__") and hasattr(texts, "__len__"))
 
 
 def _iterate(texts: Any) -> Iterable[Any]:
+    if hasattr(texts, "to_pylist"):  # an array of pyarrow, whose items are not of type str
+        return texts.to_pylist()
     # A map-style torch dataset has no __iter__ and may not raise IndexError at its end, so iter() cannot be used.
     return texts if hasattr(texts, "__iter__") else (texts[index] for index in range(len(texts)))

@@ -1,5 +1,6 @@
 """Entity types of a call of the pipeline: names, descriptions and parents, and the vectors of the descriptions."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,7 +16,11 @@ from .processing_binder import BinderWindower
 
 MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest are dropped first
 MAX_BATCH_TOKENS = 2**11  # maximum number of tokens in a batch of descriptions
-_PROBE_VALUES = 16  # number of values of each weight that are compared to detect a change
+MAX_PROBE_VALUES = 2**18  # maximum number of values in the row or the column of a weight that are compared
+# A text whose tokens change if a tokenizer treats letters, case, accents, digits or punctuation in another way.
+_PROBE_TEXT = "Sphinx of black quartz, judge my vow: \u00c9\ufb01 1\u20132"
+# Attributes that all modules have. Hooks are compared separately.
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 
 EntityTypes: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _KEYS = ("name", "description", "parent")
@@ -28,8 +33,8 @@ class EntityType(NamedTuple):
         label: name of the type in the results.
         description: the text that the type encoder encodes.
         parent: label of the nearest broader type of the call, or None.
-        own_label: name of the model's own type with the same name (ignoring case) and the same description; None if
-            the model has no such type.
+        own_label: name of the model's own type with the same name (see `_name_key`) and the same description; None
+            if the model has no such type.
     """
 
     label: str
@@ -46,31 +51,44 @@ def resolve_entity_types(
     Args:
         entity_types: names, name -> description, name -> `{"description", "parent"}`, or a list of `{"name",
             "description", "parent"}` dictionaries. `None` means all own types of the model. A name without a
-            description is looked up among the own types, ignoring case ("gene" finds "Gene"), and gets the description
-            found there. If there is no such type, the name is also the description. The parent of an own type is its
-            nearest ancestor among the types of the call, unless the call gives a parent.
+            description is looked up among the own types, ignoring case, white space and Unicode forms ("gene" finds
+            "Gene"), and gets the description found there. If there is no such type, the name is also the description.
+            The parent of an own type is its nearest ancestor among the types of the call, unless the call gives a
+            parent.
         own_types: the model's own types, as in `config.entity_types`.
 
     Raises:
-        ValueError: there is no type, a name appears twice, a name or a description is blank or not a string, or a
-            parent is not a type of the call or makes a type its own ancestor.
+        ValueError: there is no type, a name appears twice, two names without descriptions select the same own type, a
+            name or a description is blank or not a string, or a parent is not a type of the call or makes a type its
+            own ancestor.
         TypeError: `entity_types` has another form.
     """
     own = {entity_type["name"]: entity_type for entity_type in own_types or ()}
+    own_keys: dict[str, list[str]] = {}
+    for name in own:
+        own_keys.setdefault(_name_key(name), []).append(name)
+    selected: dict[str, str] = {}  # own type -> the name without a description that selects it
     types: dict[str, EntityType] = {}
     parents: dict[str, str | None] = {}  # only the parents that the call gives
     for label, fields in [(label, {}) for label in own] if entity_types is None else _items(entity_types):
-        if label in types:
+        is_name = isinstance(label, str)
+        if is_name and label in types:
             raise ValueError(f"the entity type {label!r} appears twice; names must be unique.")
-        own_label = _own_label(label, own)
+        own_label = _own_label(label, own, own_keys) if is_name else None
         description = fields.get("description")
         if description is None:
             description = label if own_label is None else own[own_label]["description"]
+            if own_label is not None and selected.setdefault(own_label, label) != label:
+                raise ValueError(
+                    f"the entity types {selected[own_label]!r} and {label!r} are both the model's own type "
+                    f"{own_label!r}: leave out one of them, or pass descriptions."
+                )
         elif own_label is not None and description != own[own_label]["description"]:
             own_label = None
         if not all(isinstance(text, str) and text.strip() for text in (label, description)):
             raise ValueError(
-                f"the name and the description of an entity type must not be blank, got {label!r}: {description!r}."
+                "the name and the description of an entity type must be texts and must not be blank, got "
+                f"{label!r:.80}: {description!r:.80}."
             )
         if "parent" in fields:
             parents[label] = fields["parent"]
@@ -90,7 +108,11 @@ def _items(entity_types: EntityTypes) -> Iterable[tuple[Any, Mapping[str, Any]]]
     if isinstance(entity_types, Mapping):
         for name, value in entity_types.items():
             yield name, _fields(name, value if isinstance(value, Mapping) else {"description": value})
-    elif hasattr(entity_types, "__iter__"):
+    elif (
+        hasattr(entity_types, "__iter__")
+        and not isinstance(entity_types, (bytes, bytearray, type))
+        and getattr(entity_types, "ndim", 1) == 1  # iterating over a table gives the names of its columns
+    ):
         for item in entity_types:
             if not isinstance(item, Mapping):
                 yield item, {}
@@ -109,12 +131,26 @@ def _fields(name: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return fields
 
 
-def _own_label(label: Any, own: Mapping[str, Any]) -> str | None:
-    """Return the name of the own type that a label matches, ignoring case; None if none matches or several do."""
-    if label in own or not isinstance(label, str):
-        return label if label in own else None
-    matches = [name for name in own if name.casefold() == label.casefold()]
+def _own_label(label: str, own: Mapping[str, Any], own_keys: Mapping[str, list[str]]) -> str | None:
+    """Return the name of the own type that a label matches; None if none matches or several do.
+
+    Args:
+        own_keys: `_name_key` of a name -> the own types with this key.
+    """
+    if label in own:
+        return label
+    matches = own_keys.get(_name_key(label), [])
     return matches[0] if len(matches) == 1 else None
+
+
+def _name_key(name: str) -> str:
+    """Return a name without case, and without differences of white space, Unicode forms and invisible characters.
+
+    >>> _name_key(" Cell  LINE") == _name_key("cell line")
+    True
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(char for char in folded if unicodedata.category(char) != "Cf").split())
 
 
 def _with_parents(
@@ -189,37 +225,50 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
 
 
 class TypeCache:
-    """Keeps encoded descriptions in memory as long as the weights they were computed with do not change."""
+    """Keeps encoded descriptions in memory as long as nothing that they were computed with changes.
+
+    This includes the weights, the modules with their settings, adapters and hooks, the tokenizer and the pooling.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}  # description -> vectors [3, D] and breadth
         self._last: tuple[list[str], EncodedTypes] | None = None
-        self._weights = WeightWatch()
+        self._watch = WeightWatch()
 
-    def add(self, model: Any, descriptions: Sequence[str], encoded: EncodedTypes) -> None:
-        """Keep descriptions that another process has encoded with the same weights."""
-        if self._weights.changed(type_modules(model)):
+    def _drop_outdated(self, model: Any, tokenizer: Any) -> None:
+        tokenizer = model.type_tokenizer or tokenizer
+        # A pipeline with another tokenizer has other vectors, so the tokenizer itself is part of the settings.
+        tokens = tuple(tokenizer(_PROBE_TEXT)["input_ids"])
+        settings = (model.config.type_pooling, id(tokenizer), len(tokenizer), tokens)
+        self._tokenizer = tokenizer  # while it is referenced here, no other tokenizer can have its id
+        if self._watch.changed(type_modules(model), settings):
             self._kept, self._last = {}, None
+
+    def add(self, model: Any, tokenizer: Any, descriptions: Sequence[str], encoded: EncodedTypes) -> None:
+        """Keep descriptions that another process has encoded with the same weights and the same tokenizer."""
+        self._drop_outdated(model, tokenizer)
         for row, text in enumerate(descriptions):
             breadth = None if encoded.breadths is None else encoded.breadths[row]
             self._kept[text] = encoded.vectors[row], breadth
 
-    def get(self, model: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]) -> EncodedTypes:
+    def get(
+        self, model: Any, tokenizer: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]
+    ) -> EncodedTypes:
         """Return encoded descriptions; encode only those that are not in the cache.
 
-        In training mode nothing is cached, because dropout makes the vectors random.
+        In training mode nothing is cached, because dropout makes the vectors random. If the types are frozen, nothing
+        is cached either, because the model holds the vectors.
 
         Args:
             model: a `BinderModel`.
+            tokenizer: the tokenizer of the model.
             descriptions: one text for each of T types.
             encode: a function that encodes descriptions.
         """
-        modules = type_modules(model)
-        if any(module.training for module in modules):
+        if model.config.frozen_types or any(module.training for module in type_modules(model)):
             self._kept, self._last = {}, None
             return encode(list(descriptions))
-        if self._weights.changed(modules):
-            self._kept, self._last = {}, None
+        self._drop_outdated(model, tokenizer)
         if self._last is not None and self._last[0] == descriptions:
             return self._last[1]
         found = {text: self._kept[text] for text in descriptions if text in self._kept}
@@ -253,31 +302,34 @@ def type_modules(model: Any) -> list[nn.Module]:
 
 
 class WeightWatch:
-    """Detects that weights have changed since the last call, much faster than by comparing all values.
+    """Detects that modules have changed since the last call, much faster than by comparing all weights.
 
-    It compares the modules, and the address and the version of each tensor. Every in-place operation increments the
-    version, except operations on `tensor.data`. To detect those, it also compares some values of each tensor. It also
-    compares which adapters are active, because `set_adapter` changes the results of a layer, but no tensor.
+    It compares the modules, their plain attributes and hooks, which adapters are active, and the address and the
+    version of each tensor. Every in-place operation increments the version, except operations on `tensor.data` or on a
+    numpy view. To detect those, it also compares the first row and the first column of each tensor. So a change of a
+    bias, of a whole row or of a whole column is always detected.
     """
 
     def __init__(self) -> None:
         self._modules: list[nn.Module | None] = []
         self._children: list[dict[str, nn.Module | None]] = []
+        self._attributes: list[dict[str, Any]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
-        self._versions: list[tuple[int, int]] = []
         self._adapted: list[nn.Module] = []
         self._adapters: list[Any] = []
-        self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device
+        self._state: list[Any] = []
+        self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device and dtype
         self._values: list[Tensor] = []
 
-    def changed(self, modules: Sequence[nn.Module]) -> bool:
-        """Return whether the weights differ from those of the last call."""
+    def changed(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
+        """Return whether the modules or the settings differ from those of the last call."""
         # Visiting the dictionaries of modules takes a third of the time of nn.Module.parameters(), which also builds
         # the names of the weights.
         replaced = [*modules, *_values(self._children)] != self._modules
         if replaced:
             submodules = [submodule for module in modules for submodule in module.modules()]
             self._children = [module._modules for module in submodules]
+            self._attributes = [vars(module) for module in submodules]
             self._tensors = [module._parameters for module in submodules]
             self._tensors += [module._buffers for module in submodules]
             self._modules = [*modules, *_values(self._children)]
@@ -285,18 +337,56 @@ class WeightWatch:
         before_adapters, self._adapters = self._adapters, adapter_state(self._adapted)
         replaced = replaced or before_adapters != self._adapters
         tensors = [tensor for tensor in _values(self._tensors) if tensor is not None]
-        versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
-        if replaced or versions != self._versions:
-            self._versions = versions
-            views: dict[torch.device, list[Tensor]] = {}
-            for tensor in tensors:
-                if tensor.is_floating_point() and tensor.device.type != "meta":
-                    views.setdefault(tensor.device, []).append(tensor.detach().flatten()[:_PROBE_VALUES])
-            self._views = list(views.values())
+        state = [settings, [_version(tensor) for tensor in tensors], list(map(_attributes_of, self._attributes))]
+        if replaced or state != self._state:
+            self._state = state
+            views: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+            for tensor in filter(_is_plain, tensors):
+                views.setdefault((tensor.device, tensor.dtype), []).extend(_probes(tensor.detach()))
+            self._views = [tensors for tensors in views.values() if tensors]
             self._values = [torch.cat(tensors) for tensors in self._views]
             return True
         before, self._values = self._values, [torch.cat(tensors) for tensors in self._views]
         return not all(map(torch.equal, before, self._values))
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    address = tensor.data_ptr() if type(tensor) in (Tensor, nn.Parameter) else id(tensor)
+    return address, 0 if tensor.is_inference() else tensor._version
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether the values of a tensor can be read and compared: no quantised subclass, no 8-bit floats."""
+    is_small_float = tensor.is_floating_point() and tensor.element_size() == 1
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type != "meta" and not is_small_float
+
+
+def _probes(tensor: Tensor) -> list[Tensor]:
+    """Return the first row and the first column of a tensor, as vectors that share its memory."""
+    if tensor.numel() == 0 or tensor.is_sparse:
+        return []
+    if tensor.ndim == 0:
+        return [tensor[None]]
+    column = tensor[(slice(None), *[0] * (tensor.ndim - 1))]
+    lines = [column] if tensor.ndim == 1 else [column, tensor[(*[0] * (tensor.ndim - 1), slice(None))]]
+    return [line[:: 1 + len(line) // MAX_PROBE_VALUES] for line in lines]
+
+
+def _attributes_of(attributes: Mapping[str, Any]) -> list[Any]:
+    """Return what the outputs of a module depend on beside its tensors and children: hooks and its own attributes."""
+    own = [_frozen(value) for name, value in attributes.items() if name not in _MODULE_ATTRIBUTES]
+    return [*attributes["_forward_pre_hooks"], *attributes["_forward_hooks"], own]
+
+
+def _frozen(value: Any) -> Any:
+    """Copy a value of plain Python, so that a later change in place is detected; replace other objects by their id."""
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_frozen(item) for item in value]
+    if isinstance(value, dict):
+        return [(name, _frozen(item)) for name, item in value.items()]
+    return id(value)
 
 
 def _values(dictionaries: Iterable[Mapping[str, Any]]) -> list[Any]:

@@ -97,7 +97,7 @@ class TypeVectors(NamedTuple):
         """Give the vectors to a pipeline with the same weights, so that it does not compute them again."""
         breadths = None if self.breadths is None else torch.tensor(self.breadths, device=loaded.device)
         encoded = EncodedTypes(torch.tensor(self.vectors, device=loaded.device), breadths)
-        loaded._type_cache.add(loaded.model, self.descriptions, encoded)
+        loaded._type_cache.add(loaded.model, loaded.tokenizer, self.descriptions, encoded)
 
 
 class Annotator:

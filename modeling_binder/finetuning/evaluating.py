@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import TrainerControl
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, denumpify_detensorize
 
 from ..adapters_binder import unwrapped
 from ..processing_binder import BinderWindower
@@ -49,6 +49,7 @@ class EvaluatingTrainer(SharingTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.last_metrics: SpanMetrics | None = None
         self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # split -> results of the current weights
+        self._metric_names: dict[str, None] = {}  # in the order in which they were computed
         self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
         self._type_weights = WeightWatch()
         super().__init__(**kwargs)
@@ -115,9 +116,10 @@ class EvaluatingTrainer(SharingTrainer):
         several = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(several, Mapping):
             means = {}
-            for name in ("precision", "recall", "f1", "macro_f1", "loss"):
-                values = [metrics[f"{metric_key_prefix}_{key}_{name}"] for key in several]
-                means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
+            for name in self._metric_names:
+                values = [metrics.get(f"{metric_key_prefix}_{key}_{name}") for key in several]
+                if all(isinstance(value, (int, float)) for value in values):  # compute_metrics may return other values
+                    means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
             self.log(means)
             metrics |= means
         return metrics
@@ -146,6 +148,9 @@ class EvaluatingTrainer(SharingTrainer):
         # can also predict the ancestors of a type, so the gold mentions include those that were added for ancestors.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
+        # numpy numbers and tensors, which compute_metrics may return, cannot be saved with the state of the trainer
+        metrics = denumpify_detensorize(metrics)
+        self._metric_names |= dict.fromkeys(metrics)
         self.clock.evaluated(time.monotonic() - began)
         return EvalLoopOutput(
             predictions=predictions,
@@ -185,6 +190,8 @@ class EvaluatingTrainer(SharingTrainer):
         )
         self.last_metrics = scores
         own = {} if self.compute_metrics is None else self.compute_metrics(documents, predictions)
+        if not isinstance(own, Mapping):
+            raise TypeError(f"compute_metrics must return a dictionary name -> number, got {own!r:.80}.")
         return {
             "precision": scores.micro.precision,
             "recall": scores.micro.recall,

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, TrainingArguments
 from ..adapters_binder import base_of_adapter
 from ..configuration_binder import BinderConfig
 from ..modeling_binder import BinderModel
+from ..processing_binder import BinderWindower
 from .data import Document, Mention, as_documents, check_labels
 from .metrics import SpanMetrics
 from .trainer import BinderTrainer
@@ -40,7 +41,7 @@ def evaluate(
         inference: "span" or "joint"; defaults to the setting of the checkpoint.
         max_length: maximum number of tokens in a window; defaults to the setting of the checkpoint.
         stride: number of tokens that neighbouring windows share; defaults to the setting of the checkpoint. If
-            `max_length` is given, the default is at most an eighth of it.
+            `max_length` is given, the default is scaled as in `BinderWindower.for_model`.
         batch_size: number of windows in a batch.
         flat_algorithm: "exact" or "greedy", for flat decoding.
 
@@ -58,8 +59,10 @@ def evaluate(
     config = model.config
     if entity_types is not None:
         config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
-    if max_length is not None and stride is None:
-        stride = min(config.stride, max_length // 8)
+    tokenizer = AutoTokenizer.from_pretrained(base or checkpoint)
+    if max_length is not None or stride is not None:
+        windower = BinderWindower.for_model(model, tokenizer, max_length, stride)
+        max_length, stride = windower.max_length, windower.stride
     _set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
     config.validate_entity_types()
     check_labels(documents, config.type_descriptions, "the documents")
@@ -67,7 +70,7 @@ def evaluate(
         trainer = BinderTrainer(
             model,
             TrainingArguments(output_dir=folder, per_device_eval_batch_size=batch_size, report_to="none"),
-            processing_class=AutoTokenizer.from_pretrained(base or checkpoint),
+            processing_class=tokenizer,
             flat_algorithm=flat_algorithm,
         )
         predictions = trainer.predict(documents).predictions

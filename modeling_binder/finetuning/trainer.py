@@ -27,6 +27,10 @@ from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 logger = logging.getLogger(__name__)
 
 
+# Arguments of `Trainer` that would have no effect
+_WITHOUT_EFFECT = ("data_collator", "compute_loss_func", "preprocess_logits_for_metrics")
+
+
 class BinderTrainer(EvaluatingTrainer):
     """Fine-tunes a `BinderModel` on documents.
 
@@ -71,7 +75,9 @@ class BinderTrainer(EvaluatingTrainer):
         kwargs: further arguments of `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: the model has no entity types, a part has an unknown name, or `args` enables FSDP or DeepSpeed.
+        ValueError: the model has no entity types, a part has an unknown name, or `args` enables FSDP, DeepSpeed or
+            label smoothing.
+        TypeError: an argument of `Trainer` was passed that would have no effect.
         DataError: a document is malformed, or the label of a mention is not one of the types.
     """
 
@@ -93,6 +99,9 @@ class BinderTrainer(EvaluatingTrainer):
         **kwargs: Any,
     ) -> None:
         args = _checked(TrainingArguments("trainer_output") if args is None else args)
+        unused = [name for name in _WITHOUT_EFFECT if kwargs.get(name) is not None]
+        if unused:
+            raise TypeError(f"BinderTrainer has its own loss, batches and evaluation: leave out {', '.join(unused)}.")
         self.freeze, self.learning_rates = tuple(freeze), dict(learning_rates or {})
         check_parts(self.freeze, "freeze")
         check_parts(self.learning_rates, "learning_rates")
@@ -185,11 +194,13 @@ class BinderTrainer(EvaluatingTrainer):
         self.scored = {}
         self._phrasing_states = None
         began = self.clock.began = time.monotonic()
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:  # also if training was interrupted
+            trained: Any = self.accelerator.unwrap_model(self.model)
+            trained.eval()
         # The time before the checkpoint is unknown, so a resumed run has no duration.
         self._minutes = None if resume_from_checkpoint else (time.monotonic() - began) / 60
-        trained: Any = self.accelerator.unwrap_model(self.model)
-        trained.eval()
         return output
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -336,6 +347,8 @@ def _checked(args: TrainingArguments) -> TrainingArguments:
     if args.n_gpu > 1:
         logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d GPUs.", args.n_gpu)
         args._n_gpu = 1
+    if args.label_smoothing_factor:
+        raise ValueError("BinderTrainer does not support label smoothing: leave out label_smoothing_factor.")
     args.remove_unused_columns = False  # `Trainer` would remove the columns that `WindowCollator` and `MixBatches` need
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # it has no effect on a CPU, and torch would warn

@@ -1,10 +1,11 @@
 """Evaluation of a checkpoint with its types, with other types, and with other settings."""
 
 import pytest
+from transformers import pipeline
 
 from modeling_binder.finetuning import DataError, Document, Mention, evaluate
 from modeling_binder.finetuning.evaluation import with_predictions
-from tests.tiny import TYPES, corpus
+from tests.tiny import TYPES, corpus, keys
 
 
 def test_predictions_are_scored_and_can_replace_gold_mentions(checkpoint):
@@ -34,6 +35,17 @@ def test_a_shorter_window_reduces_the_default_stride(checkpoint):
     assert metrics.micro.predicted > 0
     with pytest.raises(ValueError, match="stride must be at least 0 and less than max_length"):
         evaluate(checkpoint, documents, max_length=12, stride=12)
+
+
+def test_windows_are_those_of_the_pipeline(checkpoint):
+    documents = [Document("a", "the gene of cells " * 12)]
+    pipe = pipeline("binder-ner", model=str(checkpoint))
+    for settings in ({"max_length": 12}, {"max_length": 40}, {"stride": 3}):
+        _, (found,) = evaluate(checkpoint, documents, **settings)
+        expected = pipe(documents[0].text, **settings)
+        assert [(e["label"], e["start"], e["end"]) for e in found] == keys(expected)
+    with pytest.raises(ValueError, match="max_length=4096 is more than the 128 tokens"):
+        evaluate(checkpoint, documents, max_length=4096)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HPSearchBackend
 
 from modeling_binder import BinderNerPipeline, BinderWindower
@@ -168,6 +169,59 @@ def test_compute_metrics_receives_documents_and_predictions(tmp_path, tokenizer)
     predictions = run.predict(corpus(1)).predictions
     expected = sum(len(p) for d, p in zip(corpus(1), predictions, strict=True) if len(d.text) > 20)
     assert run.evaluate()["eval_long"] == expected > 0
+
+
+def test_metrics_of_any_numeric_type_are_saved_and_averaged_over_evaluation_sets(tmp_path, tokenizer):
+    values = {"numpy": np.float32(0.5), "tensor": torch.tensor(2), "texts": np.int64(1), "note": "a text"}
+    run = BinderTrainer(
+        small_model(),
+        arguments(
+            tmp_path,
+            max_steps=1,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_strategy="best",
+            metric_for_best_model="numpy",
+            load_best_model_at_end=True,
+        ),
+        train_dataset=corpus(1),
+        eval_dataset={"one": corpus(1), "two": corpus(1)[:2]},
+        processing_class=tokenizer,
+        compute_metrics=lambda documents, predictions: {**values, "texts": np.int64(len(documents))},
+    )
+    run.train()
+    assert run.state.best_metric == 0.5
+    metrics = run.evaluate()
+    assert (metrics["eval_numpy"], metrics["eval_tensor"], metrics["eval_texts"]) == (0.5, 2, 3)
+    assert "eval_note" not in metrics and metrics["eval_one_note"] == "a text"
+
+
+@pytest.mark.parametrize("result", [None, 0.5, [("f1", 0.5)]])
+def test_compute_metrics_must_return_a_dictionary(tmp_path, tokenizer, result):
+    run = trainer(tmp_path, tokenizer, model=build_model())
+    run.compute_metrics = lambda documents, predictions: result
+    with pytest.raises(TypeError, match="compute_metrics must return a dictionary name -> number, got"):
+        run.predict(corpus(1))
+
+
+@pytest.mark.parametrize("name", ["data_collator", "compute_loss_func", "preprocess_logits_for_metrics"])
+def test_arguments_without_effect_are_rejected(tmp_path, tokenizer, name):
+    with pytest.raises(TypeError, match=f"its own loss, batches and evaluation: leave out {name}"):
+        BinderTrainer(small_model(), arguments(tmp_path), processing_class=tokenizer, **{name: print})
+    with pytest.raises(ValueError, match="leave out label_smoothing_factor"):
+        trainer(tmp_path, tokenizer, label_smoothing_factor=0.1)
+
+
+def test_an_interrupted_training_leaves_the_model_in_evaluation_mode(tmp_path, tokenizer):
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    run = trainer(tmp_path, tokenizer)
+    run.add_callback(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert not run.model.training
 
 
 def test_the_number_of_predictions_in_a_window_is_limited(tmp_path, tokenizer, monkeypatch, caplog):

@@ -1,6 +1,10 @@
 """The configuration checks its values, keeps unknown keys, and is the same after saving and loading."""
 
+from decimal import Decimal
+
+import numpy as np
 import pytest
+import torch
 
 from modeling_binder import BinderConfig
 from tests.tiny import TYPES, tiny_encoder_config
@@ -94,6 +98,33 @@ def test_labels_are_the_names_of_the_entity_types(tmp_path):
     assert again.id2label == {0: "Cell", 1: "Place"} and again.label2id == {"Cell": 0, "Place": 1}
     with pytest.raises(ValueError, match="'Cell' appears twice"):
         config.entity_types = [types[1], types[1]]
+
+
+def test_labels_follow_entity_types_that_are_removed_or_edited_in_place(tmp_path):
+    config = build(entity_types=typed(Gene=None))
+    config.entity_types.append({"name": "Cell", "description": "A cell."})
+    assert config.to_dict()["id2label"] == {0: "Gene", 1: "Cell"}
+    for nothing in (None, []):
+        config.entity_types = typed(Gene=None)
+        config.entity_types = nothing
+        assert config.id2label == build().id2label and config.label2id == build().label2id
+
+
+def test_a_value_that_is_rejected_changes_nothing():
+    config = build(entity_types=typed(Gene=None), thresholds={"Gene": 0.5})
+    for bad in ([{"name": "Cell"}], typed(Cell="Organ")):
+        with pytest.raises(ValueError):
+            config.entity_types = bad
+    with pytest.raises(ValueError):
+        config.thresholds = {"Gene": 2}
+    assert config.type_parents == {"Gene": None} and config.thresholds == {"Gene": 0.5}
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), Decimal("0.25"), torch.tensor(0.25)], ids=str)
+def test_thresholds_may_be_numbers_of_any_kind(number, tmp_path):
+    config = build(entity_types=typed(Gene=None), thresholds={"Gene": number})
+    config.save_pretrained(tmp_path)
+    assert BinderConfig.from_pretrained(tmp_path).thresholds == {"Gene": 0.25}
 
 
 def test_parents_and_thresholds_are_saved(tmp_path):

@@ -1,7 +1,9 @@
 """Decoding of score matrices that are written by hand."""
 
 import itertools
+from decimal import Decimal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -100,6 +102,21 @@ def test_a_threshold_per_type():
 def test_thresholds_outside_0_to_1_are_rejected(bad):
     with pytest.raises(ValueError, match="between 0 and 1"):
         required_margin(bad if isinstance(bad, list) else [bad, bad], 2)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), Decimal("0.25"), torch.tensor(0.25), np.array(0.25)], ids=str)
+def test_thresholds_may_be_numbers_of_any_kind(number):
+    expected = required_margin(0.25, 2)
+    assert torch.equal(required_margin(number, 2), expected)
+    assert torch.equal(required_margin([number, number], 2), expected)
+
+
+@pytest.mark.parametrize(
+    "bad", [True, np.bool_(True), torch.tensor(True), 10**400, Decimal("sNaN"), None, "0"], ids=str
+)
+def test_values_that_are_not_numbers_are_rejected(bad):
+    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, got"):
+        required_margin(bad, 2)
 
 
 def test_a_window_proposes_only_spans_that_are_closer_to_its_middle():

@@ -40,6 +40,30 @@ def same(one, two, tolerance=1e-5):
     assert [row[3] for row in one] == pytest.approx([row[3] for row in two], abs=tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_model_of_any_precision_finds_the_same_entities(model, tokenizer, dtype):
+    expected = found(BinderNerPipeline(model=copy.deepcopy(model), tokenizer=tokenizer, device="cpu"))
+    pipe = BinderNerPipeline(model=model.to(dtype), tokenizer=tokenizer, device="cpu")
+    scores = {row[:3]: row[3] for row in found(pipe)}
+    assert [scores[row[:3]] for row in expected] == pytest.approx([row[3] for row in expected], abs=0.05)
+
+
+def test_a_layer_without_bias_and_hooks_of_all_modules_work(model, tokenizer):
+    pipe, called = BinderNerPipeline(model=model, tokenizer=tokenizer, device="cpu"), []
+    layer = nn.Linear(model.span_head.text_projection.in_features, 16, bias=False)
+    layer.weight.data.copy_(model.span_head.text_projection.weight)
+    model.span_head.text_projection.bias.data.zero_()
+    expected = found(pipe)
+    model.span_head.text_projection = layer
+    same(found(pipe), expected)
+    hook = nn.modules.module.register_module_forward_hook(lambda module, args, output: called.append(module))
+    try:
+        same(found(pipe), expected)
+    finally:
+        hook.remove()
+    assert layer in called
+
+
 @pytest.mark.parametrize("with_widths", [True, False])
 @pytest.mark.parametrize("size", [32, 384])
 def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):

@@ -11,9 +11,11 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+from modeling_binder import BinderNerPipeline
 from tests.tiny import TYPES, assert_same_entities, build_model, build_pipeline, build_tokenizer, keys
 
 TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
@@ -296,6 +298,12 @@ def test_input_split_into_words(pipe):
         ({"compile": True}, TypeError, r"arguments: compile.*pipeline\(...\) also accepts backend, compile, type_"),
         ({"threshold": float("nan")}, ValueError, "between 0 and 1, got nan"),
         ({"threshold": "0.5"}, ValueError, "between 0 and 1, got '0.5'"),
+        ({"threshold": True}, ValueError, "between 0 and 1, got True"),
+        ({"threshold": 10**400}, ValueError, "between 0 and 1, got 1000"),
+        ({"max_length": "32"}, ValueError, "max_length must be a whole number, got '32'"),
+        ({"stride": 1.5}, ValueError, "stride must be a whole number, got 1.5"),
+        ({"batch_size": 2.0}, ValueError, "batch_size must be a whole number, got 2.0"),
+        ({"is_split_into_words": "no"}, ValueError, "is_split_into_words must be True or False, got 'no'"),
     ],
 )
 def test_bad_arguments(pipe, arguments, error, message):
@@ -306,6 +314,52 @@ def test_bad_arguments(pipe, arguments, error, message):
 def test_a_text_instead_of_words_is_rejected(pipe):
     with pytest.raises(ValueError, match="must be a list of words"):
         pipe("IL-2 gene", is_split_into_words=True)
+
+
+@pytest.mark.parametrize(
+    "words", [iter, tuple, lambda words: map(str, words), lambda words: dict.fromkeys(words).keys()]
+)
+def test_words_may_come_from_any_ordered_iterable(pipe, words):
+    split = ["IL-2", "gene", "promoter"]
+    (found,) = pipe([words(split)], is_split_into_words=True)
+    assert_same_entities(found, pipe(split, is_split_into_words=True))
+
+
+@pytest.mark.parametrize("bad", [{"IL-2", "gene"}, {"IL-2": 1}, None, 3, [b"gene"]])
+def test_words_without_an_order_and_other_values_are_rejected(pipe, bad):
+    with pytest.raises(ValueError, match="with is_split_into_words=True each input must be a list of words, got"):
+        pipe([bad], is_split_into_words=True)
+
+
+def test_changes_of_settings_and_of_the_tokenizer_take_effect():
+    pipe, text = build_pipeline(), "the IL-2 gene of cells " * 20
+    pipe(text)
+    pipe.model.config.max_length, pipe.model.config.stride = 20, 1
+    assert_same_entities(pipe(text), build_pipeline(max_length=20, stride=1)(text))
+    pipe.tokenizer = build_tokenizer()
+    pipe.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("gene", "cell")
+    fresh = BinderNerPipeline(model=pipe.model, tokenizer=pipe.tokenizer, device="cpu")
+    assert_same_entities(pipe(text), fresh(text))
+
+
+def test_frozen_types_keep_their_vectors():
+    pipe, text = build_pipeline(), "the IL-2 gene of cells"
+    expected = pipe(text)
+    config = pipe.model.freeze_types(pipe.tokenizer).config
+    types = config.entity_types
+    for changed in (types[::-1], types[1:], [*types, {"name": "Drug", "description": "A drug."}]):
+        with pytest.raises(ValueError, match="entity_types cannot change, because the checkpoint holds the vectors"):
+            config.entity_types = changed
+        assert_same_entities(pipe(text), expected)
+    config.entity_types = [{**entity_type, "name": entity_type["name"].upper()} for entity_type in types]
+    assert keys(pipe(text)) == [(label.upper(), start, end) for label, start, end in keys(expected)]
+    pipe.model.frozen_type_vectors.neg_()
+    torch.testing.assert_close(pipe.type_vectors(), pipe.model.frozen_type_vectors)
+
+
+def test_margins_read_an_iterator_of_types_once(pipe):
+    spans, margins = pipe.margins("IL-2 gene", iter(["Gene", "Cell"]))
+    assert list(margins) == ["Gene", "Cell"] and len(spans) == 4
 
 
 def test_a_model_without_types_requires_entity_types():

@@ -2,7 +2,9 @@
 
 import itertools
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +36,11 @@ def words(text):
         ("❤️ok", ["❤️", "ok"]),
         ("infor\u00admation", ["infor\u00admation"]),
         ("TGF-β1+", ["TGF", "-", "β1", "+"]),
+        ("\u1100\u1161\u11a8\u1112\u1161", ["\u1100\u1161\u11a8", "\u1112\u1161"]),  # decomposed hangul
+        ("ﾄﾖﾀﾉｶﾞ", ["ﾄ", "ﾖ", "ﾀ", "ﾉ", "ｶﾞ"]),  # kana of half width
+        ("🇳🇴🇸🇪🇫", ["🇳🇴", "🇸🇪", "🇫"]),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f!", ["\U0001f3f4\U000e0067\U000e0062\U000e007f", "!"]),
+        ("\ua997\ua9ae", ["\ua997", "\ua9ae"]),  # Javanese
     ],
 )
 def test_split_words(text, expected):
@@ -222,6 +229,22 @@ def test_a_default_stride_is_scaled_only_for_a_shorter_max_length():
     assert BinderWindower.for_model(model, TOKENIZER, 32, 20).stride == 20
     with pytest.raises(ValueError, match="stride=16 and max_length=16"):
         BinderWindower.for_model(model, TOKENIZER, 16, 16)
+
+
+@pytest.mark.parametrize("stride", [61, 60, 50, 0])
+@pytest.mark.parametrize("max_length", [40, 10, 5, 4, 3])
+def test_a_scaled_default_stride_is_valid_for_every_max_length(stride, max_length):
+    windower = BinderWindower.for_model(build_model(stride=stride), TOKENIZER, max_length)
+    assert windower.stride == min(stride * max_length // 64, max_length - 3)
+
+
+@pytest.mark.parametrize("bad", ["64", 64.0, 1.5, True])
+@pytest.mark.parametrize("name", ["max_length", "stride"])
+def test_lengths_that_are_not_integers_are_rejected(name, bad):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, got {bad!r}"):
+        BinderWindower.for_model(build_model(), TOKENIZER, **{name: bad})
+    windower = BinderWindower.for_model(build_model(), TOKENIZER, np.int64(40), torch.tensor(5))
+    assert (windower.max_length, windower.stride) == (40, 5)
 
 
 @given(st.integers(0, 20), st.integers(24, 40), st.integers(30, 120))

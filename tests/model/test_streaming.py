@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict, deque
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
@@ -106,6 +107,7 @@ REPEATABLE = {
     "numpy array": np.array(TEXTS),
     "deque": deque(TEXTS),
     "values of a dictionary": dict(enumerate(TEXTS)).values(),
+    "array of pyarrow": pa.chunked_array([TEXTS]),
 }
 
 
@@ -167,6 +169,7 @@ NOT_TEXTS = {
     "two-dimensional array": np.array([TEXTS]),
     "scalar array": np.array("IL-2 gene"),
     "nothing": None,
+    "class": list,
 }
 
 

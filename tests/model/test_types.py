@@ -2,14 +2,17 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from tokenizers import normalizers
 
 from modeling_binder import BinderNerPipeline
 from modeling_binder.types_binder import EntityType, resolve_entity_types
-from tests.tiny import TYPES, assert_same_entities, build_model, build_pipeline
+from tests.tiny import TYPES, assert_same_entities, build_model, build_pipeline, build_tokenizer
 
 OWN = [
     {"name": "person", "description": "A person."},
@@ -71,12 +74,35 @@ def test_an_exact_name_wins_and_an_ambiguous_name_is_its_own_description():
         ([{"name": "A"}, "A"], ValueError, "the entity type 'A' appears twice"),
         ([{"description": "A drug."}], ValueError, "needs a 'name'"),
         ({"A": {"describtion": "A drug."}}, ValueError, r"'A' has unknown keys \['describtion'\]"),
+        ([("A", "A drug.")], ValueError, r"must be texts and must not be blank, got \('A', 'A drug.'\)"),
+        ([["A", "A drug."]], ValueError, r"must be texts and must not be blank, got \['A', 'A drug.'\]"),
+        ([{"name": ["A"]}], ValueError, r"must be texts and must not be blank, got \['A'\]"),
         (5, TypeError, "must be names, or a dictionary name -> description, got 5"),
+        (b"A", TypeError, "must be names, or a dictionary name -> description, got b'A'"),
+        (np.array([["A"]]), TypeError, "must be names, or a dictionary name -> description, got array"),
     ],
 )
 def test_bad_entity_types(bad, error, message):
     with pytest.raises(error, match=message):
         resolve_entity_types(bad, [])
+
+
+@pytest.mark.parametrize("name", ["cell line", " Cell  Line ", "CELL\u00a0LINE", "\uff23ell line", "cell line\u200b"])
+def test_case_white_space_and_unicode_forms_of_a_name_do_not_matter(name):
+    own = [{"name": "Cell line", "description": "A line of cells."}]
+    assert resolve_entity_types([name], own) == [EntityType(name, "A line of cells.", None, "Cell line")]
+
+
+def test_composed_and_decomposed_letters_of_a_name_are_the_same():
+    own = [{"name": "G\u00e8ne", "description": "A gene."}]
+    assert resolve_entity_types(["ge\u0300ne"], own)[0].own_label == "G\u00e8ne"
+
+
+@pytest.mark.parametrize("names", [["gene", "Gene"], ["Gene ", "GENE"], [{"name": "Gene"}, "gene"]])
+def test_two_names_of_the_same_own_type_are_rejected(names):
+    with pytest.raises(ValueError, match="are both the model's own type 'Gene': leave out one of them"):
+        resolve_entity_types(names, OWN)
+    assert len(resolve_entity_types({"gene": "A gene of mice.", "Gene": None}, OWN)) == 2
 
 
 def test_the_pipeline_logs_once_that_a_name_is_treated_as_an_own_type(monkeypatch):
@@ -122,6 +148,7 @@ def test_parents_given_in_the_call():
             "the parent of 'poet' is 'person', which is not an entity type; add it",
         ),
         ([{"name": "poet", "parent": 3}, "person"], "the parent of 'poet' is 3"),
+        ([{"name": "poet", "parent": ["person"]}, "person"], r"the parent of 'poet' is \['person'\]"),
         ([{"name": "a", "parent": "a"}], "'a' is its own ancestor: a -> a"),
         ([{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}], "'a' is its own ancestor: a -> b -> a"),
         ([{"name": "person", "parent": "minister"}, "politician", "minister"], "its own ancestor: person -> minister"),
@@ -165,7 +192,17 @@ CHANGES = {
     "an optimizer": lambda model: step(model),
     "other weights loaded": lambda model: model.load_state_dict(build_model(initializer_range=0.3).state_dict()),
     "a new module": lambda model: setattr(model.start_head, "type_projection", torch.nn.Linear(32, 16)),
+    "one row": lambda model: model.type_encoder.encoder.layer[0].output.dense.weight.data[5].fill_(3),
+    "the last columns": lambda model: model.type_encoder.encoder.layer[0].output.dense.weight.data[:, 20:].mul_(-2),
+    "the end of a bias, through numpy": lambda model: numpy_view(model.span_head.type_projection.bias)[9:].fill(2),
+    "a hook": lambda model: model.start_head.type_projection.register_forward_hook(lambda module, args, out: out + 1),
+    "a setting of a layer": lambda model: setattr(model.type_encoder.embeddings.LayerNorm, "eps", 9.0),
+    "the pooling": lambda model: setattr(model.config, "type_pooling", "mean"),
 }
+
+
+def numpy_view(parameter):
+    return parameter.detach().numpy()
 
 
 def step(model):
@@ -186,6 +223,53 @@ def test_vectors_are_computed_again_after_a_change_of_weights(change):
     after = pipe.type_vectors(TYPES)
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, fresh.type_vectors(TYPES))
+
+
+def other_tokenizer(pipe):
+    pipe.tokenizer = build_tokenizer()
+    pipe.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("protein", "cell")
+
+
+TOKENIZER_CHANGES = {
+    "another tokenizer": other_tokenizer,
+    "more tokens": lambda pipe: pipe.tokenizer.add_tokens(["protein", "city", "type"]),
+    "another normaliser": lambda pipe: setattr(
+        pipe.tokenizer.backend_tokenizer, "normalizer", normalizers.Replace("a", "b")
+    ),
+}
+
+
+@pytest.mark.parametrize("change", TOKENIZER_CHANGES.values(), ids=TOKENIZER_CHANGES)
+def test_vectors_are_computed_again_after_a_change_of_the_tokenizer(change):
+    pipe = build_pipeline()
+    before = pipe.type_vectors(TYPES)
+    change(pipe)
+    fresh = BinderNerPipeline(model=pipe.model, tokenizer=pipe.tokenizer, device="cpu")
+    after = pipe.type_vectors(TYPES)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, fresh.type_vectors(TYPES))
+
+
+def test_vectors_are_computed_again_after_a_change_of_adapters():
+    config = LoraConfig(r=2, target_modules=["query", "type_projection"], init_lora_weights=False)
+    pipe = build_pipeline()
+    adapted = get_peft_model(pipe.model, config)
+    adapted.add_adapter("second", config)
+    adapted.eval()
+    seen = [pipe.type_vectors(TYPES)]
+
+    def scale():
+        for module in pipe.model.modules():
+            if "second" in getattr(module, "scaling", {}):
+                module.scaling["second"] *= 3
+
+    for change in (lambda: adapted.set_adapter("second"), scale, adapted.base_model.disable_adapter_layers):
+        change()
+        fresh = BinderNerPipeline(model=pipe.model, tokenizer=pipe.tokenizer, device="cpu")
+        vectors = pipe.type_vectors(TYPES)
+        torch.testing.assert_close(vectors, fresh.type_vectors(TYPES))
+        assert all((vectors - earlier).abs().max() > 1e-4 for earlier in seen)
+        seen.append(vectors)
 
 
 def test_a_change_of_the_text_encoder_does_not_clear_the_cache(monkeypatch):
