@@ -43,7 +43,7 @@ def test_windows_are_those_of_the_pipeline(checkpoint):
     for settings in ({"max_length": 12}, {"max_length": 40}, {"stride": 3}):
         _, (found,) = evaluate(checkpoint, documents, **settings)
         expected = pipe(documents[0].text, **settings)
-        assert [(e["label"], e["start"], e["end"]) for e in found] == keys(expected)
+        assert sorted((e["label"], e["start"], e["end"]) for e in found) == sorted(keys(expected))
     with pytest.raises(ValueError, match="max_length=4096 is more than the 128 tokens"):
         evaluate(checkpoint, documents, max_length=4096)
 

@@ -250,6 +250,7 @@ def test_vectors_are_computed_again_after_a_change_of_the_tokenizer(change):
     torch.testing.assert_close(after, fresh.type_vectors(TYPES))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft uses it
 def test_vectors_are_computed_again_after_a_change_of_adapters():
     config = LoraConfig(r=2, target_modules=["query", "type_projection"], init_lora_weights=False)
     pipe = build_pipeline()
