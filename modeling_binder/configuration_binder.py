@@ -305,7 +305,7 @@ def as_number(value: Any) -> Any:
     Other values are returned as they are. So are truth values: a threshold of `True` is a mistake and not the number 1.
     """
     is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
-    if is_truth or bool(getattr(value, "ndim", 0)) or not hasattr(value, "__float__"):
+    if is_truth or getattr(value, "ndim", None) or not hasattr(value, "__float__"):
         return value
     try:
         return float(value)

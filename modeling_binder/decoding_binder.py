@@ -51,7 +51,9 @@ def required_margin(threshold: Any, num_types: int) -> Tensor:
     Raises:
         ValueError: a threshold is outside 0..1, or the number of thresholds is not T.
     """
-    is_list = hasattr(threshold, "__iter__") and not isinstance(threshold, str) and getattr(threshold, "ndim", 1)
+    is_list = (
+        hasattr(threshold, "__iter__") and not isinstance(threshold, str) and getattr(threshold, "ndim", None) != 0
+    )
     values = list(threshold) if is_list else [threshold] * num_types
     if len(values) != num_types:
         raise ValueError(f"got {len(values)} thresholds for {num_types} entity types: give one number or one per type.")

@@ -82,8 +82,8 @@ class SpanHead(Head):
         Returns:
             Start vectors and end vectors, [B, L, D] each, and width vectors, [W, D].
         """
-        weight, bias = self.text_projection.weight.float(), self.text_projection.bias
-        bias = None if bias is None else bias.float()
+        layer = self.text_projection
+        weight, bias = layer.weight.float(), None if layer.bias is None else layer.bias.float()
         start, end, rest = weight.split((self.text_size, self.text_size, self.width_size), dim=1)
         starts, ends = nn.functional.linear(hidden, start, bias), nn.functional.linear(hidden, end)
         return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)

@@ -365,10 +365,10 @@ def _probes(tensor: Tensor) -> list[Tensor]:
     """Return the first row and the first column of a tensor, as vectors that share its memory."""
     if tensor.numel() == 0 or tensor.is_sparse:
         return []
-    if tensor.ndim == 0:
-        return [tensor[None]]
-    column = tensor[(slice(None), *[0] * (tensor.ndim - 1))]
-    lines = [column] if tensor.ndim == 1 else [column, tensor[(*[0] * (tensor.ndim - 1), slice(None))]]
+    row = column = tensor.flatten() if tensor.ndim == 0 else tensor
+    while column.ndim > 1:
+        row, column = row.select(0, 0), column.select(1, 0)
+    lines = [column] if tensor.ndim < 2 else [column, row]
     return [line[:: 1 + len(line) // MAX_PROBE_VALUES] for line in lines]
 
 
