@@ -117,7 +117,7 @@ class EvaluatingTrainer(SharingTrainer):
         if isinstance(several, Mapping):
             means = {}
             for name in self._metric_names:
-                values = [metrics.get(f"{metric_key_prefix}_{key}_{name}") for key in several]
+                values: list[Any] = [metrics.get(f"{metric_key_prefix}_{key}_{name}") for key in several]
                 if all(isinstance(value, (int, float)) for value in values):  # compute_metrics may return other values
                     means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
             self.log(means)
