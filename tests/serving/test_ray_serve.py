@@ -65,6 +65,8 @@ def ray_folder(monkeypatch):
     """A folder for Ray with a short path, because sockets allow no long path. Ray also gets longer timeouts."""
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "300")
+    # The default, 15, makes Ray's processes wait for everything else on the machine.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(prefix="bn", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
