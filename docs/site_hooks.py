@@ -2,6 +2,7 @@
 
 - Links to files of the repository outside docs/ become addresses on GitHub; pictures are copied into the site.
 - Formulas become MathML, which browsers draw without a script.
+- Tutorials that `nav` does not list come after the listed ones.
 - `<!-- not run: ... -->`, a mark for the tests, is removed.
 """
 
@@ -18,6 +19,15 @@ _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
 _MARK = re.compile(r"^[ ]*<!-- *(?:not run|run by tests).*-->[ ]*\n", re.MULTILINE)
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 PICTURES = (".png", ".svg")
+
+
+def on_config(config: Any) -> Any:
+    """Add the tutorials that the navigation lacks; their titles are their headings."""
+    (tutorials,) = (entry["Tutorials"] for entry in config["nav"] if "Tutorials" in entry)
+    listed = {path for entry in tutorials for path in entry.values()}
+    found = (f"tutorials/{path.name}" for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")))
+    tutorials.extend(path for path in found if path not in listed)
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

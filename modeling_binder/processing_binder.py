@@ -45,8 +45,9 @@ def split_words(text: str) -> list[tuple[int, int]]:
     be found inside "IL-2-mediated". In scripts that are written without spaces each character is a word. Combining
     marks and joined emoji are part of the word of the character before them.
 
-    >>> split_words("IL-2-mediated")
-    [(0, 2), (2, 3), (3, 4), (4, 5), (5, 13)]
+    Example:
+        >>> split_words("IL-2-mediated")
+        [(0, 2), (2, 3), (3, 4), (4, 5), (5, 13)]
     """
     words = [match.span() for match in _WORD.finditer(text)]
     if text.isascii():

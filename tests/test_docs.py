@@ -99,7 +99,7 @@ def test_commands_and_links_exist(page):
 
 def test_every_page_is_listed():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")]:
+    for page in ROOT.glob("docs/*.md"):  # the tutorials are in the navigation of the site
         name = page.relative_to(ROOT / "docs").as_posix()
         assert name == "README.md" or f"({name})" in index, f"docs/README.md does not list {name}"
 

@@ -86,6 +86,14 @@ def test_the_reference_has_every_public_name(site):
             assert f"{package.__name__}.{name}" in described, name
 
 
+def test_examples_and_arguments_of_docstrings_are_formatted(site):
+    folder, _ = site
+    for path in folder.glob("reference/*.html"):
+        assert "<blockquote>" not in path.read_text(encoding="utf-8"), f"{path.name}: an example is read as a quotation"
+    page = (folder / "reference/pipeline.html").read_text(encoding="utf-8")
+    assert "<code>threshold</code>" in page and "doctest" not in page
+
+
 def test_formulas_are_drawn_without_a_script(site):
     folder, _ = site
     text = (folder / "how-it-works.html").read_text(encoding="utf-8")
