@@ -1,21 +1,37 @@
 """Compare what a model finds with the mentions of a corpus: precision, recall and F1, in total and per type.
 
 binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --json metrics.json
+binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --predictions mine.jsonl --errors errors.html
+binder-ner evaluate mine.jsonl my_corpus/test.jsonl --against other.jsonl
+
+MODEL may also be a file with predictions of any model, such as one that --predictions wrote.
 """
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import CommandError
 
 if TYPE_CHECKING:
-    from ..finetuning import SpanMetrics
+    from ..finetuning import Document, SpanMetrics
+    from ..finetuning.error_analysis import ErrorAnalysis
+
+_OF_MODELS = ("decoding", "inference", "max_length")  # arguments without an effect on files of predictions
+
+
+class Evaluation(NamedTuple):
+    """The exact-match scores and the predictions of a model."""
+
+    metrics: "SpanMetrics"
+    predictions: list[list[dict[str, Any]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="folder, or id on the Hub")
+    parser.add_argument("model", metavar="MODEL", help="folder, id on the Hub, or a file with predictions")
     parser.add_argument("corpus", metavar="CORPUS", type=Path, help="documents with gold mentions, in any format")
     parser.add_argument("--types", metavar="FILE", type=Path, help="JSON, name -> description (default: the model's)")
     parser.add_argument("--decoding", choices=["nested", "flat"], help="default: the model's")
@@ -25,6 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", metavar="N", type=int, default=32, help="windows per batch (default: 32)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the metrics to this file")
     parser.add_argument("--predictions", metavar="FILE", type=Path, help="write the predicted mentions, as JSONL")
+    parser.add_argument(
+        "--errors", metavar="FILE", type=Path, help="write all errors: a page with drawings (.html), or data (.json)"
+    )
+    parser.add_argument(
+        "--max-errors", metavar="N", type=int, default=100, help="errors of each kind on the page (default: 100)"
+    )
+    parser.add_argument(
+        "--against", metavar="MODEL", help="test whether this model, or file with predictions, differs in F1"
+    )
+    parser.add_argument("--resamples", metavar="N", type=int, default=10_000, help="of this test (default: 10000)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of this test (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,37 +64,111 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     """Evaluate a model, print the metrics, and write the files that the arguments name.
 
     Raises:
-        CommandError: the packages of the extra "train" are not installed.
-        DataError: the corpus or the types are malformed.
+        CommandError: the packages of the extra "train" are not installed, or an argument does not fit the others.
+        DataError: the corpus, the types or a file with predictions are malformed.
         ValueError: an argument is out of range.
         OSError: the model cannot be loaded.
     """
-    from ..finetuning.data import read_types, write_json, write_jsonl
+    _check(arguments)
+    from ..finetuning.data import write_json
     from ..finetuning.formats import read_documents
-
-    try:
-        from ..finetuning.evaluation import evaluate, with_predictions
-    except ImportError as error:
-        raise CommandError(
-            f"{error}; an evaluation needs further packages: pip install 'binder-ner[train]'."
-        ) from error
+    from ..finetuning.metrics import compute_scheme_metrics
+    from ..finetuning.prediction_files import write_predictions
 
     documents = read_documents(arguments.corpus)
-    metrics, predictions = evaluate(
-        arguments.model,
-        documents,
-        entity_types=read_types(arguments.types) if arguments.types else None,
-        decoding=arguments.decoding,
-        inference=arguments.inference,
-        max_length=arguments.max_length,
-        batch_size=arguments.batch_size,
-        flat_algorithm=arguments.flat_algorithm,
-    )
-    print(metrics.table())
+    metrics, predictions = _evaluate(arguments.model, documents, arguments)
+    schemes = compute_scheme_metrics(documents, predictions, metrics.per_type)
+    report = {**metrics.to_dict(), "schemes": schemes.to_dict()}
+    print(f"{metrics.table()}\n\n{schemes.table()}")
+    if arguments.against:
+        report["against"] = _compare(documents, predictions, arguments)
     if arguments.json:
-        write_json(arguments.json, metrics.to_dict())
+        write_json(arguments.json, report)
     if arguments.predictions:
-        found = with_predictions(documents, predictions)
-        write_jsonl(arguments.predictions, found)
-        print(f"{arguments.predictions}: {sum(len(document.entities) for document in found)} mentions")
+        write_predictions(arguments.predictions, documents, predictions)
+        print(f"{arguments.predictions}: {sum(map(len, predictions))} mentions")
+    if arguments.errors:
+        _write_errors(documents, predictions, arguments)
     return metrics
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise an error before the evaluation, which may take long, if it would fail at its end.
+
+    Raises:
+        CommandError: an argument does not fit the others, or the packages of the extra "train" are not installed.
+    """
+    if arguments.errors and arguments.errors.suffix.lower() not in (".html", ".htm", ".json"):
+        raise CommandError(f"--errors {arguments.errors}: expected a name that ends in .html or .json.")
+    for name in ("max_errors", "resamples"):
+        if getattr(arguments, name) < 1:
+            raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(arguments, name)}.")
+    if arguments.seed < 0:
+        raise CommandError(f"--seed must be at least 0, got {arguments.seed}.")
+    models = [model for model in (arguments.model, arguments.against) if model and not Path(model).is_file()]
+    if models:
+        try:
+            from ..finetuning import evaluation  # noqa: F401
+        except ImportError as error:
+            raise CommandError(
+                f"{error}; an evaluation needs further packages: pip install 'binder-ner[train]'."
+            ) from error
+    elif given := [name for name in _OF_MODELS if getattr(arguments, name) is not None]:
+        raise CommandError(
+            f"--{given[0].replace('_', '-')} has no effect on {arguments.model}, which is a file with predictions."
+        )
+
+
+def _evaluate(model: str, documents: "Sequence[Document]", arguments: argparse.Namespace) -> Evaluation:
+    """Evaluate a model, or the predictions in a file."""
+    from ..finetuning.data import read_types
+    from ..finetuning.metrics import compute_span_metrics
+    from ..finetuning.prediction_files import read_predictions
+
+    types = read_types(arguments.types) if arguments.types else None
+    if os.path.isfile(model):
+        predictions = read_predictions(model, documents)
+        return Evaluation(compute_span_metrics(documents, predictions, types), predictions)
+    from ..finetuning.evaluation import evaluate
+
+    return Evaluation(
+        *evaluate(
+            model,
+            documents,
+            entity_types=types,
+            decoding=arguments.decoding,
+            inference=arguments.inference,
+            max_length=arguments.max_length,
+            batch_size=arguments.batch_size,
+            flat_algorithm=arguments.flat_algorithm,
+        )
+    )
+
+
+def _compare(
+    documents: "Sequence[Document]", predictions: list[list[dict[str, Any]]], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Print whether the F1 scores of the two models differ, and return the result for JSON."""
+    from ..finetuning.bootstrap import paired_bootstrap
+
+    other = _evaluate(arguments.against, documents, arguments).predictions
+    result = paired_bootstrap(documents, predictions, other, resamples=arguments.resamples, seed=arguments.seed)
+    print(f"\n{result.summary(arguments.model, arguments.against)}")
+    return {"model": arguments.against, **result.to_dict()}
+
+
+def _write_errors(
+    documents: "Sequence[Document]", predictions: list[list[dict[str, Any]]], arguments: argparse.Namespace
+) -> None:
+    from ..finetuning.data import write_json
+    from ..finetuning.error_analysis import analyse_errors
+    from ..finetuning.error_page import write_error_page
+
+    analysis: ErrorAnalysis = analyse_errors(documents, predictions)
+    if arguments.errors.suffix.lower() == ".json":
+        write_json(arguments.errors, analysis.to_dict())
+    else:
+        title = f"Errors of {arguments.model} on {arguments.corpus}"
+        write_error_page(arguments.errors, analysis, title=title, max_errors=arguments.max_errors)
+    counts = ", ".join(f"{count} {kind.value}" for kind, count in analysis.counts().items())
+    print(f"{arguments.errors}: {len(analysis.errors)} errors ({counts})")
