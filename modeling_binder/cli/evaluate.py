@@ -17,7 +17,6 @@ from . import CommandError
 
 if TYPE_CHECKING:
     from ..finetuning import Document, SpanMetrics
-    from ..finetuning.error_analysis import ErrorAnalysis
 
 _OF_MODELS = ("decoding", "inference", "max_length")  # arguments without an effect on files of predictions
 
@@ -88,7 +87,7 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
         write_predictions(arguments.predictions, documents, predictions)
         print(f"{arguments.predictions}: {sum(map(len, predictions))} mentions")
     if arguments.errors:
-        _write_errors(documents, predictions, arguments)
+        _write_errors(documents, predictions, list(metrics.per_type), arguments)
     return metrics
 
 
@@ -158,17 +157,21 @@ def _compare(
 
 
 def _write_errors(
-    documents: "Sequence[Document]", predictions: list[list[dict[str, Any]]], arguments: argparse.Namespace
+    documents: "Sequence[Document]",
+    predictions: list[list[dict[str, Any]]],
+    labels: list[str],
+    arguments: argparse.Namespace,
 ) -> None:
+    """Write the errors to a page or as data."""
     from ..finetuning.data import write_json
     from ..finetuning.error_analysis import analyse_errors
     from ..finetuning.error_page import write_error_page
 
-    analysis: ErrorAnalysis = analyse_errors(documents, predictions)
+    analysis = analyse_errors(documents, predictions)
     if arguments.errors.suffix.lower() == ".json":
         write_json(arguments.errors, analysis.to_dict())
     else:
         title = f"Errors of {arguments.model} on {arguments.corpus}"
-        write_error_page(arguments.errors, analysis, title=title, max_errors=arguments.max_errors)
+        write_error_page(arguments.errors, analysis, title=title, labels=labels, max_errors=arguments.max_errors)
     counts = ", ".join(f"{count} {kind.value}" for kind, count in analysis.counts().items())
     print(f"{arguments.errors}: {len(analysis.errors)} errors ({counts})")

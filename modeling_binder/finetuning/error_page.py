@@ -2,7 +2,7 @@
 
 import html
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..drawing.colors import colors_of
@@ -43,24 +43,29 @@ nav ul { padding-left: 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; overflow-wrap: normal; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884; }
-th:first-child, td.words { text-align: left; }
-td.words { font-size: .85rem; opacity: .85; }
-.confusion th { max-width: 10rem; font-weight: normal; overflow-wrap: anywhere; }
+th:first-child, .words { text-align: left; }
+td.words { font-size: .85rem; opacity: .85; min-width: 15rem; }
+.confusion th { max-width: 10rem; font-weight: normal; overflow-wrap: break-word; }
 .confusion td.equal { outline: 1px solid #8888; outline-offset: -2px; }
 article { border-top: 1px solid #8886; padding: .6rem 0 1rem; }
 article header { font-size: .95rem; margin-bottom: .4rem; }
 article .where { opacity: .75; font-size: .85rem; }
-.side { display: grid; grid-template-columns: 5.5rem minmax(0, 1fr); align-items: start; }
+.side { display: grid; grid-template-columns: 5.5rem minmax(0, 1fr); align-items: start; margin-top: .3rem; }
 .side > span { font-size: .8rem; opacity: .75; line-height: 1.6rem; }
 .side .bn-legend { display: none; }
 .label { border-radius: 4px; padding: 0 .4rem; font-size: .85rem; }
-@media (max-width: 30rem) { .side { grid-template-columns: minmax(0, 1fr); margin-bottom: .5rem; } }
+@media (max-width: 30rem) { .side { grid-template-columns: minmax(0, 1fr); } }
 """
 )
 
 
 def write_error_page(
-    path: str | Path, analysis: ErrorAnalysis, *, title: str = "Errors", max_errors: int = 100
+    path: str | Path,
+    analysis: ErrorAnalysis,
+    *,
+    title: str = "Errors",
+    labels: Iterable[str] | None = None,
+    max_errors: int = 100,
 ) -> None:
     """Write the page of an error analysis to a file. It needs no network and no other files.
 
@@ -68,6 +73,7 @@ def write_error_page(
         path: the file, such as errors.html.
         analysis: the result of `analyse_errors`.
         title: heading of the page.
+        labels: names of the entity types, in the order of the tables; other labels follow.
         max_errors: maximum number of errors of each kind. If there are more, the page shows errors at equal distances
             in the corpus, and says how many there are.
 
@@ -77,11 +83,11 @@ def write_error_page(
     if max_errors < 1:
         raise ValueError(f"max_errors must be at least 1, got {max_errors}.")
     with written_whole(path) as file:
-        file.writelines(f"{part}\n" for part in _page(analysis, title, max_errors))
+        file.writelines(f"{part}\n" for part in _page(analysis, title, labels, max_errors))
 
 
-def _page(analysis: ErrorAnalysis, title: str, max_errors: int) -> Iterator[str]:
-    metrics = compute_scheme_metrics(analysis.documents, [list(spans) for spans in analysis.predicted])
+def _page(analysis: ErrorAnalysis, title: str, names: Iterable[str] | None, max_errors: int) -> Iterator[str]:
+    metrics = compute_scheme_metrics(analysis.documents, [list(spans) for spans in analysis.predicted], names)
     labels = list(metrics.strict.per_type)
     heading = html.escape(title)
     yield (
@@ -100,7 +106,8 @@ def _summary(analysis: ErrorAnalysis, metrics: SchemeMetrics) -> Iterator[str]:
     strict = metrics.strict.micro
     yield (
         f"<p>{len(analysis.documents):,} documents, {strict.gold:,} gold mentions, {strict.predicted:,} predictions, "
-        f'{analysis.correct:,} of them correct.</p><nav aria-label="Errors"><ul>'
+        f"{analysis.correct:,} of them correct. Tooltips count characters from "
+        'the start of the passage that is shown.</p><nav aria-label="Errors"><ul>'
     )
     for kind, count in analysis.counts().items():
         heading, meaning = _HEADINGS[kind]
@@ -121,16 +128,14 @@ def _ratios(score: Score) -> list[str]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    words = [False] + [not cell[:1].isdigit() for cell in (rows[0][1:] if rows else header[1:])]
+    style = {False: "", True: ' class="words"'}
+    head = "".join(f'<th scope="col"{style[w]}>{html.escape(c)}</th>' for c, w in zip(header, words, strict=True))
     body = ""
     for name, *cells in rows:
-        shown = (f"<td{_class(cell)}>{html.escape(cell)}</td>" for cell in cells)
+        shown = (f"<td{style[w]}>{html.escape(c)}</td>" for c, w in zip(cells, words[1:], strict=True))
         body += f'<tr><th scope="row">{html.escape(name)}</th>{"".join(shown)}</tr>'
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _class(cell: str) -> str:
-    return "" if cell[:1].isdigit() else ' class="words"'
 
 
 def _confusion(analysis: ErrorAnalysis, labels: Sequence[str]) -> Iterator[str]:
@@ -151,7 +156,7 @@ def _confusion(analysis: ErrorAnalysis, labels: Sequence[str]) -> Iterator[str]:
         cells = ""
         for predicted in [*names, None]:
             count = analysis.confusion.get((gold, predicted), 0)
-            style = ' class="equal"' if gold == predicted else ""
+            style = ' class="equal"' if gold == predicted and gold is not None else ""
             if count and gold != predicted:
                 style = f' style="background:rgba(213,94,0,{0.15 + 0.55 * count / largest:.2f})"'
             cells += f"<td{style}>{f'{count:,}' if count else ''}</td>"
@@ -166,7 +171,9 @@ def _section(analysis: ErrorAnalysis, kind: ErrorKind, labels: Sequence[str], ma
     if len(errors) > max_errors:
         shown = [errors[index * len(errors) // max_errors] for index in range(max_errors)]
     counted = (
-        f"{len(shown):,} of {len(errors):,} are shown." if len(shown) < len(errors) else f"{len(errors):,} errors."
+        f"{len(shown):,} of {len(errors):,} are shown."
+        if len(shown) < len(errors)
+        else f"Number of errors: {len(errors):,}."
     )
     yield f'<section id="{_anchor(kind)}"><h2>{heading}</h2><p>{meaning} {counted}</p>'
     gold: Mapping[int, list[Span]] = {

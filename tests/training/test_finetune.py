@@ -49,7 +49,8 @@ def test_evaluating_a_fine_tuned_checkpoint_repeats_its_test_results(recipe, tmp
     )
     assert metrics.micro.f1 == results["metrics"]["test"]["micro"]["f1"]
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(written) == {"micro", "macro", "per_type", "nested"}
+    assert set(written) == {"micro", "macro", "per_type", "nested", "schemes"}
+    assert written["schemes"]["strict"]["micro"] == written["micro"]
     assert written["micro"]["f1"] == metrics.micro.f1
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 4
     assert "nested" in capsys.readouterr().out
