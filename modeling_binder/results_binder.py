@@ -97,7 +97,7 @@ class ResultFormats:
 
 
 def _missing(method: str, error: ImportError) -> ImportError:
-    name = (error.name or "").partition(".")[0]
-    if name == "modeling_binder":  # the code of the model's repository runs, without the package
+    if (error.name or "").partition(".")[0] == "modeling_binder":  # the code of the model's repository runs
         return ImportError(f"{method} needs the package: pip install git+https://github.com/binder-ner/binder-ner")
-    return ImportError(f"{method} needs the package {name}: pip install {name}")
+    library = "datasets" if method == "as_map" else error.name  # datasets installs what as_map needs, such as pyarrow
+    return ImportError(f"{method} needs {library}, which is not installed: pip install {library}")

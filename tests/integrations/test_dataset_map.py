@@ -148,6 +148,13 @@ def test_the_cache_of_datasets(loaded, dataset, monkeypatch):
     assert not calls and again["entities"] == mapped["entities"]
 
 
+def test_missing_libraries_are_named(ner, monkeypatch):
+    monkeypatch.delitem(sys.modules, "modeling_binder.integrations.dataset_map")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"^as_map needs datasets, which is not installed: pip install datasets$"):
+        ner.as_map()
+
+
 @pytest.mark.parametrize("options", [{"format": "pandas"}, {"input_columns": "text"}], ids=str)
 def test_batches_without_columns_raise_an_error(ner, dataset, options):
     formatted = dataset.with_format(options.pop("format", None))
