@@ -54,7 +54,7 @@ def test_importing_does_not_load_torch(tmp_path):
     code = """
     import json, sys
     import modeling_binder, modeling_binder.cli, modeling_binder.finetuning.formats, modeling_binder.backends.command
-    libraries = ("torch", "transformers", "accelerate", "rich", "presidio_analyzer")
+    libraries = ("torch", "transformers", "accelerate", "rich", "presidio_analyzer", "spacy")
     print(json.dumps([name for name in libraries if name in sys.modules]))
     """
     assert run(code, package=True, cache=tmp_path) == []

@@ -21,6 +21,7 @@ Result: TypeAlias = tuple[Document, Sequence[Mapping[str, Any]]]
 _TOOLS = tuple(name for name, format in FORMATS.items() if format.write and name != "jsonl")
 OUTPUT_FORMATS = ("drawing", "jsonl", "tsv", *_TOOLS)
 _FOLDERS = ("brat",)
+_BINARY = ("docbin",)
 _TSV_COLUMNS = ("id", "start", "end", "label", "score", "word")
 _SEPARATORS = dict.fromkeys(map(ord, "\t\r\n"), " ")  # a cell of TSV holds neither tabs nor line ends
 _MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
@@ -32,16 +33,19 @@ def choose_format(format: str | None, output: Path | None) -> str:
     If `output` is None too, return "drawing" if stdout is a terminal, and otherwise "jsonl".
 
     Raises:
-        CommandError: the format needs a folder and none was named, or the suffix of `output` has no format.
+        CommandError: the format needs a folder or a binary file and none was named, or the suffix of `output` has no
+            format.
     """
     if format is None and output is not None:
-        format = {".tsv": "tsv", ".jsonl": "jsonl"}.get(suffix_of(output))
+        format = {".tsv": "tsv", ".jsonl": "jsonl", ".spacy": "docbin"}.get(suffix_of(output))
         if format is None:
             raise CommandError(f"--output {output} needs --format; its choices are {', '.join(OUTPUT_FORMATS)}.")
     elif format is None:
         format = "drawing" if sys.stdout.isatty() else "jsonl"
     if format in _FOLDERS and output is None:
         raise CommandError(f"--format {format} writes several files: name a folder with --output.")
+    if format in _BINARY and output is None:
+        raise CommandError(f"--format {format} writes a binary file: name it with --output.")
     return format
 
 

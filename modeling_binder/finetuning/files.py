@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 from xml.etree import ElementTree
 
 from .errors import DataError
@@ -235,7 +235,7 @@ def xml_errors(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[IO[str]]:
+def written_whole(path: str | Path) -> Iterator[TextIO]:
     """Open a temporary text file for writing, and rename it to `path` when it is complete.
 
     So `path` never contains a half-written file. A file whose name ends in ".gz" is compressed.

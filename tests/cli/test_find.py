@@ -149,7 +149,7 @@ def test_a_long_run_shows_its_progress_on_stderr(find, tmp_path, monkeypatch, dr
     assert ("└" in sys.stdout.getvalue()) if drawn else sys.stderr.getvalue().endswith("\n")
 
 
-@pytest.mark.parametrize("name", ["brat", "pubtator", "bioc", "label-studio", "doccano", "conll"])
+@pytest.mark.parametrize("name", ["brat", "pubtator", "bioc", "label-studio", "doccano", "conll", "docbin"])
 def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
     text = "\N{DNA DOUBLE HELIX} the IL-2 gene"
     (tmp_path / "a.txt").write_text(text)
@@ -163,7 +163,7 @@ def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
     if name != "conll":  # which keeps tokens, not the text
         assert mentions == sorted(spans(expected(text)))
         assert document.id == "a" or name == "label-studio"
-    if name != "brat":
+    if name not in ("brat", "docbin"):
         code, out, _ = find(*decoding, tmp_path / "a.txt", "--format", name)
         assert (code, out) == (0, output.read_text(encoding="utf-8"))
 
@@ -290,6 +290,7 @@ def test_entity_types_and_arguments_of_the_pipeline(find, tmp_path, expected):
         (["--types", "two.jsonl", "x"], "two.jsonl: not valid JSON"),
         (["--type", "a", "--type", "a: b", "x"], "--type 'a' appears twice; names must be unique."),
         (["--format", "brat", "x"], "--format brat writes several files: name a folder with --output."),
+        (["--format", "docbin", "x"], "--format docbin writes a binary file: name it with --output."),
         (["--output", "found.xlsx", "x"], "--output found.xlsx needs --format; its choices are drawing, jsonl, tsv, "),
         (["--threshold", "2", "x"], "threshold must lie between 0 and 1, got 2.0."),
         (["--batch-size", "0", "x"], "batch_size must be at least 1, got 0."),

@@ -14,7 +14,7 @@
 | prodigy | `read_prodigy` | | code points |
 | webanno (TSV 3, INCEpTION) | `read_webanno` | | UTF-16 units |
 | conllu | `read_conllu` | | none |
-| docbin (spaCy) | `read_docbin` | | code points |
+| docbin (spaCy) | `read_docbin` | `write_docbin` | code points |
 | gliner (tokens and spans) | `read_token_spans` | | none |
 | pubmed (raw text) | `read_pubmed` | | none |
 """
@@ -23,7 +23,7 @@ from .bioc import read_bioc, write_bioc
 from .brat import read_brat, write_brat
 from .columns import read_iob, write_columns
 from .conllu import read_conllu
-from .docbin import read_docbin
+from .docbin import read_docbin, write_docbin
 from .doccano import read_doccano, write_doccano
 from .folders import read_splits
 from .found import found_documents
@@ -59,6 +59,7 @@ __all__ = [
     "write_bioc",
     "write_brat",
     "write_columns",
+    "write_docbin",
     "write_doccano",
     "write_format",
     "write_label_studio",

@@ -17,7 +17,7 @@ from .bioc import read_bioc, write_bioc
 from .brat import read_brat, write_brat
 from .columns import read_iob, write_columns
 from .conllu import read_conllu
-from .docbin import read_docbin
+from .docbin import read_docbin, write_docbin
 from .doccano import read_doccano, write_doccano
 from .found import found_documents
 from .label_studio import read_label_studio, write_label_studio
@@ -86,7 +86,7 @@ FORMATS: dict[str, Format] = {
     "webanno": Format(read_webanno, (".tsv",)),
     "bioc": Format(read_bioc, (".xml", ".json", ".jsonl"), write_bioc),
     "conllu": Format(read_conllu, (".conllu", ".conllup", ".conll")),
-    "docbin": Format(read_docbin, (".spacy",)),
+    "docbin": Format(read_docbin, (".spacy",), write_docbin),
     "gliner": Format(read_token_spans, (".json", ".jsonl")),
     "pubmed": Format(read_pubmed, (".xml",)),
 }
@@ -171,8 +171,8 @@ def write_format(
     Args:
         documents: documents, or dictionaries with "text" and "entities" (see `found_documents`).
         path: the file to write; for brat a folder.
-        format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano" or "conll". Offsets are written in the
-            unit of the format.
+        format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano", "conll" or "docbin". Offsets are written
+            in the unit of the format.
         options: options of the writer, for example `from_name` of `write_label_studio`.
 
     Raises:

@@ -53,12 +53,13 @@ def mentions_of(documents, normal=str):
     return [sorted((m.start, m.end, normal(m.label)) for m in document.entities) for document in documents]
 
 
-@pytest.mark.parametrize("format", ["jsonl", "brat", "bioc", "label-studio", "doccano", "pubtator"])
+@pytest.mark.parametrize("format", ["jsonl", "brat", "bioc", "label-studio", "doccano", "pubtator", "docbin"])
 @given(corpora())
 @settings(deadline=None, max_examples=60)
 def test_mentions_are_unchanged_by_writing_and_reading(format, tmp_path_factory, documents):
     folder = tmp_path_factory.mktemp("out")
-    path = folder if format == "brat" else folder / ("a.txt" if format == "pubtator" else "a.json")
+    names = {"brat": "", "pubtator": "a.txt", "docbin": "a.spacy"}
+    path = folder / names.get(format, "a.json")
     write_format(documents, path, format)
     assert detect_format(path) == format
     read = read_documents(path)
@@ -122,7 +123,7 @@ def test_unknown_formats_and_options_raise_an_error(tmp_path):
         write_format([], tmp_path / "a", "label_studio", x=1)
     with pytest.raises(DataError, match="the format conll has no option 'text_field'; its options are label"):
         read_documents(write(tmp_path, "a.tsv", "a\tO"), text_field="x")
-    assert {"brat", "pubtator", "bioc", "label-studio", "doccano", "conll"} <= {
+    assert {"brat", "pubtator", "bioc", "label-studio", "doccano", "conll", "docbin"} <= {
         name for name, format in FORMATS.items() if format.write
     }
 

@@ -1,0 +1,469 @@
+"""The spaCy component "binder_ner"."""
+
+import pickle
+import re
+import shutil
+from collections import Counter
+
+import pytest
+import spacy
+from spacy.tokens import Doc, DocBin, Span
+from spacy.training import Example
+
+from modeling_binder.finetuning import read_documents
+from modeling_binder.integrations.spacy import BinderNer, Settings
+from tests.fresh_process import ROOT, run
+from tests.tiny import TYPES
+
+# spaCy and the model split these texts into the same words.
+TEXTS = ["the gene in the cells", "cells of the gene", "the promoter of the gene in cells", "of the in"]
+HANDWRITTEN = "no-such-folder"  # a component whose entities are written by hand needs no model
+
+
+@pytest.fixture
+def build(checkpoint):
+    """Return a function that builds a spaCy pipeline with the tiny model."""
+
+    def build(language="en", **config):
+        nlp = spacy.blank(language)
+        nlp.add_pipe("binder_ner", config={"model": str(checkpoint), **config})
+        return nlp
+
+    return build
+
+
+def entity(text, word, label="X", score=0.9):
+    start = text.index(word)
+    return {"entity_group": label, "score": score, "word": word, "start": start, "end": start + len(word)}
+
+
+def annotated(doc, entities, **settings):
+    component = BinderNer(Settings(HANDWRITTEN, **settings))
+    component.set_annotations([doc], [entities])
+    return component
+
+
+def spans(group):
+    return [(span.text, span.label_) for span in group]
+
+
+def found_by(component, text):
+    """Return what the pipeline of a component finds."""
+    entities = component.load()(text, **component.settings.arguments)
+    return [(e["start"], e["end"], e["entity_group"], e["score"]) for e in entities]
+
+
+def written(group, scores):
+    return [(s.start_char, s.end_char, s.label_, score) for s, score in zip(group, scores, strict=True)]
+
+
+# ---- what is written ----
+
+
+def test_flat_entities_are_written_with_their_scores(build):
+    nlp = build()
+    doc = nlp(TEXTS[0])
+    expected = found_by(nlp.get_pipe("binder_ner"), TEXTS[0])
+    assert expected and written(doc.ents, [ent._.binder_score for ent in doc.ents]) == expected
+    assert written(doc.spans["binder"], doc.spans["binder"].attrs["scores"]) == expected
+    assert doc[0:1]._.binder_score is None
+    assert nlp.get_pipe("binder_ner").labels == tuple(TYPES)
+
+
+def test_nested_spans_are_written_with_their_scores(build):
+    nlp = build(decoding="nested", spans_key="mine", types=["Gene", "Cell", "gene of a cell"], threshold={"Cell": 0.4})
+    component = nlp.get_pipe("binder_ner")
+    doc = nlp(TEXTS[0])
+    expected = found_by(component, TEXTS[0])
+    assert len(expected) > 2 and written(doc.spans["mine"], doc.spans["mine"].attrs["scores"]) == expected
+    assert [span._.binder_score for span in doc.spans["mine"]] == doc.spans["mine"].attrs["scores"]
+    assert not doc.ents and set(doc.spans) == {"mine"}
+    assert component.labels == ("Gene", "Cell", "gene of a cell")
+
+
+def test_settings_can_be_given_for_a_call(build):
+    nlp = build()
+    other = {"binder_ner": {"types": ["Place"], "decoding": "nested", "threshold": 0.0}}
+    doc = nlp(TEXTS[0], component_cfg=other)
+    assert {span.label_ for span in doc.spans["binder"]} == {"Place"} and not doc.ents
+    (piped,) = nlp.pipe(TEXTS[:1], component_cfg=other)
+    again = nlp(TEXTS[0], component_cfg=other)
+    assert spans(piped.spans["binder"]) == spans(again.spans["binder"]) == spans(doc.spans["binder"])
+    assert spans(nlp(TEXTS[0]).ents) != [], "the settings of the component are unchanged"
+    for wrong in ("model", "type"):
+        with pytest.raises(ValueError, match=rf"a call does not accept \['{wrong}'\]; it accepts types, decoding, "):
+            nlp(TEXTS[0], component_cfg={"binder_ner": {wrong: "x"}})
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n \n"])
+def test_texts_without_words_have_no_entities(build, text):
+    for decoding in ("flat", "nested"):
+        doc = build(decoding=decoding)(text)
+        assert (doc.text, list(doc.spans["binder"]), doc.ents) == (text, [], ())
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        (
+            "en",
+            "Caf\N{LATIN SMALL LETTER E}\N{COMBINING ACUTE ACCENT}  in\r\nOslo 👩\u200d🔬 now",
+            ["in", "Oslo", "now"],
+        ),
+        ("en", "\n\n  The IL-2 gene\t🧬🧬 of T cells.", ["The IL-2 gene", "T cells"]),
+        ("de", "Die Müllers aus  Köln 🎉 flogen\nnach Zürich.", ["Müllers", "Köln", "Zürich"]),
+        ("zh", "🎉 王小明住在  北京。\n他爱茶", ["王小明", "北京", "茶"]),
+        ("ja", "佐藤さんは  東京に🎉住んでいる。", ["佐藤", "東京"]),
+    ],
+)
+def test_offsets_are_those_of_the_text(language, text, words):
+    if language == "ja":
+        pytest.importorskip("sudachipy")
+    doc = spacy.blank(language)(text)
+    entities = [entity(text, word) for word in words]
+    component = annotated(doc, entities)
+    assert [span.text for span in doc.ents] == [span.text for span in doc.spans["binder"]] == words
+    assert [span.start_char for span in doc.ents] == [entity["start"] for entity in entities]
+    assert component.num_misaligned == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*does not consist of whole tokens")
+def test_the_model_reads_the_text_of_any_tokenizer(build):
+    text = "the gene  🧬 基因\nthe cells"
+    for language in ("en", "de", "zh"):
+        nlp = build(language, decoding="nested", threshold=0.2)
+        doc = nlp(text)
+        exact = found_by(nlp.get_pipe("binder_ner"), text)
+        listed = [(e["start"], e["end"], e["label"], e["score"]) for e in doc.spans["binder"].attrs["misaligned"]]
+        group = written(doc.spans["binder"], doc.spans["binder"].attrs["scores"])
+        assert set(group) | set(listed) >= set(exact) and exact
+
+
+# ---- alignment with the tokens ----
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("expand", ["IL2mediated"]), ("contract", []), ("strict", [])],
+)
+def test_entities_inside_a_token_are_listed_counted_and_warned_about_once(mode, expected):
+    nlp = spacy.blank("en")
+    text = "an IL2mediated signal"
+    entities = [entity(text, "IL2", "Gene", 0.8)]
+    component = BinderNer(Settings(HANDWRITTEN, alignment_mode=mode), "finder")
+    doc, other = nlp(text), nlp(text)
+    with pytest.warns(UserWarning, match=rf"^finder: the Gene 'IL2' does not .* \['IL2mediated'\].*'{mode}'"):
+        component.set_annotations([doc], [entities])
+    component.set_annotations([other], [entities])
+    for each in (doc, other):
+        assert [span.text for span in each.ents] == expected
+        assert each.spans["binder"].attrs["misaligned"] == [{"start": 3, "end": 6, "label": "Gene", "score": 0.8}]
+    assert component.num_misaligned == 2
+
+
+def test_contracted_entities_consist_of_the_tokens_inside():
+    text = "an IL2mediated signal"
+    doc = spacy.blank("en")(text)
+    with pytest.warns(UserWarning, match="whole tokens"):
+        annotated(doc, [entity(text, "2mediated signal")], alignment_mode="contract")
+    assert spans(doc.ents) == [("signal", "X")]
+
+
+def test_expanded_entities_that_overlap_are_resolved():
+    nlp = spacy.blank("en")
+    text = "see IL2mediated in Oslobased labs"
+    entities = [
+        entity(text, "see IL", "A", 0.6),
+        entity(text, "2mediated", "B", 0.9),
+        entity(text, "Oslobased", "C", 0.3),
+        entity(text, "based labs", "D", 0.99),
+    ]
+    doc = nlp(text)
+    with pytest.warns(UserWarning, match="whole tokens"):
+        annotated(doc, entities)
+    assert spans(doc.ents) == spans(doc.spans["binder"]), "no exception"
+    assert len(doc.ents) == 2 and {"B", "C"} == {ent.label_ for ent in doc.ents}, "exact entities come first"
+    assert [ent._.binder_score for ent in doc.ents] == [0.9, 0.3]
+    assert [each["label"] for each in doc.spans["binder"].attrs["misaligned"]] == ["A", "B", "D"]
+
+    doc = nlp(text)
+    twice = [entity(text, "IL", "A", 0.6), entity(text, "2mediated", "A", 0.7), entity(text, "2", "B", 0.5)]
+    with pytest.warns(UserWarning, match="whole tokens"):
+        annotated(doc, twice, decoding="nested")
+    assert written(doc.spans["binder"], doc.spans["binder"].attrs["scores"]) == [(4, 15, "A", 0.7), (4, 15, "B", 0.5)]
+
+
+# ---- entities of other components ----
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_existing_entities_are_kept_or_overwritten(overwrite):
+    text = "Anna Berg met Carl in Oslo in May"
+    doc = spacy.blank("en")(text)
+    old = [Span(doc, 1, 4, "OLD", span_id="q1", kb_id="Q1"), Span(doc, 7, 8, "MONTH", span_id="q2")]
+    doc.set_ents(old, blocked=[doc[5:6]])
+    annotated(doc, [entity(text, "Anna Berg"), entity(text, "Carl"), entity(text, "Oslo")], overwrite_ents=overwrite)
+    assert len(doc.spans["binder"]) == 3, "the group has all found entities"
+    if overwrite:
+        assert spans(doc.ents) == [("Anna Berg", "X"), ("Carl", "X"), ("Oslo", "X"), ("May", "MONTH")]
+        assert [ent.id_ for ent in doc.ents] == ["", "", "", "q2"] and not doc.ents[0].kb_id_
+    else:
+        assert spans(doc.ents) == [("Berg met Carl", "OLD"), ("May", "MONTH")]
+        assert [ent.id_ for ent in doc.ents] == ["q1", "q2"] and doc.ents[0].kb_id_ == "Q1"
+        assert (doc[5].ent_iob_, doc[5].ent_type) == ("B", 0), "blocked tokens stay blocked"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_same_entities_twice_are_kept(overwrite):
+    doc = spacy.blank("en")("Carl left Oslo")
+    for _ in range(2):
+        annotated(doc, [entity(doc.text, "Carl"), entity(doc.text, "Oslo")], overwrite_ents=overwrite)
+        assert spans(doc.ents) == [("Carl", "X"), ("Oslo", "X")]
+
+
+# ---- streams, processes, errors ----
+
+
+def test_documents_reach_the_pipeline_in_batches(build, monkeypatch):
+    nlp = build()
+    component = nlp.get_pipe("binder_ner")
+    sizes, pipeline = [], component.load()
+
+    def read(texts, **options):
+        sizes.append(len(texts))
+        return pipeline(texts, **options)
+
+    monkeypatch.setattr(component, "load", lambda: read)
+    texts = [*TEXTS, ""]
+    docs = list(nlp.pipe(iter(texts), batch_size=2))
+    assert sizes == [2, 2, 1] and [doc.text for doc in docs] == texts
+    monkeypatch.undo()
+    assert [spans(doc.ents) for doc in docs] == [spans(nlp(text).ents) for text in texts]
+    assert [context for _, context in nlp.pipe([("of", 1), ("in", 2)], as_tuples=True)] == [1, 2]
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_same(checkpoint, tmp_path):
+    """With both ways to start processes; in spawned ones, without the checkpoint from which the model was loaded."""
+    code = f"""
+    import json, multiprocessing, shutil, warnings
+    warnings.simplefilter("error", UserWarning)
+    import spacy, modeling_binder.integrations.spacy
+    nlp = spacy.blank("en")
+    nlp.add_pipe("binder_ner", config={{"model": {str(checkpoint)!r}, "decoding": "nested"}})
+    texts = {TEXTS!r} * 2
+    def find(n_process):
+        docs = nlp.pipe(texts, n_process=n_process, batch_size=3)
+        return [[(str(s), s.label_, round(s._.binder_score, 5)) for s in doc.spans["binder"]] for doc in docs]
+    expected = find(1)
+    shutil.rmtree({str(checkpoint)!r})
+    multiprocessing.set_start_method("fork", force=True)
+    forked = find(2)
+    multiprocessing.set_start_method("spawn", force=True)
+    print(json.dumps([expected, forked, find(2)]))
+    """
+    expected, forked, spawned = run(code, package=True, cache=tmp_path, OMP_NUM_THREADS="2")
+    assert any(expected) and expected == forked == spawned
+
+
+def test_errors_are_passed_to_the_error_handler_with_their_documents(build, monkeypatch):
+    nlp = build()
+    component = nlp.get_pipe("binder_ner")
+    pipeline, failed = component.load(), []
+
+    def fail(texts, **options):
+        if any("gene in the" in text for text in texts):
+            raise RuntimeError("out of memory")
+        return pipeline(texts, **options)
+
+    monkeypatch.setattr(component, "load", lambda: fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(nlp.pipe(TEXTS))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        nlp(TEXTS[0])
+    nlp.set_error_handler(lambda name, proc, docs, error: failed.append((name, [doc.text for doc in docs], str(error))))
+    docs = list(nlp.pipe([*TEXTS, TEXTS[0]], batch_size=10))
+    assert [doc.text for doc in docs] == TEXTS[1:], "one text must not cost the whole batch"
+    assert failed == [("binder_ner", [TEXTS[0]], "out of memory")] * 2
+    assert nlp(TEXTS[0]).text == TEXTS[0] and len(failed) == 3
+
+
+# ---- saving ----
+
+
+def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
+    types = {"Gene": "A gene, for $5.", "cell": {"description": "A cell.", "parent": None}}
+    nlp = build(types=types, decoding="nested", threshold={"Gene": 0.3})
+    # In a config file, types with a section of their own come last, so types of the same span may change places.
+    expected = [sorted(spans(doc.spans["binder"])) for doc in nlp.pipe(TEXTS)]
+    nlp.to_disk(tmp_path / "first")
+    shutil.rmtree(checkpoint)
+    for one, other in (("first", "second"), ("second", "third")):
+        shutil.move(tmp_path / one, tmp_path / "moved")
+        loaded = spacy.load(tmp_path / "moved")
+        assert [sorted(spans(doc.spans["binder"])) for doc in loaded.pipe(TEXTS)] == expected
+        assert loaded.get_pipe("binder_ner").settings.types == types, "also if spaCy has escaped a dollar sign"
+        loaded.to_disk(tmp_path / "moved")  # over the files that it was loaded from
+        loaded.to_disk(tmp_path / other)
+        shutil.rmtree(tmp_path / "moved")
+    changed = spacy.load(
+        tmp_path / "third", config={"components": {"binder_ner": {"types": ["Place"], "threshold": 0.3}}}
+    )
+    assert {span.label_ for doc in changed.pipe(TEXTS) for span in doc.spans["binder"]} == {"Place"}
+
+
+def test_a_saved_pipeline_does_not_ask_the_hub(build, tmp_path, checkpoint):
+    """The local Hub of the tests is not running here."""
+    nlp = build()
+    nlp.to_disk(tmp_path / "saved")
+    config = tmp_path / "saved" / "config.cfg"
+    config.write_text(config.read_text().replace(f'"{checkpoint}"', '"user/name"'))
+    assert spans(spacy.load(tmp_path / "saved")(TEXTS[0]).ents) == spans(nlp(TEXTS[0]).ents) != []
+
+
+def test_bytes_and_copies(build, checkpoint):
+    nlp = build()
+    expected = [spans(doc.ents) for doc in nlp.pipe(TEXTS)]
+    data, config = nlp.to_bytes(), nlp.config
+    copy = pickle.loads(pickle.dumps(nlp.get_pipe("binder_ner")))
+    shutil.rmtree(checkpoint)
+    loaded = spacy.blank("en").from_config(config).from_bytes(data)
+    assert [spans(doc.ents) for doc in loaded.pipe(TEXTS)] == expected
+    assert [spans(copy(nlp.make_doc(text)).ents) for text in TEXTS] == expected
+
+
+def test_bytes_with_a_file_outside_the_folder_are_refused():
+    import srsly
+
+    with pytest.raises(ValueError, match=r"outside the folder of the model: '\.\./x'"):
+        BinderNer(Settings(HANDWRITTEN)).from_bytes(srsly.msgpack_dumps({"../x": b""}))
+
+
+@pytest.mark.parametrize("name", ["U.S. state", "a=b", "[x]"])
+def test_types_that_a_config_file_cannot_represent_are_not_saved(build, name, tmp_path):
+    types = {name: {"description": "A thing."} if "." in name else "A thing."}
+    with pytest.raises(ValueError, match=r"cannot represent the types .* Pass the types as a list"):
+        build(types=types).to_disk(tmp_path / "saved")
+    nlp = build(types=[{"name": name, "description": "A thing."}])
+    nlp.to_disk(tmp_path / "saved")
+    assert spacy.load(tmp_path / "saved").get_pipe("binder_ner").labels == (name,)
+
+
+@pytest.mark.slow
+def test_spacy_assembles_a_config(build, tmp_path, checkpoint):
+    """The command finds the factory by the entry point of the package."""
+    nlp = build(types={"Gene": TYPES["Gene"], "cell line": "A line of cells."}, threshold=0.4)
+    nlp.config.to_disk(tmp_path / "config.cfg")
+    (target,) = re.findall(
+        r'\[project\.entry-points\.spacy_factories\]\nbinder_ner = "(.*)"', (ROOT / "pyproject.toml").read_text()
+    )
+    installed = tmp_path / "installed" / "binder_ner-0.dist-info"  # as `pip install` writes it
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: binder-ner\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text(f"[spacy_factories]\nbinder_ner = {target}\n")
+    code = f"""
+    import json, subprocess, sys
+    command = [sys.executable, "-m", "spacy", "assemble", "config.cfg", "assembled"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    import spacy
+    nlp = spacy.load("assembled")
+    print(json.dumps([[[ent.text, ent.label_] for ent in doc.ents] for doc in nlp.pipe({TEXTS!r})]))
+    """
+    found = run(code, package=True, cache=tmp_path, PYTHONPATH=f"{installed.parent}:{ROOT}")
+    assert found == [[list(pair) for pair in spans(doc.ents)] for doc in nlp.pipe(TEXTS)]
+    assert any(found)
+
+
+# ---- settings ----
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"decoding": "deep"}, "decoding"),
+        ({"inference": "fast"}, "inference"),
+        ({"alignment_mode": "loose"}, "alignment_mode"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"dtype": "float31"}, "dtype must be one of None, 'auto', 'float32'"),
+        ({"threshold": {"x": 0.5}, "types": ["y"]}, r"threshold has keys .* \['x'\]. The types are \['y'\]"),
+        ({"types": []}, "there are no entity types"),
+        ({"types": {"a": " "}}, "must not be blank"),
+        ({"stride": -1}, "stride must be a whole number from 0 on, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 on, got 0"),
+        ({"spans_key": ""}, "spans_key must not be empty"),
+        ({"overwrite_ents": "sometimes"}, "overwrite_ents"),
+        ({"model": str(ROOT / "docs")}, "contains no BINDER model"),
+        ({"type": ["x"]}, "type"),
+    ],
+)
+def test_invalid_settings_raise_an_error_when_the_component_is_added(build, config, message):
+    with pytest.raises(ValueError, match=message):
+        build(**config)
+
+
+def test_settings_are_checked_against_the_model_when_it_is_loaded(build, hub):
+    with pytest.raises(ValueError, match="threshold has keys"):
+        build(threshold={"Gen": 0.5})("the gene")
+    with pytest.raises(ValueError, match="stride"):
+        build(stride=62).initialize()
+    with pytest.raises(ValueError, match="cannot load the model 'no-such-folder'"):
+        build(model=HANDWRITTEN)("the gene")
+
+
+def test_options_reach_the_pipeline(build):
+    nlp = build(dtype="bfloat16", device="cpu", max_length=32, stride=4, batch_size=3, inference="joint")
+    component = nlp.get_pipe("binder_ner")
+    assert str(component.load().model.dtype) == "torch.bfloat16"
+    assert component.settings.arguments == {
+        "decoding": "flat",
+        "max_length": 32,
+        "stride": 4,
+        "batch_size": 3,
+        "inference": "joint",
+    }
+
+
+# ---- evaluation and training data ----
+
+
+@pytest.mark.parametrize(("decoding", "key"), [("flat", "ents_f"), ("nested", "spans_binder_f")])
+def test_a_pipeline_is_evaluated(build, decoding, key):
+    nlp = build(decoding=decoding)
+    assert key in nlp.config["training"]["score_weights"]
+    gold = [doc for doc in nlp.pipe(TEXTS) if doc.spans["binder"]]
+    examples = [Example(nlp.make_doc(doc.text), doc) for doc in gold]
+    assert nlp.evaluate(examples)[key] == 1.0
+    gold[0].ents, gold[0].spans["binder"] = [], []
+    assert 0 < nlp.evaluate([Example(nlp.make_doc(doc.text), doc) for doc in gold])[key] < 1
+
+
+def test_found_entities_are_training_data(build, tmp_path):
+    """A DocBin has the entities in `doc.ents` and in `doc.spans`; a document has each of them once."""
+    nlp = build()
+    docs = list(nlp.pipe(TEXTS))
+    DocBin(docs=docs).to_disk(tmp_path / "found.spacy")
+    read = read_documents(tmp_path / "found.spacy")
+    assert [document.text for document in read] == TEXTS
+    for document, doc in zip(read, docs, strict=True):
+        expected = Counter((ent.start_char, ent.end_char, ent.label_) for ent in doc.ents)
+        assert Counter((m.start, m.end, m.label) for m in document.entities) == expected
+    (again, *_) = DocBin().from_disk(tmp_path / "found.spacy").get_docs(nlp.vocab)
+    assert [span._.binder_score for span in again.spans["binder"]] == docs[0].spans["binder"].attrs["scores"]
+    assert isinstance(again, Doc)
+
+
+def test_the_factory_describes_itself(build):
+    analysis = build().analyze_pipes()
+    assert "doc.ents" in analysis["summary"]["binder_ner"]["assigns"] and not analysis["problems"]["binder_ner"]
+
+
+def test_the_component_is_created_without_transformers(tmp_path):
+    """spaCy imports the module for every pipeline, also for pipelines without the component."""
+    code = """
+    import json, sys
+    import spacy, modeling_binder.integrations.spacy
+    spacy.blank("en")("text")
+    print(json.dumps("transformers" in sys.modules))
+    """
+    assert run(code, package=True, cache=tmp_path) is False
