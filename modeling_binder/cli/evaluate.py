@@ -107,7 +107,7 @@ def _check(arguments: argparse.Namespace) -> None:
     models = [model for model in (arguments.model, arguments.against) if model and not Path(model).is_file()]
     if models:
         try:
-            from ..finetuning import evaluation  # noqa: F401
+            from ..finetuning.evaluation import evaluate  # noqa: F401
         except ImportError as error:
             raise CommandError(
                 f"{error}; an evaluation needs further packages: pip install 'binder-ner[train]'."
