@@ -1,4 +1,4 @@
-"""The package's drawing code. A Space, where the package is missing, has a copy of it, which `demo.deploy` makes."""
+"""The drawing code of modeling_binder. A Space does not have this package, so `demo.deploy` copies the code into it."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING

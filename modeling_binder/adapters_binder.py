@@ -1,9 +1,9 @@
-"""Adapters of PEFT, such as LoRA: loading, switching and merging them, and the settings that belong to each of them.
+"""Load, switch and merge adapters of PEFT, such as LoRA, and the settings that belong to each adapter.
 
 An adapter is a folder or repository with `adapter_config.json`, which names the base model, and
-`adapter_model.safetensors`. The entity types of an adapter are not those of its base, and the format of PEFT has no
-field for them. So `binder_config.json` beside these files holds the fields of `BinderConfig` that depend on the corpus.
-The file is not named config.json, because transformers takes a folder with config.json for a complete model.
+`adapter_model.safetensors`. The entity types of an adapter differ from those of its base, and the format of PEFT has no
+field for them. So the same folder has a file `binder_config.json` with the fields of `BinderConfig` that depend on the
+corpus. The name is not config.json, because transformers treats a folder with config.json as a complete model.
 """
 
 import json
@@ -81,8 +81,12 @@ def save_adapter_settings(config: BinderConfig, folder: str | os.PathLike[str]) 
 def check_folder(folder: str | os.PathLike[str], adapter: bool) -> None:
     """Check that an adapter and a complete model are not saved in one folder, because both would then be loaded.
 
+    Args:
+        folder: the folder in which a model will be saved.
+        adapter: whether this model is an adapter.
+
     Raises:
-        ValueError: the folder holds a model of the other kind.
+        ValueError: an adapter will be saved and the folder holds a complete model, or the other way round.
     """
     other = "config.json" if adapter else ADAPTER_CONFIG
     if os.path.exists(os.path.join(folder, other)):
@@ -130,7 +134,7 @@ def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None
 
 
 def adapter_state(modules: Iterable[nn.Module]) -> list[Any]:
-    """Return what determines the effect of adapters besides their weights: which ones are active, and their scaling.
+    """Return the state of adapters apart from their weights: which of them are active or merged, and their scaling.
 
     Args:
         modules: layers with adapters, see `has_adapter_state`.
@@ -147,17 +151,17 @@ def adapter_state(modules: Iterable[nn.Module]) -> list[Any]:
 
 
 def has_adapter_state(module: nn.Module) -> bool:
-    """Return whether a module is a layer with adapters. The classes of PEFT are not imported to find out."""
+    """Return whether a module is a layer with adapters. This check does not import PEFT."""
     return hasattr(module, "_active_adapter") and hasattr(module, "_disable_adapters")
 
 
 class AdapterMixin:
-    """Makes the methods for adapters of transformers also switch the settings, and the heads that adapters replace."""
+    """Extends the adapter methods of transformers: they also switch the settings, and the heads of the adapters."""
 
     config: Any
     peft_config: Any
     name_or_path: str
-    _settings_of_adapters: dict[str | None, dict[str, Any]]  # by adapter name; None stands for the base
+    _settings_of_adapters: dict[str | None, dict[str, Any]]  # by adapter name; None is the base model
     _sources_of_adapters: dict[str, Any]  # folder or id on the Hub, by adapter name
 
     @property
@@ -167,13 +171,13 @@ class AdapterMixin:
 
     @property
     def source(self) -> str:
-        """Folder or id on the Hub that the active adapter, or the model without adapters, was loaded from."""
+        """Folder, or id on the Hub, of the active adapter; of the model if it has no adapters."""
         if self.has_adapters:
             return str(self._sources_of_adapters.get(str(active_adapter(self)), ""))
         return str(self.name_or_path)
 
     def load_adapter(self, peft_model_id: Any = None, adapter_name: str | None = None, **options: Any) -> Any:
-        """Load an adapter as in transformers and make it the active one. `config` then has its entity types.
+        """Load an adapter as in transformers and make it the active one; `config` then has the adapter's entity types.
 
         Args:
             peft_model_id: folder, or id on the Hub.
@@ -182,7 +186,7 @@ class AdapterMixin:
 
         Raises:
             ValueError: peft is not installed, or the adapter does not fit this model.
-            OSError: the adapter has no safetensors.
+            OSError: the adapter has no weights in the format safetensors.
         """
         if not is_peft_available():
             raise ValueError(f"the package peft, which loads adapters, is missing: {INSTALL_PEFT}.")
@@ -190,7 +194,8 @@ class AdapterMixin:
         name = adapter_name or "default"
         location = _location(options)
         if peft_model_id is not None:
-            cached_file(peft_model_id, ADAPTER_WEIGHTS, **location)  # otherwise transformers would load a pickle
+            # raises an error if there are no safetensors, because transformers would then load a pickle
+            cached_file(peft_model_id, ADAPTER_WEIGHTS, **location)
         conversions = self.__dict__.get("_weight_conversions")
         try:
             loaded = super().load_adapter(peft_model_id, adapter_name=name, **options)  # type: ignore[misc]
@@ -199,7 +204,8 @@ class AdapterMixin:
                 f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into "
                 f"the model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
             ) from error
-        # transformers has put the renaming of the adapter's weights here, and would apply it to a merged model too
+        # transformers stores the renaming of the adapter's weights here. Without this line, it would also rename the
+        # weights of a merged model.
         self._weight_conversions = conversions
         settings = None if peft_model_id is None else _read_settings(peft_model_id, location)
         if settings is None:
@@ -209,7 +215,7 @@ class AdapterMixin:
             settings = self._settings_of_adapters[None]
         self._settings_of_adapters[name] = settings
         self._sources_of_adapters[name] = peft_model_id or ""
-        self.set_adapter(name)  # transformers activates the new adapter, but not the heads that it replaces
+        self.set_adapter(name)  # transformers activates the new adapter, but not its heads
         return loaded
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
@@ -219,17 +225,17 @@ class AdapterMixin:
         super().add_adapter(adapter_config, adapter_name)  # type: ignore[misc]
 
     def set_adapter(self, adapter_name: str | list[str]) -> None:
-        """Make an adapter the active one as in transformers; `config` then has its entity types."""
+        """Make an adapter the active one as in transformers; `config` then has the adapter's entity types."""
         super().set_adapter(adapter_name)  # type: ignore[misc]
         self._use_settings(adapter_name if isinstance(adapter_name, str) else adapter_name[0])
 
     def disable_adapters(self) -> None:
-        """Use the base model alone, with its own entity types."""
+        """Use the base model without adapters, and with the entity types of the base model."""
         super().disable_adapters()  # type: ignore[misc]
         self._use_settings(None)
 
     def enable_adapters(self) -> None:
-        """Use the active adapter again, with its entity types."""
+        """Use the active adapter again, with the adapter's entity types."""
         super().enable_adapters()  # type: ignore[misc]
         for module in self.modules():  # type: ignore[attr-defined]
             if has_adapter_state(module):  # transformers does not enable the heads
@@ -255,7 +261,7 @@ class AdapterMixin:
         self._hf_peft_config_loaded = False
         self.__dict__.pop("peft_config", None)
         self._settings_of_adapters, self._sources_of_adapters = {}, {}
-        self.name_or_path = self.config._name_or_path = ""  # the base has other weights
+        self.name_or_path = self.config._name_or_path = ""  # the merged weights are no longer those of the base
         return self
 
     def _remember_base(self) -> None:
@@ -268,7 +274,8 @@ class AdapterMixin:
         if settings is None:
             return
         try:
-            for field in ("thresholds", "temperatures"):  # the former values are of other types
+            # These values belong to the former entity types, so they are removed before the types are replaced.
+            for field in ("thresholds", "temperatures"):
                 if hasattr(self.config, field):
                     setattr(self.config, field, None)
             for field, value in settings.items():
@@ -284,12 +291,12 @@ def _location(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {**(getattr(load_config, "download_kwargs", None) or {}), **options}
     adapter = options.get("adapter_kwargs") or {}
     if load_config is not None:
-        given.pop("revision", None)  # of the base
+        given.pop("revision", None)  # the revision of the base model
     return {key: value for key, value in {**given, **adapter}.items() if key in _LOCATION and value is not None}
 
 
 def _read_settings(name: str | os.PathLike[str], location: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Read the settings of an adapter; None if there are none.
+    """Read the settings of an adapter; None if the adapter has no file with settings.
 
     Raises:
         ValueError: the file is malformed.

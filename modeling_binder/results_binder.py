@@ -1,7 +1,7 @@
-"""Results of the pipeline, as notebooks, tables and datasets use them.
+"""Results of the pipeline for notebooks, tables and datasets.
 
-This file is copied to the Hub with a checkpoint. The code that draws, and the code that needs other libraries, is in
-the package, and is imported when it is used.
+This file is copied to the Hub with a checkpoint. The code that draws results, or that needs other libraries, is in the
+package modeling_binder. The package is optional: it is imported when a method needs it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from typing import Any
 class Entities(list[dict[str, Any]]):
     """The entities of a text: a list of dictionaries that a notebook shows as bars under the text.
 
-    It equals a plain list with the same entities, and `json` writes it as a list. A copy of it, also one that was
-    pickled, is a plain list.
+    It equals a plain list with the same entities, and `json` writes it as a list. Copies, including pickled ones, are
+    plain lists.
 
     Args:
         text: the text.
@@ -27,14 +27,14 @@ class Entities(list[dict[str, Any]]):
         self.text, self.labels = text, labels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The module of this class may have another name in another process, or be missing there.
+        # Pickle a plain list: in another process, the module of this class may be missing or have another name.
         return list, (list(self),)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return self.__reduce__()
 
     def _repr_html_(self) -> str | None:
-        """Return a drawing for notebooks. Without the package there is none, and notebooks print the list."""
+        """Return a drawing for notebooks, or None without the package; a notebook then prints the list."""
         try:
             from modeling_binder.drawing.notebook import draw
         except ImportError:
@@ -59,9 +59,9 @@ class ResultFormats:
             arguments: arguments of a call, see the class of the pipeline.
 
         Returns:
-            A data frame with the columns `text_id`, `start`, `end`, `word`, `label` and `score`. `text_id` is the
-            label of a text in the index of a pandas Series, otherwise its position, from 0. Texts without entities have
-            no rows; a left join of their table with this one, as above, keeps them.
+            A data frame with the columns `text_id`, `start`, `end`, `word`, `label` and `score`. If `texts` is a pandas
+            Series, `text_id` is the index label of the text; otherwise it is the position of the text, from 0. Texts
+            without entities have no rows; the left join in the example above keeps them.
 
         Raises:
             ImportError: the library, or the package binder-ner, is not installed.
@@ -97,7 +97,7 @@ class ResultFormats:
 
 
 def _missing(method: str, error: ImportError) -> ImportError:
-    if (error.name or "").partition(".")[0] == "modeling_binder":  # the code of the model's repository runs
+    if (error.name or "").partition(".")[0] == "modeling_binder":  # this copy of the file is used without the package
         return ImportError(f"{method} needs the package: pip install git+https://github.com/binder-ner/binder-ner")
     library = "datasets" if method == "as_map" else error.name  # datasets installs what as_map needs, such as pyarrow
     return ImportError(f"{method} needs {library}, which is not installed: pip install {library}")

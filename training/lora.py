@@ -35,12 +35,13 @@ class LoraArguments:
             raise ValueError("--lora-alpha, --lora-target and --lora-dropout need --lora-r, the rank of the adapters.")
 
     def adapt(self, model: BinderModel, tokenizer: Any, frozen: list[str], output: Path, pushed: bool) -> Any:
-        """Return a `PeftModel` with new adapters in a model; without `lora_r` the model itself.
+        """Add new adapters to a model, and return it as a `PeftModel`; if `lora_r` is None, return the model itself.
 
-        An adapter names its base model. If the model is not a checkpoint, because it was built from bare encoders or
-        merged, it is saved in the folder `base` of the output folder.
+        An adapter refers to its base model by folder or by id on the Hub. A model that was built from bare encoders or
+        merged has neither, so it is saved in the folder `base` of the output folder.
 
         Args:
+            model: the base model.
             tokenizer: tokenizer of the model.
             frozen: parts of the model that are not trained.
             output: output folder of the run.
@@ -48,8 +49,8 @@ class LoraArguments:
 
         Raises:
             ModuleNotFoundError: peft is not installed.
-            ValueError: a setting is invalid, the output folder holds a model of the other kind, or an adapter whose
-                base is not on the Hub would be pushed.
+            ValueError: a setting is invalid; an adapter would be saved in a folder with a complete model, or the other
+                way round; or an adapter would be pushed whose base is not on the Hub.
         """
         check_folder(output, adapter=self.lora_r is not None)
         if self.lora_r is None:
@@ -69,7 +70,7 @@ class LoraArguments:
                 model.save_pretrained(base)
                 tokenizer.save_pretrained(base)
             model.name_or_path = str(base)
-        with warnings.catch_warnings():  # peft reads a property that transformers has renamed
+        with warnings.catch_warnings():  # peft uses a deprecated property of transformers
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             from peft import get_peft_model
 

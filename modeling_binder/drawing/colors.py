@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-# Colours of bars (by Okabe and Ito; people with colour blindness can distinguish them) and of the labels on them
+# Pairs: the colour of a bar, and the colour of the label on this bar. The bars have the colours of Okabe and Ito, which
+# people with colour blindness can distinguish.
 PALETTE = (
     ("#e69f00", "#000"),
     ("#56b4e9", "#000"),
@@ -16,5 +17,5 @@ PALETTE = (
 
 
 def colors_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the colours of bar and label for each entity type. The colours repeat after eight types."""
+    """Return the colours of the bar and of its label for each entity type. The colours repeat after eight types."""
     return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}

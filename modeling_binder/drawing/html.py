@@ -19,11 +19,11 @@ from urllib.parse import quote
 from .colors import colors_of
 from .lanes import Bar, Entities, all_labels, groups
 
-_BAR, _STEP = 16, 18  # in pixels: height of a bar, distance between lanes
-# The colour of the text of the page: of Gradio, of Jupyter, or that of the surrounding element
+_BAR, _STEP = 16, 18  # in pixels: height of a bar, distance between lanes (see `lanes`)
+# The text colour of the page: that of Gradio, that of Jupyter, or else that of the surrounding element
 _INK = "var(--body-text-color, var(--jp-content-font-color1, currentColor))"
 
-# Jupyter sets margins and bullets of all lists, which "!important" overrides.
+# Jupyter sets margins and bullets of all lists; "!important" overrides them.
 CSS = f"""
 .bn-text {{ font-size: 1rem; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere;
   color: {_INK}; font-kerning: none; font-variant-ligatures: none; }}
@@ -40,8 +40,8 @@ CSS = f"""
 .bn-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
 .bn-note {{ font-size: .85rem; opacity: .85; margin: .4rem 0; color: {_INK}; }}
 """
-# Runs of characters that a browser does not break across lines. The alternatives: white space; a Chinese, Japanese or
-# Korean character, after which a line may end; 8 characters of a long word; a word
+# Runs of characters that a browser does not break across lines. The expression matches, in this order: white space; one
+# Chinese, Japanese or Korean character, after which a line may end; 8 characters of a longer word; a whole word
 _CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 _RUNS = re.compile(rf"\s+|{_CJK}[\u3099\u309a\ufe00-\ufe0f]*|[!-~]{{8}}(?=[!-~])|(?:(?![!-~]{{9}}|{_CJK})\S)+")
 _LABEL_CSS = (
@@ -59,7 +59,7 @@ class Piece(NamedTuple):
 
 
 def margin(score: float) -> float:
-    """Return by how much a span exceeds its dynamic threshold; the score is the sigmoid of this margin."""
+    """Return the margin of a span over its dynamic threshold. `score` is the sigmoid of this margin."""
     return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
 
 
@@ -129,7 +129,7 @@ def _body(text: str, bars: Sequence[Sequence[Bar]], palette: Mapping[str, tuple[
 
     for group in bars:
         cut = pieces(group)
-        # The longest piece of a bar shows its label.
+        # The longest piece of a bar shows the label of the bar.
         labelled = {piece.bar: piece for piece in sorted(cut, key=lambda piece: piece.end - piece.start)}
         for piece in cut:
             yield from advance(piece.start)
@@ -141,8 +141,8 @@ def _body(text: str, bars: Sequence[Sequence[Bar]], palette: Mapping[str, tuple[
 def _characters(text: str, start: int, end: int, open_pieces: Sequence[Piece]) -> Iterator[str]:
     """Yield a part of the text, with space for the bars below each line.
 
-    An empty inline element that extends down to the lowest bar makes the space. A line can break after any run of
-    `_RUNS`, so this element follows each run; then every line with a part of an entity contains it.
+    The space comes from an empty inline element that extends down to the lowest bar. A line can break after any run of
+    `_RUNS`, so such an element follows each run. Thus every line with a part of an entity contains one.
     """
     if not open_pieces:
         yield html.escape(text[start:end])

@@ -1,6 +1,6 @@
 """Assign entities to lanes, so that the bars of overlapping entities do not cover each other.
 
-Lane 0 is directly under the text, and lane 1 is under lane 0.
+A lane is a row of bars: lane 0 is directly under the text, and lane 1 is under lane 0.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ class Bar(NamedTuple):
 
 
 def label_of(entity: Mapping[str, Any]) -> str:
-    """Return the type of an entity of the pipeline (`entity_group`) or of a corpus (`label`)."""
+    """Return the type of an entity from the pipeline (key `entity_group`) or from a corpus (key `label`)."""
     label: str = entity["entity_group"] if "entity_group" in entity else entity["label"]
     return label
 
@@ -33,7 +33,7 @@ def all_labels(entities: Entities, labels: Sequence[str] | None = None) -> list[
 def groups(entities: Entities) -> Iterator[list[Bar]]:
     """Yield the bars of entities in groups, ordered by position. Entities of different groups do not overlap.
 
-    A group holds its outer entities before their inner entities.
+    In a group, an outer entity comes before the entities inside it.
     """
     group: list[Bar] = []
     end = 0
@@ -60,8 +60,8 @@ def assign_lanes(
 
     Args:
         spans: starts and ends.
-        collide: whether the bars of two spans, given by their indices, would cover each other in the same lane although
-            the spans do not overlap.
+        collide: a function that receives the indices of two spans which do not overlap. It returns whether their bars
+            would still cover each other in the same lane, for example because a label is longer than its bar.
     """
     lanes = [0] * len(spans)
     placed: list[int] = []

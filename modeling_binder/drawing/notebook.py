@@ -1,4 +1,4 @@
-"""Drawings that show themselves in a notebook, in a terminal and as a web page."""
+"""Drawings of entities for notebooks, terminals and web pages."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from .html import CSS, draw_html
 from .lanes import Entities, all_labels
 
 Results: TypeAlias = Entities | Sequence[Entities]
-# A notebook stores each drawing, so a drawing in a notebook is limited to so many texts and characters.
+# A notebook file stores each drawing. To keep the file small, a drawing in a notebook shows at most this many texts,
+# and at most this many characters of each text.
 MAX_TEXTS = 50
 MAX_CHARACTERS = 20_000
 
@@ -28,7 +29,8 @@ def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Seq
     Args:
         results: the result of a text, or a list of results. The entities of a corpus, with `label` and without
             `score`, can be drawn too.
-        texts: the text or the texts. Results of the pipeline know their text, but selections and copies of them do not.
+        texts: the text or the texts. Results of the pipeline contain their text, so `texts` is only needed for
+            selections and copies of results, which do not contain it.
         labels: all entity types; their order determines the colours. Defaults to the types of the calls that returned
             the results.
 
@@ -42,7 +44,7 @@ def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Seq
         chosen, given = list(results), texts
     if given is None:
         if not all(hasattr(result, "text") for result in chosen):
-            raise ValueError("these entities do not know their text: pass it too, as in draw(results, texts).")
+            raise ValueError("the text of these entities is unknown: pass it too, as in draw(results, texts).")
         given = [result.text for result in chosen]
     if len(given) != len(chosen):
         raise ValueError(f"there are {len(chosen)} results and {len(given)} texts; each text needs one result.")
@@ -54,13 +56,13 @@ def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Seq
 
 
 class Drawing:
-    """Texts with their entities; see `draw`."""
+    """A drawing of texts with their entities, as `draw` returns it."""
 
     def __init__(self, texts: Sequence[str], results: Sequence[Entities], labels: Sequence[str]) -> None:
         self.texts, self.results, self.labels = list(texts), list(results), list(labels)
 
     def _repr_html_(self) -> str:
-        """Return a drawing for notebooks, of the first texts and characters."""
+        """Return HTML for notebooks: the first `MAX_TEXTS` texts, and the first `MAX_CHARACTERS` characters of each."""
         parts = []
         for text, entities in zip(self.texts[:MAX_TEXTS], self.results, strict=False):
             shown = [entity for entity in entities if entity["end"] <= MAX_CHARACTERS]
@@ -72,7 +74,7 @@ class Drawing:
         return f"<style>{CSS}</style>{_RULE.join(parts)}"
 
     def save(self, path: str | Path) -> None:
-        """Write a web page with all texts."""
+        """Write a web page with all texts in full."""
         drawn = _RULE.join(
             draw_html(text, entities, self.labels) for text, entities in zip(self.texts, self.results, strict=True)
         )
@@ -84,7 +86,7 @@ class Drawing:
         )
 
     def __rich__(self) -> Any:
-        """Return a drawing in colours, for the package rich."""
+        """Return the drawing as a coloured `Text` of the package rich."""
         from rich.text import Text
 
         from .terminal import draw_entities
@@ -109,6 +111,6 @@ def _check(text: str, entities: Sequence[Mapping[str, Any]]) -> None:
         start, end = entity["start"], entity["end"]
         if not 0 <= start < end <= len(text) or text[start:end] != entity.get("word", text[start:end]):
             raise ValueError(
-                f"the text {text!r:.80} does not have the entity {entity.get('word', '')!r} from {start} to {end}; "
+                f"the text {text!r:.80} does not contain the entity {entity.get('word', '')!r} from {start} to {end}; "
                 "pass the text that the entities were found in."
             )

@@ -9,7 +9,7 @@ from rich.text import Text
 from .colors import colors_of
 from .lanes import all_labels, assign_lanes, label_of
 
-# Control characters, because a text must not move the cursor or change the settings of the terminal
+# Blanks replace control characters, because a text must not move the cursor or change the settings of the terminal.
 CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")
 
 

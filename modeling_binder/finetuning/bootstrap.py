@@ -1,14 +1,16 @@
-"""Paired bootstrap test: is the difference between the F1 of two models larger than chance explains?
+"""Paired bootstrap test: is the difference between the F1 scores of two models larger than chance can explain?
 
 Both models have annotated the same documents. The test draws as many documents as the corpus has, with replacement, and
 computes the difference between the two F1 scores on this sample. It repeats this thousands of times. Both models are
-scored on the same sample ("paired"), so documents that are hard for both models do not blur the difference.
+scored on the same sample ("paired"), so a sample with many documents that are hard for both models lowers both scores
+and hardly changes the difference.
 
 Sources: Koehn, "Statistical Significance Tests for Machine Translation Evaluation" (EMNLP 2004), for the paired samples
 and the interval; Berg-Kirkpatrick, Burkett and Klein, "An Empirical Investigation of Statistical Significance in NLP"
-(EMNLP 2012), for the p-value. The samples are centred at the observed difference d, not at 0. So a sample supports the
-null hypothesis "both models are equally good" if its difference deviates from d by at least |d|. This is their test in
-both directions (two-sided).
+(EMNLP 2012), for the p-value. The null hypothesis is that both models are equally good. Then the differences would be 0
+on average. But the differences of the samples are d on average, where d is the difference on all documents. So the test
+subtracts d from each of them: the p-value is the share of samples whose difference deviates from d by at least |d|.
+This is the two-sided version of the test in the paper.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ from numpy.typing import NDArray
 from .schemes import SCHEMES, Scheme, document_counts
 from .scores import AnyDocument, aligned_mentions
 
-_MAX_BLOCK = 2**22  # document weights that are in memory at once
-_TOLERANCE = 1e-12  # differences below it come from rounding
+_MAX_BLOCK = 2**22  # maximum number of document weights in memory
+_TOLERANCE = 1e-12  # smaller differences are rounding errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class BootstrapResult:
         f1, other_f1: micro F1 of the two models on all documents.
         difference: `f1 - other_f1`.
         low, high: confidence interval of the difference (percentiles of the samples).
-        confidence: the probability that this interval is for, such as 0.95.
+        confidence: confidence level of this interval, such as 0.95.
         p_value: probability of a difference of at least this size, in either direction, between models that are equally
             good. It is at least 1 / (resamples + 1).
         better: share of the samples in which the first model has a higher F1 than the second.
@@ -83,10 +85,10 @@ def paired_bootstrap(
     Args:
         gold, predicted, other: the gold mentions, the predictions of the first model and those of the second model for
             each document, in the notations of `metrics.compute_span_metrics`. Documents must be independent of each
-            other: if a text was cut into sentences, the interval is too narrow.
+            other: if they are sentences of the same texts, the interval is too narrow.
         scheme: "strict", "boundary", "partial" or "type".
         resamples: number of samples.
-        confidence: probability of the confidence interval.
+        confidence: confidence level of the interval, between 0 and 1.
         seed: seed of the random numbers.
 
     Raises:
@@ -152,7 +154,8 @@ def _sample_differences(
 ) -> NDArray[np.float64]:
     """Return the difference between the F1 scores in each of R samples, [R].
 
-    The sums of a sample are a matrix product: how often each document was drawn, times the counts of the documents.
+    The summed counts of all samples are a matrix product, [R, N] @ [N, 3]: how often each of N documents was drawn for
+    each sample, times the counts of each document. To limit the memory, it is computed in blocks of r samples.
     """
     size = len(counts)
     random = np.random.default_rng(seed)
@@ -167,6 +170,6 @@ def _sample_differences(
 
 
 def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return micro F1 from sums of correct, predicted and gold mentions, [..., 3]; without mentions it is 0."""
+    """Return micro F1 from sums of correct, predicted and gold mentions, [..., 3]. F1 is 0 if there are no mentions."""
     correct, mentions = sums[..., 0], sums[..., 1] + sums[..., 2]
     return np.divide(2 * correct, mentions, out=np.zeros_like(correct), where=mentions > 0)

@@ -12,7 +12,7 @@ from .scores import AnyDocument, Span, as_span, mentions_of
 
 
 class ErrorKind(Enum):
-    """What is wrong. Overlapping gold mentions and predictions are paired by `matching.match_by_span`."""
+    """A kind of error. `matching.match_by_span` pairs gold mentions with predictions that overlap them."""
 
     TYPE = "type"  # a pair with equal spans and different types
     BOUNDARY = "boundary"  # a pair of overlapping mentions with equal types
@@ -54,9 +54,9 @@ class ErrorAnalysis:
         documents: the documents with their gold mentions.
         predicted: for each document the predictions, sorted, with their scores; a score is None if it is unknown.
         correct: number of predictions that equal a gold mention.
-        errors: all errors, in the order of the documents and positions.
-        confusion: (gold label, predicted label) -> number of pairs, with correct ones. The gold label of spurious
-            predictions is None, and so is the predicted label of missed mentions.
+        errors: all errors, ordered by document and position.
+        confusion: (gold label, predicted label) -> number of pairs, including correct ones. Spurious predictions count
+            with the gold label None, and missed mentions with the predicted label None.
     """
 
     documents: Sequence[Document]
@@ -137,7 +137,7 @@ def analyse_errors(documents: Iterable[Any], predicted: Sequence[AnyDocument]) -
 
 
 def _with_scores(spans: Iterable[Span], document: Any) -> dict[Span, float | None]:
-    """Return the predictions of a document, sorted, with the scores of those that are dictionaries with "score"."""
+    """Return the sorted predictions of a document with their scores; only dictionaries with "score" have one."""
     mentions = document.get("entities") if isinstance(document, Mapping) else document
     scores = (
         {}

@@ -67,7 +67,7 @@ def write_error_page(
     labels: Iterable[str] | None = None,
     max_errors: int = 100,
 ) -> None:
-    """Write the page of an error analysis to a file. It needs no network and no other files.
+    """Write the page of an error analysis to a file. The page needs no network and no other files.
 
     Args:
         path: the file, such as errors.html.
@@ -75,7 +75,7 @@ def write_error_page(
         title: heading of the page.
         labels: names of the entity types, in the order of the tables; other labels follow.
         max_errors: maximum number of errors of each kind. If there are more, the page shows errors at equal distances
-            in the corpus, and says how many there are.
+            in the list of errors, and states their total number.
 
     Raises:
         ValueError: `max_errors` is less than 1.
@@ -190,7 +190,7 @@ def _anchor(kind: ErrorKind) -> str:
 
 
 def _article(analysis: ErrorAnalysis, error: MentionError, gold: Sequence[Span], labels: Sequence[str]) -> str:
-    """Return an error: what is wrong, where it is, and the passage with the gold mentions and with the predictions."""
+    """Return the HTML of an error: its kind and position, and its passage with gold mentions and with predictions."""
     document, predicted = analysis.documents[error.document], analysis.predicted[error.document]
     start, end = _passage(document.text, error.start, error.end)
     text = f"{'…' if start else ''}{document.text[start:end]}{'…' if end < len(document.text) else ''}"

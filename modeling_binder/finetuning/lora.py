@@ -35,10 +35,11 @@ def lora_config(
     Args:
         model: the model that the configuration is for.
         r: rank of the adapters.
-        alpha: their weight is alpha / r; defaults to 2 * r.
+        alpha: the outputs of the adapters are multiplied by alpha / r; defaults to 2 * r.
         target: names of the linear layers in the encoders that get adapters, such as "query"; defaults to all of them.
-        dropout: dropout on the inputs of the adapters during training.
-        freeze: "text_encoder" or "type_encoder" get no adapters; "heads" are not trained.
+        dropout: probability of dropout on the inputs of the adapters during training.
+        freeze: parts that are not trained: "text_encoder" and "type_encoder" get no adapters, and "heads" stay as they
+            are.
         options: further arguments of `LoraConfig`.
 
     Raises:
@@ -81,7 +82,9 @@ def lora_config(
 
 
 def resolve_base(model: Any) -> None:
-    """Make the path of the base model that adapters name absolute, because they may be loaded from another folder.
+    """Make the path of the base model in the configuration of adapters absolute.
+
+    A relative path would be wrong if an adapter is loaded from another working directory.
 
     Args:
         model: a `PeftModel`, or a `BinderModel`, which is left unchanged.

@@ -1,8 +1,9 @@
 """Assign predictions to gold mentions, one to one, so that as many as possible have a partner.
 
 Where mentions are nested or overlap, a prediction may overlap several gold mentions. Pairing each prediction with the
-first free gold mention would then depend on the order of the mentions, and could leave a mention without a partner
-although an assignment of all mentions exists. So pairs are chosen by a matching of maximum weight.
+first free gold mention would then have two faults. The result would depend on the order of the mentions, and a mention
+could stay without a partner although an assignment of all mentions exists. So a matching of maximum weight determines
+the pairs.
 """
 
 from collections import defaultdict, deque
@@ -13,7 +14,7 @@ from .scores import Span
 
 
 class Pair(NamedTuple):
-    """A gold mention and the prediction that it was assigned."""
+    """A gold mention and the prediction that was assigned to it."""
 
     gold: Span
     predicted: Span
@@ -30,9 +31,10 @@ class Pair(NamedTuple):
 def match_by_span(gold: Collection[Span], predicted: Collection[Span]) -> list[Pair]:
     """Assign predictions to gold mentions by their spans.
 
-    Mentions with equal spans and equal labels become pairs first, and then mentions with equal spans. The others become
-    as many pairs of overlapping mentions as possible. If there are several such matchings, it is the one with the most
-    pairs of equal labels, and among these, the one with the nearest boundaries.
+    Mentions with equal spans and equal labels become pairs first, and then mentions with equal spans. The remaining
+    mentions become as many pairs of overlapping mentions as possible. If several matchings have this number of pairs,
+    the one with the most pairs of equal labels is chosen, and among several of these, the one with the smallest
+    distances between boundaries.
 
     The first two steps lose nothing: if a pair with equal spans counts 1 and an overlapping pair counts 1/2, no other
     one-to-one assignment has a larger sum.
@@ -53,8 +55,8 @@ def match_by_span(gold: Collection[Span], predicted: Collection[Span]) -> list[P
 def match_by_label(gold: Collection[Span], predicted: Collection[Span]) -> list[Pair]:
     """Assign predictions to overlapping gold mentions, with as many pairs of equal labels as possible.
 
-    Among the matchings with the most pairs of equal labels, it is the one with the most pairs, and among these, the one
-    with the nearest boundaries.
+    If several matchings have this number of pairs with equal labels, the one with the most pairs is chosen, and among
+    several of these, the one with the smallest distances between boundaries.
     """
     return sorted(_best_pairs(sorted(gold), sorted(predicted), labels_first=True))
 
@@ -62,8 +64,10 @@ def match_by_label(gold: Collection[Span], predicted: Collection[Span]) -> list[
 def _best_pairs(gold: Sequence[Span], predicted: Sequence[Span], labels_first: bool) -> list[Pair]:
     """Return the pairs of the best matching of overlapping mentions.
 
-    The number of pairs, the number of pairs with equal labels and the distances of the boundaries are compared one
-    after the other. So each is multiplied by a factor that is larger than any sum of the next ones.
+    Matchings are compared by the number of pairs, then by the number of pairs with equal labels, and then by the
+    distances between boundaries; `labels_first` exchanges the first two criteria. A later criterion decides only if all
+    earlier ones are equal. The weight of a pair contains all three: each criterion is multiplied by a factor that is
+    larger than any possible sum of the later criteria.
     """
     candidates = list(overlapping(gold, predicted))
     distances = [abs(gold[i][0] - predicted[j][0]) + abs(gold[i][1] - predicted[j][1]) for i, j in candidates]
@@ -83,7 +87,7 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tup
         for side, spans in enumerate((gold, predicted))
         for index, (start, end, _) in enumerate(spans)
     )
-    open_spans: list[list[tuple[int, int]]] = [[], []]  # for each side the (end, index) of spans that may go on
+    open_spans: list[list[tuple[int, int]]] = [[], []]  # for each side: (end, index) of spans that may still be open
     for start, end, side, index in events:
         other = 1 - side
         open_spans[other] = [span for span in open_spans[other] if span[0] > start]
@@ -95,15 +99,15 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tup
 def maximum_matching(weights: Mapping[tuple[int, int], int]) -> dict[int, int]:
     """Return a one-to-one assignment with the largest sum of weights (maximum-weight bipartite matching).
 
-    The left vertices are added one by one. Each time, the best alternating path from the new vertex improves the
-    matching, which stays the best one of the vertices so far (Kuhn 1955, with the search of Bellman and Ford). The time
-    is at most cubic in the number of connected vertices; mentions that overlap no others take constant time.
+    The left vertices are added one by one. After each, the matching is changed along the best alternating path from the
+    new vertex, so it is always the best matching of the vertices that were added (Kuhn 1955, with the search of Bellman
+    and Ford). The time is at most cubic in the size of each connected part of the graph, so many small parts are fast.
 
     Args:
         weights: (left, right) -> a positive weight. Pairs that are missing cannot be assigned.
 
     Returns:
-        left -> right.
+        A dictionary left -> right.
     """
     neighbours: dict[int, list[int]] = defaultdict(list)
     for left, right in weights:
@@ -111,8 +115,8 @@ def maximum_matching(weights: Mapping[tuple[int, int], int]) -> dict[int, int]:
     matched: dict[int, int] = {}
     owner: dict[int, int] = {}
     for new in neighbours:
-        gains = {new: 0}  # left vertex -> gain of the best path that ends at it and leaves it without a partner
-        reached: dict[int, int] = {}  # right vertex -> gain of the best path that ends at it
+        gains = {new: 0}  # left vertex -> gain of the best path that takes away the partner of this vertex
+        reached: dict[int, int] = {}  # right vertex -> gain of the best path that ends at this vertex
         before: dict[int, int] = {}  # right vertex -> left vertex before it on this path
         queue = deque([new])
         while queue:

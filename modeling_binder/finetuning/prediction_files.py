@@ -1,4 +1,4 @@
-"""Files of predictions: an evaluation can be repeated from them without the model."""
+"""Write and read files of predictions, from which an evaluation can be repeated without the model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,10 @@ _SHOWN = 3  # ids in an error
 def write_predictions(
     path: str | Path, documents: Sequence[Document], predictions: Sequence[Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Write documents with predicted instead of gold mentions to a JSONL file, as `binder-ner find` does.
+    """Write documents to a JSONL file with their predicted instead of their gold mentions.
 
-    An entity has "start", "end", "label", "score" (if the prediction has one) and "word". The file is also a corpus.
+    The format is that of `binder-ner find`. An entity has "start", "end", "label", "score" (if the prediction has one)
+    and "word". The file can also be read as a corpus.
 
     Args:
         path: the file; it is compressed if its name ends in ".gz".
@@ -41,8 +42,8 @@ def write_predictions(
 def read_predictions(path: str | Path, documents: Sequence[Document]) -> list[list[dict[str, Any]]]:
     """Read the predicted entities of documents from a file in any of the formats of `read_documents`.
 
-    Texts in the file belong to the documents in the same order, if they are equal. Otherwise they are found by their
-    ids. Predictions of types that a document is not annotated for (see `Document.types`) are ignored.
+    If the file has the same texts as `documents` in the same order, predictions are assigned to documents by position,
+    otherwise by id. Predictions of types that a document is not annotated for (see `Document.types`) are ignored.
 
     Args:
         path: a file such as `write_predictions` writes.
@@ -71,7 +72,11 @@ def read_predictions(path: str | Path, documents: Sequence[Document]) -> list[li
 
 
 def _by_id(found: Sequence[Document], documents: Sequence[Document], path: str | Path) -> list[Document]:
-    """Return the documents of a file in the order of `documents`, which have the same ids and texts."""
+    """Return the documents of a file in the order of `documents`.
+
+    Raises:
+        DataError: the ids of the file differ from those of `documents`, or a text differs.
+    """
     by_id = {document.id: document for document in found}
     known = {document.id for document in documents}
     for ids, problem in (

@@ -72,6 +72,8 @@ class SchemeScores:
 class SchemeMetrics:
     """The result of `compute_scheme_metrics`: the scores of each scheme.
 
+    A pair is a gold mention and the prediction that was assigned to it.
+
     Args:
         strict: a pair is correct if span and type are equal.
         boundary: a pair is correct if the spans are equal; types are ignored.
@@ -136,7 +138,7 @@ def credit(scheme: Scheme, pair: Pair) -> float:
 def document_counts(
     gold: Sequence[Collection[Span]], predicted: Sequence[Collection[Span]], scheme: Scheme = "strict"
 ) -> NDArray[np.float64]:
-    """Return the counts of each of N documents in a scheme, [N, 3]: correct, predicted, gold."""
+    """Return the numbers of correct, predicted and gold mentions of each of N documents by one scheme, [N, 3]."""
     counts = np.zeros((len(gold), 3))
     for row, (truth, guess) in enumerate(zip(gold, predicted, strict=True)):
         if scheme == "strict":

@@ -1,4 +1,4 @@
-"""What all metrics share: the score, and the conversion of mentions in different notations into tuples."""
+"""The score that all metrics use, and the conversion of mentions in different notations into tuples."""
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from .data import Document, Mention
 
-# A mention in one of the notations that the metrics accept, and in the notation that they compute with
+# A mention in any notation that the metrics accept
 AnyMention: TypeAlias = Mention | tuple[int, int, str] | Mapping[str, Any]
+# A mention in the notation that the metrics use internally: (start, end, label)
 Span: TypeAlias = tuple[int, int, str]
 # The mentions of a document
 AnyDocument: TypeAlias = Collection[AnyMention] | Document | Mapping[str, Any]
@@ -19,7 +20,7 @@ class Score:
     """Precision, recall and F1, computed from counts. A ratio with the denominator 0 is 0.
 
     Args:
-        correct: number of predictions that are correct; a partially correct one may count as a half.
+        correct: number of predictions that are correct; a partially correct prediction may count as a half.
         predicted, gold: number of predictions and of gold mentions.
         found: number of gold mentions that were found. It equals `correct`, with two exceptions. In the score of nested
             mentions, `correct` is the number of nested predictions that are gold mentions, and `found` is the number of
@@ -85,7 +86,7 @@ def as_span(mention: AnyMention, name: str = "a mention") -> Span:
     if not isinstance(label, str):
         raise ValueError(
             f"{name} is {mention!r:.120}; expected {{'start': 0, 'end': 4, 'label': 'gene'}} with integer offsets "
-            "('entity_group' may stand for 'label'), or (0, 4, 'gene')."
+            "('entity_group' is accepted instead of 'label'), or (0, 4, 'gene')."
         )
     if not 0 <= start < end:
         raise ValueError(
@@ -135,10 +136,14 @@ def _is_mention(value: Any) -> bool:
 def aligned_mentions(
     gold: Sequence[AnyDocument], predicted: Sequence[AnyDocument], name: str = "predicted"
 ) -> tuple[list[set[Span]], list[set[Span]]]:
-    """Convert gold and predicted mentions, see `mentions_of`.
+    """Convert the gold and the predicted mentions of the same documents with `mentions_of`.
+
+    Args:
+        gold, predicted: one item for each document.
+        name: what the predictions are called in errors.
 
     Raises:
-        ValueError: the numbers of documents differ, or see `mentions_of`.
+        ValueError: the numbers of documents differ, or a document or a mention has an unknown form.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"got {len(gold)} documents with gold mentions and {len(predicted)} with predictions.")

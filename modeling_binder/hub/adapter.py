@@ -1,4 +1,4 @@
-"""Adapters of PEFT on the Hub: the files of a push, and the facts for the card."""
+"""Adapters of PEFT on the Hub: the files to push, and the facts for the model card."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..adapters_binder import (
 # transformers would load both.
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_SETTINGS, ADAPTER_WEIGHTS)
 COMPLETE_FILES = ("config.json", "handler.py", "*_binder.py")
-_PEFT_PREFIX = "base_model.model."  # of the names of weights in a PeftModel
+_PEFT_PREFIX = "base_model.model."  # prefix of the names of weights in a PeftModel
 
 
 def save_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
@@ -28,7 +28,7 @@ def save_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
         return
     name = str(active_adapter(model))
     model.save_pretrained(folder, selected_adapters=[name])
-    for path in Path(folder, name).glob("*") if name != "default" else ():  # PEFT saves it in a folder of its name
+    for path in Path(folder, name).glob("*") if name != "default" else ():  # PEFT saves it in a subfolder
         path.replace(Path(folder, path.name))
     if name != "default":
         Path(folder, name).rmdir()
@@ -45,7 +45,7 @@ def adapter_weights(model: Any) -> dict[str, Any]:
 
 
 def base_of(model: Any) -> str:
-    """Return the folder or id on the Hub of the base model of the active adapter, as PEFT saves it; may be empty."""
+    """Return the folder or id on the Hub of the active adapter's base model, as PEFT saves it; empty if unknown."""
     return str(model.peft_config[active_adapter(model)].base_model_name_or_path or "")
 
 
@@ -53,7 +53,7 @@ def check_base(model: Any) -> None:
     """Check that the base model of an adapter is not a local folder.
 
     Raises:
-        ValueError: it is, or it is unknown.
+        ValueError: the base model is a local folder, or it is unknown.
     """
     base = base_of(model)
     if not base or os.path.exists(base) or base.count("/") != 1:

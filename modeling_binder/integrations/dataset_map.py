@@ -14,16 +14,16 @@ from ..hub.checkpoint import fingerprint
 from ..loading import load_pipeline
 from ..types_binder import EntityType
 
-# The maps of this process by digest. A forked process inherits them, so that it need not load the model again.
+# The maps of this process by digest. A forked process inherits them, so it does not have to load the model again.
 _MAPS: "WeakValueDictionary[str, EntityMap]" = WeakValueDictionary()
 
 
 class EntityMap:
     """A function for `Dataset.map` that adds a column with the entities of each text.
 
-    Pickled, it consists of a digest of everything that the entities depend on, and of what is needed to load the model.
-    So the cache of `datasets` recognises the same model with the same arguments, and a process of `num_proc` uses the
-    model that it inherited, or loads it from its folder or from the Hub.
+    The pickle of this function contains a digest of everything that the entities depend on, and the arguments that load
+    the model. `datasets` hashes the pickle, so its cache recognises the same model with the same arguments. With
+    `num_proc`, each process uses the model that it inherited, or loads the model from its folder or from the Hub.
 
     Args:
         ner: a `BinderNerPipeline`.
@@ -113,9 +113,9 @@ class EntityMap:
 
 
 class EntityColumn(list[Any]):
-    """A column of entities that Arrow gives its type even if it has no entities, such as the first batch of a dataset.
+    """A column of entities that has its full Arrow type even if it contains no entities.
 
-    `datasets` infers the type of a column from its first batch.
+    `datasets` infers the type of a column from its first batch, and this batch may contain no entities.
     """
 
     def __arrow_array__(self, type: Any = None) -> pa.Array:
@@ -127,14 +127,14 @@ _NOT_HASHED = (
     "_commit_hash",
     "transformers_version",
     "dtype",
-)  # where a model is from, not what it is
+)  # They say where a model comes from. The hash of the weights includes their dtype.
 _KEYS = {"start": "start", "end": "end", "label": "entity_group", "score": "score", "word": "word"}
 
 
 def _restore(
     digest: str, loading: Mapping[str, Any], parameters: Any, text_column: str, entities_column: str
 ) -> EntityMap:
-    """Return the map with this digest, from this process or with a model that is loaded.
+    """Return the map with this digest: one that this process has already, or a new one with a model that is loaded.
 
     Raises:
         RuntimeError: the model differs from the one that was pickled.
@@ -162,7 +162,7 @@ def _restore(
 
 
 def _parameters(ner: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the parameters of the pipeline's three steps: the arguments of a call, and the pipeline's defaults.
+    """Return the parameters of the pipeline's three steps: its defaults, replaced by the arguments of a call.
 
     The entity types are tuples with the fields of `EntityType`.
     """

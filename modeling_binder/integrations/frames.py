@@ -27,7 +27,7 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
         raise ValueError(f"library must be one of {', '.join(map(repr, LIBRARIES))}, got {library!r}.")
     module = _imported(library)
     if isinstance(texts, str):
-        raise ValueError(f"to_frame takes several texts, got one: {texts!r:.80}. Pass a list, as in to_frame([text]).")
+        raise ValueError(f"to_frame needs several texts, got one: {texts!r:.80}. Pass a list, as in to_frame([text]).")
     positions: list[int] = []
     present = _present(texts, positions)
     rows: list[int] = []
@@ -80,7 +80,7 @@ def _present(texts: Iterable[Any], positions: list[int]) -> Iterator[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN or NA; NaN and NA are not equal to themselves."""
+    """Return whether a value is None, NaN, NaT or NA. NaN is the only float that is not equal to itself."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float) and value != value
@@ -95,7 +95,7 @@ def _to_pandas(pandas: Any, rows: list[int], index: Any, columns: dict[str, list
 
 
 def _to_polars(polars: Any, rows: list[int], index: Any, columns: dict[str, list[Any]]) -> Any:
-    if index is None:  # the type of DataFrame.with_row_index, because polars joins only columns of one type
+    if index is None:  # as DataFrame.with_row_index, because polars joins only columns of equal type
         ids = polars.Series("text_id", rows, dtype=polars.get_index_type())
     else:
         ids = polars.Series("text_id", index.take(np.array(rows, dtype=np.int64)).to_list())

@@ -71,7 +71,7 @@ class BinderRecognizer(LocalRecognizer):
         ValueError: the model cannot be loaded, or an argument is invalid.
     """
 
-    name: str  # Presidio's classes declare no type for it
+    name: str  # Presidio's classes declare no type for this attribute
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class BinderRecognizer(LocalRecognizer):
 
 
 def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[str, str]:
-    """Return the part of a mapping that belongs to some entities of Presidio; all of it if there are none.
+    """Return the items of a mapping whose values are in `entities`; all items if `entities` is None or empty.
 
     Raises:
         ValueError: the mapping is empty or malformed, or no type of it belongs to one of the entities.
@@ -201,8 +201,8 @@ def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[
 def _register_in_yaml() -> None:
     """Let Presidio's YAML configuration of recognizers pass arguments to `BinderRecognizer`.
 
-    Presidio drops the keys that it does not know, unless the recognizer has a model of its configuration in
-    `CONFIG_MODEL_MAP`. Old versions such as 2.2.358 have no such models and keep all keys.
+    Presidio drops the keys that it does not know, unless `CONFIG_MODEL_MAP` has a pydantic class for the configuration
+    of the recognizer. Old versions such as 2.2.358 have no such classes and keep all keys.
     """
     try:
         from presidio_analyzer.input_validation.yaml_recognizer_models import (
@@ -214,7 +214,7 @@ def _register_in_yaml() -> None:
 
     class BinderRecognizerConfig(PredefinedRecognizerConfig, extra="allow"):
         def model_dump(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            # A key that is missing in the file must not override the default of the constructor by None.
+            # A key that is missing in the file must not replace the default of the constructor with None.
             dumped: dict[str, Any] = super().model_dump(*args, **{"exclude_none": True, **kwargs})
             return dumped
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..pipeline_binder import BinderNerPipeline
     from ..types_binder import EntityTypes
 
-# Not `Mapping` and `Sequence`: spaCy checks the values of a config against these types.
+# Concrete types instead of `Mapping` and `Sequence`, because spaCy checks the values of a config against them.
 Types = list[str | dict[str, str | None]] | dict[str, str | dict[str, str | None] | None]
 _CONSTRUCTOR_SETTINGS = ("model", "revision", "device", "dtype")
 _COMPONENT_SETTINGS = ("types", "alignment_mode", "spans_key", "overwrite_ents")
@@ -45,13 +45,14 @@ class Settings:
         types: the entity types in any form that `BinderNerPipeline` accepts as `entity_types`; None means the model's
             own types.
         decoding: "flat" writes `doc.ents` and `doc.spans`, "nested" writes only `doc.spans`.
-        threshold, inference, max_length, stride, batch_size: arguments of a call, see `BinderNerPipeline`. batch_size
-            counts windows of the model, while the argument of `nlp.pipe` counts documents.
+        threshold, inference, max_length, stride, batch_size: arguments of a call, see `BinderNerPipeline`. `batch_size`
+            is a number of windows of the model; in `nlp.pipe`, the argument of the same name is a number of documents.
         alignment_mode: what to do with an entity that begins or ends inside a token of spaCy, as in `Doc.char_span`:
-            "expand" it to whole tokens, "contract" it to whole tokens, or leave it out ("strict").
+            "expand" adds the rest of this token to the entity, "contract" removes this token from the entity, and
+            "strict" leaves out the entity.
         spans_key: key of `doc.spans`.
         overwrite_ents: in flat decoding, whether found entities replace entities of `doc.ents` that they overlap.
-            If false, the entities that are there are kept.
+            If false, the existing entities are kept.
         revision: branch, tag or commit on the Hub.
         device: defaults to the GPU if there is one.
         dtype: data type of the weights; defaults to that of the checkpoint.
@@ -115,7 +116,7 @@ class Settings:
         return given if self.types is None else {**given, "entity_types": self.types}
 
     def load(self, folder: str | None = None) -> "BinderNerPipeline":
-        """Load the model from a folder, or from where the settings say."""
+        """Load the model from `folder`, or by default from the folder or repository in the settings."""
         from ..loading import load_pipeline
 
         revision = self.revision if folder is None else None
@@ -129,12 +130,14 @@ class BinderNer(Pipe):
     Found spans are in `doc.spans[spans_key]`, with their scores in its `attrs["scores"]`. In flat decoding they are
     also in `doc.ents`. `span._.binder_score` is the score of such a span or entity.
 
-    Entities that begin or end inside a token of spaCy are treated as `alignment_mode` says. They are listed in
-    `doc.spans[spans_key].attrs["misaligned"]`, counted in `num_misaligned`, and the first one causes a warning. If they
-    overlap after that, flat decoding keeps entities of whole tokens first, and then those with the highest scores.
+    `alignment_mode` determines what happens to entities that begin or end inside a token of spaCy. These entities are
+    listed in `doc.spans[spans_key].attrs["misaligned"]` and counted in `num_misaligned`; the first one causes a
+    warning. If changed entities overlap others, flat decoding prefers entities that needed no change, and then entities
+    with higher scores.
 
-    The model is loaded when the first text is processed, or by `load` or `nlp.initialize()`, since `spacy.load` creates
-    a component before it reads the model from the folder of the pipeline.
+    Creating a component does not load the model, because `spacy.load` creates a component before it reads the model
+    from the folder of the pipeline. The model is loaded when the first text is processed, or by `load` or
+    `nlp.initialize()`.
 
     Args:
         settings: model and options.
@@ -145,7 +148,7 @@ class BinderNer(Pipe):
         self.settings, self.name = settings, name
         self.num_misaligned = 0
         self._pipeline: BinderNerPipeline | None = None
-        self._files: tempfile.TemporaryDirectory[str] | None = None  # ONNX files that came as bytes
+        self._files: tempfile.TemporaryDirectory[str] | None = None  # ONNX files from `from_bytes`
 
     def load(self) -> "BinderNerPipeline":
         """Load the model if it is not loaded yet, check the settings against it, and return its pipeline.
@@ -169,7 +172,7 @@ class BinderNer(Pipe):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the entity types; empty as long as the model is not loaded and its own types are unknown."""
+        """Names of the entity types; empty if they are the model's own types and the model is not loaded yet."""
         from ..pipeline_binder import resolve_entity_types
 
         if self.settings.types is None and self._pipeline is None:
@@ -182,7 +185,8 @@ class BinderNer(Pipe):
 
         Args:
             doc: the document; its text is `doc.text`.
-            batch_size: ignored; `nlp.pipe` adds it to the dictionary `component_cfg`, which may be used again.
+            batch_size: ignored. `nlp.pipe` adds this key to the dictionary `component_cfg`, and the same dictionary may
+                later be passed to a call.
             overrides: settings for this call, as in `nlp(text, component_cfg={"binder_ner": {"types": [...]}})`.
         """
         settings = self._settings_of_call(overrides)
@@ -196,11 +200,13 @@ class BinderNer(Pipe):
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128, **overrides: Any) -> Iterator[Doc]:
         """Find the entities of a stream of documents.
 
-        Documents that cause an error are passed to the error handler and left out, one by one.
+        A document that causes an error is passed to the error handler and left out. The other documents of its batch
+        are processed.
 
         Args:
             stream: documents.
-            batch_size: number of documents that are passed to the pipeline at once; it sorts their windows by length.
+            batch_size: number of documents that are passed to the pipeline at once. The pipeline sorts the windows
+                of these documents by length.
             overrides: settings for this call, as in `nlp.pipe(texts, component_cfg={"binder_ner": {...}})`.
         """
         settings = self._settings_of_call(overrides)
@@ -262,9 +268,9 @@ class BinderNer(Pipe):
             around = doc.char_span(start, end, alignment_mode="expand")
             warnings.warn(
                 f"{self.name}: the {label} {doc.text[start:end]!r:.60} does not consist of whole tokens of spaCy (they "
-                f"are {[token.text for token in around or ()]!r:.100}), so it is treated as alignment_mode="
-                f"{settings.alignment_mode!r} says ('expand', 'contract' or 'strict'). Further entities are treated so "
-                f"without a warning: doc.spans[{settings.spans_key!r}].attrs['misaligned'] lists those of a document, "
+                f"are {[token.text for token in around or ()]!r:.100}), so the setting alignment_mode="
+                f"{settings.alignment_mode!r} is applied ('expand', 'contract' or 'strict'). There is no warning for "
+                f"further entities: doc.spans[{settings.spans_key!r}].attrs['misaligned'] lists those of a document, "
                 f"and nlp.get_pipe({self.name!r}).num_misaligned counts them.",
                 stacklevel=2,
             )
@@ -305,14 +311,14 @@ class BinderNer(Pipe):
         """Load the model from bytes.
 
         Raises:
-            ValueError: the bytes contain a file that does not belong into the folder of a model.
+            ValueError: the bytes contain a file whose path is outside the folder of the model.
         """
         files = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
             _write_files(srsly.msgpack_loads(data), Path(files.name).resolve())
             self.from_disk(files.name)
             if self._pipeline is not None and self._pipeline.model.onnx_encoders():
-                self._files = files  # copies of the component load these files, and to_disk copies them
+                self._files = files  # kept, because pickled copies load these files and to_disk copies them
         finally:
             if self._files is not files:
                 files.cleanup()
@@ -355,7 +361,7 @@ def _unpickle(component: type[BinderNer], state: dict[str, Any]) -> BinderNer:
 
 
 def _collapse_dollars(value: Any) -> Any:
-    """Replace "$$" by "$": spaCy writes "$" into config files as "$$", and reads it back as "$$"."""
+    """Replace "$$" by "$": spaCy writes "$" into config files as "$$", and does not undo this when it reads them."""
     if isinstance(value, str):
         return re.sub(r"\$+", "$", value)
     if isinstance(value, Mapping):

@@ -7,7 +7,7 @@ from spacy.tokens import Doc, Span
 
 
 class Aligned(NamedTuple):
-    """An entity as a span of tokens. `exact` is false if its characters are not those of the tokens."""
+    """An entity as a span of tokens. `exact` is false if the span was changed to consist of whole tokens."""
 
     span: Span
     score: float
@@ -17,7 +17,14 @@ class Aligned(NamedTuple):
 def align(
     doc: Doc, entities: Iterable[Mapping[str, Any]], mode: str, flat: bool
 ) -> tuple[list[Aligned], list[dict[str, Any]]]:
-    """Return entities as spans of tokens, ordered by position, and the entities that do not consist of whole tokens."""
+    """Return entities as spans of tokens, ordered by position, and the entities that do not consist of whole tokens.
+
+    Args:
+        doc: the document in which the entities were found.
+        entities: entities as the pipeline returns them.
+        mode: the `alignment_mode` of `Doc.char_span` for entities that do not consist of whole tokens.
+        flat: whether returned spans must not overlap.
+    """
     aligned: list[Aligned] = []
     misaligned = []
     for entity in entities:
@@ -30,7 +37,8 @@ def align(
             misaligned.append({"start": start, "end": end, "label": label, "score": score})
     if not misaligned:
         return aligned, misaligned
-    # Changed spans may equal or, in flat decoding, overlap others. Exact spans win, so whatever is left out is listed.
+    # A changed span may equal another span, or overlap another span although `flat` forbids it. Then one of them is
+    # left out. Exact spans are kept first, so only changed spans are left out, and these are all in `misaligned`.
     kept: dict[Any, Aligned] = {}
     used: set[int] = set()
     for each in sorted(aligned, key=lambda each: (-each.exact, -each.score)):
@@ -43,7 +51,10 @@ def align(
 
 
 def set_ents(doc: Doc, found: Sequence[Span], overwrite: bool) -> None:
-    """Add spans to `doc.ents`. Of overlapping spans, the found ones are kept if `overwrite`, otherwise the old ones."""
+    """Add spans to `doc.ents`.
+
+    If a found span and an old entity overlap, the found span is kept if `overwrite`, otherwise the old entity.
+    """
     old, blocked = list(doc.ents), []
     if doc.has_annotation("ENT_IOB"):
         blocked = [doc[token.i : token.i + 1] for token in doc if token.ent_iob_ == "B" and not token.ent_type]

@@ -106,10 +106,10 @@ def test_a_notebook_stores_a_drawing_of_limited_size(ner, tmp_path):
 @pytest.mark.parametrize(
     ("results", "texts", "message"),
     [
-        ([[{"label": "a", "start": 0, "end": 1}]], None, "do not know their text: pass it too, as in draw"),
+        ([[{"label": "a", "start": 0, "end": 1}]], None, "text of these entities is unknown: pass it too, as in draw"),
         ([[], []], ["a"], "there are 2 results and 1 texts"),
-        ([{"label": "a", "start": 0, "end": 9}], "gene", "the text 'gene' does not have the entity '' from 0 to 9"),
-        ([{"label": "a", "start": 0, "end": 4, "word": "cell"}], "gene", "does not have the entity 'cell' from 0 to 4"),
+        ([{"label": "a", "start": 0, "end": 9}], "gene", "the text 'gene' does not contain the entity '' from 0 to 9"),
+        ([{"label": "a", "start": 0, "end": 4, "word": "cell"}], "gene", "not contain the entity 'cell' from 0 to 4"),
     ],
 )
 def test_invalid_input_raises_an_error(results, texts, message):

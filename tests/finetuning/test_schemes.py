@@ -121,7 +121,7 @@ def test_all_notations_give_the_same_result():
         ([{"start": 4, "end": 8, "label": "gene"}], r"predicted\[0\] is one mention, .* \[mentions\]"),
         ([(4, 8, "gene")], r"predicted\[0\] is one mention"),
         ([Mention(4, 8, "gene")], r"predicted\[0\] is one mention"),
-        ([[{"start": 4, "end": 8, "entity": "gene"}]], r"predicted\[0\]\[0\] is .*'entity_group' may stand for"),
+        ([[{"start": 4, "end": 8, "entity": "gene"}]], r"predicted\[0\]\[0\] is .*'entity_group' is accepted instead"),
         ([[(4, 8)]], r"predicted\[0\]\[0\] is \(4, 8\); expected"),
         ([[{"start": 4.0, "end": 8, "label": "gene"}]], "with integer offsets"),
         ([[(4, 4, "gene")]], r"spans 4\.\.4 \('gene'\); expected 0 <= start < end, because the end is exclusive"),

@@ -110,7 +110,7 @@ def test_an_empty_frame_has_the_same_columns_and_types(ner, texts):
             r"expected texts, got a DataFrame: pass a column, as in to_frame\(df\['text'\]\)",
         ),
         (pl.DataFrame({"text": TEXTS}).lazy(), {}, "expected texts, got a LazyFrame"),
-        ("the gene", {}, r"to_frame takes several texts, got one: 'the gene'. Pass a list"),
+        ("the gene", {}, r"to_frame needs several texts, got one: 'the gene'. Pass a list"),
         (TEXTS, {"library": "arrow"}, "library must be one of 'pandas', 'polars', got 'arrow'"),
         ([3], {}, r"expected a text \(str\), got int"),
         (TEXTS, {"threshold": {"Nothing": 0.5}}, "threshold has keys that are not among the entity types"),

@@ -3,7 +3,7 @@
     python -m training.experiments.lora                        # ncbi-minilm, seeds 42, 43 and 44
     python -m training.experiments.lora --recipes genia-minilm genia-minilm-lora --seeds 42 -- --num_train_epochs 4
 
-Each run is a process of `training.finetune` of its own. Arguments after `--` are passed to it. A finished run is not
+Each run is a separate process of `training.finetune`. Arguments after `--` are passed to it. A finished run is not
 repeated, and an interrupted run is continued. The results are written to training/experiments/lora.json after each run,
 and as a table into docs/fine-tuning.md at the end.
 """
@@ -23,7 +23,7 @@ from training.experiments.tables import NOT_RUN, RECIPES, recipe_of
 from training.pages import DOCS, ROOT, write_between
 
 PAGE = DOCS / "fine-tuning.md"
-MARKER = "lora"  # of the table in the page
+MARKER = "lora"  # marker of the table in the page
 JSON = Path(__file__).parent / "lora.json"
 COMPARED = ("ncbi-minilm", "ncbi-minilm-lora")
 SEEDS = (42, 43, 44)

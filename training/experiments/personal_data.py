@@ -3,10 +3,11 @@
     python -m training.experiments.personal_data demo/model --data open/personal-data --json personal_data.json
 
 The corpus is a folder in the project's format, here `personal-data` (microsoft/presidio-research). Its path may be
-relative to $BINDER_DATA. Three analyzers of Presidio are compared: its own recognizers, `BinderRecognizer` alone, and
-both together; the latter two with several thresholds. Presidio gets no spaCy model, so its own recognizers are those
-for patterns, checksums and phone numbers, without named-entity recognition. Both are used with their default entities;
-the model also searches titles and occupations, which the corpus annotates.
+relative to $BINDER_DATA. Three analyzers are compared: Presidio's own recognizers, `BinderRecognizer` alone, and both
+together. The analyzers with `BinderRecognizer` are measured at several thresholds. Presidio gets no spaCy model, so its
+own recognizers search patterns, checksums and phone numbers, without named-entity recognition. Presidio and
+`BinderRecognizer` use their default entities. The model also searches titles and occupations, because the corpus
+annotates them.
 
 A character is masked if it is inside a result of the analyzer, whatever the entity of the result. White space does not
 count. These figures are computed:
@@ -15,8 +16,9 @@ count. These figures are computed:
 - recall: share of gold mentions with all their characters masked; the other mentions are visible, in full or in part
 - precision: share of masked characters that are inside a gold mention
 
-A model that was trained on the training split of the corpus knows its sentences if both splits were generated from the
-same templates. So the command also counts the texts that differ from a training text only in their mentions.
+If the training split and the measured split were generated from the same templates, a model that was trained on the
+corpus has seen sentences of the measured split. So the command also counts the texts that differ from a training text
+only in their mentions.
 """
 
 import argparse

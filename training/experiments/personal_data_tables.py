@@ -43,7 +43,7 @@ def types_table(results: Mapping[str, Any]) -> str:
 
 
 def facts(results: Mapping[str, Any]) -> str:
-    """Return what limits these figures: texts that are similar to training texts, and mentions that are too wide."""
+    """Return a paragraph about limits: texts that are similar to training texts, and mentions that are too wide."""
     model = next(row for row in results["analyzers"] if row["threshold"] is not None)
     return (
         f"{results['known_texts']} of these {results['texts']} texts differ from a text of the training split only in "
