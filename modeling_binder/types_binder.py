@@ -1,5 +1,6 @@
 """Entity types of a call of the pipeline: names, descriptions and parents, and the vectors of the descriptions."""
 
+import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -16,11 +17,10 @@ from .processing_binder import BinderWindower
 
 MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest are dropped first
 MAX_BATCH_TOKENS = 2**11  # maximum number of tokens in a batch of descriptions
-MAX_PROBE_VALUES = 2**18  # maximum number of values in the row or the column of a weight that are compared
+MAX_PROBE_VALUES = 2**6  # maximum number of values in the row or the column of a weight that are compared
 # A text whose tokens change if a tokenizer treats letters, case, accents, digits or punctuation in another way.
 _PROBE_TEXT = "Sphinx of black quartz, judge my vow: \u00c9\ufb01 1\u20132"
-# Attributes that all modules have. Hooks are compared separately.
-_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes that all modules have
 
 EntityTypes: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _KEYS = ("name", "description", "parent")
@@ -307,13 +307,17 @@ class WeightWatch:
     It compares the modules, their plain attributes and hooks, which adapters are active, and the address and the
     version of each tensor. Every in-place operation increments the version, except operations on `tensor.data` or on a
     numpy view. To detect those, it also compares the first row and the first column of each tensor. So a change of a
-    bias, of a whole row or of a whole column is always detected.
+    bias, of a whole row or of a whole column is detected. Of a row or column with more than `MAX_PROBE_VALUES` values,
+    only some are compared.
     """
 
     def __init__(self) -> None:
         self._modules: list[nn.Module | None] = []
         self._children: list[dict[str, nn.Module | None]] = []
         self._attributes: list[dict[str, Any]] = []
+        self._held: list[Any] = []  # the values of the attributes; as long as they are referenced, their ids are unique
+        self._containers: list[Any] = []  # lists and dictionaries among them, which can be changed in place
+        self._hooks: list[Mapping[int, Any]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
         self._adapted: list[nn.Module] = []
         self._adapters: list[Any] = []
@@ -335,9 +339,18 @@ class WeightWatch:
             self._modules = [*modules, *_values(self._children)]
             self._adapted = [module for module in submodules if has_adapter_state(module)]
         before_adapters, self._adapters = self._adapters, adapter_state(self._adapted)
-        replaced = replaced or before_adapters != self._adapters
+        held = _values(self._attributes)
+        replaced = replaced or before_adapters != self._adapters or not _same_objects(held, self._held)
+        if replaced:
+            self._held = held
+            own = [(name, value) for attributes in self._attributes for name, value in attributes.items()]
+            self._hooks = [value for name, value in own if name in ("_forward_pre_hooks", "_forward_hooks")]
+            self._containers = [
+                value for name, value in own if name not in _MODULE_ATTRIBUTES and isinstance(value, (list, dict))
+            ]
         tensors = [tensor for tensor in _values(self._tensors) if tensor is not None]
-        state = [settings, [_version(tensor) for tensor in tensors], list(map(_attributes_of, self._attributes))]
+        hooks = [hook for hooks in self._hooks for hook in hooks]
+        state = [settings, [_version(tensor) for tensor in tensors], hooks, list(map(_frozen, self._containers))]
         if replaced or state != self._state:
             self._state = state
             views: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
@@ -372,10 +385,8 @@ def _probes(tensor: Tensor) -> list[Tensor]:
     return [line[:: 1 + len(line) // MAX_PROBE_VALUES] for line in lines]
 
 
-def _attributes_of(attributes: Mapping[str, Any]) -> list[Any]:
-    """Return what the outputs of a module depend on beside its tensors and children: hooks and its own attributes."""
-    own = [_frozen(value) for name, value in attributes.items() if name not in _MODULE_ATTRIBUTES]
-    return [*attributes["_forward_pre_hooks"], *attributes["_forward_hooks"], own]
+def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 def _frozen(value: Any) -> Any:
