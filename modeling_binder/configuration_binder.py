@@ -1,7 +1,5 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
-import contextlib
-import operator
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,6 +7,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+
+from .numbers_binder import as_number
 
 CUSTOM_PIPELINES = {"binder-ner": {"impl": "pipeline_binder.BinderNerPipeline", "pt": ["AutoModel"], "type": "text"}}
 
@@ -297,32 +297,6 @@ class BinderConfig(PreTrainedConfig):
         # pipeline() replaces the class names in this dictionary by classes, which JSON cannot hold: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
-
-
-def as_number(value: Any) -> Any:
-    """Convert a number of any kind, such as `numpy.float32`, a 0-d tensor or `Decimal`, to float.
-
-    Other values are returned as they are. So are truth values: a threshold of `True` is a mistake and not the number 1.
-    """
-    is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
-    if is_truth or getattr(value, "ndim", None) or not hasattr(value, "__float__"):
-        return value
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):  # for example, an integer that is too large
-        return value
-
-
-def whole_number(name: str, value: Any) -> int:
-    """Convert an integer of any kind, such as `numpy.int64`, to int.
-
-    Raises:
-        ValueError: the value is not an integer, or it is a truth value.
-    """
-    if not isinstance(value, bool):
-        with contextlib.suppress(TypeError):
-            return operator.index(value)
-    raise ValueError(f"{name} must be a whole number, got {value!r:.80}.")
 
 
 def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .configuration_binder import as_number
 from .losses_binder import candidate_mask
+from .numbers_binder import as_number
 
 
 class Proposals(NamedTuple):

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from .configuration_binder import whole_number
 from .decoding_binder import flat_spans, probability, required_margin
+from .numbers_binder import whole_number
 from .processing_binder import BinderWindower, TextWindow, join_words
 from .results_binder import Entities, ResultFormats
 from .streaming_binder import (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .configuration_binder import whole_number
+from .numbers_binder import whole_number
 
 WordSpans = Sequence[tuple[int, int]]
 MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this many characters

@@ -27,6 +27,7 @@ CODE = {
     "losses_binder.py",
     "modeling_binder.py",
     "pipeline_binder.py",
+    "numbers_binder.py",
     "onnx_binder.py",
     "pretrained_binder.py",
     "processing_binder.py",
