@@ -22,7 +22,7 @@ def threshold_values(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     thresholds, temperatures = config.thresholds or {}, config.temperatures or {}
     calibrated = bool(temperatures) or config.default_temperature != 1
-    if not facts and not thresholds and config.default_threshold == 0.5 and not calibrated:
+    if not facts and not config.has_tuned_values:
         return {"thresholds": [], "calibrated": False, "tuned": None}
     labels = [label for label in config.type_descriptions if label in thresholds or label in temperatures]
     rows = [

@@ -293,6 +293,12 @@ class BinderConfig(PreTrainedConfig):
             self.label2id = {label: type_id for type_id, label in self.id2label.items()}
 
     @property
+    def has_tuned_values(self) -> bool:
+        """Whether thresholds or temperatures differ from their defaults."""
+        defaults = self.default_threshold == 0.5 and self.default_temperature == 1
+        return not defaults or bool(self.thresholds) or bool(self.temperatures)
+
+    @property
     def type_descriptions(self) -> dict[str, str]:
         """The entity types in order, as name -> description."""
         return {entity_type["name"]: entity_type["description"] for entity_type in self.entity_types or []}
