@@ -39,7 +39,7 @@ class Objective:
         if self.metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(map(repr, METRICS))}, got {self.metric!r}.")
         if (self.target is not None) != (self.metric in ("precision", "recall")):
-            raise ValueError(f"metric={self.metric!r} {'needs' if self.target is None else 'has'} no target.")
+            raise ValueError(f"metric={self.metric!r} {'needs a' if self.target is None else 'has no'} target.")
         if self.target is not None and not 0 < self.target <= 1:
             raise ValueError(f"the {self.metric} to hold must be above 0 and at most 1, got {self.target}.")
 

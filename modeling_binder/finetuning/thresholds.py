@@ -171,6 +171,8 @@ def tune_thresholds(
     own_types = model.config.entity_types
     if entity_types is None and not own_types:
         raise ValueError("the model has no entity types: pass those of the documents (entity_types=..., --types FILE).")
+    if entity_types is not None and model.config.frozen_types:
+        raise ValueError("the entity types of this checkpoint are frozen: leave out entity_types (--types).")
     types = resolve_entity_types(_used(entity_types, documents), own_types)
     _check_labels(documents, [entity_type.label for entity_type in types])
     former = {name: dict(getattr(model.config, name) or {}) for name in ("thresholds", "temperatures")}

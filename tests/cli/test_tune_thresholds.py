@@ -8,7 +8,7 @@ import pytest
 
 from modeling_binder import BinderConfig
 from modeling_binder.cli import main
-from modeling_binder.finetuning import write_jsonl
+from modeling_binder.finetuning import Document, Mention, write_jsonl
 from tests.tiny import build_model, build_tokenizer, corpus
 
 
@@ -36,10 +36,12 @@ def test_a_changed_copy_with_a_plot(files, capsys):
     assert f"{f1:.2f}" in next(line for line in shown.splitlines() if line.startswith("all types"))
 
 
-def test_a_type_that_does_not_reach_the_precision_is_named(files, capsys):
-    assert main(["tune-thresholds", "model", "dev.jsonl", "--precision", "1", "--min-mentions", "4"]) == 0
-    shown = capsys.readouterr().out
-    assert "does not reach precision 1, but 0." in shown
+def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
+    """A span of 14 tokens is wider than the model allows, so that no threshold finds all mentions of its type."""
+    wide = "a b c d e f g h i j k l m n"
+    write_jsonl("dev.jsonl", [*corpus(1), Document("w", wide, (Mention(0, len(wide), "Cell"),))])
+    assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0
+    assert "Cell: does not reach recall 1, but 0." in capsys.readouterr().out
     assert BinderConfig.from_pretrained("model").thresholds, "changed in place"
 
 
