@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument(
         "--metric",
         choices=["f1", "macro-f1"],
-        default="f1",
         help="micro F1, or the F1 of each type (default: f1)",
     )
     goal.add_argument(
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     tuned = tune_thresholds(
         arguments.model,
         read_documents(arguments.dev),
-        metric=arguments.metric,
+        metric=arguments.metric or "f1",
         precision=arguments.precision,
         recall=arguments.recall,
         calibrate=arguments.calibrate,

@@ -20,7 +20,7 @@ from .counts import aligned_table
 from .data import Document, as_documents, check_labels
 from .evaluation import set_fields
 from .metrics import SpanMetrics
-from .threshold_search import Curve, Objective, refine, search
+from .threshold_search import Curve, Objective, refine, search, trial_cuts
 
 MIN_MENTIONS = 20  # a type with fewer mentions has the shared threshold: a threshold of its own would fit to noise
 _SHARED = -1  # key of the shared threshold; the keys of types are their ids
@@ -129,8 +129,8 @@ def tune_thresholds(
 
     One threshold is shared by all types and becomes `config.default_threshold`, also for types that a call passes. Each
     type of the checkpoint with enough mentions gets a threshold of its own in `config.thresholds`. In nested decoding
-    the result is exact. In flat decoding types compete for spans, so the search starts from that result and improves
-    one threshold after the other, measured with the decoder.
+    the result is exact. In flat decoding types compete for spans, so the search starts from that result, or from one
+    threshold for all types if this is better, and improves one threshold after the other, measured with the decoder.
 
     Args:
         checkpoint: folder, or id on the Hub.
@@ -264,16 +264,18 @@ def _tune(
     everything = range(len(types))
     own = [key for key in everything if types[key].own_label is not None and gold[key] >= minimum]
     curves = {key: curve([key]) for key in everything}
-    shared, thresholds = search(curves, curve(list(everything)), objective, own)
+    pooled = curve(list(everything))
+    shared, thresholds = search(curves, pooled, objective, own)
     if not candidates.is_flat:
         return shared, thresholds
     others = [key for key in everything if key not in own]
     groups = {**{key: [key] for key in own}, **({_SHARED: others} if others else {})}
     measured = _Measured(candidates, temperatures, objective, groups)
     found = {**thresholds, _SHARED: shared}
-    untuned = dict.fromkeys(found, 0.5)
-    if objective.target is None and measured(untuned, _SHARED) > measured(found, _SHARED):
-        found = untuned
+    if objective.target is None:  # the nested optimum may be far from the flat one: the same threshold for all types?
+        same = [0.5, *(pooled.threshold(cut, 0.5) for cut in trial_cuts(pooled, pooled.cut(0.5)))]
+        starts = [found, *(dict.fromkeys(found, value) for value in same)]
+        found = max(starts, key=lambda start: measured(start, _SHARED))
     with tqdm(desc="Measuring thresholds", unit="threshold", disable=len(groups) < 2) as progress:
         found = refine(found, {key: curve(keys) for key, keys in groups.items()}, measured, lambda: progress.update())
     shared = found.pop(_SHARED)

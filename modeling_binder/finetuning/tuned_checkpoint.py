@@ -86,12 +86,11 @@ def save_tuned(
 
 
 def _write_config(tuned: TunedThresholds, source: Path, folder: Path) -> None:
-    """Write config.json with the new values, and without those that are the defaults of `BinderConfig`."""
+    """Write config.json with the new values."""
     config = json.loads((source / _CONFIG).read_text(encoding="utf-8"))
     defaults = {"thresholds": None, "default_threshold": 0.5, "temperatures": None, "default_temperature": 1.0}
     for name, value in tuned.fields().items():
-        config.pop(name, None)
-        if value != defaults[name]:
+        if name in config or value != defaults[name]:
             config[name] = value
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"  # as transformers writes it
     (folder / _CONFIG).write_text(text, encoding="utf-8")
