@@ -189,7 +189,7 @@ def _metadata(
 
 
 def _adapter(adapter: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the values that the template shows about an adapter; only a base on the Hub is shown."""
+    """Return the values that the template shows about an adapter. `base` is None if the base is not on the Hub."""
     if adapter is None:
         return None
     base = str(adapter["base"])

@@ -266,8 +266,11 @@ class BinderConfig(PreTrainedConfig):
     def _entity_types_were(self, before: list[dict[str, Any]] | None) -> None:
         """Check new entity types, and adapt the labels, the thresholds and the temperatures.
 
+        Args:
+            before: the former entity types.
+
         Raises:
-            ValueError: the types are malformed, or other types than those whose vectors the checkpoint holds.
+            ValueError: the types are malformed, or the former types are frozen and the new ones differ from them.
         """
         self.validate_entity_types()
         if self.frozen_types and before:

@@ -1,4 +1,4 @@
-"""Convert numbers of any library, such as numpy, to those of Python."""
+"""Convert numbers of other libraries, such as numpy, to Python numbers."""
 
 import contextlib
 import operator
@@ -8,7 +8,8 @@ from typing import Any
 def as_number(value: Any) -> Any:
     """Convert a number of any kind, such as `numpy.float32`, a 0-d tensor or `Decimal`, to float.
 
-    Other values are returned as they are. So are truth values: a threshold of `True` is a mistake and not the number 1.
+    Other values are returned unchanged. This includes truth values, because a threshold of `True` is a mistake and does
+    not mean 1.
     """
     is_truth = isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
     if is_truth or getattr(value, "ndim", None) or not hasattr(value, "__float__"):

@@ -60,8 +60,8 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
 
         entity_types: names, name -> description, or name -> `{"description": ..., "parent": name of a broader type}`.
             Defaults to the model's own types, which are those in its configuration. A name without a description is
-            looked up among the own types, ignoring upper and lower case ("gene" finds "Gene"). The vector of a type is
-            computed once and kept while the weights do not change.
+            looked up among the own types, ignoring case, white space and Unicode forms ("gene" finds "Gene"). The
+            vector of a type is computed once and kept while the weights do not change.
         threshold: a probability for all types, or a dictionary name -> probability. A type without a given probability
             has its threshold in the model's `config.thresholds`, or `config.default_threshold` if it has none there.
             0.5 is the dynamic threshold.
@@ -83,7 +83,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
     sigmoid(margin / temperature). The margin is the span score minus the dynamic threshold, and the temperature is 1
     unless the model is calibrated (`config.temperatures` and `config.default_temperature`). The result of a list is a
     list of results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over
-    it. A notebook draws the result of a text.
+    it. A notebook shows the result of a text as a drawing.
     """
 
     _load_processor = False
@@ -286,7 +286,8 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
     def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
         model = self.model
         config = model.config
-        # Users may change all of these. A windower keeps its tokenizer alive, so no other tokenizer gets its id.
+        # Users may change each of these values between calls. A windower keeps its tokenizer alive, so no other
+        # tokenizer can have the same id.
         key = (max_length, stride, config.max_length, config.stride, model.max_positions, id(self.tokenizer))
         if key not in self._windowers:
             if len(self._windowers) >= MAX_WINDOWERS:

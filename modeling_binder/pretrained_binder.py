@@ -68,7 +68,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint as `PreTrainedModel.from_pretrained` does, but only from safetensors, never from a pickle.
 
-        If it is an adapter of PEFT, its base model is loaded with the adapter.
+        If the checkpoint is an adapter of PEFT, its base model is loaded together with the adapter.
 
         Raises:
             ValueError: `use_safetensors=False` was passed; or peft or the base model of an adapter is missing.
@@ -131,8 +131,8 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer.
 
-        If the model has adapters, only the active adapter is saved, with its entity types. `merge_and_unload` makes a
-        complete model of it.
+        If the model has adapters, only the active adapter is saved, with its entity types. To save a complete model,
+        call `merge_and_unload` before.
 
         Raises:
             ValueError: the folder holds a complete model and an adapter is saved, or the other way round.
@@ -156,7 +156,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         """Add ONNX files and the type tokenizer to a saved checkpoint, and set the permissions of its files.
 
         All files get the permissions of config.json, because safetensors writes files that only their owner can read,
-        whatever the umask. An adapter gets only its settings.
+        whatever the umask. If the model has adapters, only the settings of the active adapter are written.
         """
         if self.has_adapters:
             save_adapter_settings(self.config, folder)

@@ -14,8 +14,8 @@ WordSpans = Sequence[tuple[int, int]]
 MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this many characters
 
 # Scripts that are written without spaces, or with particles attached to names as in Korean. Each of their characters is
-# a word, so that a mention can start and end anywhere: Han, kana (also of half width), bopomofo, hangul, Yi, Thai, Lao,
-# Khmer, Myanmar, Tai scripts, Balinese, Javanese.
+# a word, so that a mention can start and end anywhere: Han, kana (also half-width kana), bopomofo, hangul, Yi, Thai,
+# Lao, Khmer, Myanmar, Tai scripts, Balinese, Javanese.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf"
     "\u3005-\u3007\u3021-\u3029\u3040-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\ua980-\ua9ff"
@@ -273,7 +273,8 @@ class BinderWindower:
             max_length: defaults to `config.max_length`. If the text encoder or the tokenizer accepts fewer tokens, it
                 defaults to the number of tokens that both accept.
             stride: defaults to `config.stride`. If `max_length` is given and is less than `config.max_length`, this
-                default is scaled down in the same proportion, and further if a window would not add a token.
+                default is scaled down in the same proportion. It is reduced further if neighbouring windows would
+                otherwise share all their tokens.
 
         Raises:
             ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride is negative

@@ -245,10 +245,10 @@ class EntityStream:
 
 
 def as_words(words: Any) -> list[str]:
-    """Return the words of a text that is split into words, from any iterable of words that has an order.
+    """Return the words of a text as a list, from any iterable of words that has an order.
 
     Raises:
-        ValueError: it is something else, such as a text, a set or a mapping, or an item is not a str.
+        ValueError: `words` is something else, such as a text, a set or a mapping, or an item is not a str.
     """
     has_order = isinstance(words, KeysView) or not isinstance(words, (str, bytes, Mapping, Set))
     read: list[Any] = (

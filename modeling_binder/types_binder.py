@@ -17,7 +17,7 @@ from .processing_binder import BinderWindower
 
 MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest are dropped first
 MAX_BATCH_TOKENS = 2**11  # maximum number of tokens in a batch of descriptions
-MAX_PROBE_VALUES = 2**6  # maximum number of values in the row or the column of a weight that are compared
+MAX_PROBE_VALUES = 2**6  # maximum number of values that are compared in a row or a column of a weight
 # A text whose tokens change if a tokenizer treats letters, case, accents, digits or punctuation in another way.
 _PROBE_TEXT = "Sphinx of black quartz, judge my vow: \u00c9\ufb01 1\u20132"
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes that all modules have
@@ -158,8 +158,8 @@ def _with_parents(
 ) -> list[EntityType]:
     """Set the parent of each type: the parent that the call gives, or else the nearest ancestor that is in the call.
 
-    The ancestors are those of the model's own type that the type stands for (`own_label`). A type without a given
-    parent and without such an ancestor has no parent.
+    The ancestors are those of `own_label`, the model's own type with the same name and description. A type without a
+    given parent and without such an ancestor has no parent.
     """
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
     own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
@@ -225,9 +225,9 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
 
 
 class TypeCache:
-    """Keeps encoded descriptions in memory as long as nothing that they were computed with changes.
+    """Keeps encoded descriptions in memory, and drops them if something changes that they were computed with.
 
-    This includes the weights, the modules with their settings, adapters and hooks, the tokenizer and the pooling.
+    This can be the weights, the modules with their settings, adapters and hooks, the tokenizer or the pooling.
     """
 
     def __init__(self) -> None:
@@ -237,7 +237,7 @@ class TypeCache:
 
     def _drop_outdated(self, model: Any, tokenizer: Any) -> None:
         tokenizer = model.type_tokenizer or tokenizer
-        # A pipeline with another tokenizer has other vectors, so the tokenizer itself is part of the settings.
+        # With another tokenizer, the vectors would be different, so the tokenizer is part of the settings.
         tokens = tuple(tokenizer(_PROBE_TEXT)["input_ids"])
         settings = (model.config.type_pooling, id(tokenizer), len(tokenizer), tokens)
         self._tokenizer = tokenizer  # while it is referenced here, no other tokenizer can have its id

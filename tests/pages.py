@@ -5,9 +5,9 @@
   must exit with 0. `> file` at the end of a command writes its output to a file. Other blocks (`pip install ...`) are
   not run.
 - In a ```console block, lines that start with "$ " are commands, and the lines after them are their output.
-- A ```text block directly after one of these blocks is what the block prints to stdout. "..." in it matches any text.
+- A ```text block directly after one of these blocks contains what that block prints to stdout. "..." matches any text.
 
-`<!-- not run: REASON -->` directly before a block excludes it. Readers of the page do not see the comment.
+The mark `<!-- not run: REASON -->` directly before a block excludes the block. Readers of the page do not see the mark.
 """
 
 import contextlib
@@ -35,9 +35,14 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its language, its code without indentation, the line of its first line of code, and its mark.
+    """A code block of a page.
 
-    `adjacent` is true if nothing but blank lines separates the block from the one before.
+    Args:
+        language: language after the opening fence, such as "python".
+        code: the code without indentation.
+        line: number of the first line of code in the page.
+        mark: the HTML comment directly before the block, or "".
+        adjacent: whether only blank lines separate the block from the block before.
     """
 
     language: str
@@ -85,7 +90,7 @@ def run_page(page: Path) -> dict[str, object]:
         elif block.is_run:
             with captured() as output:
                 if block.language == "python":
-                    # The blank lines make the line numbers of a traceback those of the page.
+                    # Leading blank lines make a traceback show the line numbers of the page.
                     exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
                 elif block.language in SHELL:
                     for command in commands(block.code):
@@ -163,7 +168,7 @@ class _Output(io.TextIOWrapper):
 
 @contextlib.contextmanager
 def captured():
-    """Replace stdout by memory."""
+    """Redirect stdout into memory."""
     with contextlib.redirect_stdout(_Output()) as output:
         yield output
 

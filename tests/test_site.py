@@ -15,7 +15,7 @@ from tests.pages import ROOT
 
 
 class Page(HTMLParser):
-    """The ids of a page, its links, and what a browser loads with it."""
+    """The ids of a page, its links, and the addresses of files that a browser loads with it."""
 
     def __init__(self, text):
         super().__init__()
@@ -100,7 +100,7 @@ def test_formulas_are_drawn_without_a_script(site):
     assert text.count("<math ") > 20 and "arithmatex" not in text
 
 
-def test_marks_for_tests_are_not_on_the_site(site):
+def test_comments_for_tests_are_not_on_the_site(site):
     folder, _ = site
     for path in folder.rglob("*.html"):
         assert not re.search("<!-- *(not run|run by tests)", path.read_text(encoding="utf-8")), path.name

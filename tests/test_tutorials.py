@@ -1,6 +1,6 @@
-"""The tutorials, README.md and the pages that ask for it run as they are written (see tests/pages.py).
+"""The code blocks of the tutorials, of README.md and of marked pages run as they are written (see tests/pages.py).
 
-A page outside docs/tutorials asks for it with the comment `<!-- run by tests -->`.
+A page outside docs/tutorials is marked with the comment `<!-- run by tests -->`.
 """
 
 import re
@@ -16,7 +16,7 @@ OTHERS = [page for page in sorted(ROOT.glob("docs/*.md")) if "<!-- run by tests 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *TUTORIALS, *OTHERS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_page(page, hub, tmp_path, monkeypatch):
-    """Each page runs in an empty folder with demo/model and training/sample. The user `user` is logged in to a Hub."""
+    """Each page runs in a folder with demo/model and training/sample. The user `user` is logged in to a local Hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_user")
     link_inputs(tmp_path)
@@ -69,8 +69,8 @@ def test_an_error_names_the_line_of_the_page(tmp_path):
     assert error.traceback[-1].lineno + 1 == 5
 
 
-def test_every_mark_is_read():
-    """A mark that is not directly before a block would have no effect."""
+def test_every_not_run_comment_is_directly_before_a_block():
+    """A comment elsewhere would have no effect."""
     for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
         marks = re.findall("<!-- not run", page.read_text(encoding="utf-8"))
         assert len(marks) == sum(block.not_run for block in blocks(page)), page

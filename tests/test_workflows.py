@@ -33,7 +33,7 @@ def test_a_workflow_may_only_read(path):
 
 
 @pytest.mark.parametrize("job", jobs())
-def test_steps_have_fixed_versions_and_name_what_exists(job):
+def test_steps_have_fixed_versions_and_commands_that_exist(job):
     assert re.fullmatch(r"ubuntu-\d\d\.\d\d", job["runs-on"]) and int(job["timeout-minutes"]) <= 60
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for step in job["steps"]:

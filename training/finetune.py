@@ -106,7 +106,7 @@ def _build_trainer(
     start: StartArguments,
     lora: LoraArguments,
 ) -> BinderTrainer:
-    """Build a model from pretrained encoders or load a checkpoint, add adapters if asked to, and return its trainer."""
+    """Build a model from pretrained encoders or load a checkpoint, add adapters if given, and return its trainer."""
     set_seed(training_arguments.seed)  # here, because Trainer sets the seed only after the heads are initialised
     if start.init_from:
         model, tokenizer = start.load(corpus.types)

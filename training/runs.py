@@ -46,10 +46,10 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
 
 
 def _peak_memory() -> int:
-    """Return the largest number of bytes that this process has used so far: on the GPU, or without a GPU in all."""
+    """Return the peak memory of this process in bytes: on the GPU, or in main memory if no GPU was used."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 

@@ -4,7 +4,7 @@ binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --json metrics.json
 binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --predictions mine.jsonl --errors errors.html
 binder-ner evaluate mine.jsonl my_corpus/test.jsonl --against other.jsonl
 
-MODEL may also be a file with predictions of any model, such as one that --predictions wrote.
+MODEL may also be a file with predictions of any model, for example a file from --predictions.
 """
 
 import argparse
@@ -44,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors", metavar="FILE", type=Path, help="write all errors: a page with drawings (.html), or data (.json)"
     )
     parser.add_argument(
-        "--max-errors", metavar="N", type=int, default=100, help="errors of each kind on the page (default: 100)"
+        "--max-errors", metavar="N", type=int, default=100, help="maximum per kind of error, on the page (default: 100)"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="test whether this model, or file with predictions, differs in F1"
+        "--against", metavar="MODEL", help="bootstrap test: does this model or file with predictions differ in F1?"
     )
-    parser.add_argument("--resamples", metavar="N", type=int, default=10_000, help="of this test (default: 10000)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of this test (default: 0)")
+    parser.add_argument(
+        "--resamples", metavar="N", type=int, default=10_000, help="with --against: number of samples (default: 10000)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="with --against: random seed (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +94,7 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise an error before the evaluation, which may take long, if it would fail at its end.
+    """Check the arguments before the evaluation, so that an error does not occur only after a long computation.
 
     Raises:
         CommandError: an argument does not fit the others, or the packages of the extra "train" are not installed.

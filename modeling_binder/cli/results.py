@@ -33,8 +33,8 @@ def choose_format(format: str | None, output: Path | None) -> str:
     If `output` is None too, return "drawing" if stdout is a terminal, and otherwise "jsonl".
 
     Raises:
-        CommandError: the format needs a folder or a binary file and none was named, or the suffix of `output` has no
-            format.
+        CommandError: the format needs a folder or a binary file and `output` is None, or no format has the suffix of
+            `output`.
     """
     if format is None and output is not None:
         format = {".tsv": "tsv", ".jsonl": "jsonl", ".spacy": "docbin"}.get(suffix_of(output))

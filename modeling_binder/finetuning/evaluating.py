@@ -221,7 +221,7 @@ class EvaluatingTrainer(SharingTrainer):
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
             return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)
         fixed = types_are_frozen(model)
-        if fixed and self._type_weights.changed(type_modules(model)[:1]):  # another adapter may be active
+        if fixed and self._type_weights.changed(type_modules(model)[:1]):  # the active adapter may have changed
             self._type_states.clear()
         states = self._type_states.get(dataset) if fixed else None
         if states is None:

@@ -68,7 +68,7 @@ class SharingTrainer(Trainer):
                 self.push_to_hub(commit_message="Model save")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save as `Trainer` does. With adapters, the model's settings are saved too, and no card of PEFT is left."""
+        """Save as `Trainer` does. For adapters, also save the settings, and delete the model card that PEFT writes."""
         folder = Path(output_dir or str(self.args.output_dir))
         model: Any = self.accelerator.unwrap_model(self.model)
         has_adapters = model is not unwrapped(model)
@@ -76,7 +76,7 @@ class SharingTrainer(Trainer):
             check_folder(folder, adapter=True)
         super()._save(output_dir, state_dict)
         if has_adapters and self.args.should_save:
-            active = active_adapter(model)  # PEFT saves an adapter with another name than "default" in a folder
+            active = active_adapter(model)  # PEFT uses a subfolder for an adapter whose name is not "default"
             save_adapter_settings(model.config, folder if active == "default" else folder / str(active))
             (folder / "README.md").unlink(missing_ok=True)
 

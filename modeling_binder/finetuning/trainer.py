@@ -47,10 +47,10 @@ class BinderTrainer(EvaluatingTrainer):
     `eval_loss`. `predict(documents).predictions` is a list of entity dictionaries for each document.
 
     Args:
-        model: the model to train, or a `PeftModel` of it (see `lora_config`), of which only adapters are trained and
-            saved. It learns the types in `config.entity_types`, except if the training data are a mix, which has its
-            own types. `config.max_length` and `config.stride` determine the windows, and `config.decoding` and
-            `config.inference` the evaluation.
+        model: the model to train, or a `PeftModel` with this model (see `lora_config`). Of a `PeftModel`, only the
+            adapters and the heads are trained and saved. The model learns the types in `config.entity_types`, except if
+            the training data are a mix, which has its own types. `config.max_length` and `config.stride` determine the
+            windows, and `config.decoding` and `config.inference` the evaluation.
         args: the arguments of `Trainer`. `metric_for_best_model="f1"` keeps the checkpoint with the best F1 on the
             development set.
         train_dataset: a list of documents, or of dictionaries (see `Document.from_dict`), or a `datasets.Dataset` with
@@ -202,7 +202,7 @@ class BinderTrainer(EvaluatingTrainer):
         began = self.clock.began = time.monotonic()
         try:
             output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        finally:  # also if training was interrupted
+        finally:  # even if training was interrupted
             trained: Any = self.accelerator.unwrap_model(self.model)
             trained.eval()
         # The time before the checkpoint is unknown, so a resumed run has no duration.

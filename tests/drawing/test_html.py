@@ -162,15 +162,15 @@ def test_entities_of_a_corpus_have_a_label_and_no_score():
     assert 'title="IL-2, Protein, characters 0 to 4"' in drawn and "Protein (1)" in drawn
 
 
-def test_labels_that_are_not_listed_follow_the_listed_ones():
+def test_labels_outside_the_list_follow_the_listed_labels():
     found = [entity(0, 4, "B"), entity(5, 9, "C"), entity(0, 9, "A")]
     drawn = draw_html("IL-2 gene", found, ["C"])
     assert re.findall(r"(\w) \(1\)</li>", drawn) == ["C", "A", "B"]
     assert f'background:{PALETTE[0][0]};color:{PALETTE[0][1]}">C (1)' in drawn
 
 
-def test_a_long_text_takes_little_time():
-    """The number of comparisons grows with the overlapping entities of a group, not with all entities of the text."""
+def test_only_overlapping_entities_are_in_one_group():
+    """Entities are compared only within a group, so the time for a long text grows linearly with its length."""
     text = "IL-2 gene " * 5000
     found = [entity(start, start + size) for start in range(0, len(text), 10) for size in (4, 9)]
     compared = []

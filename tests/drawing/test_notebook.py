@@ -1,4 +1,4 @@
-"""Results that a notebook draws, and `draw`."""
+"""Drawings of results in notebooks, and the function `draw`."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def ner():
 
 
 def bars_in(drawn):
-    """Return start and end of each bar. A bar that crosses a longer one consists of several elements."""
+    """Return start and end of each bar once, although a bar that crosses a longer bar consists of several elements."""
     return sorted({(int(start), int(end)) for start, end in re.findall(r'data-span="(\d+)-(\d+)-\d+"', drawn)})
 
 
@@ -40,7 +40,7 @@ def test_a_result_is_a_list_that_a_notebook_draws(ner):
 
 
 def test_copies_are_plain_lists(ner):
-    """Another process may not have the class, for example if the code is that of the model's repository."""
+    """The class may be missing in another process, for example if it was loaded from the model's repository."""
     found = ner(TEXT)
     copies = [copy.copy(found), copy.deepcopy(found), found[:], [*found]]
     copies += [pickle.loads(pickle.dumps(found, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
@@ -65,7 +65,7 @@ def test_types_have_the_same_colours_in_all_drawings(ner):
             assert all(one[label] == other[label] for label in one.keys() & other.keys())
 
 
-def test_draw_takes_a_result_several_results_and_selections(ner):
+def test_draw_accepts_one_result_several_results_and_selections_of_entities(ner):
     texts = [TEXT, "", "cells of the gene"]
     results = ner(texts)
     assert bars_in(draw(results[0])._repr_html_()) == bars_in(results[0]._repr_html_())
@@ -91,7 +91,7 @@ def test_a_drawing_is_printed_and_saved(ner, tmp_path):
     assert page.startswith("<!DOCTYPE html>") and "&lt;b&gt;" in page and bars_in(page) == [(8, 12)]
 
 
-def test_a_notebook_stores_a_drawing_of_limited_size(ner, tmp_path):
+def test_a_drawing_in_a_notebook_is_limited_in_size(ner, tmp_path):
     text = "gene " * MAX_CHARACTERS
     found = [{"label": "Gene", "start": start, "end": start + 4} for start in (0, MAX_CHARACTERS - 2, len(text) - 5)]
     drawn = draw(found, text)
@@ -117,5 +117,5 @@ def test_invalid_input_raises_an_error(results, texts, message):
         draw(results, texts)
 
 
-def test_entities_is_the_class_of_results(ner):
+def test_the_result_of_a_text_is_of_the_class_entities(ner):
     assert type(ner(TEXT)) is Entities and type(ner([TEXT])) is list

@@ -1,4 +1,4 @@
-"""The paired bootstrap test, compared with a plain loop, with all possible samples, and with limits known by hand."""
+"""The paired bootstrap test, compared with all possible samples and with results computed by hand."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ def test_swapping_the_models_changes_only_the_sign(pairs):
 
 
 def test_the_result_approaches_that_of_all_possible_samples():
-    """Three documents have 27 equally likely samples; p, the interval and the share are computed from all of them."""
+    """Three documents have 27 equally likely samples, from which p-value, interval and `better` are computed here."""
     first = np.array([[2, 2, 3], [1, 3, 2], [3, 4, 3]], dtype=float)
     second = np.array([[1, 2, 3], [1, 1, 2], [2, 4, 3]], dtype=float)
     observed = f1(first) - f1(second)
@@ -61,26 +61,30 @@ def test_the_result_approaches_that_of_all_possible_samples():
     assert (result.low, result.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
 
 
-def test_one_document_makes_the_difference():
-    """A sample lacks this document with probability (1 - 1/N)^N, and has it exactly once with (1 - 1/N)^(N - 1)."""
+def test_a_difference_in_one_document():
+    """The models differ in one of N documents.
+
+    A sample lacks this document with probability (1 - 1/N)^N, and has it exactly once with (1 - 1/N)^(N - 1).
+    """
     first = np.ones((300, 3))
     second = first.copy()
     second[7, 0] = 0
     result = bootstrap_counts(first, second, resamples=5000)
     assert result.difference == pytest.approx(1 / 300) and result.low == 0.0
     assert result.better == pytest.approx(1 - (299 / 300) ** 300, abs=0.03)
-    # Samples that have the document once have the observed difference; all others deviate from it by at least as much.
+    # A sample that has the document once has the observed difference. All other samples deviate from the observed
+    # difference by at least this difference, so they count for the p-value.
     assert result.p_value == pytest.approx(1 - (299 / 300) ** 299, abs=0.03)
 
 
-def test_the_same_difference_in_each_document_is_certain():
+def test_an_equal_difference_in_each_document_has_the_smallest_p_value():
     first, second = np.tile([2.0, 2.0, 2.0], (40, 1)), np.tile([1.0, 2.0, 2.0], (40, 1))
     result = bootstrap_counts(first, second, resamples=999)
     assert (result.difference, result.low, result.high, result.better) == (0.5, 0.5, 0.5, 1.0)
     assert result.p_value == 1 / 1000
 
 
-def test_samples_in_several_blocks_are_the_same(monkeypatch):
+def test_the_block_size_does_not_change_the_samples(monkeypatch):
     first = np.array([[2, 2, 3], [1, 3, 2], [3, 4, 3]], dtype=float)
     second = np.array([[1, 2, 3], [1, 1, 2], [2, 4, 3]], dtype=float)
     whole = bootstrap_counts(first, second, resamples=100)
@@ -117,7 +121,7 @@ def test_arguments_out_of_range_raise_an_error(options, message):
         paired_bootstrap([[]], [[]], [[]], **options)
 
 
-def test_documents_must_be_the_same():
+def test_invalid_documents_raise_an_error():
     with pytest.raises(ValueError, match="1 documents with gold mentions and 2 with predictions"):
         paired_bootstrap([[]], [[]], [[], []])
     with pytest.raises(ValueError, match=r"other\[0\]\[0\] is"):

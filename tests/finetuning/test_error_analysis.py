@@ -1,4 +1,4 @@
-"""Errors are sorted by kind, and the page shows them with escaped texts."""
+"""The analysis of errors by kind, and its HTML page."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def test_all_texts_are_escaped_and_nothing_is_loaded(tmp_path):
     assert "@import" not in page
 
 
-def test_many_errors_are_capped_with_a_note(tmp_path):
+def test_the_page_limits_the_errors_of_each_kind(tmp_path):
     documents = [Document(str(index), f"word {index}", (Mention(0, 4, "A"),)) for index in range(60)]
     analysis = analyse_errors(documents, [[]] * 60)
     page = page_of(tmp_path, analysis, max_errors=6)
@@ -133,7 +133,7 @@ def test_a_corpus_without_mentions_or_documents_gives_a_page(tmp_path):
     assert "Number of errors: 0." in page_of(tmp_path, analyse_errors([Document("a", "text")], [[]]))
 
 
-def test_many_types_are_cut_to_those_with_errors(tmp_path):
+def test_the_confusion_matrix_shows_the_types_with_the_most_errors(tmp_path):
     labels = [f"type {number}" for number in range(50)]
     documents = [Document(label, "word", (Mention(0, 4, label),)) for label in labels]
     predicted = [[(0, 4, labels[min(number + 1, 49)] if number > 40 else label)] for number, label in enumerate(labels)]

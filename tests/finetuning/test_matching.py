@@ -70,7 +70,7 @@ def test_no_assignment_of_overlapping_mentions_has_a_larger_credit(gold, predict
     assert (sum(pair.same_label for pair in pairs), len(pairs)) == best
 
 
-def test_pairing_with_the_first_free_mention_would_leave_one_without_a_partner():
+def test_every_mention_has_a_partner_if_such_an_assignment_exists():
     gold, predicted = [(0, 9, "A"), (10, 19, "A")], [(4, 15, "A"), (0, 3, "A")]
     pairs = match_by_span(gold, predicted)
     assert pairs == [Pair((0, 9, "A"), (0, 3, "A")), Pair((10, 19, "A"), (4, 15, "A"))]

@@ -45,7 +45,7 @@ def base(checkpoint):
 
 @pytest.fixture
 def make_adapter(base, tokenizer, tmp_path):
-    """Return a function that saves an adapter with random weights on the tiny model, and returns its folder."""
+    """Return a function that saves an adapter of the tiny model with random weights, and returns its folder."""
 
     def make(name, seed=1, **config):
         model = AutoModel.from_pretrained(base)
@@ -99,7 +99,7 @@ def test_frozen_parts_get_no_adapters_and_targets_can_be_chosen():
     assert all(".text_encoder." in name and (".query." in name or ".value." in name) for name in trained)
 
 
-def test_with_a_shared_encoder_it_gets_the_adapters():
+def test_a_shared_encoder_gets_adapters():
     model = small_model(share_encoders=True)
     assert lora_config(model).target_modules == {"query", "key", "value", "dense"}
     with pytest.raises(ValueError, match=r"encoders that are trained \(none\)"):
@@ -121,7 +121,7 @@ def test_invalid_settings_raise_errors(options, message):
 
 
 def test_lora_on_all_linear_layers_trains_the_heads(tokenizer):
-    """LoRA inside the heads, instead of heads that are trained in full."""
+    """Here, adapters in the heads are trained, and not the heads in full."""
     model = small_model(initializer_range=0.5)
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
     trainer = make_trainer(adapted, tokenizer, "unused", corpus(1))
@@ -363,7 +363,7 @@ def lora(recipe, output, *arguments):
     return finetune([str(recipe), "--output_dir", str(output), "--lora-r", "4", *arguments])
 
 
-def test_finetune_from_bare_encoders_saves_the_base_beside_the_adapter(recipe, tmp_path, capsys):
+def test_finetune_from_bare_encoders_saves_the_base_in_the_output_folder(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     results = lora(recipe, output, "--num_train_epochs", "10", "--learning_rate", "0.01")
     assert results["metrics"]["test"]["micro"]["f1"] > 0.8
@@ -381,7 +381,7 @@ def test_finetune_from_bare_encoders_saves_the_base_beside_the_adapter(recipe, t
     assert '"Gene"' in capsys.readouterr().out
 
 
-def test_finetune_from_a_checkpoint_names_it_as_the_base(recipe, base, tmp_path, monkeypatch):
+def test_finetune_from_a_checkpoint_uses_this_checkpoint_as_the_base(recipe, base, tmp_path, monkeypatch):
     monkeypatch.chdir(base.parent)
     lora(recipe, tmp_path / "run", "--init_from", base.name, "--max_steps", "2", "--lora-target", "query")
     config = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
@@ -391,7 +391,7 @@ def test_finetune_from_a_checkpoint_names_it_as_the_base(recipe, base, tmp_path,
     assert not (tmp_path / "run" / "base").exists()
 
 
-def test_the_settings_can_stand_in_a_recipe(recipe, tmp_path):
+def test_a_recipe_can_contain_the_settings_of_lora(recipe, tmp_path):
     recipe.write_text(recipe.read_text() + yaml.safe_dump({"lora_r": 2, "lora_alpha": 4, "lora_target": ["query"]}))
     finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "1"])
     config = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
@@ -451,11 +451,11 @@ def test_a_pushed_adapter_is_loaded_with_its_base(hub, base, make_adapter, token
     ner = pipeline("binder-ner", model="alice/genes")
     assert_same_entities(ner(TEXT), found(trainer.model, tokenizer))
     assert list(load_pipeline("alice/genes").model.config.type_descriptions) == ["Gene"]
-    # The facts of the card are those of the adapter, and a push in another way keeps them.
+    # The facts on the card come from the adapter, and another push keeps them.
     ner.push_to_hub("alice/again")
     assert yaml.safe_load(hub.files("alice/again")["README.md"].decode().split("---")[1])["license"] == "mit"
     push_model(ner.model.merge_and_unload(), "alice/again", tokenizer=tokenizer)
-    assert not ADAPTER_FILES & set(hub.files("alice/again")), "an adapter beside a complete model would be loaded too"
+    assert not ADAPTER_FILES & set(hub.files("alice/again")), "an adapter next to a complete model would be loaded too"
     assert pipeline("binder-ner", model="alice/again")(TEXT)
 
 
@@ -485,7 +485,7 @@ def test_without_peft_the_error_names_the_extra(make_adapter, recipe, tmp_path, 
     assert "binder-ner[peft]" in capsys.readouterr().err
 
 
-def test_a_base_that_is_gone_or_of_another_architecture_is_named(make_adapter, base, tokenizer, tmp_path):
+def test_a_base_that_is_missing_or_does_not_fit_raises_an_error(make_adapter, base, tokenizer, tmp_path):
     adapter = make_adapter("a")
     assert base_of_adapter(adapter) == str(base) and base_of_adapter(base) is None
     base.rename(tmp_path / "elsewhere")
@@ -537,7 +537,7 @@ def test_invalid_settings_of_the_command(recipe, tmp_path, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_of_lora_need_a_rank_and_another_output_folder(recipe, make_adapter, tmp_path):
+def test_lora_settings_need_a_rank_and_full_training_needs_another_folder(recipe, make_adapter, tmp_path):
     with pytest.raises(SystemExit, match="need --lora-r"):
         finetune([str(recipe), "--lora-alpha", "4"])
     with pytest.raises(SystemExit, match="holds an adapter"):

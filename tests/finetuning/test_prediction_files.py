@@ -1,4 +1,4 @@
-"""Files of predictions are written and read, and belong to the documents of a corpus."""
+"""Writing and reading files of predictions for the documents of a corpus."""
 
 import json
 
@@ -24,14 +24,14 @@ def test_predictions_are_the_same_after_writing_and_reading(tmp_path):
     assert [document.id for document in read_jsonl(tmp_path / "found.jsonl")] == ["a", "b"]
 
 
-def test_documents_are_found_by_their_order_or_by_their_ids(tmp_path):
+def test_predictions_are_assigned_to_documents_by_order_or_by_id(tmp_path):
     path = tmp_path / "found.jsonl"
     write_predictions(path, DOCUMENTS[::-1], PREDICTIONS[::-1])
     assert read_predictions(path, DOCUMENTS) == PREDICTIONS
     rows = [{"text": d.text, "entities": entities} for d, entities in zip(DOCUMENTS, PREDICTIONS, strict=True)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     without_scores = [[{"start": 4, "end": 8, "label": "Protein"}], PREDICTIONS[1]]
-    assert read_predictions(path, DOCUMENTS) == without_scores, "scores belong to ids, and these rows have none"
+    assert read_predictions(path, DOCUMENTS) == without_scores, "scores are found by id, and these rows have no ids"
     write_format(
         [{"id": d.id, "text": d.text, "entities": e} for d, e in zip(DOCUMENTS, PREDICTIONS, strict=True)],
         tmp_path / "found.json",
@@ -61,7 +61,7 @@ def test_types_that_a_document_is_not_annotated_for_are_ignored(tmp_path):
         ([(str(number), "x") for number in range(9)], "lacks the document 'a', 'b';"),
     ],
 )
-def test_other_documents_raise_an_error(tmp_path, rows, message):
+def test_a_file_with_other_documents_raises_an_error(tmp_path, rows, message):
     path = tmp_path / "found.jsonl"
     path.write_text("".join(json.dumps({"id": i, "text": text, "entities": []}) + "\n" for i, text in rows))
     with pytest.raises(DataError, match=message):

@@ -47,15 +47,18 @@ def test_the_six_scenarios_of_semeval(scheme, outcomes, credit):
 
 
 def test_scores_per_type_count_the_mentions_of_this_type():
-    """Where types are ignored, the recall of a type is about its gold mentions, the precision about its predictions."""
+    """If a scheme ignores types, the recall of a type counts its gold mentions, and precision its predictions."""
     metrics = compute_scheme_metrics(GOLD, PREDICTED, ["DRUG", "unused"])
     assert list(metrics.partial.per_type) == ["DRUG", "unused", "BRAND", "GROUP"]
-    drug = metrics.partial.per_type["DRUG"]  # gold: I 1, IV 1, V 1/2 of 3; predictions: I 1, V 1/2, VI 1/2 of 3
+    # Of the 3 gold mentions of DRUG, I and IV count 1, and V counts 1/2. Of the 3 predictions, I counts 1, and V and VI
+    # count 1/2.
+    drug = metrics.partial.per_type["DRUG"]
     assert (drug.found, drug.gold, drug.correct, drug.predicted) == (2.5, 3, 2.0, 3)
     group = metrics.partial.per_type["GROUP"]
     assert (group.found, group.gold, group.correct, group.predicted) == (0.5, 1, 0, 0)
     assert metrics.type.per_type["DRUG"].found == metrics.type.per_type["DRUG"].correct == 2
-    # means over DRUG, BRAND and GROUP; BRAND: one gold mention missed, one of two predictions has a correct span
+    # Means over DRUG, BRAND and GROUP. The gold mention of BRAND is missed, and one of its two predictions has a
+    # correct span.
     assert metrics.boundary.macro_recall == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert metrics.boundary.macro_precision == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
 
@@ -131,7 +134,7 @@ def test_all_notations_give_the_same_result():
         ([3], "expected a list of mentions"),
     ],
 )
-def test_other_forms_raise_an_error(predicted, message):
+def test_malformed_predictions_raise_an_error(predicted, message):
     with pytest.raises(ValueError, match=message):
         compute_scheme_metrics([[]], predicted)
     with pytest.raises(ValueError, match=message):

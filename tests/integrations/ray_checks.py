@@ -1,6 +1,6 @@
-"""A driver that calls `annotate` on datasets, and writes what happens into a JSON file.
+"""A driver that calls `annotate` on datasets, and writes the results and errors into a JSON file.
 
-Ray prints messages of its own to the standard output, also after the last line of a driver.
+The results are not printed, because Ray prints messages to the standard output, even after the last line of a driver.
 """
 
 import json

@@ -44,8 +44,8 @@ def assert_found(mapped, ner, column="entities", **arguments):
 
 
 @pytest.mark.parametrize("options", [{"batched": True}, {"batched": True, "batch_size": 1}, {}], ids=str)
-def test_a_column_with_the_type_that_annotate_writes(ner, dataset, options):
-    """The first batch of one row has no entities, and the third one no text."""
+def test_the_new_column_has_the_arrow_type_of_annotate(ner, dataset, options):
+    """With batches of one row, the first batch has no entities, and the third batch has no text."""
     mapped = dataset.map(ner.as_map("text", threshold=0.7), **options)
     assert mapped.column_names == ["text", "year", "entities"]
     assert_found(mapped, ner, threshold=0.7)
@@ -60,7 +60,7 @@ def test_a_dataset_without_any_entity_has_the_same_type(ner, dataset):
     assert mapped["found"] == [[], [], None, []]
 
 
-def test_formats_words_and_iterable_datasets(ner, dataset):
+def test_formats_words_and_iterable_datasets_are_accepted(ner, dataset):
     for format in ("numpy", "arrow"):
         mapped = dataset.select([0, 1, 3]).with_format(format).map(ner.as_map(), batched=True).with_format(None)
         assert_found(mapped, ner)
@@ -72,14 +72,14 @@ def test_formats_words_and_iterable_datasets(ner, dataset):
         assert [entity["word"] for entity in mapped[0]["entities"]] == [entity["word"] for entity in ner("the gene")]
 
 
-def test_several_processes(loaded, dataset):
+def test_several_processes_find_the_same_entities(loaded, dataset):
     mapped = dataset.map(loaded.as_map("text", entity_types=["Gene"]), batched=True, num_proc=2)
     assert_found(mapped, loaded, entity_types=["Gene"])
     assert mapped.data.schema.field("entities").type == ENTITIES
 
 
 def test_a_forked_process_uses_the_model_in_memory(ner, dataset):
-    """This model is in no folder, so it could not be loaded."""
+    """This model was never saved, so a process cannot load it."""
     assert_found(dataset.map(ner.as_map(), batched=True, num_proc=2), ner)
 
 
@@ -112,7 +112,7 @@ def test_a_model_that_cannot_be_loaded_raises_an_error_in_a_new_process(ner, loa
             pickle.loads(pickled)
 
 
-def test_the_hash_depends_on_what_the_entities_depend_on(checkpoint, tokenizer, model):
+def test_the_hash_depends_on_types_arguments_and_weights(checkpoint, tokenizer, model):
     def hash_of(ner=None, **arguments):
         return Hasher.hash((ner or pipeline("binder-ner", model=str(checkpoint))).as_map(**arguments))
 
@@ -140,7 +140,7 @@ def test_the_hash_depends_on_what_the_entities_depend_on(checkpoint, tokenizer, 
     assert len({first, *other.values()}) == 1 + len(other), other
 
 
-def test_the_cache_of_datasets(loaded, dataset, monkeypatch):
+def test_datasets_uses_its_cache_if_model_and_arguments_are_equal(loaded, dataset, monkeypatch):
     mapped = dataset.map(loaded.as_map(), batched=True)
     calls = []
     monkeypatch.setattr(type(loaded), "preprocess", lambda *args, **kwargs: calls.append(args))

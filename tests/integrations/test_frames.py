@@ -34,7 +34,7 @@ def rows_of(frame):
 @pytest.mark.parametrize(
     "texts", [TEXTS, tuple(TEXTS), np.array(TEXTS), iter(TEXTS)], ids=lambda texts: type(texts).__name__
 )
-def test_a_row_for_each_entity(ner, texts):
+def test_the_frame_has_a_row_for_each_entity(ner, texts):
     frame = ner.to_frame(texts, threshold=0.7)
     assert isinstance(frame, pd.DataFrame) and list(frame.columns) == COLUMNS
     rows = expected_rows(ner, TEXTS, range(4), threshold=0.7)
@@ -57,7 +57,7 @@ def test_the_index_of_a_pandas_series_is_kept_and_a_left_join_keeps_every_text(n
     [pd.MultiIndex.from_tuples([("x", 1), ("x", 2), ("y", 1), ("y", 2)]), pd.date_range("2026-01-01", periods=4)],
     ids=["MultiIndex", "DatetimeIndex"],
 )
-def test_other_indexes(ner, index):
+def test_other_indexes_are_kept_too(ner, index):
     found = ner.to_frame(pd.Series(TEXTS, index=index))
     assert [row[:4] for row in rows_of(found)] == [row[:4] for row in expected_rows(ner, TEXTS, index)]
 
@@ -133,7 +133,7 @@ def test_a_missing_library_is_named(ner, monkeypatch):
         ner.to_frame(TEXTS, library="polars")
 
 
-def test_remote_code_without_the_package_says_what_to_install(ner, monkeypatch):
+def test_remote_code_without_the_package_raises_an_error_with_the_command_to_install_it(ner, monkeypatch):
     for name in ("modeling_binder.integrations.frames", "modeling_binder.integrations.dataset_map"):
         monkeypatch.setitem(sys.modules, name, None)
     for method, arguments in (("to_frame", [TEXTS]), ("as_map", [])):

@@ -111,7 +111,7 @@ def test_results_are_those_of_the_pipeline(tiny):
         assert result.analysis_explanation.original_score == result.score
         assert result.score == pytest.approx(score, abs=1e-5) or result.entity_type == "LOCATION"
         assert result.analysis_explanation.textual_explanation.startswith(f"Identified as {result.entity_type} by ")
-    for entity, start, end in scores:  # what Presidio drops is inside a result of the same entity
+    for entity, start, end in scores:  # Presidio drops results that are inside a result of the same entity
         assert any(r.entity_type == entity and r.start <= start and r.end >= end for r in results)
 
 
@@ -170,7 +170,7 @@ class BlankNlpEngine(SpacyNlpEngine):
         self.nlp = {"en": spacy.blank("en")}
 
 
-def test_with_a_spacy_engine_the_default_recognizers_and_context_words(tiny):
+def test_default_recognizers_and_context_words_work_with_a_spacy_engine(tiny):
     engine = AnalyzerEngine(nlp_engine=BlankNlpEngine())
     engine.registry.add_recognizer(BinderRecognizer(tiny, MAPPING, threshold=0.2, context=["assay"]))
     text = f"{TEXT} 4111 1111 1111 1111"
@@ -180,7 +180,7 @@ def test_with_a_spacy_engine_the_default_recognizers_and_context_words(tiny):
     assert helped and all(result.analysis_explanation.supportive_context_word == "assay" for result in helped)
 
 
-def test_batches_and_tables_of_texts(tiny):
+def test_batches_and_dictionaries_of_texts_are_analyzed(tiny):
     batch = BatchAnalyzerEngine(analyzer(BinderRecognizer(tiny, MAPPING)))
     texts = [TEXT, "", "cells of the gene"]
     found = batch.analyze_iterator(texts, language="en", batch_size=2)
@@ -191,7 +191,7 @@ def test_batches_and_tables_of_texts(tiny):
     assert [spans(results) for results in column.recognizer_results] == [spans(results) for results in found]
 
 
-def test_arguments_survive_to_dict(checkpoint):
+def test_from_dict_restores_the_arguments_of_to_dict(checkpoint):
     recognizer = BinderRecognizer(str(checkpoint), MAPPING, threshold={"GENE": 0.2}, name="mine", batch_size=2)
     again = BinderRecognizer.from_dict(recognizer.to_dict())
     assert again.to_dict() == recognizer.to_dict() and again.pipeline is recognizer.pipeline

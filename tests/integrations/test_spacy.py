@@ -17,7 +17,7 @@ from tests.tiny import TYPES
 
 # spaCy and the model split these texts into the same words.
 TEXTS = ["the gene in the cells", "cells of the gene", "the promoter of the gene in cells", "of the in"]
-HANDWRITTEN = "no-such-folder"  # a component whose entities are written by hand needs no model
+HANDWRITTEN = "no-such-folder"  # no model, for components that get handwritten entities
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def written(group, scores):
     return [(s.start_char, s.end_char, s.label_, score) for s, score in zip(group, scores, strict=True)]
 
 
-# ---- what is written ----
+# ---- entities and spans in documents ----
 
 
 def test_flat_entities_are_written_with_their_scores(build):
@@ -128,7 +128,7 @@ def test_offsets_are_those_of_the_text(language, text, words):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not consist of whole tokens")
-def test_the_model_reads_the_text_of_any_tokenizer(build):
+def test_with_any_tokenizer_each_entity_is_written_or_listed_as_misaligned(build):
     text = "the gene  🧬 基因\nthe cells"
     for language in ("en", "de", "zh"):
         nlp = build(language, decoding="nested", threshold=0.2)
@@ -161,7 +161,7 @@ def test_entities_inside_a_token_are_listed_counted_and_warned_about_once(mode, 
     assert component.num_misaligned == 2
 
 
-def test_contracted_entities_consist_of_the_tokens_inside():
+def test_contracted_entities_consist_of_the_tokens_that_are_completely_inside():
     text = "an IL2mediated signal"
     doc = spacy.blank("en")(text)
     with pytest.warns(UserWarning, match="whole tokens"):
@@ -181,7 +181,7 @@ def test_expanded_entities_that_overlap_are_resolved():
     doc = nlp(text)
     with pytest.warns(UserWarning, match="whole tokens"):
         annotated(doc, entities)
-    assert spans(doc.ents) == spans(doc.spans["binder"]), "no exception"
+    assert spans(doc.ents) == spans(doc.spans["binder"]), "doc.ents allows no overlap"
     assert len(doc.ents) == 2 and {"B", "C"} == {ent.label_ for ent in doc.ents}, "exact entities come first"
     assert [ent._.binder_score for ent in doc.ents] == [0.9, 0.3]
     assert [each["label"] for each in doc.spans["binder"].attrs["misaligned"]] == ["A", "B", "D"]
@@ -214,7 +214,7 @@ def test_existing_entities_are_kept_or_overwritten(overwrite):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_the_same_entities_twice_are_kept(overwrite):
+def test_annotating_a_document_twice_keeps_its_entities(overwrite):
     doc = spacy.blank("en")("Carl left Oslo")
     for _ in range(2):
         annotated(doc, [entity(doc.text, "Carl"), entity(doc.text, "Oslo")], overwrite_ents=overwrite)
@@ -244,7 +244,7 @@ def test_documents_reach_the_pipeline_in_batches(build, monkeypatch):
 
 @pytest.mark.slow
 def test_several_processes_find_the_same(checkpoint, tmp_path):
-    """With both ways to start processes; in spawned ones, without the checkpoint from which the model was loaded."""
+    """Processes are forked or spawned. The checkpoint is deleted before, so the processes cannot load it."""
     code = f"""
     import json, multiprocessing, shutil, warnings
     warnings.simplefilter("error", UserWarning)
@@ -283,7 +283,7 @@ def test_errors_are_passed_to_the_error_handler_with_their_documents(build, monk
         nlp(TEXTS[0])
     nlp.set_error_handler(lambda name, proc, docs, error: failed.append((name, [doc.text for doc in docs], str(error))))
     docs = list(nlp.pipe([*TEXTS, TEXTS[0]], batch_size=10))
-    assert [doc.text for doc in docs] == TEXTS[1:], "one text must not cost the whole batch"
+    assert [doc.text for doc in docs] == TEXTS[1:], "the other texts of the batch are not lost"
     assert failed == [("binder_ner", [TEXTS[0]], "out of memory")] * 2
     assert nlp(TEXTS[0]).text == TEXTS[0] and len(failed) == 3
 
@@ -294,7 +294,8 @@ def test_errors_are_passed_to_the_error_handler_with_their_documents(build, monk
 def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
     types = {"Gene": "A gene, for $5.", "cell": {"description": "A cell.", "parent": None}}
     nlp = build(types=types, decoding="nested", threshold={"Gene": 0.3})
-    # In a config file, types with a section of their own come last, so types of the same span may change places.
+    # A config file lists types whose value is a dictionary after the others. This can change the order of entities with
+    # the same span, so the entities are sorted.
     expected = [sorted(spans(doc.spans["binder"])) for doc in nlp.pipe(TEXTS)]
     nlp.to_disk(tmp_path / "first")
     shutil.rmtree(checkpoint)
@@ -303,7 +304,7 @@ def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
         loaded = spacy.load(tmp_path / "moved")
         assert [sorted(spans(doc.spans["binder"])) for doc in loaded.pipe(TEXTS)] == expected
         assert loaded.get_pipe("binder_ner").settings.types == types, "also if spaCy has escaped a dollar sign"
-        loaded.to_disk(tmp_path / "moved")  # over the files that it was loaded from
+        loaded.to_disk(tmp_path / "moved")  # overwrites the files from which it was loaded
         loaded.to_disk(tmp_path / other)
         shutil.rmtree(tmp_path / "moved")
     changed = spacy.load(
@@ -313,7 +314,7 @@ def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
 
 
 def test_a_saved_pipeline_does_not_ask_the_hub(build, tmp_path, checkpoint):
-    """The local Hub of the tests is not running here."""
+    """This test starts no local Hub, so a request to the Hub would fail."""
     nlp = build()
     nlp.to_disk(tmp_path / "saved")
     config = tmp_path / "saved" / "config.cfg"
@@ -321,7 +322,7 @@ def test_a_saved_pipeline_does_not_ask_the_hub(build, tmp_path, checkpoint):
     assert spans(spacy.load(tmp_path / "saved")(TEXTS[0]).ents) == spans(nlp(TEXTS[0]).ents) != []
 
 
-def test_bytes_and_copies(build, checkpoint):
+def test_pipelines_from_bytes_and_pickled_components_find_the_same(build, checkpoint):
     nlp = build()
     expected = [spans(doc.ents) for doc in nlp.pipe(TEXTS)]
     data, config = nlp.to_bytes(), nlp.config
@@ -351,7 +352,7 @@ def test_types_that_a_config_file_cannot_represent_are_not_saved(build, name, tm
 
 @pytest.mark.slow
 def test_spacy_assembles_a_config(build, tmp_path, checkpoint):
-    """The command finds the factory by the entry point of the package."""
+    """`spacy assemble` finds the factory by the entry point of the package."""
     nlp = build(types={"Gene": TYPES["Gene"], "cell line": "A line of cells."}, threshold=0.4)
     nlp.config.to_disk(tmp_path / "config.cfg")
     (target,) = re.findall(
@@ -453,7 +454,7 @@ def test_found_entities_are_training_data(build, tmp_path):
     assert isinstance(again, Doc)
 
 
-def test_the_factory_describes_itself(build):
+def test_the_factory_declares_what_it_assigns(build):
     analysis = build().analyze_pipes()
     assert "doc.ents" in analysis["summary"]["binder_ner"]["assigns"] and not analysis["problems"]["binder_ner"]
 

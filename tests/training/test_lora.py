@@ -13,7 +13,7 @@ from training.finetune import main as finetune
 
 @pytest.fixture
 def recipes(recipe, monkeypatch):
-    """Two recipes, `full` and `small`, whose runs are not processes but calls; returns the commands of the runs."""
+    """Write the recipes `full` and `small`, run `finetune` in this process, and return the list of its commands."""
     settings = yaml.safe_load(recipe.read_text())
     folder = recipe.parent / "recipes"
     folder.mkdir()
@@ -34,7 +34,7 @@ def recipes(recipe, monkeypatch):
     return commands
 
 
-def test_the_comparison_runs_what_is_missing_and_writes_json_and_table(recipes, tmp_path, capsys):
+def test_the_comparison_does_the_missing_runs_and_writes_json_and_table(recipes, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(f"before\n<!-- {lora.MARKER} -->\n{NOT_RUN}\n<!-- /{lora.MARKER} -->\nafter\n")
     arguments = ["--recipes", "full", "small", "--folder", str(tmp_path / "runs"), "--json", str(tmp_path / "x.json")]

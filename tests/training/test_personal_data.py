@@ -20,7 +20,8 @@ DOCUMENTS = [
 
 
 def test_a_text_leaks_if_a_character_of_a_mention_is_visible():
-    # "Ada" and "Byron" are masked apart, which is enough; of "36" one digit is visible; ", met" is masked needlessly.
+    # "Ada" and "Byron" are masked by two spans, so the whole mention is masked. One digit of "36" is visible. ", met"
+    # is masked although it is outside the mentions.
     found = {"Ada Byron, 36, met Bo.": [(0, 3), (4, 9), (12, 21)], "Write to Bo.": [(9, 11), (9, 10)]}
     figures = measure(DOCUMENTS, lambda text: found.get(text, []), lambda mention: len(mention) < 3)
     assert figures == {

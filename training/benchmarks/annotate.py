@@ -54,9 +54,9 @@ def write_table(path: Path, rows: int, sentences: int) -> Path:
 
 
 def run_worker(arguments: dict[str, Any]) -> dict[str, float]:
-    """Run a contender in a process of its own; return its result.
+    """Run a contender in a separate process, and return its result.
 
-    The process writes the result into a file, because Ray prints messages of its own to the standard output.
+    The process writes the result into a file, because Ray prints messages to the standard output.
     """
     environment = {
         **os.environ,

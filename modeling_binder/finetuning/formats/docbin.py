@@ -81,8 +81,8 @@ def write_docbin(
 ) -> None:
     """Write a DocBin, for example to train or to evaluate a spaCy pipeline.
 
-    The mentions are written into `doc.spans[group]`, with their scores in its `attrs["scores"]`. If the mentions of no
-    document overlap, they are also written into `doc.ents`. Ids are written into `doc.user_data["id"]`.
+    The mentions are written into `doc.spans[group]`, with their scores in its `attrs["scores"]`. If no mentions
+    overlap in any document, they are also written into `doc.ents`. Ids are written into `doc.user_data["id"]`.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).
@@ -120,7 +120,7 @@ def _overlap(document: Document) -> bool:
 
 
 def _doc(found: Found, nlp: Any, group: str, flat: bool) -> Any:
-    """Return a `Doc` with the mentions of a document, whose tokens begin and end where the mentions do."""
+    """Return a `Doc` with the mentions of a document. Its tokens are split at the starts and ends of the mentions."""
     from spacy.tokens import Doc, SpanGroup
 
     document, scores = found
