@@ -47,8 +47,9 @@ INTRODUCTION = (
 
 def own_rows() -> Rows:
     """Return the table of the model's own types. It is empty if the model has no types or too many for the page."""
-    types = recognizer.own_types()
-    return _rows(types) if len(types) <= MAX_TYPES else []
+    types, tuned = recognizer.own_types(), recognizer.tuned_thresholds()
+    rows = [[name, description, tuned.get(name, "")] for name, description in types.items()]
+    return rows if len(types) <= MAX_TYPES else []
 
 
 def _rows(types: dict[str, str]) -> Rows:
@@ -61,11 +62,16 @@ def examples() -> list[Example]:
     return [*(OWN_TYPE_EXAMPLES if own else ()), *NEW_TYPE_EXAMPLES]
 
 
-def _options(types: Rows, decoding: str, inference: str, threshold: float) -> tuple[dict[str, str], dict[str, Any]]:
-    """Check the table of types and the settings; return the descriptions by name, and arguments of the pipeline."""
-    checked, single = check_types(types)
-    common = check_threshold(threshold, "all types")
-    thresholds = {name: single.get(name, common) for name in checked}
+def _options(
+    types: Rows, decoding: str, inference: str, threshold: float | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Check the table of types and the settings; return the descriptions by name, and arguments of the pipeline.
+
+    If `threshold` is None, types without a threshold in the table have the threshold of the model.
+    """
+    checked, thresholds = check_types(types)
+    if threshold is not None:
+        thresholds = {**dict.fromkeys(checked, check_threshold(threshold, "all types")), **thresholds}
     return checked, {"decoding": decoding, "inference": inference, "threshold": thresholds}
 
 
@@ -86,7 +92,7 @@ def find(
     entity_types: dict[str, str] | None = None,
     decoding: str = "nested",
     inference: str = "span",
-    threshold: float = 0.5,
+    threshold: float | None = None,
 ) -> list[dict[str, Any]]:
     """Find the entities of a text, nested or flat.
 
@@ -96,7 +102,8 @@ def find(
         decoding: "nested" returns all entities, "flat" returns entities that do not overlap.
         inference: "span" uses only the span score; "joint" also requires that the scores of start and end are
             above their thresholds, and finds fewer entities with higher precision.
-        threshold: minimum score, between 0 and 1; 0.5 is the dynamic threshold of the model.
+        threshold: minimum score, between 0 and 1; 0.5 is the dynamic threshold of the model. Defaults to the thresholds
+            that the model was tuned to, or else to 0.5.
 
     Returns:
         A dictionary for each entity with entity_group, score, word, start and end (character offsets, end exclusive).
@@ -270,7 +277,9 @@ def _inputs() -> tuple[Any, list[Any], Any, Any]:
                     value=config.inference,
                     label="Inference",
                 )
-                threshold = gr.Slider(0, 1, value=0.5, step=0.01, label="Threshold (0.5 is the model's own)")
+                # The tuned thresholds of the model's own types are in the table. The slider is for all other types.
+                common = getattr(config, "default_threshold", 0.5)  # older checkpoints bring code without this field
+                threshold = gr.Slider(0, 1, value=common, step=0.001, label="Threshold (0.5 is the dynamic threshold)")
         with example_row:
             chosen = gr.Examples(
                 [[example.text, types] for example, types in zip(shown, table, strict=True)],

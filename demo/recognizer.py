@@ -65,6 +65,11 @@ def own_types() -> dict[str, str]:
     return dict(recognizer().model.config.type_descriptions)
 
 
+def tuned_thresholds() -> dict[str, float]:
+    """Return the threshold of each own type of the model that has one."""
+    return dict(getattr(recognizer().model.config, "thresholds", None) or {})
+
+
 @gpu
 def find(text: str, types: Mapping[str, str], **options: Any) -> list[dict[str, Any]]:
     """Find the entities of a text."""

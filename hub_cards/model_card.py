@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .counts import HUB_SPLITS, MAX_TYPES_SHOWN, count_rows, shown_types
 from .markdown import environment
 from .mix_tables import mix_licenses, mix_rows, zero_shot_rows
+from .threshold_tables import threshold_values
 
 REPOSITORY = "https://github.com/binder-ner/binder-ner"
 CITATION = """@inproceedings{zhang2023binder,
@@ -81,6 +82,7 @@ def model_card(
             - `mix`: a list with the counts of each corpus of a mix, see `PackedMix.report`
             - `results`: a mapping from each split to its metrics, see `SpanMetrics.to_dict`
             - `zero_shot`: a mapping from corpora to results of `training.experiments.zero_shot`
+            - `thresholds`: how the thresholds were tuned, see `TunedThresholds.facts`
             - `hyper_parameters`, `versions`: mappings from names to values
             - `training`: a mapping such as `{"hardware": ..., "minutes": ..., "epochs": ...}`
         examples: texts with their entities. The card shows code and output for the first text; the widget on the Hub
@@ -113,6 +115,7 @@ def model_card(
         languages=_language_names(facts.get("language")),
         uncased=uncased,
         **_training(facts),
+        **threshold_values(config, facts.get("thresholds") or {}),
         limits=list(facts.get("limits") or []),
         license=facts.get("license"),
         citation=CITATION,

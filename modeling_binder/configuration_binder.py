@@ -1,7 +1,7 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -64,7 +64,12 @@ class BinderConfig(PreTrainedConfig):
             a "parent", which is the name of a broader type in the list. If a span is above the thresholds of several
             types, flat decoding keeps the narrowest of these types for the span.
         thresholds: maps the name of an entity type to a probability. Only spans of this type with a higher score are
-            found. A type that `thresholds` does not contain has the threshold 0.5.
+            found, unless a call of the pipeline passes another threshold.
+        default_threshold: the threshold of types that `thresholds` does not contain, also of types that a call passes.
+            0.5 is the dynamic threshold.
+        temperatures: maps the name of an entity type to the temperature of its scores: a score is
+            sigmoid(margin / temperature). See `thresholds_binder`.
+        default_temperature: the temperature of types that `temperatures` does not contain.
         use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
             parents. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
@@ -109,6 +114,9 @@ class BinderConfig(PreTrainedConfig):
     threshold_loss_weight: float = 0.5
     entity_types: list[dict[str, Any]] | None = None
     thresholds: dict[str, Any] | None = None
+    default_threshold: float = 0.5
+    temperatures: dict[str, Any] | None = None
+    default_temperature: float = 1.0
     use_breadth: bool = False
     breadth_margin: float = 3.0
     decoding: Literal["nested", "flat"] = "nested"
@@ -159,6 +167,10 @@ class BinderConfig(PreTrainedConfig):
             raise ValueError(f"projection_dropout must lie in [0, 1), got {self.projection_dropout}.")
         if self.init_temperature <= 0:
             raise ValueError(f"init_temperature must be positive, got {self.init_temperature} (the paper uses 0.07).")
+        if not 0 <= self.default_threshold <= 1:
+            raise ValueError(f"default_threshold must lie between 0 and 1, got {self.default_threshold}.")
+        if not 0 < self.default_temperature < float("inf"):
+            raise ValueError(f"default_temperature must be positive, got {self.default_temperature}.")
         if not 0 <= self.breadth_margin < float("inf"):
             raise ValueError(f"breadth_margin must be at least 0, got {self.breadth_margin}.")
         weights = [f"{part}_loss_weight" for part in ("start", "end", "span", "mention", "threshold")]
@@ -212,33 +224,47 @@ class BinderConfig(PreTrainedConfig):
 
     def validate_thresholds(self) -> None:
         """Check that each threshold is a probability and belongs to an entity type; raise ValueError otherwise."""
-        for label, value in (self.thresholds or {}).items():
-            if label not in self.type_descriptions:
-                raise ValueError(
-                    f"thresholds has the key {label!r}, which is not an entity type of this model. Its types are "
-                    f"{', '.join(self.type_descriptions) or 'not given'}."
-                )
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        for label, value in self._values_of_types("thresholds"):
+            if not _is_number(value) or not 0 <= value <= 1:
                 raise ValueError(f"thresholds: the threshold of {label!r} must lie between 0 and 1, got {value!r}.")
 
+    def validate_temperatures(self) -> None:
+        """Check that each temperature is positive and belongs to an entity type; raise ValueError otherwise."""
+        for label, value in self._values_of_types("temperatures"):
+            if not _is_number(value) or not 0 < value < float("inf"):
+                raise ValueError(f"temperatures: the temperature of {label!r} must be positive, got {value!r}.")
+
+    def _values_of_types(self, name: str) -> Iterable[tuple[str, Any]]:
+        """Return the items of `thresholds` or `temperatures`; raise ValueError if a key is not an entity type."""
+        values = getattr(self, name) or {}
+        for label in values:
+            if label not in self.type_descriptions:
+                raise ValueError(
+                    f"{name} has the key {label!r}, which is not an entity type of this model. Its types are "
+                    f"{', '.join(self.type_descriptions) or 'not given'}."
+                )
+        return values.items()
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("entity_types", "thresholds"):
+        if name not in ("entity_types", "thresholds", "temperatures"):
             return super().__setattr__(name, value)
-        if name == "thresholds" and isinstance(value, Mapping):
-            value = {label: as_number(threshold) for label, threshold in value.items()}
+        if name != "entity_types" and isinstance(value, Mapping):
+            value = {label: as_number(number) for label, number in value.items()}
         before = getattr(self, name)
         super().__setattr__(name, value)
         try:
             if name == "entity_types":
                 self._entity_types_were(before)
-            else:
+            elif name == "thresholds":
                 self.validate_thresholds()
+            else:
+                self.validate_temperatures()
         except ValueError:
             super().__setattr__(name, before)
             raise
 
     def _entity_types_were(self, before: list[dict[str, Any]] | None) -> None:
-        """Check new entity types, and adapt the labels and the thresholds.
+        """Check new entity types, and adapt the labels, the thresholds and the temperatures.
 
         Args:
             before: the former entity types.
@@ -258,15 +284,22 @@ class BinderConfig(PreTrainedConfig):
         if before and not self.entity_types:
             self.num_labels = 2  # the labels of a configuration without types
         self._set_labels()
-        if self.thresholds:  # drop the thresholds of types that were removed
-            kept = {label: value for label, value in self.thresholds.items() if label in self.type_descriptions}
-            self.thresholds = kept or None
+        for field in ("thresholds", "temperatures"):  # drop the values of types that were removed
+            if values := getattr(self, field):
+                kept = {label: value for label, value in values.items() if label in self.type_descriptions}
+                setattr(self, field, kept or None)
 
     def _set_labels(self) -> None:
         """Set `id2label` and `label2id` to the names of the entity types."""
         if self.entity_types:
             self.id2label = dict(enumerate(self.type_parents))
             self.label2id = {label: type_id for type_id, label in self.id2label.items()}
+
+    @property
+    def has_tuned_values(self) -> bool:
+        """Whether thresholds or temperatures differ from their defaults."""
+        defaults = self.default_threshold == 0.5 and self.default_temperature == 1
+        return not defaults or bool(self.thresholds) or bool(self.temperatures)
 
     @property
     def type_descriptions(self) -> dict[str, str]:
@@ -300,6 +333,10 @@ class BinderConfig(PreTrainedConfig):
         # pipeline() replaces the class names in this dictionary by classes, which JSON cannot hold: restore the names.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:

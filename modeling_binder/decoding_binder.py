@@ -149,12 +149,16 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
     return Proposals(*(column[joint] for column in found))
 
 
-def probability(margin: Tensor) -> Tensor:
-    """Convert margins to the scores that users see: sigmoid(margin), above 0.5 exactly if the margin is positive.
+def probability(margin: Tensor, temperature: Tensor | None = None) -> Tensor:
+    """Convert margins to the scores that users see: sigmoid(margin / temperature).
 
-    The sigmoid is computed in float64. The score of a positive margin is never rounded down to 0.5.
+    A score is above 0.5 exactly if the margin is positive. The sigmoid is computed in float64. The score of a positive
+    margin is never rounded down to 0.5.
+
+    Args:
+        margin: [N]. temperature: [N], positive, see `thresholds_binder`; `None` means 1.
     """
-    score = torch.sigmoid(margin.double())
+    score = torch.sigmoid(margin.double() if temperature is None else margin.double() / temperature)
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from .decoding_binder import flat_spans, probability, required_margin
+from .decoding_binder import flat_spans, probability
 from .numbers_binder import whole_number
 from .processing_binder import BinderWindower, TextWindow, join_words
 from .results_binder import Entities, ResultFormats
@@ -25,6 +25,7 @@ from .streaming_binder import (
     as_words,
     collate_windows,
 )
+from .thresholds_binder import required_margins, type_temperatures
 from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find_broader, resolve_entity_types
 
 logger = logging.get_logger(__name__)
@@ -62,7 +63,8 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             looked up among the own types, ignoring case, white space and Unicode forms ("gene" finds "Gene"). The
             vector of a type is computed once and kept while the weights do not change.
         threshold: a probability for all types, or a dictionary name -> probability. A type without a given probability
-            has its threshold in the model's `config.thresholds`, or 0.5 (the dynamic threshold) if it has none there.
+            has its threshold in the model's `config.thresholds`, or `config.default_threshold` if it has none there.
+            0.5 is the dynamic threshold.
         decoding: "nested" or "flat". Defaults to the model's configuration. If a span is above the thresholds of
             several types, "flat" keeps the narrowest of these types for the span, provided that parents or the model
             determine which types are broader.
@@ -78,9 +80,10 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
     The input is a text, a list of texts, or any iterable of texts: a generator, a dataset's text column, a pandas
     Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score`, `word`, `start`
     and `end` (character offsets, end exclusive), ordered by position, outer spans before inner ones. `score` is
-    sigmoid(margin), and the margin is the span score minus the dynamic threshold. The result of a list is a list of
-    results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over it. A
-    notebook shows the result of a text as a drawing.
+    sigmoid(margin / temperature). The margin is the span score minus the dynamic threshold, and the temperature is 1
+    unless the model is calibrated (`config.temperatures` and `config.default_temperature`). The result of a list is a
+    list of results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over
+    it. A notebook shows the result of a text as a drawing.
     """
 
     _load_processor = False
@@ -230,6 +233,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         postprocess = {
             "labels": [entity_type.label for entity_type in types],
             "required": required,
+            "temperatures": type_temperatures(self.model.config, types),
             "flat": (postprocess_params.get("decoding") or self.model.config.decoding) == "flat",
         }
         if postprocess["flat"]:
@@ -254,19 +258,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
 
     def _required(self, threshold: Any, types: Sequence[EntityType]) -> Tensor:
         """Return the margin that a span of each type must exceed, [T]."""
-        labels = [entity_type.label for entity_type in types]
-        tuned = self.model.config.thresholds or {}
-        thresholds: list[Any] = [tuned.get(entity_type.own_label, 0.5) for entity_type in types]
-        if isinstance(threshold, Mapping):
-            unknown = [name for name in threshold if name not in labels]
-            if unknown:
-                raise ValueError(
-                    f"threshold has keys that are not among the entity types: {unknown}. The entity types are {labels}."
-                )
-            thresholds = [threshold.get(label, value) for label, value in zip(labels, thresholds, strict=True)]
-        elif threshold is not None:
-            thresholds = [threshold] * len(labels)
-        return required_margin(thresholds, len(labels))
+        return required_margins(self.model.config, types, threshold)
 
     def preprocess(
         self,
@@ -358,6 +350,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         required: Tensor,
         flat: bool,
         broader: Tensor | None = None,
+        temperatures: Tensor | None = None,
     ) -> list[Entity]:
         """Convert the spans found in the windows of a text to entities, ordered by position.
 
@@ -368,6 +361,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             required: [T], the margins that the spans exceed.
             flat: whether to choose a non-overlapping set of spans.
             broader: [T, T], which types are broader than others; see `decoding_binder.flat_spans`.
+            temperatures: [T], see `thresholds_binder`. They change only the scores, not which spans are returned.
         """
         found = Entities(text := model_outputs["text"], labels)
         if not model_outputs["spans"]:
@@ -377,7 +371,8 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             kept = flat_spans(start, end, type_id, margin, required, broader=broader)
         else:
             kept = torch.argsort(start * (len(text) + 1) + (len(text) - end), stable=True)
-        columns = (start[kept], end[kept], type_id[kept], probability(margin[kept]))
+        score = probability(margin[kept], None if temperatures is None else temperatures[type_id[kept]])
+        columns = (start[kept], end[kept], type_id[kept], score)
         found.extend(
             {"entity_group": labels[type_id], "score": score, "word": text[begin:stop], "start": begin, "end": stop}
             for begin, stop, type_id, score in zip(*(column.tolist() for column in columns), strict=True)

@@ -85,9 +85,9 @@ def load_checkpoint(
 
     Args:
         source: folder or id on the Hub. An adapter is merged into its base.
-        entity_types: the types to train; they replace the types of the checkpoint. The tuned thresholds of the former
-            types are removed. The breadth network, which prefers the finer of two types of a span, is removed too,
-            because this preference is wrong for types that exclude each other.
+        entity_types: the types to train; they replace the types of the checkpoint. Tuned thresholds and temperatures
+            are removed. The breadth network, which prefers the finer of two types of a span, is removed too, because
+            this preference is wrong for types that exclude each other.
         config: further fields of the configuration to change, with their new values.
 
     Returns:
@@ -96,7 +96,8 @@ def load_checkpoint(
     model = BinderModel.from_pretrained(source, dtype=torch.float32)
     if model.has_adapters:
         model.merge_and_unload()
-    model.breadth = model.config.thresholds = None
+    model.breadth = model.config.thresholds = model.config.temperatures = None
+    model.config.default_threshold, model.config.default_temperature = 0.5, 1.0
     model.config.use_breadth = False
     own = [{"name": t.name, "description": t.description, "parent": t.parent} for t in entity_types]
     model.config.entity_types = [{key: text for key, text in fields.items() if text is not None} for fields in own]

@@ -12,6 +12,7 @@ import torch
 
 from ..loading import load_pipeline, one_line
 from ..pipeline_binder import BinderNerPipeline
+from ..thresholds_binder import type_temperatures, type_thresholds
 from ..types_binder import EncodedTypes, EntityTypes
 from .source import Columns
 
@@ -169,11 +170,12 @@ class Annotator:
         """Return what the entities depend on, as values of JSON."""
         settings, config = self.settings, self.pipeline.model.config
         types = self.pipeline._resolve(settings.entity_types)
-        required = self.pipeline._required(settings.threshold, types)
+        temperatures = type_temperatures(config, types)
         return {
             "model": self._model_version(),
             "entity types": [[entity_type.label, entity_type.description, entity_type.parent] for entity_type in types],
-            "threshold": [round(probability, 6) for probability in torch.sigmoid(required).tolist()],
+            "threshold": [round(value, 6) for value in type_thresholds(config, types, settings.threshold)],
+            **({} if temperatures is None else {"temperature": temperatures.tolist()}),
             "decoding": settings.decoding or config.decoding,
             "inference": settings.inference or config.inference,
             "max_length": settings.max_length or config.max_length,

@@ -34,6 +34,7 @@ COMMANDS = (
     Command("annotate", "annotate", "add to a table of any size the entities of its texts, also on a Ray cluster"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
+    Command("tune-thresholds", "tune_thresholds", "find the best thresholds on development data, and keep them"),
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
 )
 

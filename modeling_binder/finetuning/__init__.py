@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .packed import PackedMix
     from .replay import replay_mix
     from .report import data_report
+    from .thresholds import TunedThresholds, tune_thresholds
     from .trainer import BinderTrainer
+    from .tuned_checkpoint import save_tuned
     from .windows import WindowDataset
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "PackedMix",
     "SchemeMetrics",
     "SpanMetrics",
+    "TunedThresholds",
     "TypedDocuments",
     "WindowDataset",
     "compute_scheme_metrics",
@@ -56,6 +59,8 @@ __all__ = [
     "read_jsonl",
     "read_types",
     "replay_mix",
+    "save_tuned",
+    "tune_thresholds",
     "write_format",
     "write_jsonl",
 ]
@@ -76,7 +81,9 @@ if not TYPE_CHECKING:  # readers and writers work without the trainer and its de
             "packed": ["PackedMix"],
             "replay": ["replay_mix"],
             "report": ["data_report"],
+            "thresholds": ["TunedThresholds", "tune_thresholds"],
             "trainer": ["BinderTrainer"],
+            "tuned_checkpoint": ["save_tuned"],
             "windows": ["WindowDataset"],
         },
     )

@@ -104,6 +104,16 @@ class EvaluatingTrainer(SharingTrainer):
         self.facts()  # updates `model.card_facts`, which `model.push_to_hub()` writes into the card
         return self.last_metrics
 
+    def predict_spans(self, dataset: WindowDataset) -> PredictedSpans:
+        """Return all spans of documents above the thresholds of the model's configuration, before flat decoding."""
+        dataloader = self.get_test_dataloader(dataset)
+        model: Any = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        predicted, _ = self._predict(model, dataloader)
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, {})
+        return predicted
+
     def score_for_card(self) -> None:
         if not self.scored and isinstance(self.eval_dataset, WindowDataset):
             self.score(self.eval_dataset, "dev")

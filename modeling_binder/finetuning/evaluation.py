@@ -1,5 +1,6 @@
 """Evaluate a checkpoint on documents with gold mentions."""
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from ..adapters_binder import base_of_adapter
 from ..configuration_binder import BinderConfig
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
+from ..thresholds_binder import type_temperatures, type_thresholds
+from ..types_binder import resolve_entity_types
 from .data import Document, Mention, as_documents, check_labels
 from .metrics import SpanMetrics
 from .trainer import BinderTrainer
@@ -58,12 +61,12 @@ def evaluate(
     model: BinderModel = AutoModel.from_pretrained(checkpoint)
     config = model.config
     if entity_types is not None:
-        config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
+        set_types(config, entity_types)
     tokenizer = AutoTokenizer.from_pretrained(base or checkpoint)
     if max_length is not None or stride is not None:
         windower = BinderWindower.for_model(model, tokenizer, max_length, stride)
         max_length, stride = windower.max_length, windower.stride
-    _set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
+    set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
     config.validate_entity_types()
     check_labels(documents, config.type_descriptions, "the documents")
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +82,21 @@ def evaluate(
     return trainer.last_metrics, predictions
 
 
-def _set_fields(config: BinderConfig, **values: Any) -> None:
+def set_types(config: BinderConfig, entity_types: Mapping[str, str]) -> None:
+    """Replace the entity types. Those types that the model has keep their thresholds and temperatures.
+
+    The names of the types may differ from those of the model in upper and lower case, as in the pipeline.
+    """
+    former = copy.copy(config)
+    config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
+    types = resolve_entity_types(entity_types, former.entity_types)
+    thresholds, temperatures = type_thresholds(former, types), type_temperatures(former, types)
+    config.thresholds = dict(zip(entity_types, thresholds, strict=True))
+    if temperatures is not None:
+        config.temperatures = dict(zip(entity_types, temperatures.tolist(), strict=True))
+
+
+def set_fields(config: BinderConfig, **values: Any) -> None:
     """Set each field of the configuration for which `values` contains a value other than None.
 
     Raises:

@@ -8,7 +8,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..breadth_binder import broader_types
-from ..decoding_binder import Proposals, flat_spans, probability, propose_spans, required_margin
+from ..decoding_binder import Proposals, flat_spans, probability, propose_spans
+from ..thresholds_binder import required_margins, type_temperatures
+from ..types_binder import resolve_entity_types
 from .windows import WindowDataset
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,11 @@ class Decoding:
         self.algorithm = algorithm if config.decoding == "flat" else None
         self.joint: bool = config.inference == "joint"
         names = dataset.entity_types
-        thresholds = config.thresholds or {}
-        self.required = required_margin([thresholds.get(name, 0.5) for name in names], len(names))
+        types = resolve_entity_types(
+            {item.name: {"description": item.description} for item in dataset.types}, config.entity_types
+        )
+        self.required = required_margins(config, types)
+        self.temperatures = type_temperatures(config, types)
         self._parents = {item.name: item.parent or config.type_parents.get(item.name) for item in dataset.types}
         self._breadths, self._margin = breadths, config.breadth_margin
         self._names = names
@@ -159,6 +164,20 @@ class PredictedSpans:
         Args:
             processes: number of processes that evaluate together. The spans of all processes are combined.
         """
+        return [
+            self._entities(found, margin, types)
+            for (found, margin), types in zip(self.by_document(processes), self.dataset.looked_for, strict=True)
+        ]
+
+    def by_document(self, processes: int = 1) -> list[tuple[Tensor, Tensor]]:
+        """Return for each document the spans above their thresholds, before flat decoding chooses among them.
+
+        Args:
+            processes: see `entities`.
+
+        Returns:
+            For each document, sorted rows of document, start, end and type id [N, 4], and margins [N].
+        """
         spans = torch.cat([torch.zeros(0, 4, dtype=torch.int32), *self._spans])
         margins, capped = torch.cat([torch.zeros(0), *self._margins]), self._capped
         if processes > 1:
@@ -176,18 +195,14 @@ class PredictedSpans:
         spans, inverse = torch.unique(spans, dim=0, return_inverse=True)
         margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
         counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()
-        return [
-            self._entities(found, margin, types)
-            for found, margin, types in zip(
-                spans.split(counts), margins.split(counts), self.dataset.looked_for, strict=True
-            )
-        ]
+        return list(zip(spans.split(counts), margins.split(counts), strict=True))
 
     def _entities(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> list[dict[str, Any]]:
         kept = self.decoding.choose(spans[:, 1:], margins, types)
         spans, margins = spans[kept], margins[kept]
-        names = self.dataset.entity_types
+        names, temperatures = self.dataset.entity_types, self.decoding.temperatures
+        scores = probability(margins, None if temperatures is None else temperatures[spans[:, 3].long()])
         return [
             {"start": start, "end": end, "label": names[type_id], "score": score}
-            for (_, start, end, type_id), score in zip(spans.tolist(), probability(margins).tolist(), strict=True)
+            for (_, start, end, type_id), score in zip(spans.tolist(), scores.tolist(), strict=True)
         ]

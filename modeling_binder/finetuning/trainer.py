@@ -193,6 +193,12 @@ class BinderTrainer(EvaluatingTrainer):
         """
         self.scored = {}
         self._phrasing_states = None
+        config = self.accelerator.unwrap_model(self.model).config if self.model is not None else None
+        if config is not None and config.has_tuned_values:
+            logger.warning(
+                "The thresholds or temperatures of this model were tuned for other weights and are kept: tune them "
+                "again after the training (binder-ner tune-thresholds)."
+            )
         began = self.clock.began = time.monotonic()
         try:
             output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)

@@ -79,7 +79,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         # Modules of transformers must be imported in the order of `pipeline_binder`.
-        from ..pipeline_binder import required_margin, resolve_entity_types  # isort: skip
+        from ..pipeline_binder import resolve_entity_types  # isort: skip
+        from ..decoding_binder import required_margin  # isort: skip
 
         for name, choices in (
             ("decoding", ("flat", "nested")),

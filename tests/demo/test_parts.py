@@ -201,8 +201,20 @@ def test_which_model_the_page_uses(tmp_path, monkeypatch):
 def test_examples_with_the_types_of_the_model_come_first_unless_it_has_none_or_too_many(count, monkeypatch):
     own = {f"T{i}": "A thing." for i in range(count)}
     monkeypatch.setattr(app.recognizer, "own_types", lambda: own)
+    monkeypatch.setattr(app.recognizer, "tuned_thresholds", lambda: {})
     shown = app.examples()
     assert all(check_text(example.text) for example in shown)
     for example in shown:
         check_types(app._rows(example.types) if example.types else app.own_rows())
     assert (shown[0].types is None) == (count == 3), "without types of the model, the first example has its own types"
+
+
+def test_tuned_thresholds_are_the_defaults_of_the_page(monkeypatch):
+    monkeypatch.setattr(app.recognizer, "own_types", lambda: {"Gene": "a gene", "Cell": "a cell"})
+    monkeypatch.setattr(app.recognizer, "tuned_thresholds", lambda: {"Gene": 0.7})
+    rows = app.own_rows()
+    assert rows == [["Gene", "a gene", 0.7], ["Cell", "a cell", ""]]
+    _, options = app._options(rows, "flat", "span", 0.4)
+    assert options["threshold"] == {"Gene": 0.7, "Cell": 0.4}
+    _, options = app._options([["Gene", "a gene", ""]], "flat", "span", None)
+    assert options["threshold"] == {}, "the pipeline then uses the thresholds of the model"

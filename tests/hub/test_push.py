@@ -33,6 +33,7 @@ CODE = {
     "processing_binder.py",
     "results_binder.py",
     "streaming_binder.py",
+    "thresholds_binder.py",
     "tokenizers_binder.py",
     "types_binder.py",
     "scoring_binder.py",

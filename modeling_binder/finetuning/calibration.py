@@ -1,0 +1,171 @@
+"""Calibrate scores with a temperature, and measure how well scores agree with the share of correct spans.
+
+score = sigmoid(margin / temperature). The temperature is the only parameter, so a margin of 0 keeps the score 0.5, and
+no span changes sides. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, describe temperature scaling
+and the expected calibration error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NUM_BINS = 15
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0  # limits for spans that margins separate perfectly, or not at all
+_STEPS = 60
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The spans whose scores lie in the same interval.
+
+    Args:
+        spans: number of spans. score: mean of their scores. correct: share of those that are gold mentions.
+    """
+
+    spans: int
+    score: float
+    correct: float
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """The agreement of scores and shares of correct spans, before and after the calibration.
+
+    Args:
+        spans: number of spans that are compared.
+        before, after: `NUM_BINS` bins of equal width, from the scores 0 to 1.
+    """
+
+    spans: int
+    before: tuple[Bin, ...]
+    after: tuple[Bin, ...]
+
+    @property
+    def error_before(self) -> float:
+        return expected_calibration_error(self.before)
+
+    @property
+    def error_after(self) -> float:
+        return expected_calibration_error(self.after)
+
+
+def fit_temperature(margins: np.ndarray, is_gold: np.ndarray) -> float:
+    """Return the temperature that minimises the mean of -log(probability of what a span is).
+
+    This loss is convex in 1 / temperature. Its derivative is the sum of margin * (score - 1 for a gold mention), and
+    bisection finds where it is 0. The result has four significant digits and lies between `MIN_TEMPERATURE` and
+    `MAX_TEMPERATURE`.
+
+    Args:
+        margins: [N]. is_gold: [N], bool.
+    """
+    margins, truth = np.asarray(margins, dtype=np.float64), np.asarray(is_gold, dtype=np.float64)
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        slope = np.sum(margins * (_sigmoid(margins / np.exp(middle)) - truth))
+        if slope > 0:  # 1 / temperature is too large
+            low = middle
+        else:
+            high = middle
+    return float(f"{np.exp((low + high) / 2):.4g}")
+
+
+def reliability(scores: np.ndarray, is_gold: np.ndarray) -> tuple[Bin, ...]:
+    """Sort spans into `NUM_BINS` bins of equal width by their scores.
+
+    Args:
+        scores: [N], from 0 to 1. is_gold: [N], bool.
+    """
+    index = np.minimum((np.asarray(scores) * NUM_BINS).astype(int), NUM_BINS - 1)
+    counts = np.bincount(index, minlength=NUM_BINS)
+    totals = np.bincount(index, weights=scores, minlength=NUM_BINS) / np.maximum(counts, 1)
+    shares = np.bincount(index, weights=is_gold, minlength=NUM_BINS) / np.maximum(counts, 1)
+    return tuple(
+        Bin(int(count), float(score), float(share)) for count, score, share in zip(counts, totals, shares, strict=True)
+    )
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the mean over all spans of the difference between the score and the share of correct spans of a bin."""
+    total = sum(found.spans for found in bins)
+    return sum(found.spans * abs(found.score - found.correct) for found in bins) / max(total, 1)
+
+
+def compare(margins: np.ndarray, temperatures: np.ndarray, is_gold: np.ndarray) -> CalibrationReport:
+    """Compare scores before and after the calibration.
+
+    Args:
+        margins, temperatures: [N], of each span. is_gold: [N], bool.
+    """
+    before, after = (reliability(_sigmoid(values), is_gold) for values in (margins, margins / temperatures))
+    return CalibrationReport(len(margins), before, after)
+
+
+def check_plot(path: str | Path) -> None:
+    """Check that `draw` can write to a file.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: the folder of the file does not exist, or the suffix of the file is unknown.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{error}; the plot needs matplotlib: pip install 'binder-ner[plot]'.") from error
+    if Path(path).suffix.lower() not in _PLOT_SUFFIXES:
+        raise ValueError(f"{path}: a plot has one of the suffixes {', '.join(_PLOT_SUFFIXES)}.")
+    if not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"{path}: the folder of the plot does not exist.")
+
+
+def draw(report: CalibrationReport, path: str | Path) -> None:
+    """Draw a reliability diagram and write it to a file.
+
+    Raises:
+        ImportError, ValueError: see `check_plot`.
+    """
+    check_plot(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    panels: Any = figure.subplots(1, 2, sharey=True)
+    for panel, name, bins, error in (
+        (panels[0], "before calibration", report.before, report.error_before),
+        (panels[1], "after calibration", report.after, report.error_after),
+    ):
+        filled = [(place, found) for place, found in enumerate(bins) if found.spans]
+        centres = [(place + 0.5) / NUM_BINS for place, _ in filled]
+        most = max((found.spans for _, found in filled), default=1)
+        panel.bar(
+            centres,
+            [found.correct for _, found in filled],
+            width=1 / NUM_BINS,
+            color="#4c78a8",
+            edgecolor="white",
+            label="share of correct spans",
+        )
+        panel.scatter(
+            [found.score for _, found in filled],
+            [found.correct for _, found in filled],
+            s=[12 + 120 * (found.spans / most) ** 0.5 for _, found in filled],
+            color="#e45756",
+            edgecolors="white",
+            zorder=3,
+            label="mean score (area: number of spans)",
+        )
+        panel.plot([0, 1], [0, 1], color="#555555", linestyle="--", linewidth=1, label="perfect calibration")
+        panel.axvline(0.5, color="#999999", linewidth=0.8)
+        panel.set(title=f"{name}: ECE {100 * error:.2f} %", xlabel="score", xlim=(0, 1), ylim=(0, 1.02))
+    panels[0].set_ylabel("share of spans that are gold mentions")
+    panels[0].legend(loc="upper left", fontsize=8)
+    figure.suptitle(f"{report.spans:,} candidate spans of the development data", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * values))

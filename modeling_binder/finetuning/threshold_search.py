@@ -1,0 +1,264 @@
+"""Find the thresholds that are best on development data, from the margins of all candidate spans.
+
+The candidates of a type are sorted by margin. A threshold keeps the first k of them, so its numbers of predictions and
+of correct predictions follow from cumulative sums, and all thresholds can be compared exactly. In nested decoding the
+types do not influence each other. In flat decoding they do, and `refine` then measures the thresholds with the decoder.
+
+A margin in this module is divided by the temperature of its type, so it is the log-odds of the score of a span.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+METRICS = ("f1", "macro-f1", "precision", "recall")
+MAX_ROUNDS = 3  # `refine` visits each threshold at most this often
+MAX_CUTS = 12  # and measures at most this many values on a visit
+_TOLERANCE = 1e-9
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What thresholds are chosen for.
+
+    Args:
+        metric: "f1" (micro F1), "macro-f1" (the F1 of each type), "precision" (the lowest threshold of each type with
+            this precision) or "recall" (the highest threshold of each type with this recall).
+        target: the precision or the recall, above 0 and at most 1.
+    """
+
+    metric: str = "f1"
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(map(repr, METRICS))}, got {self.metric!r}.")
+        if (self.target is not None) != (self.metric in ("precision", "recall")):
+            raise ValueError(f"metric={self.metric!r} {'needs a' if self.target is None else 'has no'} target.")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise ValueError(f"the {self.metric} to hold must be above 0 and at most 1, got {self.target}.")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The candidate spans of a type, or of several types, and what each threshold keeps of them.
+
+    Args:
+        margins: [N], the distinct margins of the candidates, in descending order.
+        correct, predicted: [N + 1], the numbers of correct predictions and of predictions if the candidates with the
+            first k margins are kept.
+        gold: number of gold mentions, also of those that are not among the candidates.
+        floor: margin that all candidates exceed; no threshold is lower.
+    """
+
+    margins: np.ndarray
+    correct: np.ndarray
+    predicted: np.ndarray
+    gold: int
+    floor: float = -math.inf
+
+    @classmethod
+    def of(cls, margins: np.ndarray, is_gold: np.ndarray, gold: int, floor: float = -math.inf) -> "Curve":
+        """Sort candidates.
+
+        Args:
+            margins: [C]. is_gold: [C], bool. gold, floor: see the class.
+        """
+        distinct, index = np.unique(-np.asarray(margins, dtype=np.float64), return_inverse=True)
+        counts = np.bincount(index, minlength=len(distinct))
+        right = np.bincount(index, weights=np.asarray(is_gold, dtype=np.float64), minlength=len(distinct))
+        correct, predicted = (np.concatenate([[0], np.cumsum(column)]).astype(np.int64) for column in (right, counts))
+        return cls(-distinct, correct, predicted, gold, floor)
+
+    def __len__(self) -> int:
+        return len(self.margins)
+
+    def interval(self, cut: int) -> tuple[float, float]:
+        """Return the margins between which a threshold keeps exactly the candidates with the first `cut` margins."""
+        low = self.margins[cut] if cut < len(self) else self.floor
+        return float(low), float(self.margins[cut - 1]) if cut else math.inf
+
+    def cut(self, threshold: float) -> int:
+        """Return the number of margins that a threshold, given as a probability, keeps."""
+        return int(np.searchsorted(-self.margins, -logit(threshold), side="left"))
+
+    def f1(self) -> np.ndarray:
+        """Return the F1 of each cut, [N + 1]."""
+        return 2 * self.correct / np.maximum(self.predicted + self.gold, 1)
+
+    def nearest(self, good: np.ndarray, threshold: float) -> int:
+        """Return that cut among some cuts whose interval is nearest to a threshold.
+
+        Args:
+            good: [N + 1], bool, true for at least one cut. threshold: a probability.
+        """
+        cuts, margin = np.flatnonzero(good), logit(threshold)
+        below = np.append(self.margins, self.floor)[cuts]
+        above = np.concatenate([[math.inf], self.margins])[cuts]
+        return int(cuts[np.argmin(np.maximum(np.maximum(below - margin, margin - above), 0))])
+
+    def threshold(self, cut: int, near: float) -> float:
+        """Return a threshold for a cut, as a probability: `near` if it fits, otherwise one with few digits."""
+        low, high = self.interval(cut)
+        return probability_between(low, high, near)
+
+
+def best_cut(curve: Curve, objective: Objective, near: float) -> int:
+    """Return the best cut of one curve; of equally good cuts, the one nearest to the threshold `near`.
+
+    If no cut reaches the target precision or recall, the result is the cut that comes nearest to the target.
+    """
+    if objective.target is None:
+        scores = curve.f1()
+        return curve.nearest(scores >= scores.max() - _TOLERANCE, near)
+    precision = objective.metric == "precision"
+    share = curve.correct / (np.maximum(curve.predicted, 1) if precision else max(curve.gold, 1))
+    if share.max() == 0:  # no candidate is correct, so the data do not determine a threshold
+        return curve.cut(near)
+    good = np.flatnonzero(share >= min(objective.target, share.max()) - _TOLERANCE)
+    return int(good[-1 if precision else 0])
+
+
+def maximise_micro_f1(curves: Sequence[Curve], near: float, fixed: tuple[int, int, int] = (0, 0, 0)) -> list[int]:
+    """Return the cut of each curve that together have the largest micro F1.
+
+    F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. It is at least x for some cuts exactly if
+    the sum of 2 * correct - x * (predicted + gold) is not negative, and for a given x each type maximises its own term
+    of this sum. Dinkelbach's iteration (1967) sets x to the F1 of these cuts until it no longer grows, which takes a
+    few steps and ends at the maximum.
+
+    Args:
+        curves: the candidates of each type.
+        near: of equally good thresholds, the one nearest to this probability is chosen.
+        fixed: numbers of correct predictions, predictions and gold mentions of types whose thresholds are given.
+    """
+    correct, predicted, gold = fixed
+    gold += sum(curve.gold for curve in curves)
+    ratio = -1.0
+    cuts: list[int] = []
+    while True:
+        x = max(ratio, 0.0)
+        values = [2 * curve.correct - x * curve.predicted for curve in curves]
+        better = [
+            curve.nearest(value >= value.max() - _TOLERANCE, near) for curve, value in zip(curves, values, strict=True)
+        ]
+        hits = correct + sum(int(curve.correct[cut]) for curve, cut in zip(curves, better, strict=True))
+        tried = predicted + sum(int(curve.predicted[cut]) for curve, cut in zip(curves, better, strict=True))
+        reached = 2 * hits / max(tried + gold, 1)
+        if reached <= ratio + _TOLERANCE:
+            return cuts or better
+        ratio, cuts = reached, better
+
+
+def search(
+    curves: Mapping[Key, Curve], pooled: Curve, objective: Objective, own: Sequence[Key], near: float = 0.5
+) -> tuple[float, dict[Key, float]]:
+    """Find the shared threshold and the thresholds of single types that are best in nested decoding.
+
+    Args:
+        curves: the candidates of each type.
+        pooled: the candidates of all types together; they determine the shared threshold.
+        objective: what is optimised.
+        own: the types that get a threshold of their own. The others have the shared one.
+        near: of equally good shared thresholds, the one nearest to this probability is chosen.
+
+    Returns:
+        The shared threshold, and the thresholds of `own`.
+    """
+    shared = pooled.threshold(best_cut(pooled, objective, near), near)
+    if objective.metric == "f1":
+        others = [(curve, curve.cut(shared)) for key, curve in curves.items() if key not in set(own)]
+        fixed = (
+            sum(int(curve.correct[cut]) for curve, cut in others),
+            sum(int(curve.predicted[cut]) for curve, cut in others),
+            sum(curve.gold for curve, _ in others),
+        )
+        cuts = maximise_micro_f1([curves[key] for key in own], shared, fixed)
+    else:
+        cuts = [best_cut(curves[key], objective, shared) for key in own]
+    return shared, {key: curves[key].threshold(cut, shared) for key, cut in zip(own, cuts, strict=True)}
+
+
+def trial_cuts(curve: Curve, current: int) -> list[int]:
+    """Return at most `MAX_CUTS` cuts that are worth a measurement: those after a correct and before a wrong candidate.
+
+    If there are more, half of the result are those nearest to the current cut, and half are evenly spaced.
+    """
+    right = np.diff(curve.correct)
+    wrong = np.diff(curve.predicted) - right
+    useful = np.flatnonzero((right > 0) & np.append(wrong[1:] > 0, True)) + 1
+    cuts = np.append(0, useful)
+    if len(cuts) > MAX_CUTS:
+        half = MAX_CUTS // 2
+        near = cuts[np.argsort(np.abs(cuts - current), kind="stable")[:half]]
+        spaced = cuts[np.linspace(0, len(cuts) - 1, half).round().astype(int)]
+        cuts = np.union1d(near, spaced)
+    return [int(cut) for cut in cuts if cut != current]
+
+
+def refine(
+    thresholds: dict[Key, float],
+    curves: Mapping[Key, Curve],
+    measure: Callable[[Mapping[Key, float], Key], tuple[float, ...]],
+    progress: Callable[[], None] = lambda: None,
+) -> dict[Key, float]:
+    """Improve thresholds one after the other, measured with the decoder, until none of them improves.
+
+    Args:
+        thresholds: the thresholds to start from.
+        curves: key of a threshold -> the candidates that it applies to.
+        measure: returns how good thresholds are; the second argument is the key of the threshold that differs from the
+            last result. Tuples are compared in the order of their values.
+        progress: called after each measured threshold.
+
+    Returns:
+        Thresholds that are at least as good as those to start from.
+    """
+    current = dict(thresholds)
+    for _ in range(MAX_ROUNDS):
+        before = dict(current)
+        for key, curve in curves.items():
+            best = measure(current, key)
+            for cut in trial_cuts(curve, curve.cut(current[key])):
+                trial = {**current, key: curve.threshold(cut, current[key])}
+                if (value := measure(trial, key)) > best:
+                    best, current = value, trial
+            progress()
+        if current == before:
+            break
+    return current
+
+
+def logit(probability: float) -> float:
+    """Return log(p / (1 - p)); -inf for 0 and inf for 1."""
+    if probability <= 0 or probability >= 1:
+        return math.copysign(math.inf, probability - 0.5)
+    return math.log(probability) - math.log1p(-probability)
+
+
+def sigmoid(margin: float) -> float:
+    """Return 1 / (1 + exp(-margin))."""
+    return 1 / (1 + math.exp(-margin)) if margin >= 0 else math.exp(margin) / (1 + math.exp(margin))
+
+
+def probability_between(low: float, high: float, near: float) -> float:
+    """Return a probability whose log-odds lie between two margins.
+
+    The result is `near` if it lies there. Otherwise, it is close to the middle and has as few digits as possible, so
+    that a threshold is far from the margins of candidates and easy to read.
+
+    >>> probability_between(0.4, 0.5, near=0.5)
+    0.61
+    """
+    if low < logit(near) < high:
+        return near
+    middle = (sigmoid(low) + sigmoid(high)) / 2
+    for digits in range(2, 18):
+        if low < logit(value := round(middle, digits)) < high:
+            return value
+    return 1.0 if high == math.inf else middle

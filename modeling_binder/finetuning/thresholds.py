@@ -1,0 +1,340 @@
+"""Tune the thresholds of a checkpoint on development data, and calibrate its scores."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import AutoModel, AutoTokenizer
+
+from ..decoding_binder import required_margin
+from ..thresholds_binder import type_temperatures
+from ..types_binder import EntityType, resolve_entity_types
+from .calibration import CalibrationReport, compare, fit_temperature
+from .candidates import Candidates
+from .counts import aligned_table
+from .data import Document, as_documents, check_labels
+from .evaluation import set_fields
+from .metrics import SpanMetrics
+from .threshold_search import Curve, Objective, refine, search, trial_cuts
+
+MIN_MENTIONS = 20  # a type with fewer mentions has the shared threshold: a threshold of its own would fit to noise
+_SHARED = -1  # key of the shared threshold; the keys of types are their ids
+_SHOWN_TYPES = 5  # maximum number of unknown labels in an error
+
+
+@dataclass(frozen=True)
+class TunedThresholds:
+    """The result of `tune_thresholds`. `tuned_checkpoint.save_tuned` writes it into a checkpoint.
+
+    Args:
+        thresholds, default_threshold, temperatures, default_temperature: new values of the fields of `BinderConfig`.
+            The temperatures are those of the checkpoint if the scores were not calibrated.
+        before, after: metrics on the development data with the former and with the new thresholds.
+        objective: what the thresholds were chosen for.
+        decoding: "nested" or "flat".
+        documents: number of documents of the development data.
+        mentions: label -> number of mentions in the development data.
+        own: label -> threshold, for the types of the development data with a threshold of their own.
+        min_mentions: types with fewer mentions have the shared threshold, `default_threshold`.
+        calibration: agreement of scores with the share of correct spans; None if the scores were not calibrated.
+    """
+
+    thresholds: dict[str, float]
+    default_threshold: float
+    temperatures: dict[str, float]
+    default_temperature: float
+    before: SpanMetrics
+    after: SpanMetrics
+    objective: Objective
+    decoding: str
+    documents: int
+    mentions: dict[str, int]
+    own: dict[str, float] = field(default_factory=dict)
+    min_mentions: int = MIN_MENTIONS
+    calibration: CalibrationReport | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the new values of the fields of `BinderConfig`."""
+        return {
+            "thresholds": self.thresholds or None,
+            "default_threshold": self.default_threshold,
+            "temperatures": self.temperatures or None,
+            "default_temperature": self.default_temperature,
+        }
+
+    @property
+    def unreached(self) -> list[str]:
+        """The types that do not reach the target precision or recall on the development data."""
+        target, metric = self.objective.target, self.objective.metric
+        if target is None:
+            return []
+        return [
+            label
+            for label, count in self.mentions.items()
+            if count and getattr(self.after.per_type[label], metric) < target
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the model card tells about the thresholds, as values of JSON."""
+        report = self.calibration
+        return {
+            "metric": self.objective.metric,
+            "target": self.objective.target,
+            "decoding": self.decoding,
+            "documents": self.documents,
+            "min_mentions": self.min_mentions,
+            "before": self.before.to_dict()["micro"],
+            "after": self.after.to_dict()["micro"],
+            "unreached": self.unreached,
+            "calibration": report
+            and {"spans": report.spans, "error_before": report.error_before, "error_after": report.error_after},
+        }
+
+    def table(self) -> str:
+        """Return a table for the terminal: the threshold of each type, and the metrics before and after in percent.
+
+        A shared threshold is shown in brackets.
+        """
+        rows = [["", "mentions", "threshold", "P before", "after", "R before", "after", "F1 before", "after"]]
+        scores = [(label, self.before.per_type[label], self.after.per_type[label]) for label in self.mentions]
+        for label, *pair in [*scores, ("all types", self.before.micro, self.after.micro)]:
+            if not pair[1].gold and not pair[1].predicted:
+                continue
+            shown = f"{self.own[label]:g}" if label in self.own else f"({self.default_threshold:g})"
+            ratios = [f"{100 * getattr(score, name):.2f}" for name in ("precision", "recall", "f1") for score in pair]
+            rows.append([label, f"{pair[1].gold:,}", "" if label == "all types" else shown, *ratios])
+        return aligned_table(rows)
+
+
+def tune_thresholds(
+    checkpoint: str | os.PathLike[str],
+    documents: Iterable[Any],
+    *,
+    metric: str = "f1",
+    precision: float | None = None,
+    recall: float | None = None,
+    calibrate: bool = False,
+    entity_types: Mapping[str, str] | None = None,
+    decoding: str | None = None,
+    min_mentions: int = MIN_MENTIONS,
+    batch_size: int = 32,
+    device: str | None = None,
+) -> TunedThresholds:
+    """Find the thresholds of a checkpoint that are best on development data. The checkpoint is not changed.
+
+    One threshold is shared by all types and becomes `config.default_threshold`, also for types that a call passes. Each
+    type of the checkpoint with enough mentions gets a threshold of its own in `config.thresholds`. In nested decoding
+    the result is exact. In flat decoding types compete for spans, so the search starts from that result, or from one
+    threshold for all types if this is better, and improves one threshold after the other, measured with the decoder.
+
+    Args:
+        checkpoint: folder, or id on the Hub.
+        documents: development data, `Document` objects or dictionaries (see `Document.from_dict`). Do not tune on test
+            data, because their scores would then be too good.
+        metric: "f1" (micro F1) or "macro-f1" (the F1 of each type).
+        precision: choose for each type the lowest threshold with at least this precision, instead of a metric. A type
+            that does not reach it gets the threshold with its highest precision, see `TunedThresholds.unreached`.
+        recall: choose for each type the highest threshold with at least this recall.
+        calibrate: first fit temperatures, so that scores are probabilities. The data are the spans with a score above
+            0.01. Spans with lower scores are far more numerous and almost all wrong, and would hide the errors of the
+            others. In flat decoding, spans that overlap a span with a larger margin are left out too, because they are
+            not returned. A type has a temperature of its own if at least `min_mentions` of its spans are mentions and
+            at least as many are not; other types share a temperature.
+        entity_types: name -> description of the types in `documents`; defaults to the types of the checkpoint. Types
+            that the checkpoint does not have determine only the shared threshold and temperature.
+        decoding: the decoding for which the thresholds are tuned, "nested" or "flat"; defaults to the setting of the
+            checkpoint, which is not changed.
+        min_mentions: a type with fewer mentions has the shared threshold.
+        batch_size: number of windows in a batch.
+        device: "cpu", or None for the first GPU if there is one.
+
+    Raises:
+        DataError: a document is malformed.
+        ValueError: there are no mentions, a label is not one of the types, or an argument is out of range.
+    """
+    objective = _objective(metric, precision, recall)
+    for name, number in (("min_mentions", min_mentions), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}.")
+    if device not in (None, "cpu"):
+        raise ValueError(f"device must be 'cpu' or None (the first GPU if there is one), got {device!r}.")
+    documents = as_documents(documents)
+    if not any(document.entities for document in documents):
+        raise ValueError(f"thresholds cannot be tuned: none of the {len(documents)} documents has a mention.")
+    model = AutoModel.from_pretrained(checkpoint)
+    set_fields(model.config, decoding=decoding)
+    own_types = model.config.entity_types
+    if entity_types is None and not own_types:
+        raise ValueError("the model has no entity types: pass those of the documents (entity_types=..., --types FILE).")
+    if entity_types is not None and model.config.frozen_types:
+        raise ValueError("the entity types of this checkpoint are frozen: leave out entity_types (--types).")
+    types = resolve_entity_types(_used(entity_types, documents), own_types)
+    _check_labels(documents, [entity_type.label for entity_type in types])
+    former = {name: dict(getattr(model.config, name) or {}) for name in ("thresholds", "temperatures")}
+    default = model.config.default_temperature
+    temperatures = type_temperatures(model.config, types)
+    values = np.ones(len(types)) if temperatures is None else temperatures.numpy()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    candidates = Candidates(model, tokenizer, documents, types, batch_size, device == "cpu")
+
+    calibration = None
+    if calibrate:
+        fitted, default = _fit(candidates, types, min_mentions)
+        values = np.array([fitted.get(key, default) for key in range(len(types))])
+        kept = candidates.returnable()
+        calibration = compare(candidates.margins[kept], values[candidates.type_ids[kept]], candidates.is_gold[kept])
+        former["temperatures"] = _replaced(former["temperatures"], types, fitted)
+    shared, thresholds = _tune(candidates, types, values, objective, min_mentions)
+    return TunedThresholds(
+        thresholds=_replaced(former["thresholds"], types, thresholds),
+        default_threshold=shared,
+        temperatures=former["temperatures"],
+        default_temperature=default,
+        before=candidates.metrics(candidates.required),
+        after=candidates.metrics(_required(shared, thresholds, values)),
+        objective=objective,
+        decoding=model.config.decoding,
+        documents=len(documents),
+        mentions=dict(zip(candidates.labels, candidates.gold, strict=True)),
+        own={types[key].label: value for key, value in thresholds.items()},
+        min_mentions=min_mentions,
+        calibration=calibration,
+    )
+
+
+def _objective(metric: str, precision: float | None, recall: float | None) -> Objective:
+    if precision is not None and recall is not None:
+        raise ValueError("pass precision or recall, not both.")
+    if precision is not None:
+        return Objective("precision", precision)
+    return Objective(metric) if recall is None else Objective("recall", recall)
+
+
+def _used(entity_types: Mapping[str, str] | None, documents: Sequence[Document]) -> Mapping[str, str] | None:
+    """Return the types that occur in documents if each document has a list of types; otherwise return all types."""
+    named = {name for document in documents for name in document.types or ()}
+    if entity_types is None or any(document.types is None for document in documents):
+        return entity_types
+    return {name: text for name, text in entity_types.items() if name in named}
+
+
+def _check_labels(documents: Sequence[Document], labels: Sequence[str]) -> None:
+    found = dict.fromkeys(mention.label for document in documents for mention in document.entities)
+    unknown = [label for label in found if label not in labels]
+    if unknown:
+        more = f" and {len(unknown) - _SHOWN_TYPES} more" if len(unknown) > _SHOWN_TYPES else ""
+        raise ValueError(
+            f"the documents have labels that are not entity types: {', '.join(unknown[:_SHOWN_TYPES])}{more}. "
+            f"The entity types are {', '.join(labels[:20])}. Rename the labels, or pass the names and descriptions of "
+            "the types (entity_types=..., --types FILE)."
+        )
+    check_labels(documents, labels, "the documents")
+
+
+def _fit(candidates: Candidates, types: Sequence[EntityType], minimum: int) -> tuple[dict[int, float], float]:
+    """Return the temperatures of the types with enough data, by type id, and the shared temperature."""
+    kept = candidates.returnable()
+    margins, is_gold, type_ids = candidates.margins[kept], candidates.is_gold[kept], candidates.type_ids[kept]
+    fitted = {}
+    for key, entity_type in enumerate(types):
+        chosen = type_ids == key
+        right = int(is_gold[chosen].sum())
+        if entity_type.own_label is not None and min(right, int(chosen.sum()) - right) >= minimum:
+            fitted[key] = fit_temperature(margins[chosen], is_gold[chosen])
+    return fitted, fit_temperature(margins, is_gold)
+
+
+def _tune(
+    candidates: Candidates, types: Sequence[EntityType], temperatures: np.ndarray, objective: Objective, minimum: int
+) -> tuple[float, dict[int, float]]:
+    """Return the shared threshold, and the thresholds of single types by type id."""
+    gold, log_odds = candidates.gold, candidates.margins / temperatures[candidates.type_ids]
+    floors = candidates.floor / temperatures
+
+    def curve(keys: Sequence[int]) -> Curve:
+        chosen = np.isin(candidates.type_ids, keys) & (candidates.margins > candidates.floor)
+        floor = max((float(floors[key]) for key in keys), default=0.0)
+        return Curve.of(log_odds[chosen], candidates.is_gold[chosen], sum(gold[key] for key in keys), floor)
+
+    everything = range(len(types))
+    own = [key for key in everything if types[key].own_label is not None and gold[key] >= minimum]
+    curves = {key: curve([key]) for key in everything}
+    pooled = curve(list(everything))
+    shared, thresholds = search(curves, pooled, objective, own)
+    if not candidates.is_flat:
+        return shared, thresholds
+    others = [key for key in everything if key not in own]
+    groups = {**{key: [key] for key in own}, **({_SHARED: others} if others else {})}
+    measured = _Measured(candidates, temperatures, objective, groups)
+    found = {**thresholds, _SHARED: shared}
+    if objective.target is None:  # the nested optimum may be far from the flat one: the same threshold for all types?
+        same = [0.5, *(pooled.threshold(cut, 0.5) for cut in trial_cuts(pooled, pooled.cut(0.5)))]
+        starts = [found, *(dict.fromkeys(found, value) for value in same)]
+        found = max(starts, key=lambda start: measured(start, _SHARED))
+    with tqdm(desc="Measuring thresholds", unit="threshold", disable=len(groups) < 2) as progress:
+        found = refine(found, {key: curve(keys) for key, keys in groups.items()}, measured, lambda: progress.update())
+    shared = found.pop(_SHARED)
+    return shared, found
+
+
+class _Measured:
+    """Measures thresholds with the decoder; documents without candidates of the changed types are not decoded again.
+
+    Args:
+        candidates: the candidates. temperatures: [T]. objective: what is measured.
+        groups: key of a threshold -> ids of the types that it applies to.
+    """
+
+    def __init__(
+        self, candidates: Candidates, temperatures: np.ndarray, objective: Objective, groups: Mapping[int, list[int]]
+    ) -> None:
+        self._candidates, self._temperatures, self._objective = candidates, temperatures, objective
+        self._groups = groups
+        self._documents = {key: candidates.documents_of(keys) for key, keys in groups.items()}
+        self._rows: list[np.ndarray] = []  # for each document its counts [2, T] with the last thresholds
+        self._last: dict[int, float] = {}
+
+    def __call__(self, thresholds: Mapping[int, float], key: int) -> tuple[float, ...]:
+        """Return how good thresholds are; see `threshold_search.refine`."""
+        required = _required(thresholds[_SHARED], thresholds, self._temperatures)
+        changed = [name for name in self._groups if self._last.get(name) != thresholds[name]]
+        if not self._rows:
+            self._rows = [self._candidates.counts(index, required) for index in range(len(self._candidates))]
+        else:
+            for index in sorted({index for name in changed for index in self._documents[name]}):
+                self._rows[index] = self._candidates.counts(index, required)
+        self._last = dict(thresholds)
+        correct, predicted = np.sum(self._rows, axis=0)
+        gold = np.array(self._candidates.gold)
+        metric, target = self._objective.metric, self._objective.target
+        if target is None:
+            if metric == "f1":
+                return (2 * correct.sum() / max(predicted.sum() + gold.sum(), 1),)
+            occurring = (gold + predicted) > 0
+            return (float(np.mean((2 * correct / np.maximum(predicted + gold, 1))[occurring])),)
+        types = self._groups.get(key, list(range(len(gold))))
+        right, found, wanted = (int(column[types].sum()) for column in (correct, predicted, gold))
+        share = right / max(found if metric == "precision" else wanted, 1)
+        if share < target:
+            return 0.0, share
+        return 1.0, float(right if metric == "precision" else -found)
+
+
+def _required(shared: float, thresholds: Mapping[int, float], temperatures: np.ndarray) -> Tensor:
+    """Return the margins that thresholds require, [T]."""
+    values = [thresholds.get(key, shared) for key in range(len(temperatures))]
+    return required_margin(values, len(values)) * torch.from_numpy(temperatures)
+
+
+def _replaced(
+    former: Mapping[str, float], types: Sequence[EntityType], values: Mapping[int, float]
+) -> dict[str, float]:
+    """Return values of the model's own types: those of `types` come from `values`, and the others are unchanged."""
+    tuned = {entity_type.own_label for entity_type in types}
+    kept = {label: value for label, value in former.items() if label not in tuned}
+    return {**kept, **{str(types[key].own_label): value for key, value in values.items()}}

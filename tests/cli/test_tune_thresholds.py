@@ -1,0 +1,78 @@
+"""The command `binder-ner tune-thresholds`."""
+
+import json
+import re
+import tempfile
+
+import pytest
+
+from modeling_binder import BinderConfig
+from modeling_binder.cli import main
+from modeling_binder.finetuning import Document, Mention, write_jsonl
+from tests.tiny import build_model, build_tokenizer, corpus
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build_model().save_pretrained("model")
+    build_tokenizer().save_pretrained("model")
+    write_jsonl("dev.jsonl", corpus(2))
+    return tmp_path
+
+
+def test_a_changed_copy_with_a_plot(files, capsys):
+    arguments = ["--calibrate", "--plot", "plot.svg", "--output", "tuned", "--min-mentions", "4", "--device", "cpu"]
+    assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "F1 before" in shown and "expected calibration error: " in shown and "thresholds written to " in shown
+    assert "is the shared threshold: for types with fewer than 4 mentions" in shown
+    assert (files / "plot.svg").read_text().lstrip().startswith("<?xml")
+    config = BinderConfig.from_pretrained("tuned")
+    assert set(config.thresholds) == {"Gene", "Cell"} and config.default_temperature != 1
+    assert BinderConfig.from_pretrained("model").thresholds is None
+    assert main(["evaluate", "tuned", "dev.jsonl", "--json", "metrics.json"]) == 0
+    f1 = 100 * json.loads((files / "metrics.json").read_text())["micro"]["f1"]
+    assert f"{f1:.2f}" in next(line for line in shown.splitlines() if line.startswith("all types"))
+
+
+def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
+    """A span of 14 tokens is wider than the model allows, so that no threshold finds all mentions of its type."""
+    wide = "a b c d e f g h i j k l m n"
+    write_jsonl("dev.jsonl", [*corpus(1), Document("w", wide, (Mention(0, len(wide), "Cell"),))])
+    assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0
+    assert "Cell: does not reach recall 1, but 0." in capsys.readouterr().out
+    assert BinderConfig.from_pretrained("model").thresholds, "changed in place"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["user/name", "dev.jsonl"], "user/name is not a local folder, .*: add --output FOLDER"),
+        (["model", "dev.jsonl", "--output", "model"], "model already exists: choose another folder"),
+        (["model", "dev.jsonl", "--plot", "x.png"], "add --calibrate"),
+        (["model", "dev.jsonl", "--calibrate", "--plot", "x.txt"], r"x.txt: a plot has one of the suffixes \.png"),
+        (["model", "nothing.jsonl"], "nothing.jsonl"),
+        (["empty", "dev.jsonl"], "empty is not a checkpoint: it has no config.json"),
+    ],
+)
+def test_errors_are_one_sentence(files, capsys, arguments, message):
+    (files / "empty").mkdir()
+    assert main(["tune-thresholds", *arguments]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)
+
+
+def test_a_folder_that_cannot_be_written(files, capsys, monkeypatch):
+    def refuse(*, dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert main(["tune-thresholds", "model", "dev.jsonl"]) == 1
+    assert "model cannot be written: Permission denied. Write a changed copy instead" in capsys.readouterr().err
+
+
+def test_metric_and_precision_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["tune-thresholds", "model", "dev.jsonl", "--metric", "f1", "--precision", "0.9"])
+    assert end.value.code == 2

@@ -1,0 +1,221 @@
+"""Search for thresholds in closed-form cases and against all combinations; temperatures and calibration errors."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_binder.finetuning.calibration import (
+    compare,
+    draw,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from modeling_binder.finetuning.threshold_search import (
+    METRICS,
+    Curve,
+    Objective,
+    best_cut,
+    logit,
+    maximise_micro_f1,
+    probability_between,
+    refine,
+    search,
+    sigmoid,
+    trial_cuts,
+)
+
+
+def curve(text, gold=None, floor=-5.0):
+    """Build a curve from "+-+": candidates with the margins 3, 2, 1, ..., + for a gold mention."""
+    return Curve.of(
+        np.arange(3.0, 3.0 - len(text), -1), np.array([sign == "+" for sign in text]), gold or text.count("+"), floor
+    )
+
+
+# ---- single curves ----
+
+
+def test_a_curve_counts_what_each_threshold_keeps():
+    found = Curve.of(np.array([1.0, 2.0, 1.0, -1.0]), np.array([True, False, True, False]), gold=5, floor=-4.0)
+    assert found.margins.tolist() == [2, 1, -1]
+    assert found.correct.tolist() == [0, 0, 2, 2] and found.predicted.tolist() == [0, 1, 3, 4]
+    assert found.f1().tolist() == pytest.approx([0, 0, 4 / 8, 4 / 9])
+    assert [found.interval(cut) for cut in range(4)] == [(2, math.inf), (1, 2), (-1, 1), (-4, -1)]
+    assert [found.cut(sigmoid(margin)) for margin in (3, 1.5, 0, -2)] == [0, 1, 2, 3]
+    assert found.cut(0.0) == 3 and found.cut(1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("signs", "objective", "expected"),
+    [
+        ("++-+--", Objective("f1"), 4),  # F1 4/5, 4/6, 6/7
+        ("++---+", Objective("f1"), 2),
+        ("--", Objective("f1"), 2),  # all cuts are equally bad: the one nearest to the threshold 0.05
+        ("+-+-+", Objective("precision", 0.6), 5),
+        ("+-+--", Objective("precision", 0.6), 3),
+        ("-+-", Objective("precision", 0.9), 2),  # the target is not reached, and this is the best precision
+        ("--", Objective("precision", 0.9), 2),  # no candidate is correct: nothing changes
+        ("+-+-+", Objective("recall", 0.6), 3),
+        ("+-+-+", Objective("recall", 1.0), 5),
+    ],
+)
+def test_the_best_cut(signs, objective, expected):
+    assert best_cut(curve(signs), objective, near=0.05) == expected
+
+
+def test_the_highest_possible_recall_is_kept_if_the_target_is_not_reached():
+    assert best_cut(curve("+-+-", gold=4), Objective("recall", 0.9), near=0.5) == 3
+
+
+def test_of_equally_good_thresholds_the_nearest_is_chosen():
+    found = curve("+-+")  # F1: 2/3 after one candidate, 4/5 after three
+    even = Curve.of(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), gold=3, floor=-5.0)
+    assert even.f1().tolist() == pytest.approx([0, 1 / 2, 2 / 5, 2 / 3])
+    assert found.threshold(3, near=0.3) == 0.3, "the given threshold lies between 1 and the floor"
+    assert found.threshold(1, near=0.3) == 0.92, "between 2 and 3, with few digits"
+    assert 2 < logit(0.92) < 3
+
+
+@given(st.floats(-20, 12), st.floats(1e-6, 5), st.floats(0.01, 0.99))
+def test_a_probability_between_two_margins(low, width, near):
+    high = low + width
+    value = probability_between(low, high, near)
+    assert low < logit(value) < high
+    assert value == near or not low < logit(near) < high
+
+
+def test_a_threshold_above_all_candidates():
+    assert 5 < logit(probability_between(5, math.inf, 0.5)) < math.inf
+    assert probability_between(60.0, math.inf, 0.5) == 1.0
+
+
+# ---- several types ----
+
+CANDIDATES = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(CANDIDATES, st.integers(0, 2)), min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 3))
+def test_micro_f1_is_the_largest_of_all_combinations(types, hits, misses):
+    curves = []
+    for candidates, missed in types:
+        margins, is_gold = (np.array(column) for column in zip(*candidates, strict=True)) if candidates else ([], [])
+        right = int(np.sum(is_gold))
+        curves.append(Curve.of(np.array(margins, float), np.array(is_gold, bool), right + missed, -6.0))
+    fixed = (hits, hits + misses, hits + 1)
+
+    def f1(cuts):
+        correct = hits + sum(curve.correct[cut] for curve, cut in zip(curves, cuts, strict=True))
+        predicted = fixed[1] + sum(curve.predicted[cut] for curve, cut in zip(curves, cuts, strict=True))
+        return 2 * correct / (predicted + fixed[2] + sum(curve.gold for curve in curves))
+
+    best = max(f1(cuts) for cuts in itertools.product(*(range(len(curve) + 1) for curve in curves)))
+    found = maximise_micro_f1(curves, 0.5, fixed)
+    assert f1(found) == pytest.approx(best, abs=1e-12)
+    for curve_, cut in zip(curves, found, strict=True):
+        assert curve_.cut(curve_.threshold(cut, 0.5)) == cut, "the threshold keeps exactly these candidates"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_types_with_few_mentions_share_a_threshold(metric):
+    curves = {"often": curve("++-+"), "rare": curve("-+")}
+    pooled = Curve.of(
+        np.array([3.0, 2, 1, 0, 3, 2]), np.array([True, True, False, True, False, True]), gold=4, floor=-5.0
+    )
+    objective = Objective(metric, 0.7 if metric in ("precision", "recall") else None)
+    shared, thresholds = search(curves, pooled, objective, ["often"])
+    assert list(thresholds) == ["often"] and 0 < shared < 1
+    assert pooled.cut(shared) == best_cut(pooled, objective, 0.5)
+
+
+def test_micro_f1_sacrifices_a_type_for_the_total():
+    """The best F1 of "weak" alone is at its end, with 9 wrong predictions; the total F1 is better without them."""
+    strong, weak = curve("+" * 20, gold=20), Curve.of(np.arange(0.0, -10, -1), np.arange(10) == 9, gold=1, floor=-20.0)
+    assert best_cut(weak, Objective("f1"), 0.5) == 10
+    assert maximise_micro_f1([strong, weak], 0.5) == [20, 0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metric": "accuracy"}, "metric must be one of 'f1', .*, got 'accuracy'"),
+        ({"metric": "precision"}, "'precision' needs a target"),
+        ({"metric": "precision", "target": 0.0}, "above 0 and at most 1, got 0.0"),
+        ({"metric": "f1", "target": 0.5}, "has no target"),
+    ],
+)
+def test_wrong_objectives(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(**fields)
+
+
+def test_refining_climbs_and_is_bounded():
+    """Each of two thresholds is best after two candidates, but the second only if the first one is."""
+    curves, calls = {"a": curve("++--"), "b": curve("++--")}, []
+
+    def measure(thresholds, key):
+        calls.append(key)
+        cuts = {name: curves[name].cut(thresholds[name]) for name in curves}
+        return (float(cuts["a"] == 2) + float(cuts["a"] == 2 and cuts["b"] == 2),)
+
+    found = refine({"a": 0.99, "b": 0.99}, curves, measure)
+    assert {name: curves[name].cut(found[name]) for name in curves} == {"a": 2, "b": 2}
+    assert len(calls) < 20
+    long = curve("+-" * 100)
+    cuts = trial_cuts(long, 101)
+    assert len(cuts) <= 12 and 101 not in cuts
+    assert {0, 97, 99, 103, 105, 199} <= set(cuts), "near the current cut, and both ends"
+    assert trial_cuts(curve("++-+"), 2) == [0, 4]
+
+
+# ---- calibration ----
+
+
+def test_the_temperature_of_known_probabilities_is_found():
+    """Half of the spans with margin 0, and 3 of 4 with margin 2: sigmoid(2 / T) = 3/4 gives T = 2 / log(3)."""
+    margins = np.array([0.0, 0.0, 2.0, 2.0, 2.0, 2.0])
+    is_gold = np.array([True, False, True, True, True, False])
+    assert fit_temperature(margins, is_gold) == pytest.approx(2 / math.log(3), rel=1e-3)
+    assert fit_temperature(np.array([1.0, -1.0]), np.array([True, False])) == 0.1, "separated: the lower limit"
+    assert fit_temperature(np.array([1.0, -1.0]), np.array([False, True])) == 10.0, "worse than chance: the upper limit"
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-8, 8), st.booleans()), min_size=1, max_size=30))
+def test_the_temperature_minimises_the_loss(spans):
+    margins, is_gold = np.array([m for m, _ in spans]), np.array([g for _, g in spans])
+
+    def loss(temperature):
+        return np.mean(np.logaddexp(0, np.where(is_gold, -margins, margins) / temperature))
+
+    found = fit_temperature(margins, is_gold)
+    assert 0.1 <= found <= 10
+    assert loss(found) <= min(loss(t) for t in np.geomspace(0.1, 10, 200)) + 1e-6
+
+
+def test_calibration_errors():
+    """Two bins: 4 spans with the score 0.9 of which 2 are correct, and 1 wrong span with the score 0.1."""
+    bins = reliability(np.array([0.9, 0.9, 0.9, 0.9, 0.1]), np.array([True, True, False, False, False]))
+    assert expected_calibration_error(bins) == pytest.approx((4 * 0.4 + 1 * 0.1) / 5)
+    assert sum(found.spans for found in bins) == 5 and reliability(np.array([1.0, 0.0]), np.array([True, False]))
+    report = compare(np.array([math.log(3)] * 2), np.array([1.0, 1.0]), np.array([True, False]))
+    assert report.error_before == report.error_after == pytest.approx(0.25) and report.spans == 2
+
+
+def test_a_reliability_diagram(tmp_path):
+    rng = np.random.default_rng(0)
+    margins = rng.normal(0, 4, 500)
+    is_gold = rng.random(500) < 1 / (1 + np.exp(-margins / 3))
+    temperature = fit_temperature(margins, is_gold)
+    assert 2 < temperature < 4.5
+    report = compare(margins, np.full(500, temperature), is_gold)
+    assert report.error_after < report.error_before
+    draw(report, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"plot\.txt: a plot has one of the suffixes \.png"):
+        draw(report, tmp_path / "plot.txt")
