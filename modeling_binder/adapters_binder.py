@@ -245,7 +245,7 @@ class AdapterMixin:
     def merge_and_unload(self) -> Any:
         """Merge the active adapter into the weights, remove all adapters, and return the model itself.
 
-        The model is then a complete model with the entity types of the adapter, and computes the same as before.
+        The model is then a complete model with the entity types of the adapter. Its results are the same as before.
         """
         name = str(active_adapter(self))
         for module in list(self.modules()):  # type: ignore[attr-defined]

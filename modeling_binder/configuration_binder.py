@@ -55,7 +55,7 @@ class BinderConfig(PreTrainedConfig):
         projection_dropout: dropout on the projected vectors during training.
         use_span_width_embedding: represent a span not only by its first and its last token, but also by a learned
             vector for its width (number of tokens).
-        max_span_width: the widest span that can be found, in tokens.
+        max_span_width: maximum number of tokens in a span that can be found.
         init_temperature: the score of a head is a cosine times exp(scale). The scale is learned and starts at
             log(1/init_temperature).
         start_loss_weight, end_loss_weight, span_loss_weight: weights of the three heads in the loss.
@@ -70,8 +70,8 @@ class BinderConfig(PreTrainedConfig):
         temperatures: maps the name of an entity type to the temperature of its scores: a score is
             sigmoid(margin / temperature). See `thresholds_binder`.
         default_temperature: the temperature of types that `temperatures` does not contain.
-        use_breadth: the checkpoint has a network that estimates which types are broader than others, for types without
-            parents. See `breadth_binder.BreadthNetwork`.
+        use_breadth: whether to use the network of the checkpoint that estimates, for types without parents, which types
+            are broader than others. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
             The difference is in log-odds: 3 means that the type is broader with a probability of 95 %.
         decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
@@ -279,7 +279,7 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(
                     "entity_types cannot change, because the checkpoint holds the vectors of its types in their order "
                     "(frozen_types=True). To find some of the types, pass them in the call: pipe(text, "
-                    "entity_types=['Disease']). For other types load the checkpoint this one was made of."
+                    "entity_types=['Disease']). For other types, load the checkpoint from which this one was made."
                 )
         if before and not self.entity_types:
             self.num_labels = 2  # the labels of a configuration without types

@@ -152,8 +152,8 @@ def project(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Return whether calling a layer does nothing but multiply by its weight and add its bias."""
+    """Return whether calling a layer only multiplies by its weight and adds its bias."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     hooked = any(hooks) or nn.modules.module._has_any_global_hook()
-    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # not an adapter, not a quantised tensor
+    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # neither adapter nor quantised tensor
     return plain and "forward" not in vars(layer) and not hooked

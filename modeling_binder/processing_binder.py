@@ -28,9 +28,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
-# Vowels and final consonants of decomposed hangul, voicing marks of half-width kana, skin tones, tags of flags
+# Further characters that belong to the character before them: vowels and final consonants of decomposed hangul, voicing
+# marks of half-width kana, skin tones, tags of flags
 _GLUED = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
-_FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")  # two of them are a flag
+_FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")  # a pair of these letters is the emoji of a flag
 
 
 def _glues(character: str) -> bool:

@@ -251,9 +251,8 @@ def as_words(words: Any) -> list[str]:
         ValueError: `words` is something else, such as a text, a set or a mapping, or an item is not a str.
     """
     has_order = isinstance(words, KeysView) or not isinstance(words, (str, bytes, Mapping, Set))
-    read: list[Any] = (
-        list(words) if has_order and hasattr(words, "__iter__") else [None]
-    )  # an iterator can be read only once
+    # A list, because an iterator can be read only once. The item None is rejected below.
+    read: list[Any] = list(words) if has_order and hasattr(words, "__iter__") else [None]
     if not all(isinstance(word, str) for word in read):
         raise ValueError(f"with is_split_into_words=True each input must be a list of words, got {words!r:.80}.")
     return read

@@ -307,16 +307,16 @@ class WeightWatch:
     It compares the modules, their plain attributes and hooks, which adapters are active, and the address and the
     version of each tensor. Every in-place operation increments the version, except operations on `tensor.data` or on a
     numpy view. To detect those, it also compares the first row and the first column of each tensor. So a change of a
-    bias, of a whole row or of a whole column is detected. Of a row or column with more than `MAX_PROBE_VALUES` values,
-    only some are compared.
+    bias, of a whole row or of a whole column is detected. If a row or column has more than `MAX_PROBE_VALUES` values,
+    only some of these values are compared.
     """
 
     def __init__(self) -> None:
         self._modules: list[nn.Module | None] = []
         self._children: list[dict[str, nn.Module | None]] = []
         self._attributes: list[dict[str, Any]] = []
-        self._held: list[Any] = []  # the values of the attributes; as long as they are referenced, their ids are unique
-        self._containers: list[Any] = []  # lists and dictionaries among them, which can be changed in place
+        self._held: list[Any] = []  # values of the attributes; kept, because ids of deleted objects can be reused
+        self._containers: list[Any] = []  # lists and dictionaries among these values; they can change in place
         self._hooks: list[Mapping[int, Any]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
         self._adapted: list[nn.Module] = []

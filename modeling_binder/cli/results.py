@@ -28,7 +28,7 @@ _MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
 
 
 def choose_format(format: str | None, output: Path | None) -> str:
-    """Return `format`. If it is None, return the format that the suffix of `output` stands for.
+    """Return `format`. If it is None, return the format of files with the suffix of `output`.
 
     If `output` is None too, return "drawing" if stdout is a terminal, and otherwise "jsonl".
 
@@ -55,7 +55,7 @@ def write_results(results: Iterable[Result], format: str, output: Path | None, l
     Args:
         results: documents and entities.
         format: one of `OUTPUT_FORMATS`.
-        output: the file or folder; None for stdout.
+        output: the file or folder; None means stdout.
         labels: all entity types, for the colours of a drawing.
 
     Raises:

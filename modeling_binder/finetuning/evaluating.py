@@ -49,7 +49,7 @@ class EvaluatingTrainer(SharingTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.last_metrics: SpanMetrics | None = None
         self.scored: dict[str, tuple[SpanMetrics, WindowDataset]] = {}  # split -> results of the current weights
-        self._metric_names: dict[str, None] = {}  # in the order in which they were computed
+        self._metric_names: dict[str, None] = {}  # names of all computed metrics, in order
         self._type_states: WeakKeyDictionary[WindowDataset, Tensor] = WeakKeyDictionary()
         self._type_weights = WeightWatch()
         super().__init__(**kwargs)

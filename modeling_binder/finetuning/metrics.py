@@ -112,7 +112,7 @@ def compute_span_metrics(
 
 
 def nested_flags(mentions: Sequence[AnyMention]) -> list[bool]:
-    """Return for each mention whether it lies inside or around another one, in near-linear time.
+    """Return for each mention whether it lies inside or around another mention, in near-linear time.
 
     Two mentions with the same span and different labels are nested in each other; duplicates count as one mention.
     Crossing mentions (each begins or ends outside the other) are not nested.

@@ -145,7 +145,7 @@ class BinderRecognizer(LocalRecognizer):
         return results
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of this recognizer for `from_dict`; a loaded pipeline becomes the name of its model."""
+        """Return the arguments of this recognizer for `from_dict`; the name of the model replaces a loaded pipeline."""
         loaded = isinstance(self.model, BinderNerPipeline)
         model = self.pipeline.model.config._name_or_path if loaded else self.model
         own = {"model": model, "entity_mapping": self.entity_mapping, "threshold": self.threshold}

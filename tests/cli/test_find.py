@@ -41,7 +41,7 @@ def find(checkpoint, capsys, monkeypatch):
 
 @pytest.fixture
 def expected(checkpoint):
-    """What the pipeline finds in a text, as the rows of JSON Lines have it."""
+    """The entities that the pipeline finds in a text, in the form of the rows of JSON Lines."""
     ner = pipeline("binder-ner", model=str(checkpoint))
 
     def found(text, **options):
@@ -142,7 +142,7 @@ def test_a_long_run_shows_its_progress_on_stderr(find, tmp_path, monkeypatch, dr
     (tmp_path / "lines.txt").write_text(f"{SENTENCES[0]}\n\n" * 3)
     monkeypatch.setattr("modeling_binder.cli.find.PROGRESS_DELAY", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    if drawn:  # a bar would stand between the drawings
+    if drawn:  # a progress bar would be printed between the drawings
         monkeypatch.setattr(sys, "stdout", Terminal())
     assert find("--input-format", "lines", tmp_path / "lines.txt")[0] == 0
     assert ("3/3" in sys.stderr.getvalue()) is not drawn
@@ -160,7 +160,7 @@ def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
     (document,) = read_documents(output, name)
     mentions = sorted((mention.start, mention.end, mention.label) for mention in document.entities)
     assert mentions and "".join(document.text.split()) == "".join(text.split())
-    if name != "conll":  # which keeps tokens, not the text
+    if name != "conll":  # this format keeps tokens and not the text
         assert mentions == sorted(spans(expected(text)))
         assert document.id == "a" or name == "label-studio"
     if name not in ("brat", "docbin"):

@@ -37,7 +37,7 @@ def test_a_shorter_window_reduces_the_default_stride(checkpoint):
         evaluate(checkpoint, documents, max_length=12, stride=12)
 
 
-def test_windows_are_those_of_the_pipeline(checkpoint):
+def test_evaluation_and_pipeline_use_the_same_windows(checkpoint):
     documents = [Document("a", "the gene of cells " * 12)]
     pipe = pipeline("binder-ner", model=str(checkpoint))
     for settings in ({"max_length": 12}, {"max_length": 40}, {"stride": 3}):

@@ -261,7 +261,7 @@ def test_vectors_are_computed_again_after_a_change_of_adapters():
 
     def scale():
         for module in pipe.model.modules():
-            if isinstance(getattr(module, "scaling", None), dict):  # in layers of PEFT; in attention it is a number
+            if isinstance(getattr(module, "scaling", None), dict):  # only in layers of PEFT; attention has a number
                 module.scaling["second"] *= 3
 
     for change in (lambda: adapted.set_adapter("second"), scale, adapted.base_model.disable_adapter_layers):

@@ -65,7 +65,7 @@ def ray_folder(monkeypatch):
     """A folder for Ray with a short path, because sockets allow no long path. Ray also gets longer timeouts."""
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "300")
-    # The default, 15, makes Ray's processes wait for everything else on the machine.
+    # With the default of 15, Ray's processes would wait for all other processes of the machine.
     monkeypatch.setenv("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(prefix="bn", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
@@ -99,7 +99,7 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
             stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     try:
-        # Ray also prints messages of its own.
+        # Ray prints other lines too, so the line of the app is searched.
         assert any("/find" in line for line in process.stdout), (tmp_path / "log").read_text()
         client = client_of(port)
         requests = [(SENTENCES[0], {"Quokka": "A gene."}), (SENTENCES[1], {"Quokka": "A cell."})] * 5

@@ -18,7 +18,8 @@ _INSTALL = "a DocBin is read and written with spaCy, which is not installed: pip
 def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[Document]:
     """Read the documents of a spaCy DocBin. Mentions are the entities (`doc.ents`) and the spans in `doc.spans`.
 
-    The id of a document is `doc.user_data["id"]`, if the file has it, as files from `write_docbin` do.
+    The id of a document is `doc.user_data["id"]` if the file has this value, as in files from `write_docbin`. Otherwise
+    the id consists of the file's name and the number of the document.
 
     Args:
         path: the file.

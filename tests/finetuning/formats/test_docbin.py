@@ -40,14 +40,14 @@ def test_nested_mentions_are_spans_only(tmp_path):
     assert [token.text for token in docs[0]] == ["IL-2", "gene"], "words of the document"
 
 
-def test_scores_are_kept_and_blanks_at_the_edges_are_not(tmp_path):
+def test_scores_are_kept_and_blanks_at_the_edges_of_mentions_are_removed(tmp_path):
     entities = [{"start": 2, "end": 8, "label": "Place", "score": 0.75}]
     (doc,) = written(tmp_path, [{"text": "in Oslo ", "entities": entities}])
     assert spans(doc.spans["sc"]) == [("Oslo", "Place")] and doc.spans["sc"].attrs["scores"] == [0.75]
 
 
 def test_spacy_trains_on_the_file(tmp_path):
-    """The tokens of the file differ from those of the pipeline; spaCy aligns them."""
+    """The tokens in the file differ from those of the pipeline, and spaCy aligns them."""
     written(tmp_path, [Document("a", "In New York.", (Mention(3, 11, "Place"),), ((0, 2), (3, 6), (7, 11)))])
     (example,) = Corpus(tmp_path / "a.spacy")(spacy.blank("en"))
     assert example.get_aligned_ner() == ["O", "B-Place", "L-Place", "O"]
@@ -61,7 +61,7 @@ def test_spacy_trains_on_the_file(tmp_path):
         ([], {"lang": "en"}, "the format docbin has no option 'lang'; its options are group, language"),
     ],
 )
-def test_what_cannot_be_written_raises_an_error(tmp_path, documents, options, message):
+def test_invalid_mentions_and_options_raise_an_error(tmp_path, documents, options, message):
     with pytest.raises(DataError, match=message):
         write_format(documents, tmp_path / "a.spacy", "docbin", **options)
     assert not list(tmp_path.iterdir())
