@@ -2,6 +2,7 @@
 
     python -m training.benchmarks.annotate --model demo/model
     python -m training.benchmarks.annotate --model demo/model --rows 400 --rounds 1 --memory-rows 1000 4000
+    python -m training.benchmarks.annotate --model demo/model --only memory
 
 A round runs, one after the other, the bare pipeline on one core, the command without Ray, and Ray with one and with two
 actors of one core each. If something else slows the machine down, this affects all of them, so only ratios within a
@@ -30,6 +31,7 @@ from training.experiments.provenance import provenance
 from training.pages import ROOT
 
 RESULTS = Path(__file__).parent / "annotate.json"
+PARTS = ("speed", "memory")
 CONTENDERS = ("bare pipeline", "annotate", "Ray, 1 actor", "Ray, 2 actors")
 # OVERHEAD is the maximum time relative to the bare pipeline. GAIN is the minimum speed of two actors relative to one.
 OVERHEAD, GAIN = 1.1, 1.6
@@ -173,7 +175,7 @@ def save_tiny_model(tokenizer_of: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def memory(rows: list[int], model: str, folder: Path) -> list[dict[str, Any]]:
+def memory(rows: list[int], model: str, folder: Path) -> dict[str, Any]:
     """Return the peak memory without and with Ray, for tables with these numbers of rows.
 
     The model is a tiny one, with the tokenizer of `model`.
@@ -189,7 +191,7 @@ def memory(rows: list[int], model: str, folder: Path) -> list[dict[str, Any]]:
             peak = run_worker({**task, "types": ["gene"], "rows_per_part": 1000})["peak_mb"]
             results.append({"contender": contender, "rows": number, "peak_mb": peak})
             print(f"{contender}, {number:,} rows: {peak:.0f} MB", flush=True)
-    return results
+    return {"rows": results}
 
 
 def about(argv: list[str]) -> dict[str, Any]:
@@ -209,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--only", choices=PARTS, help="measure one part, and keep the other part of the output file")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -219,14 +222,21 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.model is None:
         parser.error("--model is needed")
     arguments.model = str(Path(arguments.model).absolute()) if Path(arguments.model).exists() else arguments.model
+    results: dict[str, Any] = {}
+    if arguments.output.exists():
+        results = json.loads(arguments.output.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        results: dict[str, Any] = {
-            "about": {**about(sys.argv[1:] if argv is None else argv), "load_before": list(os.getloadavg())},
-            "speed": speed(arguments, Path(folder)),
-            "memory": memory(arguments.memory_rows, arguments.model, Path(folder)),
-        }
-    write_json(arguments.output, results)
-    print(json.dumps({name: value for name, value in results["speed"].items() if name != "rounds"}, indent=2))
+        for part in PARTS if arguments.only is None else (arguments.only,):
+            origin = {**about(sys.argv[1:] if argv is None else argv), "load_before": list(os.getloadavg())}
+            measure = {
+                "speed": lambda: speed(arguments, Path(folder)),
+                "memory": lambda: memory(arguments.memory_rows, arguments.model, Path(folder)),
+            }[part]
+            results[part] = {"about": origin, **measure()}
+            write_json(arguments.output, results)
+    if "speed" in results:
+        shown = {name: value for name, value in results["speed"].items() if name not in ("about", "rounds")}
+        print(json.dumps(shown, indent=2))
 
 
 if __name__ == "__main__":
