@@ -1,4 +1,4 @@
-"""What a model card tells about the thresholds and the calibration of a model."""
+"""Values of the model card about the thresholds and the calibration of a model."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Thresholds and temperatures of entity types: those that a checkpoint contains, and the thresholds of a call.
+"""Thresholds and temperatures of entity types: the values in a checkpoint, and the thresholds of a call.
 
 A temperature calibrates the scores of a type: score = sigmoid(margin / temperature), where the margin is the span score
 minus the dynamic threshold. A temperature is positive, so a score is above 0.5 exactly if the margin is positive,

@@ -1,8 +1,8 @@
 """Calibrate scores with a temperature, and measure how well scores agree with the share of correct spans.
 
-score = sigmoid(margin / temperature). The temperature is the only parameter, so a margin of 0 keeps the score 0.5, and
-no span changes sides. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, describe temperature scaling
-and the expected calibration error.
+score = sigmoid(margin / temperature). A positive margin gives a score above 0.5 with every temperature, so calibration
+does not move a span across the dynamic threshold. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+describe temperature scaling and the expected calibration error.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 NUM_BINS = 15
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0  # limits for spans that margins separate perfectly, or not at all
+# Limits, because no finite temperature is best if the margins separate gold mentions perfectly, or not at all
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 _STEPS = 60
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -23,7 +24,9 @@ class Bin:
     """The spans whose scores lie in the same interval.
 
     Args:
-        spans: number of spans. score: mean of their scores. correct: share of those that are gold mentions.
+        spans: number of spans.
+        score: mean of their scores.
+        correct: share of the spans that are gold mentions.
     """
 
     spans: int
@@ -37,7 +40,7 @@ class CalibrationReport:
 
     Args:
         spans: number of spans that are compared.
-        before, after: `NUM_BINS` bins of equal width, from the scores 0 to 1.
+        before, after: the bins of `reliability` for the scores before and after the calibration.
     """
 
     spans: int
@@ -54,11 +57,11 @@ class CalibrationReport:
 
 
 def fit_temperature(margins: np.ndarray, is_gold: np.ndarray) -> float:
-    """Return the temperature that minimises the mean of -log(probability of what a span is).
+    """Return the temperature that minimises the cross-entropy between the scores and the gold mentions.
 
-    This loss is convex in 1 / temperature. Its derivative is the sum of margin * (score - 1 for a gold mention), and
-    bisection finds where it is 0. The result has four significant digits and lies between `MIN_TEMPERATURE` and
-    `MAX_TEMPERATURE`.
+    This loss is convex in 1 / temperature. Its derivative is the sum of margin * (score - y) over the spans, where y is
+    1 for gold mentions and 0 for other spans. Bisection finds where the derivative is 0. The result has four
+    significant digits and lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
 
     Args:
         margins: [N]. is_gold: [N], bool.
@@ -91,7 +94,7 @@ def reliability(scores: np.ndarray, is_gold: np.ndarray) -> tuple[Bin, ...]:
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Return the mean over all spans of the difference between the score and the share of correct spans of a bin."""
+    """Return the mean of |mean score - share of correct spans| over bins, weighted by their numbers of spans."""
     total = sum(found.spans for found in bins)
     return sum(found.spans * abs(found.score - found.correct) for found in bins) / max(total, 1)
 

@@ -25,8 +25,8 @@ class Candidates:
     """The spans of documents above a low threshold, and the decoder that chooses among them.
 
     Args:
-        model: a `BinderModel`, whose configuration is changed.
-        tokenizer: its tokenizer.
+        model: a `BinderModel`. This class changes its configuration.
+        tokenizer: tokenizer of the model.
         documents: documents with gold mentions.
         types: the T types of the documents, see `resolve_entity_types`.
         batch_size: number of windows in a batch.
@@ -51,7 +51,7 @@ class Candidates:
         config = model.config
         self.required = required_margins(config, types)
         self.floor = float(torch.logit(torch.tensor(FLOOR, dtype=torch.float64)))
-        # Thresholds of the model that are lower still count in the metrics before tuning.
+        # If the model has lower thresholds, spans above them are kept too, for the metrics before tuning.
         lowest = min(self.floor, float(self.required.clamp(min=-16).min()))
         set_types(config, {entity_type.label: entity_type.description for entity_type in types})
         config.thresholds = config.temperatures = None
@@ -93,7 +93,7 @@ class Candidates:
         return [index for index, spans in enumerate(self._spans) if bool(torch.isin(spans[:, 2], wanted).any())]
 
     def decode(self, index: int, required: Tensor) -> Tensor:
-        """Return the indices of those candidates of a document that the pipeline returns with given thresholds.
+        """Return the indices of the candidates of a document that the pipeline returns with given thresholds.
 
         Args:
             index: index of the document. required: [T], the margins that spans must exceed.

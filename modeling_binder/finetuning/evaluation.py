@@ -83,9 +83,9 @@ def evaluate(
 
 
 def set_types(config: BinderConfig, entity_types: Mapping[str, str]) -> None:
-    """Replace the entity types. Those types that the model has keep their thresholds and temperatures.
+    """Replace the entity types. Types that the model has already keep their thresholds and temperatures.
 
-    The names of the types may differ from those of the model in upper and lower case, as in the pipeline.
+    Names of types are compared as in the pipeline, ignoring case, white space and Unicode forms.
     """
     former = copy.copy(config)
     config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]

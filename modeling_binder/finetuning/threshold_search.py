@@ -16,7 +16,7 @@ import numpy as np
 
 METRICS = ("f1", "macro-f1", "precision", "recall")
 MAX_ROUNDS = 3  # `refine` visits each threshold at most this often
-MAX_CUTS = 12  # and measures at most this many values on a visit
+MAX_CUTS = 12  # maximum number of values that `refine` measures on a visit
 _TOLERANCE = 1e-9
 
 Key = TypeVar("Key", bound=Hashable)
@@ -24,7 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Objective:
-    """What thresholds are chosen for.
+    """The goal of a search for thresholds.
 
     Args:
         metric: "f1" (micro F1), "macro-f1" (the F1 of each type), "precision" (the lowest threshold of each type with
@@ -41,18 +41,19 @@ class Objective:
         if (self.target is not None) != (self.metric in ("precision", "recall")):
             raise ValueError(f"metric={self.metric!r} {'needs a' if self.target is None else 'has no'} target.")
         if self.target is not None and not 0 < self.target <= 1:
-            raise ValueError(f"the {self.metric} to hold must be above 0 and at most 1, got {self.target}.")
+            raise ValueError(f"the target {self.metric} must be above 0 and at most 1, got {self.target}.")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The candidate spans of a type, or of several types, and what each threshold keeps of them.
+    """The candidate spans of a type, or of several types, and the numbers of candidates that each threshold keeps.
+
+    Thresholds that keep the same candidates are the same cut: cut k keeps the candidates with the k largest margins.
 
     Args:
         margins: [N], the distinct margins of the candidates, in descending order.
-        correct, predicted: [N + 1], the numbers of correct predictions and of predictions if the candidates with the
-            first k margins are kept.
-        gold: number of gold mentions, also of those that are not among the candidates.
+        correct, predicted: [N + 1], the numbers of correct predictions and of predictions for each cut k = 0 ... N.
+        gold: number of gold mentions, including those that are not among the candidates.
         floor: margin that all candidates exceed; no threshold is lower.
     """
 
@@ -79,12 +80,12 @@ class Curve:
         return len(self.margins)
 
     def interval(self, cut: int) -> tuple[float, float]:
-        """Return the margins between which a threshold keeps exactly the candidates with the first `cut` margins."""
+        """Return the two margins between which the log-odds of the thresholds of this cut lie."""
         low = self.margins[cut] if cut < len(self) else self.floor
         return float(low), float(self.margins[cut - 1]) if cut else math.inf
 
     def cut(self, threshold: float) -> int:
-        """Return the number of margins that a threshold, given as a probability, keeps."""
+        """Return the cut of a threshold, which is given as a probability."""
         return int(np.searchsorted(-self.margins, -logit(threshold), side="left"))
 
     def f1(self) -> np.ndarray:
@@ -92,10 +93,11 @@ class Curve:
         return 2 * self.correct / np.maximum(self.predicted + self.gold, 1)
 
     def nearest(self, good: np.ndarray, threshold: float) -> int:
-        """Return that cut among some cuts whose interval is nearest to a threshold.
+        """Return the cut whose interval is nearest to a threshold, of those cuts for which `good` is true.
 
         Args:
-            good: [N + 1], bool, true for at least one cut. threshold: a probability.
+            good: [N + 1], bool, true for at least one cut.
+            threshold: a probability.
         """
         cuts, margin = np.flatnonzero(good), logit(threshold)
         below = np.append(self.margins, self.floor)[cuts]
@@ -103,7 +105,7 @@ class Curve:
         return int(cuts[np.argmin(np.maximum(np.maximum(below - margin, margin - above), 0))])
 
     def threshold(self, cut: int, near: float) -> float:
-        """Return a threshold for a cut, as a probability: `near` if it fits, otherwise one with few digits."""
+        """Return a threshold of a cut, as a probability: `near` if it has this cut, otherwise one with few digits."""
         low, high = self.interval(cut)
         return probability_between(low, high, near)
 
@@ -125,12 +127,12 @@ def best_cut(curve: Curve, objective: Objective, near: float) -> int:
 
 
 def maximise_micro_f1(curves: Sequence[Curve], near: float, fixed: tuple[int, int, int] = (0, 0, 0)) -> list[int]:
-    """Return the cut of each curve that together have the largest micro F1.
+    """Return a cut for each curve, so that the cuts together have the largest micro F1.
 
-    F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. It is at least x for some cuts exactly if
-    the sum of 2 * correct - x * (predicted + gold) is not negative, and for a given x each type maximises its own term
-    of this sum. Dinkelbach's iteration (1967) sets x to the F1 of these cuts until it no longer grows, which takes a
-    few steps and ends at the maximum.
+    F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. The F1 of some cuts is at least x exactly
+    if the sum of 2 * correct - x * (predicted + gold) over the types is not negative. For a given x, the term of each
+    type can be maximised alone. Dinkelbach's iteration (1967) sets x to the F1 of the cuts found in this way, and
+    repeats this until the F1 no longer grows. It takes a few steps and ends at the maximum.
 
     Args:
         curves: the candidates of each type.
@@ -164,7 +166,7 @@ def search(
         curves: the candidates of each type.
         pooled: the candidates of all types together; they determine the shared threshold.
         objective: what is optimised.
-        own: the types that get a threshold of their own. The others have the shared one.
+        own: the types that get a separate threshold. All other types have the shared threshold.
         near: of equally good shared thresholds, the one nearest to this probability is chosen.
 
     Returns:
@@ -185,9 +187,9 @@ def search(
 
 
 def trial_cuts(curve: Curve, current: int) -> list[int]:
-    """Return at most `MAX_CUTS` cuts that are worth a measurement: those after a correct and before a wrong candidate.
+    """Return at most `MAX_CUTS` cuts that are worth a measurement: cuts after a correct and before a wrong candidate.
 
-    If there are more, half of the result are those nearest to the current cut, and half are evenly spaced.
+    If there are more such cuts, half of the result are the cuts nearest to the current cut, and half are evenly spaced.
     """
     right = np.diff(curve.correct)
     wrong = np.diff(curve.predicted) - right
@@ -212,8 +214,8 @@ def refine(
     Args:
         thresholds: the thresholds to start from.
         curves: key of a threshold -> the candidates that it applies to.
-        measure: returns how good thresholds are; the second argument is the key of the threshold that differs from the
-            last result. Tuples are compared in the order of their values.
+        measure: function of thresholds, and of the key of the threshold that was changed. It returns a tuple; better
+            thresholds have a larger tuple.
         progress: called after each measured threshold.
 
     Returns:
@@ -249,8 +251,8 @@ def sigmoid(margin: float) -> float:
 def probability_between(low: float, high: float, near: float) -> float:
     """Return a probability whose log-odds lie between two margins.
 
-    The result is `near` if it lies there. Otherwise, it is close to the middle and has as few digits as possible, so
-    that a threshold is far from the margins of candidates and easy to read.
+    The result is `near` if its log-odds lie between the margins. Otherwise, the result is close to the middle and has
+    as few digits as possible, so that a threshold is far from the margins of candidates and easy to read.
 
     >>> probability_between(0.4, 0.5, near=0.5)
     0.61

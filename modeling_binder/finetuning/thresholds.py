@@ -22,7 +22,7 @@ from .evaluation import set_fields
 from .metrics import SpanMetrics
 from .threshold_search import Curve, Objective, refine, search, trial_cuts
 
-MIN_MENTIONS = 20  # a type with fewer mentions has the shared threshold: a threshold of its own would fit to noise
+MIN_MENTIONS = 20  # a type with fewer mentions has the shared threshold, because a separate one would fit noise
 _SHARED = -1  # key of the shared threshold; the keys of types are their ids
 _SHOWN_TYPES = 5  # maximum number of unknown labels in an error
 
@@ -35,11 +35,11 @@ class TunedThresholds:
         thresholds, default_threshold, temperatures, default_temperature: new values of the fields of `BinderConfig`.
             The temperatures are those of the checkpoint if the scores were not calibrated.
         before, after: metrics on the development data with the former and with the new thresholds.
-        objective: what the thresholds were chosen for.
+        objective: the goal for which the thresholds were chosen.
         decoding: "nested" or "flat".
         documents: number of documents of the development data.
         mentions: label -> number of mentions in the development data.
-        own: label -> threshold, for the types of the development data with a threshold of their own.
+        own: label -> threshold, for the types of the development data that have a separate threshold.
         min_mentions: types with fewer mentions have the shared threshold, `default_threshold`.
         calibration: agreement of scores with the share of correct spans; None if the scores were not calibrated.
     """
@@ -80,7 +80,7 @@ class TunedThresholds:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """Return what the model card tells about the thresholds, as values of JSON."""
+        """Return the facts about the thresholds for the model card, as a dictionary for JSON."""
         report = self.calibration
         return {
             "metric": self.objective.metric,
@@ -127,10 +127,11 @@ def tune_thresholds(
 ) -> TunedThresholds:
     """Find the thresholds of a checkpoint that are best on development data. The checkpoint is not changed.
 
-    One threshold is shared by all types and becomes `config.default_threshold`, also for types that a call passes. Each
-    type of the checkpoint with enough mentions gets a threshold of its own in `config.thresholds`. In nested decoding
-    the result is exact. In flat decoding types compete for spans, so the search starts from that result, or from one
-    threshold for all types if this is better, and improves one threshold after the other, measured with the decoder.
+    A shared threshold becomes `config.default_threshold`, which also applies to types that a call passes. Each type of
+    the checkpoint with enough mentions gets a separate threshold in `config.thresholds`. In nested decoding, the result
+    is the exact optimum. In flat decoding, types compete for spans. The search then starts from the result for nested
+    decoding, or from one threshold for all types if this is better. It improves one threshold after the other, and
+    measures each change with the decoder.
 
     Args:
         checkpoint: folder, or id on the Hub.
@@ -143,8 +144,8 @@ def tune_thresholds(
         calibrate: first fit temperatures, so that scores are probabilities. The data are the spans with a score above
             0.01. Spans with lower scores are far more numerous and almost all wrong, and would hide the errors of the
             others. In flat decoding, spans that overlap a span with a larger margin are left out too, because they are
-            not returned. A type has a temperature of its own if at least `min_mentions` of its spans are mentions and
-            at least as many are not; other types share a temperature.
+            not returned. A type gets a separate temperature if its spans include at least `min_mentions` gold mentions
+            and at least `min_mentions` other spans. All other types share a temperature.
         entity_types: name -> description of the types in `documents`; defaults to the types of the checkpoint. Types
             that the checkpoint does not have determine only the shared threshold and temperature.
         decoding: the decoding for which the thresholds are tuned, "nested" or "flat"; defaults to the setting of the
@@ -216,7 +217,7 @@ def _objective(metric: str, precision: float | None, recall: float | None) -> Ob
 
 
 def _used(entity_types: Mapping[str, str] | None, documents: Sequence[Document]) -> Mapping[str, str] | None:
-    """Return the types that occur in documents if each document has a list of types; otherwise return all types."""
+    """Return the types that the documents are annotated for. If a document does not list them, return all types."""
     named = {name for document in documents for name in document.types or ()}
     if entity_types is None or any(document.types is None for document in documents):
         return entity_types
@@ -272,7 +273,8 @@ def _tune(
     groups = {**{key: [key] for key in own}, **({_SHARED: others} if others else {})}
     measured = _Measured(candidates, temperatures, objective, groups)
     found = {**thresholds, _SHARED: shared}
-    if objective.target is None:  # the nested optimum may be far from the flat one: the same threshold for all types?
+    if objective.target is None:
+        # The optimum of nested decoding may be far from that of flat decoding, so equal thresholds are tried as starts.
         same = [0.5, *(pooled.threshold(cut, 0.5) for cut in trial_cuts(pooled, pooled.cut(0.5)))]
         starts = [found, *(dict.fromkeys(found, value) for value in same)]
         found = max(starts, key=lambda start: measured(start, _SHARED))
@@ -286,7 +288,9 @@ class _Measured:
     """Measures thresholds with the decoder; documents without candidates of the changed types are not decoded again.
 
     Args:
-        candidates: the candidates. temperatures: [T]. objective: what is measured.
+        candidates: the candidates.
+        temperatures: [T], the temperature of each type.
+        objective: the goal, which determines the measure.
         groups: key of a threshold -> ids of the types that it applies to.
     """
 
@@ -300,7 +304,12 @@ class _Measured:
         self._last: dict[int, float] = {}
 
     def __call__(self, thresholds: Mapping[int, float], key: int) -> tuple[float, ...]:
-        """Return how good thresholds are; see `threshold_search.refine`."""
+        """Return a tuple that is larger for better thresholds, see `threshold_search.refine`.
+
+        Args:
+            thresholds: key -> threshold.
+            key: key of the threshold that was changed.
+        """
         required = _required(thresholds[_SHARED], thresholds, self._temperatures)
         changed = [name for name in self._groups if self._last.get(name) != thresholds[name]]
         if not self._rows:

@@ -21,7 +21,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_changed_copy_with_a_plot(files, capsys):
+def test_the_command_writes_a_tuned_copy_and_a_plot(files, capsys):
     arguments = ["--calibrate", "--plot", "plot.svg", "--output", "tuned", "--min-mentions", "4", "--device", "cpu"]
     assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
     shown = capsys.readouterr().out
@@ -37,7 +37,7 @@ def test_a_changed_copy_with_a_plot(files, capsys):
 
 
 def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
-    """A span of 14 tokens is wider than the model allows, so that no threshold finds all mentions of its type."""
+    """A mention of 14 tokens is wider than the spans of the model, so no threshold finds all mentions of its type."""
     wide = "a b c d e f g h i j k l m n"
     write_jsonl("dev.jsonl", [*corpus(1), Document("w", wide, (Mention(0, len(wide), "Cell"),))])
     assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0

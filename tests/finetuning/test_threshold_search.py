@@ -1,4 +1,4 @@
-"""Search for thresholds in closed-form cases and against all combinations; temperatures and calibration errors."""
+"""The search for thresholds, compared with known results and with all combinations; temperatures and calibration."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ from modeling_binder.finetuning.threshold_search import (
 
 
 def curve(text, gold=None, floor=-5.0):
-    """Build a curve from "+-+": candidates with the margins 3, 2, 1, ..., + for a gold mention."""
+    """Build a curve from signs such as "+-+": candidates with the margins 3, 2, 1, ...; "+" is a gold mention."""
     return Curve.of(
         np.arange(3.0, 3.0 - len(text), -1), np.array([sign == "+" for sign in text]), gold or text.count("+"), floor
     )
@@ -134,7 +134,7 @@ def test_types_with_few_mentions_share_a_threshold(metric):
 
 
 def test_micro_f1_sacrifices_a_type_for_the_total():
-    """The best F1 of "weak" alone is at its end, with 9 wrong predictions; the total F1 is better without them."""
+    """The F1 of "weak" alone is best with all 10 predictions, 9 of them wrong; the total F1 is better without them."""
     strong, weak = curve("+" * 20, gold=20), Curve.of(np.arange(0.0, -10, -1), np.arange(10) == 9, gold=1, floor=-20.0)
     assert best_cut(weak, Objective("f1"), 0.5) == 10
     assert maximise_micro_f1([strong, weak], 0.5) == [20, 0]
@@ -149,13 +149,13 @@ def test_micro_f1_sacrifices_a_type_for_the_total():
         ({"metric": "f1", "target": 0.5}, "has no target"),
     ],
 )
-def test_wrong_objectives(fields, message):
+def test_invalid_objectives_raise_an_error(fields, message):
     with pytest.raises(ValueError, match=message):
         Objective(**fields)
 
 
-def test_refining_climbs_and_is_bounded():
-    """Each of two thresholds is best after two candidates, but the second only if the first one is."""
+def test_refine_improves_all_thresholds_with_few_measurements():
+    """Both thresholds are best after two candidates. The second improves the result only if the first is best."""
     curves, calls = {"a": curve("++--"), "b": curve("++--")}, []
 
     def measure(thresholds, key):
@@ -177,7 +177,7 @@ def test_refining_climbs_and_is_bounded():
 
 
 def test_the_temperature_of_known_probabilities_is_found():
-    """Half of the spans with margin 0, and 3 of 4 with margin 2: sigmoid(2 / T) = 3/4 gives T = 2 / log(3)."""
+    """Of the spans with margin 2, three of four are gold mentions: sigmoid(2 / T) = 3/4 gives T = 2 / log(3)."""
     margins = np.array([0.0, 0.0, 2.0, 2.0, 2.0, 2.0])
     is_gold = np.array([True, False, True, True, True, False])
     assert fit_temperature(margins, is_gold) == pytest.approx(2 / math.log(3), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Tuning of a checkpoint: evaluation and pipeline agree with it, and only the files that have to change do."""
+"""Tuning the thresholds of a checkpoint: evaluation and pipeline agree with it, and only necessary files change."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_other_types_determine_the_shared_threshold(checkpoint):
     assert tuned.own == {"gene": tuned.thresholds["Gene"]}
 
 
-def test_in_place_all_other_files_stay_and_the_card_tells(checkpoint, tmp_path):
+def test_saving_in_place_changes_only_the_configuration_and_the_card(checkpoint, tmp_path):
     folder = tmp_path / "mine"
     shutil.copytree(checkpoint, folder)
     (folder / "notes.txt").write_text("mine")
@@ -102,10 +102,10 @@ def test_in_place_all_other_files_stay_and_the_card_tells(checkpoint, tmp_path):
     assert f"{100 * tuned.calibration.error_before:.2f} % before" in card
     assert "not calibrated" not in card
     again = save_tuned(tuned, folder)
-    assert contents(again) == after, "writing twice is writing once"
+    assert contents(again) == after, "writing twice gives the same files"
 
 
-def test_a_card_that_was_not_generated_stays(checkpoint, tmp_path):
+def test_a_card_that_was_not_generated_is_not_changed(checkpoint, tmp_path):
     folder = tmp_path / "mine"
     shutil.copytree(checkpoint, folder)
     (folder / "README.md").write_text("# Written by hand\n")
@@ -143,6 +143,6 @@ def test_a_failure_leaves_the_checkpoint_as_it_was(checkpoint, tmp_path, monkeyp
         (corpus(1), {"device": "cuda:7"}, "device must be 'cpu' or None"),
     ],
 )  # fmt: skip
-def test_errors(checkpoint, documents, options, message):
+def test_invalid_arguments_raise_an_error(checkpoint, documents, options, message):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(checkpoint, documents, **options)

@@ -20,7 +20,7 @@ def config(**fields):
     return BinderConfig(entity_types=[{"name": name, "description": text} for name, text in TYPES.items()], **fields)
 
 
-def test_values_of_own_types_and_defaults_of_others():
+def test_own_types_have_their_values_and_other_types_have_the_defaults():
     tuned = config(
         thresholds={"Gene": 0.7, "Cell": 0.2},
         default_threshold=0.4,
@@ -48,7 +48,7 @@ def test_values_of_own_types_and_defaults_of_others():
         ({"temperatures": {"Drug": 1.0}}, "temperatures has the key 'Drug', which is not an entity type"),
     ],
 )
-def test_wrong_values_are_errors(fields, message):
+def test_invalid_values_raise_an_error(fields, message):
     with pytest.raises(ValueError, match=message):
         config(**fields)
 
@@ -72,7 +72,7 @@ def test_a_temperature_never_moves_a_score_across_one_half(margins, temperatures
     temperature = torch.tensor(temperatures[: len(margins)], dtype=torch.float64)
     plain, calibrated = probability(margin), probability(margin, temperature)
     assert ((plain > 0.5) == (margin > 0)).all() and ((calibrated > 0.5) == (margin > 0)).all()
-    assert torch.equal(probability(margin, torch.ones_like(temperature)), plain), "1 changes no bit"
+    assert torch.equal(probability(margin, torch.ones_like(temperature)), plain), "a temperature of 1 changes nothing"
 
 
 @pytest.mark.parametrize("decoding", ["nested", "flat"])
