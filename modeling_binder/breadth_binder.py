@@ -41,9 +41,16 @@ class BreadthNetwork(nn.Module):
 
 
 def broader_types(
-    parents: Mapping[str, str | None], breadths: Tensor | None = None, margin: float = 0.0
+    parents: Mapping[str, str | None],
+    breadths: Tensor | None = None,
+    margin: float = 0.0,
+    tolerance: float | None = None,
 ) -> Tensor | None:
-    """Return which types are broader than others.
+    """Return which types are broader than others, and how large the lead of a broader type may be.
+
+    The lead of a type over another type is the difference of their margins for the same span. Parents are given by the
+    user, so a descendant is preferred to its ancestor whatever the lead. Breadths are estimates, and may also differ
+    for types that have nothing in common. So there, a type with a much larger margin is preferred to a narrower type.
 
     A type is broader than its descendants. Two types are compared as follows: If both types have a parent or a child,
     only the parents decide which one is broader. If at least one of them has no parent and no child, their breadths
@@ -55,16 +62,20 @@ def broader_types(
         breadths: [T], from `BreadthNetwork`. `None` means that types are compared only by their parents.
         margin: a type counts as broader than another type if its breadth is larger by more than this number, which is
             at least 0.
+        tolerance: the largest lead at which a narrower type is preferred, if their breadths decide. `None` means that
+            it is always preferred.
 
     Returns:
-        [T, T], bool, on the CPU: true where the type of the row is broader than the type of the column, without cycles.
-        None if no type is broader than another one.
+        [T, T], float64, on the CPU: the largest lead of the type of the row at which the type of the column is
+        preferred, if the type of the row is broader; -inf elsewhere. The relation has no cycles. None if no type is
+        broader than another one.
 
     Raises:
         ValueError: a parent is not one of the types, or a type is its own ancestor.
     """
     labels = {label: type_id for type_id, label in enumerate(parents)}
     broader = torch.zeros(len(labels), len(labels), dtype=torch.bool)
+    by_breadth = torch.zeros_like(broader)
     for label, type_id in labels.items():
         for ancestor in ancestors(label, parents):
             broader[labels[ancestor], type_id] = True
@@ -77,5 +88,8 @@ def broader_types(
             breadth = breadth.expand_as(broader).masked_fill(~as_broad, float("-inf")).amax(1)
         alone = ~(broader.any(0) | broader.any(1))
         comparable = alone[:, None] | alone[None]
-        broader |= comparable & (breadth[:, None] - breadth[None] > margin)
-    return broader if bool(broader.any()) else None
+        by_breadth = comparable & (breadth[:, None] - breadth[None] > margin)
+    leads = torch.full(broader.shape, -torch.inf, dtype=torch.float64)
+    leads[by_breadth] = torch.inf if tolerance is None else tolerance
+    leads[broader] = torch.inf
+    return leads if bool((broader | by_breadth).any()) else None

@@ -74,6 +74,8 @@ class BinderConfig(PreTrainedConfig):
             are broader than others. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
             The difference is in log-odds: 3 means that the type is broader with a probability of 95 %.
+        breadth_tolerance: if the margin of the broader type exceeds the margin of the narrower type by more than this
+            number, breadths do not decide, and the broader type is kept for the span. `None` means no limit.
         decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.
@@ -119,6 +121,7 @@ class BinderConfig(PreTrainedConfig):
     default_temperature: float = 1.0
     use_breadth: bool = False
     breadth_margin: float = 3.0
+    breadth_tolerance: float | None = None
     decoding: Literal["nested", "flat"] = "nested"
     inference: Literal["span", "joint"] = "span"
     type_pooling: Literal["cls", "mean"] = "cls"
@@ -173,6 +176,8 @@ class BinderConfig(PreTrainedConfig):
             raise ValueError(f"default_temperature must be positive, got {self.default_temperature}.")
         if not 0 <= self.breadth_margin < float("inf"):
             raise ValueError(f"breadth_margin must be at least 0, got {self.breadth_margin}.")
+        if self.breadth_tolerance is not None and not 0 <= self.breadth_tolerance < float("inf"):
+            raise ValueError(f"breadth_tolerance must be at least 0, or None, got {self.breadth_tolerance}.")
         weights = [f"{part}_loss_weight" for part in ("start", "end", "span", "mention", "threshold")]
         for name in weights:
             if getattr(self, name) < 0:

@@ -235,13 +235,14 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
 FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
-def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, broader: Tensor) -> Tensor:
+def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor, broader: Tensor) -> Tensor:
     """If several types claim the same span, drop those types that are broader than another type of this span.
 
     Args:
-        starts, ends, types: [N], the pairs of a span and a type that claims it.
-        broader: [T, T], bool, from `breadth_binder.broader_types`: true where the type of the row is broader than the
-            type of the column. It must have no cycles, so that the narrowest types remain.
+        starts, ends, types, weights: [N], the pairs of a span and a type that claims it.
+        broader: [T, T], from `breadth_binder.broader_types`: the largest lead in weight at which the type of the row is
+            dropped because of the type of the column; -inf where the type of the row is not broader. The relation must
+            have no cycles, so that at least one type of each span remains.
 
     Returns:
         Indices of the pairs that remain, in order.
@@ -250,11 +251,12 @@ def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, broader: Tensor) -
     for index, span in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         same_span.setdefault(span, []).append(index)
     kept = torch.ones(len(starts), dtype=torch.bool)
-    types, broader = types.cpu(), broader.cpu()
+    types, weights, broader = types.cpu(), weights.double().cpu(), broader.cpu()
     for indices in same_span.values():
         if len(indices) > 1:
-            claims = types[indices]
-            kept[indices] = ~broader[claims[:, None], claims].any(1)
+            claims, weight = types[indices], weights[indices]
+            largest = broader[claims[:, None], claims]
+            kept[indices] = ~((largest > -torch.inf) & (weight[:, None] - weight <= largest)).any(1)
     return kept.nonzero()[:, 0].to(starts.device)
 
 
@@ -275,7 +277,7 @@ def flat_spans(
     Args:
         starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.
         algorithm: "exact" (largest total weight) or "greedy".
-        broader: [T, T], bool, see `drop_broader`, which is applied first. `None` means that only margins are compared.
+        broader: [T, T], see `drop_broader`, which is applied first. `None` means that only weights are compared.
 
     Returns:
         Indices of the chosen spans, sorted by position.
@@ -283,7 +285,7 @@ def flat_spans(
     weights = margins.double() - required[types].clamp(-1e6, 1e6)
     if broader is None:
         return FLAT_ALGORITHMS[algorithm](starts, ends, types, weights)
-    fine = drop_broader(starts, ends, types, broader)
+    fine = drop_broader(starts, ends, types, weights, broader)
     return fine[FLAT_ALGORITHMS[algorithm](starts[fine], ends[fine], types[fine], weights[fine])]
 
 

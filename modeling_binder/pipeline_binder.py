@@ -313,7 +313,8 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         breadths = None
         if self.model.config.use_breadth:
             breadths = self._encoded([entity_type.description for entity_type in types]).breadths
-        return find_broader(types, breadths, self.model.config.breadth_margin)
+        config = self.model.config
+        return find_broader(types, breadths, config.breadth_margin, config.breadth_tolerance)
 
     def _encode_types(self, descriptions: list[str]) -> EncodedTypes:
         model = self.model

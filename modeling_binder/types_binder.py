@@ -287,11 +287,13 @@ class TypeCache:
         return encoded
 
 
-def find_broader(types: Sequence[EntityType], breadths: Tensor | None, margin: float) -> Tensor | None:
+def find_broader(
+    types: Sequence[EntityType], breadths: Tensor | None, margin: float, tolerance: float | None
+) -> Tensor | None:
     """Return which types of a call are broader than others, [T, T], or None; see `breadth_binder.broader_types`."""
     if breadths is None and not any(entity_type.parent for entity_type in types):
         return None
-    return broader_types({entity_type.label: entity_type.parent for entity_type in types}, breadths, margin)
+    return broader_types({entity_type.label: entity_type.parent for entity_type in types}, breadths, margin, tolerance)
 
 
 def type_modules(model: Any) -> list[nn.Module]:

@@ -39,7 +39,7 @@ class Decoding:
         self.required = required_margins(config, types)
         self.temperatures = type_temperatures(config, types)
         self._parents = {item.name: item.parent or config.type_parents.get(item.name) for item in dataset.types}
-        self._breadths, self._margin = breadths, config.breadth_margin
+        self._breadths, self._margin, self._tolerance = breadths, config.breadth_margin, config.breadth_tolerance
         self._names = names
         self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}
 
@@ -72,7 +72,7 @@ class Decoding:
             names = [self._names[type_id] for type_id in ids]
             parents = {name: self._nearest(name, set(names)) for name in names}
             breadths = None if self._breadths is None else self._breadths[list(ids)]
-            self._broader[key] = broader_types(parents, breadths, self._margin)
+            self._broader[key] = broader_types(parents, breadths, self._margin, self._tolerance)
         return self._broader[key]
 
     def _nearest(self, name: str, names: set[str]) -> str | None:

@@ -21,8 +21,8 @@ def pairs(labels, broader):
     if broader is None:
         return set()
     labels = list(labels)
-    assert broader.dtype == torch.bool and broader.shape == (len(labels), len(labels))
-    return {(labels[row], labels[column]) for row, column in broader.nonzero().tolist()}
+    assert broader.dtype == torch.float64 and broader.shape == (len(labels), len(labels))
+    return {(labels[row], labels[column]) for row, column in (broader > -torch.inf).nonzero().tolist()}
 
 
 def test_a_type_is_broader_than_all_its_descendants():
@@ -52,6 +52,14 @@ def test_breadths_decide_if_they_differ_by_more_than_the_margin():
     }
 
 
+def test_the_lead_of_a_broader_type_is_limited_only_where_breadths_decide():
+    parents = {"person": None, "politician": "person", "city": None}
+    leads = broader_types(parents, torch.tensor([9.0, 5.0, 1.0]), 1.0, tolerance=4.0)
+    infinity = float("inf")
+    assert leads.tolist() == [[-infinity, infinity, 4], [-infinity, -infinity, 4], [-infinity] * 3]
+    assert broader_types(parents, torch.tensor([9.0, 5.0, 1.0]), 1.0)[0].tolist() == [-infinity, infinity, infinity]
+
+
 def test_types_of_the_same_hierarchy_are_not_compared_by_breadth():
     breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # by its breadth, politician would be broader than person
     parents = {"person": None, "politician": "person", "writer": "person", "city": None}
@@ -79,7 +87,7 @@ def test_the_relation_has_no_cycle(data):
         parents[str(index)] = data.draw(st.sampled_from([None, None, *(str(lower) for lower in range(index))]))
     breadths = torch.tensor(data.draw(st.lists(st.integers(0, 6), min_size=count, max_size=count)), dtype=torch.float)
     broader = broader_types(parents, breadths, data.draw(st.sampled_from([0.0, 1.0, 2.5])))
-    related = set() if broader is None else {tuple(pair) for pair in broader.nonzero().tolist()}
+    related = set() if broader is None else {tuple(pair) for pair in (broader > -torch.inf).nonzero().tolist()}
     for line in itertools.chain(*(itertools.permutations(range(count), size) for size in range(1, min(count, 4) + 1))):
         closed = zip(line, (*line[1:], line[0]), strict=True)
         assert not all(pair in related for pair in closed), line

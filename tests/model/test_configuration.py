@@ -63,6 +63,8 @@ def test_shared_encoders_have_no_type_config():
         ({"breadth_margin": -1.0}, "breadth_margin must be at least 0"),
         ({"breadth_margin": float("inf")}, "breadth_margin must be at least 0"),
         ({"breadth_margin": float("nan")}, "breadth_margin must be at least 0"),
+        ({"breadth_tolerance": -1.0}, "breadth_tolerance must be at least 0, or None"),
+        ({"breadth_tolerance": float("inf")}, "breadth_tolerance must be at least 0, or None"),
     ],
 )
 def test_values_out_of_range(options, message):

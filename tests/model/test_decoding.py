@@ -170,12 +170,12 @@ BROADER = torch.tensor(
         [False, False, False, False],
     ]
 )
+BROADER = torch.where(BROADER, torch.inf, -torch.inf)
 PERSON, WRITER, POET, CITY = range(4)
 
 
 def remaining(*rows):
-    starts, ends, types, _ = spans(*(row if len(row) == 4 else (*row, 1.0) for row in rows))
-    return drop_broader(starts, ends, types, BROADER).tolist()
+    return drop_broader(*spans(*(row if len(row) == 4 else (*row, 1.0) for row in rows)), BROADER).tolist()
 
 
 def test_the_narrowest_type_of_a_span_remains():
@@ -192,11 +192,24 @@ def test_types_of_other_spans_do_not_matter():
 
 
 def test_two_narrower_types_of_a_span_both_remain():
-    broader = torch.zeros(3, 3, dtype=torch.bool)
-    broader[0, 1] = broader[0, 2] = True
+    broader = torch.full((3, 3), -torch.inf)
+    broader[0, 1] = broader[0, 2] = torch.inf
     same = torch.zeros(3, dtype=torch.long)
-    assert drop_broader(same, same + 4, torch.arange(3), broader).tolist() == [1, 2]
-    assert drop_broader(same[:0], same[:0], same[:0], broader).tolist() == []
+    assert drop_broader(same, same + 4, torch.arange(3), torch.ones(3), broader).tolist() == [1, 2]
+    assert drop_broader(same[:0], same[:0], same[:0], same[:0], broader).tolist() == []
+
+
+def test_a_type_with_a_much_larger_weight_is_kept_beside_a_narrower_one():
+    broader = torch.where(BROADER > 0, 5.0, -torch.inf)
+
+    def kept(*rows):
+        return drop_broader(*spans(*rows), broader).tolist()
+
+    assert kept((0, 4, PERSON, 6.0), (0, 4, WRITER, 1.0)) == [1], "a lead of 5 is within the limit"
+    assert kept((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0)) == [0, 1], "the larger weight decides later"
+    assert kept((0, 4, PERSON, 9.0), (0, 4, WRITER, 5.0), (0, 4, POET, 1.0)) == [2]
+    starts, ends, types, margins = spans((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0))
+    assert flat_spans(starts, ends, types, margins, required_margin(0.5, 4), broader=broader).tolist() == [0]
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "greedy"])

@@ -12,12 +12,13 @@ from modeling_binder.finetuning import Corpus, Document, EntityType, Mention, lo
 from tests.tiny import corpus as tiny_corpus
 from training.experiments.breadth import (
     MARGINS,
+    TOLERANCES,
+    NestedResults,
     PhrasedTypes,
     Training,
     best_margin,
     flatten,
     main,
-    margin_scores,
     train_network,
 )
 from training.experiments.breadth_pairs import Pair, count_pairs, held_out, texts_of
@@ -146,11 +147,16 @@ def test_the_margin_is_tuned_on_flat_corpora(model, tokenizer):
             assert states.shape == (3, 32)
             return torch.tensor([4.2, 0.0, 9.0])
 
-    scores = margin_scores(Recognizer(model, tokenizer), Network(), {"people": task})
+    nested = NestedResults(Recognizer(model, tokenizer), Network(), {"people": task})
+    scores = {str(margin): nested.scores(margin) for margin in MARGINS}
     assert {margin for margin, found in scores.items() if found["people"] == 1.0} == {
         str(margin) for margin in MARGINS if margin < 4.2
     }
     assert scores["inf"]["people"] == 0.5 and best_margin(scores) == 4.0
+    # The person leads by logit(0.95) - logit(0.6) = 2.54.
+    by_tolerance = {str(limit): nested.scores(4.0, limit) for limit in TOLERANCES}
+    assert by_tolerance["2.0"]["people"] == 0.5 and by_tolerance["3.0"]["people"] == 1.0
+    assert best_margin(by_tolerance) is None, "no limit is as good as any"
 
 
 @pytest.fixture
@@ -191,6 +197,7 @@ def test_the_command_writes_a_checkpoint_with_the_network(checkpoint, folders, m
 
     model = AutoModel.from_pretrained(folders / "out")
     assert model.config.use_breadth and model.config.breadth_margin == 2.5
+    assert model.config.breadth_tolerance == 2.5 and set(saved["f1_by_tolerance"]) == {str(t) for t in TOLERANCES}
     recognizer = pipeline("binder-ner", model=str(folders / "out"))
     texts = ["being", "What a being is.", "being: What a being is."]
     breadths = model.encode_descriptions(recognizer.tokenizer, texts).breadths

@@ -95,6 +95,9 @@ def test_breadth_table_shows_f1_by_margin():
     assert "| 2 (chosen) | 60% | 99.0% | 60.0 | 30.0 | 45.0 |" in text
     assert "| no network |  |  | 40.0 | 30.0 | 35.0 |" in text
     assert "(chosen)" not in breadth_table({**BREADTH, "margin": None})
+    by_tolerance = {"5.0": {"news": 0.7, "web": 0.3}, "inf": {"news": 0.6, "web": 0.3}}
+    text = breadth_table({**BREADTH, "tolerance": 5.0, "f1_by_tolerance": by_tolerance})
+    assert "| 5 (chosen) | 70.0 | 30.0 | 50.0 |\n| no limit | 60.0 | 30.0 | 45.0 |" in text
 
 
 def test_the_command_writes_all_tables_into_the_page(tmp_path):

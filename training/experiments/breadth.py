@@ -10,8 +10,8 @@ network is the type encoder's state for a name or a description of a type. Its o
 First, the network is tested: a share of the types is held out, and the command reports how many pairs with a held-out
 type are in the right order. Then the network is trained on all pairs. A type counts as broader than another type if its
 breadth is larger by a margin (`config.breadth_margin`). The command chooses the margin with the highest mean F1 on the
-`--dev` corpora, in flat decoding and with the types passed by name. If F1 is highest without the network, nothing is
-written to `--out`.
+`--dev` corpora, in flat decoding and with the types passed by name. With this margin, it then chooses
+`config.breadth_tolerance` in the same way. If F1 is highest without the network, nothing is written to `--out`.
 """
 
 import argparse
@@ -43,6 +43,8 @@ from training.mixes import Folders
 MIN_PAIRS = 10
 # Margins to try; with an infinite margin no type counts as broader, which is the same as no network.
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
+# Tolerances to try; an infinite one is no limit.
+TOLERANCES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -169,31 +171,32 @@ def _share(pairs: Sequence[Pair], breadth: Mapping[str, float]) -> float | None:
     return mean(breadth[pair.broad] > breadth[pair.fine] for pair in pairs) if pairs else None
 
 
-def margin_scores(recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
-    """Return the F1 on each corpus for each margin.
-
-    The pipeline runs once per corpus, with nested decoding. For each margin, flat decoding then chooses from the spans.
+class NestedResults:
+    """The spans that the pipeline finds with nested decoding, from which flat decoding chooses in several ways.
 
     Args:
-        recognizer: a "binder-ner" pipeline of the checkpoint.
+        recognizer: a "binder-ner" pipeline of the checkpoint. It runs once per corpus.
         network: a trained network.
         tasks: name of a corpus -> documents and types.
-
-    Returns:
-        A dictionary: margin as a string -> name of a corpus -> F1.
     """
-    scores: dict[str, dict[str, float]] = {str(margin): {} for margin in MARGINS}
-    for name, task in tasks.items():
-        by_name = wordings(task.types)[0]
-        labels = list(by_name.texts)
-        breadths = network(states_of(recognizer.model, recognizer.tokenizer, by_name.texts.values()))
-        found = predict(recognizer, task, by_name, "nested")
-        gold = [document.entities for document in task.documents]
-        for margin in MARGINS:
-            broader = broader_types(dict.fromkeys(labels), breadths, margin)
+
+    def __init__(self, recognizer: Any, network: nn.Module, tasks: Mapping[str, Task]) -> None:
+        self.tasks = tasks
+        self._found: dict[str, tuple[list[str], Tensor, Any]] = {}
+        for name, task in tasks.items():
+            by_name = wordings(task.types)[0]
+            breadths = network(states_of(recognizer.model, recognizer.tokenizer, by_name.texts.values()))
+            self._found[name] = list(by_name.texts), breadths, predict(recognizer, task, by_name, "nested")
+
+    def scores(self, margin: float, tolerance: float | None = None) -> dict[str, float]:
+        """Return the F1 of flat decoding on each corpus."""
+        scores = {}
+        for name, (labels, breadths, found) in self._found.items():
+            broader = broader_types(dict.fromkeys(labels), breadths, margin, tolerance)
+            gold = [document.entities for document in self.tasks[name].documents]
             predicted = [flatten(spans, labels, broader) for spans in found]
-            scores[str(margin)][name] = compute_span_metrics(gold, predicted, labels).micro.f1
-    return scores
+            scores[name] = compute_span_metrics(gold, predicted, labels).micro.f1
+        return scores
 
 
 def flatten(
@@ -204,7 +207,7 @@ def flatten(
     Args:
         spans: (start, end, label, score) of each span in a document.
         labels: the T types.
-        broader: which type is broader than which, [T, T] (see `breadth_binder.broader_types`); None for no preference.
+        broader: which types are broader than others, [T, T] (see `breadth_binder.broader_types`), or None.
     """
     if not spans:
         return []
@@ -217,9 +220,9 @@ def flatten(
 
 
 def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the margin with the highest mean F1, and of equally good margins the largest.
+    """Return the margin or tolerance with the highest mean F1, and of equally good ones the largest.
 
-    None means that F1 is highest without the network.
+    None stands for the infinite one: an infinite margin switches the network off; an infinite tolerance is no limit.
     """
     means = {float(margin): mean(found.values()) for margin, found in scores.items()}
     best = max(means, key=lambda margin: (means[margin], margin))
@@ -253,11 +256,19 @@ def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
     return tasks
 
 
-def save(model: BinderModel, tokenizer: Any, network: BreadthNetwork, margin: float, folder: Path) -> None:
-    """Write a checkpoint that consists of the model, the network and the margin."""
+def save(
+    model: BinderModel,
+    tokenizer: Any,
+    network: BreadthNetwork,
+    margin: float,
+    tolerance: float | None,
+    folder: Path,
+) -> None:
+    """Write a checkpoint that consists of the model, the network, the margin and the tolerance."""
     model.breadth = network
     model.config.use_breadth = True
     model.config.breadth_margin = margin
+    model.config.breadth_tolerance = tolerance
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -305,16 +316,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     unseen = order_of_unseen(model, pairs, types, training)
     network = train_network(new_network(model, training.seed), pairs, types, training)
     breadth = types.mean_breadth(network)
-    scores = margin_scores(recognizer, network, tasks)
-    margin = best_margin(scores)
+    nested = NestedResults(recognizer, network, tasks)
+    scores = {str(margin): nested.scores(margin) for margin in MARGINS}
+    margin, tolerance, tolerance_scores = best_margin(scores), None, {}
     if margin is not None:
-        save(model, tokenizer, network, margin, arguments.out)
+        tolerance_scores = {str(limit): nested.scores(margin, limit) for limit in TOLERANCES}
+        tolerance = best_margin(tolerance_scores)
+        save(model, tokenizer, network, margin, tolerance, arguments.out)
     return {
         "pairs": len(pairs),
         "types": len(labels),
         **unseen,
         "margin": margin,
         "f1_by_margin": scores,
+        "tolerance": tolerance,
+        "f1_by_tolerance": tolerance_scores,
         "texts": {name: len(task.documents) for name, task in tasks.items()},
         "breadth": dict(sorted(breadth.items(), key=lambda item: -item[1])),
     }
@@ -329,10 +345,20 @@ def report(results: Mapping[str, Any]) -> str:
         "in the right order.",
         f"{'margin':>6}  " + "  ".join([*results["texts"], "mean"]),
     ]
-    for margin, found in results["f1_by_margin"].items():
-        cells = [f"{100 * value:{len(name)}.1f}" for name, value in (*found.items(), ("mean", mean(found.values())))]
-        lines.append(f"{margin:>6}  {'  '.join(cells)}{'  <' if float(margin) == results['margin'] else ''}")
+    lines += _lines(results["f1_by_margin"], results["margin"])
+    if results["f1_by_tolerance"]:
+        lines += [f"With the margin {results['margin']}, by tolerance:"]
+        lines += _lines(results["f1_by_tolerance"], results["tolerance"])
     return "\n".join(lines)
+
+
+def _lines(scores: Mapping[str, Mapping[str, float]], chosen: float | None) -> list[str]:
+    lines = []
+    for value, found in scores.items():
+        cells = [f"{100 * f1:{len(name)}.1f}" for name, f1 in (*found.items(), ("mean", mean(found.values())))]
+        mark = "  <" if float(value) == (math.inf if chosen is None else chosen) else ""
+        lines.append(f"{value:>6}  {'  '.join(cells)}{mark}")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -123,8 +123,17 @@ def breadth_table(results: Mapping[str, Any]) -> str:
         f"kept out of training. The network puts {results['right_order']:.1%} of these {results['test_pairs']:,} pairs "
         "in the right order."
     )
-    header = ["margin", "pairs decided", "right order", *(f"F1 {name}" for name in results["texts"]), "mean F1"]
-    return f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
+    corpora = [*(f"F1 {name}" for name in results["texts"]), "mean F1"]
+    header = ["margin", "pairs decided", "right order", *corpora]
+    content = f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
+    if not results.get("f1_by_tolerance"):  # files of earlier versions have none
+        return content
+    rows = []
+    for tolerance, found in results["f1_by_tolerance"].items():
+        chosen = " (chosen)" if float(tolerance) == (results["tolerance"] or float("inf")) else ""
+        scores = (f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))
+        rows.append([("no limit" if tolerance == "inf" else f"{float(tolerance):g}") + chosen, *scores])
+    return f"{content}\n\n{table(['tolerance', *corpora], rows, numbers=len(corpora))}"
 
 
 # Marker in the page -> file of results, and the function that makes the table from them
