@@ -47,9 +47,9 @@ def facts(results: Mapping[str, Any]) -> str:
     model = next(row for row in results["analyzers"] if row["threshold"] is not None)
     return (
         f"{results['known_texts']} of these {results['texts']} texts differ from a text of the training split only in "
-        f"their mentions. Of the {model['visible_mentions']} mentions that the model leaves visible at the threshold "
-        f"{model['threshold']:g}, {model['visible_wide_mentions']} have more than {results['max_span_width']} tokens, "
-        "the widest span that it can find."
+        f"their mentions. At the threshold {model['threshold']:g}, the model leaves {model['visible_mentions']} "
+        f"mentions visible. {model['visible_wide_mentions']} of them have more than {results['max_span_width']} "
+        "tokens, so the model cannot find them."
     )
 
 
