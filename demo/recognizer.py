@@ -66,7 +66,7 @@ def own_types() -> dict[str, str]:
 
 
 def tuned_thresholds() -> dict[str, float]:
-    """Return the threshold of each own type of the model that has one."""
+    """Return the tuned thresholds of the model's own types; types without a tuned threshold are left out."""
     return dict(getattr(recognizer().model.config, "thresholds", None) or {})
 
 

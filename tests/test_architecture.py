@@ -17,7 +17,7 @@ def name_of(path):
 
 
 def imports_of(path):
-    """Yield for each import the absolute name of the imported module, the line, and true if outside functions."""
+    """Yield for each import the absolute name of the module, the line, and whether it is outside functions."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}

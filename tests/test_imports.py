@@ -61,8 +61,8 @@ def test_importing_does_not_load_torch(tmp_path):
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_lazy_names_are_the_public_ones(name):
-    """What a type checker sees, what an import gives and `__all__` are the same names of the same modules."""
+def test_lazy_names_are_the_public_names(name):
+    """Type checkers, imports and `__all__` have the same names from the same modules."""
     package = importlib.import_module(name)
     source = ROOT.joinpath(*name.split("."), "__init__.py").read_text(encoding="utf-8")
     blocks = (node for node in ast.parse(source).body if isinstance(node, ast.If))

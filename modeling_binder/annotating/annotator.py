@@ -102,12 +102,12 @@ class TypeVectors(NamedTuple):
 
 
 class Annotator:
-    """Adds two columns to a table: the entities of each text, and what is wrong with a row that cannot be annotated.
+    """Adds two columns to a table: the entities of each text, and an error for each row that cannot be annotated.
 
     Args:
-        settings: the model and how it is called.
+        settings: the model and the arguments of the pipeline.
         columns: names of columns.
-        types: the encoded types, if they are known.
+        types: the encoded types, if another process has encoded them already.
         num_threads: number of CPU threads. Defaults to PyTorch's choice.
         device: replaces the device of the settings.
 
@@ -154,7 +154,7 @@ class Annotator:
         )
 
     def _find(self, texts: Sequence[Any]) -> list[list[dict[str, Any]] | str]:
-        """Return the entities of each text, or what is wrong with it."""
+        """Return the entities of each text, or the error that this text causes."""
         try:
             return list(self.pipeline(list(texts), **self.settings.arguments))
         except Exception as error:
@@ -167,7 +167,7 @@ class Annotator:
             return found
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the entities depend on, as values of JSON."""
+        """Return all settings that the entities depend on, as a dictionary for JSON."""
         settings, config = self.settings, self.pipeline.model.config
         types = self.pipeline._resolve(settings.entity_types)
         temperatures = type_temperatures(config, types)
@@ -184,7 +184,7 @@ class Annotator:
         }
 
     def _model_version(self) -> str:
-        """Return what identifies the weights: the commit on the Hub, or a digest of the files of a folder."""
+        """Return an identifier of the weights: the commit on the Hub, or a digest of the files of a folder."""
         folder = Path(self.settings.model)
         if not folder.is_dir():
             return f"{self.settings.model} at {self.pipeline.model.config._commit_hash}"
@@ -198,7 +198,7 @@ class Annotator:
 
 
 def _texts(column: pa.ChunkedArray, errors: list[str | None]) -> list[str | None]:
-    """Return the texts of a column, and put into `errors` what is wrong with rows that have no readable text."""
+    """Return the texts of a column, and write into `errors` an error for each row without a readable text."""
     values = column.to_pylist()
     for row, value in enumerate(values):
         if errors[row] is not None:

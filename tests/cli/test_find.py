@@ -26,7 +26,7 @@ ROWS = [{"id": f"s{number}", "text": text} for number, text in enumerate(SENTENC
 
 @pytest.fixture
 def find(checkpoint, capsys, monkeypatch):
-    """Call the command in this process; returns its exit code, stdout and stderr."""
+    """Return a function that calls the command in this process, and returns its exit code, stdout and stderr."""
 
     def call(*arguments, stdin=None):
         if stdin is not None:

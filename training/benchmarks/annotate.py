@@ -4,11 +4,11 @@
     python -m training.benchmarks.annotate --model demo/model --rows 400 --rounds 1 --memory-rows 1000 4000
     python -m training.benchmarks.annotate --model demo/model --only memory
 
-A round runs, one after the other, the bare pipeline on one core, the command without Ray, and Ray with one and with two
-actors of one core each. If something else slows the machine down, this affects all of them, so only ratios within a
-round are compared. The first part of the output that each actor writes is not counted in the rows per second, so these
-include neither imports nor the loading of the model. The memory is the peak of the process that runs the command (with
-Ray, the driver), with a tiny untrained model and short rows.
+A round consists of four runs, one after the other: the bare pipeline on one core, the command without Ray, Ray with one
+actor, and Ray with two actors of one core each. If other work slows the machine down, it slows down all of these runs,
+so only ratios within a round are compared. The rows per second do not count the first part of the output of each actor,
+so they include neither imports nor the loading of the model. The memory is the peak of the process that runs the
+command (with Ray, the driver), with a tiny untrained model and short rows.
 
 Ray's workers run at the niceness of the command. Ray's default is a niceness of 15, at which other work on the machine
 would slow the workers down more than the bare pipeline.

@@ -42,7 +42,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
     Args:
         windows: windows of documents, the same as for BINDER. A token has one tag, so if two mentions overlap, only the
-            mention that begins first is kept; if they begin together, the longer one.
+            mention that begins first is kept. If both begin at the same token, the longer mention is kept.
     """
 
     def __init__(self, windows: WindowDataset) -> None:
