@@ -46,11 +46,11 @@ def broader_types(
     margin: float = 0.0,
     tolerance: float | None = None,
 ) -> Tensor | None:
-    """Return which types are broader than others, and how large the lead of a broader type may be.
+    """Return which types are broader than others, and the largest lead with which the narrower type is still preferred.
 
-    The lead of a type over another type is the difference of their margins for the same span. Parents are given by the
-    user, so a descendant is preferred to its ancestor whatever the lead. Breadths are estimates, and may also differ
-    for types that have nothing in common. So there, a type with a much larger margin is preferred to a narrower type.
+    If a span is above the thresholds of two types, the lead of a type is its margin minus the margin of the other type.
+    Parents come from the user, so a descendant is preferred to its ancestor with any lead. Breadths are estimates, and
+    may also differ for unrelated types. So if breadths decide, `tolerance` limits the lead of the broader type.
 
     A type is broader than its descendants. Two types are compared as follows: If both types have a parent or a child,
     only the parents decide which one is broader. If at least one of them has no parent and no child, their breadths
@@ -62,13 +62,13 @@ def broader_types(
         breadths: [T], from `BreadthNetwork`. `None` means that types are compared only by their parents.
         margin: a type counts as broader than another type if its breadth is larger by more than this number, which is
             at least 0.
-        tolerance: the largest lead at which a narrower type is preferred, if their breadths decide. `None` means that
-            it is always preferred.
+        tolerance: if breadths decide, the narrower type is preferred only if the lead of the broader type is at most
+            this number. `None` means no limit.
 
     Returns:
-        [T, T], float64, on the CPU: the largest lead of the type of the row at which the type of the column is
-        preferred, if the type of the row is broader; -inf elsewhere. The relation has no cycles. None if no type is
-        broader than another one.
+        [T, T], float64, on the CPU. If type i is broader than type j, entry [i, j] is the largest lead of i over j with
+        which j is still preferred; otherwise it is -inf. The relation has no cycles. None is returned if no type is
+        broader than another type.
 
     Raises:
         ValueError: a parent is not one of the types, or a type is its own ancestor.

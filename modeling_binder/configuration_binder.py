@@ -65,8 +65,8 @@ class BinderConfig(PreTrainedConfig):
             types, flat decoding keeps the narrowest of these types for the span.
         thresholds: maps the name of an entity type to a probability. Only spans of this type with a higher score are
             found, unless a call of the pipeline passes another threshold.
-        default_threshold: the threshold of types that `thresholds` does not contain, also of types that a call passes.
-            0.5 is the dynamic threshold.
+        default_threshold: the threshold of types that `thresholds` does not contain, including types that a call
+            passes. 0.5 is the dynamic threshold.
         temperatures: maps the name of an entity type to the temperature of its scores: a score is
             sigmoid(margin / temperature). See `thresholds_binder`.
         default_temperature: the temperature of types that `temperatures` does not contain.
@@ -74,8 +74,8 @@ class BinderConfig(PreTrainedConfig):
             are broader than others. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
             The difference is in log-odds: 3 means that the type is broader with a probability of 95 %.
-        breadth_tolerance: if the margin of the broader type exceeds the margin of the narrower type by more than this
-            number, breadths do not decide, and the broader type is kept for the span. `None` means no limit.
+        breadth_tolerance: if the margin of a span for the broader type exceeds its margin for the narrower type by more
+            than this number, breadths do not decide, and the span keeps the broader type. `None` means no limit.
         decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
         inference: "span" uses only the span scores; "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.

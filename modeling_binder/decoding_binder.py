@@ -236,13 +236,15 @@ FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
 def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor, broader: Tensor) -> Tensor:
-    """If several types claim the same span, drop those types that are broader than another type of this span.
+    """If a span was found for several types, drop those types that are broader than another type of this span.
+
+    A broader type is kept if its weight exceeds the weight of the narrower type by more than the limit in `broader`.
 
     Args:
-        starts, ends, types, weights: [N], the pairs of a span and a type that claims it.
-        broader: [T, T], from `breadth_binder.broader_types`: the largest lead in weight at which the type of the row is
-            dropped because of the type of the column; -inf where the type of the row is not broader. The relation must
-            have no cycles, so that at least one type of each span remains.
+        starts, ends, types, weights: [N], the pairs of a span and its type, and their weights (see `flat_spans`).
+        broader: [T, T], from `breadth_binder.broader_types`. If type i is broader than type j, entry [i, j] is this
+            limit; otherwise it is -inf. The relation must have no cycles, so that at least one type of each span
+            remains.
 
     Returns:
         Indices of the pairs that remain, in order.

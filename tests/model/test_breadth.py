@@ -52,7 +52,7 @@ def test_breadths_decide_if_they_differ_by_more_than_the_margin():
     }
 
 
-def test_the_lead_of_a_broader_type_is_limited_only_where_breadths_decide():
+def test_the_lead_of_a_broader_type_is_limited_only_if_breadths_decide():
     parents = {"person": None, "politician": "person", "city": None}
     leads = broader_types(parents, torch.tensor([9.0, 5.0, 1.0]), 1.0, tolerance=4.0)
     infinity = float("inf")

@@ -199,7 +199,7 @@ def test_two_narrower_types_of_a_span_both_remain():
     assert drop_broader(same[:0], same[:0], same[:0], same[:0], broader).tolist() == []
 
 
-def test_a_type_with_a_much_larger_weight_is_kept_beside_a_narrower_one():
+def test_a_broader_type_with_a_much_larger_weight_is_kept():
     broader = torch.where(BROADER > 0, 5.0, -torch.inf)
 
     def kept(*rows):

@@ -43,7 +43,7 @@ from training.mixes import Folders
 MIN_PAIRS = 10
 # Margins to try; with an infinite margin no type counts as broader, which is the same as no network.
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
-# Tolerances to try; an infinite one is no limit.
+# Tolerances to try; an infinite tolerance means no limit.
 TOLERANCES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 
 
@@ -220,9 +220,9 @@ def flatten(
 
 
 def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the margin or tolerance with the highest mean F1, and of equally good ones the largest.
+    """Return the margin or tolerance with the highest mean F1; of equally good values, the largest.
 
-    None stands for the infinite one: an infinite margin switches the network off; an infinite tolerance is no limit.
+    None is returned for the value infinity: an infinite margin means no network, an infinite tolerance means no limit.
     """
     means = {float(margin): mean(found.values()) for margin, found in scores.items()}
     best = max(means, key=lambda margin: (means[margin], margin))
