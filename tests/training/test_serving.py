@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from training.benchmarks import servers, serving
+from training.benchmarks import annotate, servers, serving
 from training.benchmarks.servers import ServerError, keep_busy
 
 
@@ -54,6 +54,17 @@ def test_the_table_has_ratios_within_rounds():
     text = serving.page({"about": about, "rows": [row]})
     assert "| binder-ner serve | 64, types of their own | 30.0 | 3.00 | 10 / 20 | 10 / 20 |" in text
     assert "gliner.serve is missing: not installed" in text
+
+
+def test_the_tables_of_annotated_rows():
+    about = {"command": "c", "device": "d"}
+    rounds = [dict(zip(annotate.CONTENDERS, rates, strict=True)) for rates in ((10, 9, 8, 16), (20, 19, 20, 30))]
+    speed = {"about": about, "rounds": rounds, "speed of 2 actors relative to 1": 1.75}
+    memory = [{"contender": name, "rows": 1000, "peak_mb": 100.4} for name in annotate.CONTENDERS[1:3]]
+    text = annotate.page({"speed": speed, "memory": {"about": about, "rows": memory}})
+    assert "| bare pipeline | 15.0 | 1.00 |" in text and "| Ray, 2 actors | 23.0 | 1.55 |" in text
+    assert "1.75 times as many rows per second" in text and "| annotate | 100 |" in text and "1,000 rows" in text
+    assert "rows/s" not in annotate.page({"memory": {"about": about, "rows": memory}})
 
 
 @pytest.mark.parametrize("argument", [["--clients", "0"], ["--seconds", "0"], ["--clients", "500"]])

@@ -25,10 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hub_cards.markdown import table
 from modeling_binder.finetuning.data import write_json
 from training.benchmarks.workloads import made_up_types
 from training.experiments.provenance import provenance
-from training.pages import ROOT
+from training.pages import DOCS, ROOT, write_between
 
 RESULTS = Path(__file__).parent / "annotate.json"
 PARTS = ("speed", "memory")
@@ -194,6 +195,38 @@ def memory(rows: list[int], model: str, folder: Path) -> dict[str, Any]:
     return {"rows": results}
 
 
+def page(results: dict[str, Any]) -> str:
+    """Return the tables of speed and memory, as Markdown."""
+    blocks = []
+    if "speed" in results:
+        speed = results["speed"]
+        rows = []
+        for contender in CONTENDERS:
+            rates = [rates[contender] for rates in speed["rounds"]]
+            relative = median(rates[contender] / rates[CONTENDERS[0]] for rates in speed["rounds"])
+            rows.append([contender, f"{median(rates):.1f}", f"{relative:.2f}"])
+        blocks += [
+            _origin(speed["about"]) + f", medians of {len(speed['rounds'])} rounds.",
+            table(["on one core per actor", "rows/s", "relative to the bare pipeline"], rows, numbers=2),
+            "With two actors, Ray annotates "
+            f"{speed['speed of 2 actors relative to 1']:.2f} times as many rows per second as with one.",
+        ]
+    if "memory" in results:
+        found = results["memory"]["rows"]
+        numbers = sorted({row["rows"] for row in found})
+        peaks = {(row["contender"], row["rows"]): f"{row['peak_mb']:.0f}" for row in found}
+        rows = [[name, *(peaks.get((name, number), "") for number in numbers)] for name in CONTENDERS[1:3]]
+        blocks += [
+            _origin(results["memory"]["about"]) + ": the peak memory of the process that runs the command, in MB.",
+            table(["", *(f"{number:,} rows" for number in numbers)], rows, numbers=len(numbers)),
+        ]
+    return "\n\n".join(blocks)
+
+
+def _origin(about: dict[str, Any]) -> str:
+    return f"`{about['command']}`, {about['device']}"
+
+
 def about(argv: list[str]) -> dict[str, Any]:
     """Return the command, the commit and the machine."""
     origin = provenance("training.benchmarks.annotate", argv, None, {}, "binder")
@@ -213,6 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--only", choices=PARTS, help="measure one part, and keep the other part of the output file")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=DOCS / "at-scale.md", help="page with the tables")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.worker:
@@ -234,9 +268,8 @@ def main(argv: list[str] | None = None) -> None:
             }[part]
             results[part] = {"about": origin, **measure()}
             write_json(arguments.output, results)
-    if "speed" in results:
-        shown = {name: value for name, value in results["speed"].items() if name not in ("about", "rounds")}
-        print(json.dumps(shown, indent=2))
+    write_between(arguments.page, "annotate", page(results))
+    print(page(results))
 
 
 if __name__ == "__main__":
