@@ -53,7 +53,7 @@ def test_a_single_character_double_width_characters_and_empty_text():
     assert draw("") == [""]
 
 
-def test_bars_continue_in_the_row_below_shorter_bars_and_labels_may_be_unlisted():
+def test_a_longer_bar_is_below_a_shorter_bar_and_labels_may_lack_a_label():
     text = "the IL-2 gene"
     found = [{"label": "Gene", "start": 4, "end": 13}, {"label": "Protein", "start": 4, "end": 8}]
     drawn = draw_entities(text, found, labels=["Protein"])

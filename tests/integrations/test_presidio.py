@@ -95,7 +95,9 @@ def test_a_name_is_found_in_every_window_of_a_long_letter(demo):
 
     recognizer = BinderRecognizer(demo, {"person": "PERSON"})
     for name, sentence in zip(names[:9], sentences, strict=False):
-        assert visible(sentence, [name], recognizer.analyze(sentence)) == [], "the model does not find the name alone"
+        assert visible(sentence, [name], recognizer.analyze(sentence)) == [], (
+            "the model finds each name in a single sentence"
+        )
     assert visible(letter, names, analyzer(recognizer).analyze(letter, language="en")) == []
 
 

@@ -35,7 +35,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster with two nodes, each with logical CPUs, whatever this machine has."""
+    """A cluster of two nodes on this machine. Each has two logical CPUs, even if the machine has fewer cores."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -134,7 +134,7 @@ def build_pipeline_of(folder):
 
 @pytest.mark.slow
 def test_datasets(folder):
-    """`annotate` adds entities to a dataset; what cannot work is one error in one line. All in one driver."""
+    """`annotate` adds entities to a dataset. A call that cannot work raises an error of one line."""
     shutil.copytree(folder / "checkpoint", folder / "copy")
     with start("tests.integrations.ray_checks", folder, folder / "copy", folder / "found.json") as driver:
         _, errors = driver.communicate()

@@ -459,7 +459,7 @@ def test_the_factory_declares_what_it_assigns(build):
     assert "doc.ents" in analysis["summary"]["binder_ner"]["assigns"] and not analysis["problems"]["binder_ner"]
 
 
-def test_the_component_is_created_without_transformers(tmp_path):
+def test_the_module_is_imported_without_transformers(tmp_path):
     """spaCy imports the module for every pipeline, also for pipelines without the component."""
     code = """
     import json, sys

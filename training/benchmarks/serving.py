@@ -4,8 +4,8 @@
     python -m training.benchmarks.serving --model demo/model --quick --servers binder  # a minute; writes no table
 
 Each client sends one sentence after the other and waits for each answer. Usually, all clients pass the same entity
-types. In one case, each client passes types of its own, and binder-ner can then run the requests of two clients only in
-different batches. Before each measurement of a server, the pipeline processes the same requests one by one in a process
+types. In one case, each client passes types of its own. Then binder-ner cannot put requests of different clients into
+the same batch. Before each measurement of a server, the pipeline processes the same requests one by one in a process
 of its own, and the throughput of the server is divided by that of the pipeline. The figures are medians over rounds.
 The clients and the server share the CPU of this machine.
 
@@ -42,13 +42,13 @@ NUM_TYPES = 5
 
 
 def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
-    """Return the requests of several clients in turn.
+    """Return requests of several clients: the first request of each client, then the second of each client, and so on.
 
     If `shared` is true, all clients pass the same types; otherwise, each client passes types of its own.
     """
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
-    count = clients * -(-len(texts) // clients)  # so that each client keeps its types when the requests are repeated
+    count = clients * -(-len(texts) // clients)  # then the list can be repeated, and the clients still take turns
     return [(texts[index % len(texts)], own[0 if shared else index % clients]) for index in range(count)]
 
 
@@ -195,7 +195,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--seconds", type=float, help="duration of a measurement (default: 20)")
     add("--out", type=Path, help="default: training/benchmarks/serving.json")
     add("--page", type=Path, default=DOCS / "at-scale.md", help="page with the table (default: docs/at-scale.md)")
-    add("--quick", action="store_true", help="one round of 3 seconds; results in .bench/quick, no table on the page")
+    add(
+        "--quick",
+        action="store_true",
+        help="one round with measurements of 3 seconds; results in .bench/quick, no table on the page",
+    )
     arguments = parser.parse_args(argv)
     for name, value in (("rounds", 1), ("seconds", 3.0)) if arguments.quick else (("rounds", 5), ("seconds", 20.0)):
         if getattr(arguments, name) is None:

@@ -43,7 +43,8 @@ from training.mixes import Folders
 MIN_PAIRS = 10
 # Margins to try; with an infinite margin no type counts as broader, which is the same as no network.
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
-# Tolerances to try; an infinite tolerance means no limit.
+# Tolerances to try: how much larger the margin of a broader type may be if the finer type is to win. With an infinite
+# tolerance, the finer type always wins.
 TOLERANCES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 
 
@@ -220,9 +221,10 @@ def flatten(
 
 
 def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the margin or tolerance with the highest mean F1; of equally good values, the largest.
+    """Return the margin or tolerance with the highest mean F1, and of equally good ones the largest.
 
-    None is returned for the value infinity: an infinite margin means no network, an infinite tolerance means no limit.
+    If the best value is infinity, None is returned. With an infinite margin, no type counts as broader, as without the
+    network. With an infinite tolerance, the finer type always wins.
     """
     means = {float(margin): mean(found.values()) for margin, found in scores.items()}
     best = max(means, key=lambda margin: (means[margin], margin))
@@ -373,7 +375,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         write_json(arguments.json, results)
     print(report(results))
     if results["margin"] is None:
-        print("No margin is better than decoding without the network: no checkpoint was written.")
+        print("F1 is highest without the network, so no checkpoint was written.")
     else:
         print(f"Saved in {arguments.out}.")
     return results

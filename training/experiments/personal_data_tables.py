@@ -46,8 +46,8 @@ def facts(results: Mapping[str, Any]) -> str:
     """Return a paragraph about limits: texts that are similar to training texts, and mentions that are too wide."""
     model = next(row for row in results["analyzers"] if row["threshold"] is not None)
     return (
-        f"{results['known_texts']} of these {results['texts']} texts differ from a text of the training split only in "
-        f"their mentions. At the threshold {model['threshold']:g}, the model leaves {model['visible_mentions']} "
+        f"The test split has {results['texts']} texts. {results['known_texts']} of them differ from a text of the "
+        f"training split only in their mentions. At the threshold {model['threshold']:g}, the model leaves {model['visible_mentions']} "
         f"mentions visible. {model['visible_wide_mentions']} of them have more than {results['max_span_width']} "
         "tokens, so the model cannot find them."
     )
