@@ -47,9 +47,9 @@ def facts(results: Mapping[str, Any]) -> str:
     model = next(row for row in results["analyzers"] if row["threshold"] is not None)
     return (
         f"The test split has {results['texts']} texts. {results['known_texts']} of them differ from a text of the "
-        f"training split only in their mentions. At the threshold {model['threshold']:g}, the model leaves {model['visible_mentions']} "
-        f"mentions visible. {model['visible_wide_mentions']} of them have more than {results['max_span_width']} "
-        "tokens, so the model cannot find them."
+        f"training split only in their mentions. At the threshold {model['threshold']:g}, the model leaves "
+        f"{model['visible_mentions']} mentions visible. {model['visible_wide_mentions']} of them have more than "
+        f"{results['max_span_width']} tokens, so the model cannot find them."
     )
 
 
