@@ -1,11 +1,15 @@
-"""The encoders inside a BINDER model: building, loading and running them, and how many tokens they accept."""
+"""The encoders inside a BINDER model: building, loading and running them, and how many tokens they accept.
+
+The auto classes of transformers are imported inside functions. When they are imported, the package registers its model
+with them, and for that it imports this module, which must then be complete.
+"""
 
 import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
@@ -21,6 +25,8 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     Args:
         name: "text_encoder" or "type_encoder".
     """
+    from transformers import AutoModel
+
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
     if config.onnx and name in config.onnx:
         return OnnxEncoder(encoder_config, name, config.onnx[name])
@@ -41,6 +47,8 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         ValueError: transformers cannot load the model as an encoder, or the first token does not attend to later
             tokens.
     """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+
     options = {"dtype": torch.float32, **options}
     where = {key: options[key] for key in ("revision", "token", "cache_dir") if key in options}
     config = AutoConfig.from_pretrained(name, **where)
@@ -89,6 +97,8 @@ def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
 
 def _options(config: PreTrainedConfig) -> dict[str, bool]:
     # BINDER does not use the pooler; encoders that have one can be built without it.
+    from transformers import MODEL_MAPPING
+
     signature = inspect.signature(MODEL_MAPPING[type(config)].__init__)
     return {"add_pooling_layer": False} if "add_pooling_layer" in signature.parameters else {}
 

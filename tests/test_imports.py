@@ -20,6 +20,9 @@ PACKAGES = ["modeling_binder", "modeling_binder.finetuning", "modeling_binder.ba
         "from modeling_binder.configuration_binder import BinderConfig",
         "from modeling_binder.modeling_binder import BinderModel",
         "from modeling_binder.pipeline_binder import BinderNerPipeline",
+        "from modeling_binder.encoders_binder import load_encoder",
+        "from modeling_binder.types_binder import EntityType",
+        "from modeling_binder.adapters_binder import AdapterMixin",
     ],
 )
 def test_everything_is_registered_in_any_order(statements, checkpoint, tmp_path):

@@ -116,7 +116,7 @@ def test_the_handler_of_a_repository(pushed, cache):
         "range": "threshold must lie between 0 and 1, got 7",
         "choice": "decoding must be one of 'nested', 'flat', got 'both'",
         "list": '"parameters" must be an object',
-        "type": "a parameter has a wrong type",
+        "type": "max_length must be a whole number, got 'ten'",
         "types": "a parameter has a wrong type",
         "stride": "stride",
         "words": "must be a list of words",
