@@ -1,5 +1,6 @@
 """Configuration of a BINDER model: two encoders, three heads, the entity types and the decoding."""
 
+import copy
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -190,6 +191,10 @@ class BinderConfig(PreTrainedConfig):
             if encoder is None:
                 continue
             sizes = {name: getattr(encoder, name, None) for name in _MAX_SIZES}
+            if sizes["hidden_size"] is None:
+                raise ValueError(
+                    f"{part} describes a {encoder.model_type!r} model, which has no hidden_size and is no text encoder."
+                )
             for name, largest in _MAX_SIZES.items():
                 size = sizes[name]
                 if size is not None and (not isinstance(size, int) or not -1 <= size <= largest):
@@ -256,10 +261,13 @@ class BinderConfig(PreTrainedConfig):
         if name != "entity_types" and isinstance(value, Mapping):
             value = {label: as_number(number) for label, number in value.items()}
         before = getattr(self, name)
+        if name == "entity_types" and before != self._checked_types:  # the list was edited in place
+            before = copy.deepcopy(self._checked_types)
         super().__setattr__(name, value)
         try:
             if name == "entity_types":
-                self._entity_types_were(before)
+                self.check_entity_types()
+                self._set_labels()
             elif name == "thresholds":
                 self.validate_thresholds()
             else:
@@ -268,15 +276,24 @@ class BinderConfig(PreTrainedConfig):
             super().__setattr__(name, before)
             raise
 
-    def _entity_types_were(self, before: list[dict[str, Any]] | None) -> None:
-        """Check new entity types, and adapt the labels, the thresholds and the temperatures.
+    @property
+    def _checked_types(self) -> list[dict[str, Any]] | None:
+        """A copy of the entity types as they were when `check_entity_types` last accepted them."""
+        types: list[dict[str, Any]] | None = self.__dict__.get("_accepted_types")
+        return types
 
-        Args:
-            before: the former entity types.
+    def check_entity_types(self) -> None:
+        """Check entity types that were replaced or edited in place, and adapt labels, thresholds and temperatures.
+
+        A change in place of `entity_types` cannot be noticed when it happens. So the pipeline calls this method before
+        it uses the types.
 
         Raises:
             ValueError: the types are malformed, or the former types are frozen and the new ones differ from them.
         """
+        before = self._checked_types
+        if self.entity_types == before:
+            return
         self.validate_entity_types()
         if self.frozen_types and before:
             frozen = [entity_type["description"] for entity_type in before]
@@ -293,6 +310,11 @@ class BinderConfig(PreTrainedConfig):
             if values := getattr(self, field):
                 kept = {label: value for label, value in values.items() if label in self.type_descriptions}
                 setattr(self, field, kept or None)
+        self.__dict__["_accepted_types"] = copy.deepcopy(self.entity_types)
+
+    def validate_edited_types(self) -> None:
+        """Check entity types that were edited in place before the configuration is saved, see `check_entity_types`."""
+        self.check_entity_types()
 
     def _set_labels(self) -> None:
         """Set `id2label` and `label2id` to the names of the entity types."""
@@ -332,6 +354,7 @@ class BinderConfig(PreTrainedConfig):
         """
         self._set_labels()  # the list of entity types may have been edited in place
         output = super().to_dict()
+        output.pop("_accepted_types", None)
         for encoder in (output.get("text_config"), output.get("type_config")):
             if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
                 del encoder["_name_or_path"]

@@ -18,12 +18,21 @@ from .onnx_binder import OnnxEncoder
 
 logger = logging.get_logger(__name__)
 
+_ADVICE = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
+_LEFT_TO_RIGHT = (
+    "reads texts from left to right: its first token does not see the tokens after it, so it cannot represent the "
+    f"whole text. {_ADVICE}"
+)
+
 
 def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     """Build an encoder with newly initialised weights, or an `OnnxEncoder` whose file is still to be loaded.
 
     Args:
         name: "text_encoder" or "type_encoder".
+
+    Raises:
+        ValueError: the configuration describes a model that does not encode texts, or reads them from left to right.
     """
     from transformers import AutoModel
 
@@ -33,6 +42,7 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     # The config of the encoder may refer to code of another repository. A user who trusts the code of the checkpoint
     # has not agreed to run that code.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
+    _check_modules(f"the {name} of the configuration", encoder)
     return encoder
 
 
@@ -76,23 +86,29 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
     return encoder
 
 
+def _check_modules(name: str, encoder: Any) -> None:
+    """Check an encoder without running it, because its weights may not be loaded yet."""
+    model_type = encoder.config.model_type
+    if encoder.config.is_encoder_decoder:
+        raise ValueError(f"{name} is a {model_type!r} model, an encoder with a decoder. {_ADVICE}")
+    if encoder.main_input_name != "input_ids":
+        raise ValueError(f"{name} is a {model_type!r} model, which does not encode tokens. {_ADVICE}")
+    if any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
+        raise ValueError(f"{name} is a {model_type!r} model. It {_LEFT_TO_RIGHT}")
+
+
 def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
     """Check that the state of the first token, which represents the whole text, depends on later tokens."""
-    advice = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
-    if encoder.config.is_encoder_decoder:
-        raise ValueError(f"{name!r} is a {encoder.config.model_type!r} model, an encoder with a decoder. {advice}")
+    _check_modules(repr(name), encoder)
     ids = [token for token in range(8) if token != getattr(encoder.config, "pad_token_id", None)]
     texts = torch.tensor([ids[:4], [*ids[:3], ids[4]]], device=execution_device(encoder))
     try:
         with torch.no_grad():
             first = encode(encoder, texts, torch.ones_like(texts), None)[:, 0].float()
     except (AttributeError, TypeError) as error:
-        raise ValueError(f"{name!r} does not encode tokens ({error}). {advice}") from error
+        raise ValueError(f"{name!r} does not encode tokens ({error}). {_ADVICE}") from error
     if not first.is_meta and (first[0] - first[1]).abs().max() <= 1e-6 * first.abs().max():
-        raise ValueError(
-            f"{name!r} reads texts from left to right: its first token does not see the tokens after it, so it cannot "
-            f"represent the whole text. {advice}"
-        )
+        raise ValueError(f"{name!r} {_LEFT_TO_RIGHT}")
 
 
 def _options(config: PreTrainedConfig) -> dict[str, bool]:

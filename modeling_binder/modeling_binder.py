@@ -226,6 +226,7 @@ class BinderModel(BinderPreTrainedModel):
             ValueError: the model has no entity types.
         """
         if not self.config.frozen_types:
+            self.config.check_entity_types()
             if not self.config.entity_types:
                 raise ValueError("the model has no entity types to freeze.")
             encoded = self.encode_descriptions(tokenizer, list(self.config.type_descriptions.values()))

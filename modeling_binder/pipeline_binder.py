@@ -249,6 +249,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         return EntityStream(inputs, reader.read)
 
     def _resolve(self, entity_types: EntityTypes | None) -> list[EntityType]:
+        self.model.config.check_entity_types()
         types = resolve_entity_types(entity_types, self.model.config.entity_types)
         for label, _, _, own_label in types:
             if own_label is not None and own_label != label and (label, own_label) not in self._reported:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import cached_file, logging
 
-from .adapters_binder import AdapterMixin, base_of_adapter, check_folder, save_adapter_settings
+from .adapters_binder import ADAPTER_CONFIG, AdapterMixin, base_of_adapter, check_folder, save_adapter_settings
 from .configuration_binder import BinderConfig
 from .heads_binder import Head
 from .onnx_binder import OnnxEncoder
@@ -155,11 +155,11 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     def _complete_checkpoint(self, folder: Any) -> None:
         """Add ONNX files and the type tokenizer to a saved checkpoint, and set the permissions of its files.
 
-        All files get the permissions of config.json, because safetensors writes files that only their owner can read,
-        whatever the umask. If the model has adapters, only the settings of the active adapter are written.
+        If the model has adapters, only the settings of the active adapter are written.
         """
         if self.has_adapters:
             save_adapter_settings(self.config, folder)
+            set_permissions(folder, ADAPTER_CONFIG)
             return
         for encoder in self.onnx_encoders():
             target = os.path.join(folder, f"{encoder.name}.onnx")
@@ -171,12 +171,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
             target = os.path.join(folder, TYPE_TOKENIZER_FOLDER)
             self.type_tokenizer.save_pretrained(target)
             os.utime(target)
-        mode = stat.S_IMODE(os.stat(os.path.join(folder, "config.json")).st_mode)
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
-                with contextlib.suppress(OSError):  # the permissions of a file of another owner cannot be changed
-                    os.chmod(path, mode)
+        set_permissions(folder, "config.json")
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Push the checkpoint with its tokenizer, its code, its card and its handler in one commit.
@@ -208,7 +203,15 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
 
         Arguments and result are those of `PreTrainedModel.resize_token_embeddings`; the result is the embeddings of
         the text encoder.
+
+        Raises:
+            ValueError: an encoder is an ONNX file.
         """
+        if self.onnx_encoders():
+            raise ValueError(
+                "the encoders of this checkpoint are ONNX files, whose token embeddings cannot be resized: resize "
+                "those of the checkpoint that was exported, and export it again."
+            )
         for name in ("text",) if self.config.type_tokenizer else ("text", "type"):
             encoder = getattr(self, f"{name}_encoder")
             if encoder is not None:
@@ -219,3 +222,20 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     def onnx_encoders(self) -> list[OnnxEncoder]:
         """Return the encoders that are ONNX files."""
         return [module for module in self.modules() if isinstance(module, OnnxEncoder)]
+
+
+def set_permissions(folder: str | os.PathLike[str], config_file: str) -> None:
+    """Give the files of a checkpoint or of an adapter the permissions of its configuration file.
+
+    safetensors writes files that only their owner can read, whatever the umask.
+
+    Args:
+        folder: the folder of the checkpoint or the adapter.
+        config_file: name of the configuration file in this folder.
+    """
+    mode = stat.S_IMODE(os.stat(os.path.join(folder, config_file)).st_mode)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
+            with contextlib.suppress(OSError):  # the permissions of a file of another owner cannot be changed
+                os.chmod(path, mode)

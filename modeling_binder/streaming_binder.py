@@ -204,6 +204,10 @@ class EntityStream:
     Each `for` loop reads the texts from the start again, unless they come from an iterator (a generator, for example),
     which can be read only once. `len()` works if the texts have a length.
 
+    If a loop ends with an error or with Ctrl-C, the results before it have been returned, but not those of texts that
+    were read ahead (see `READ_AHEAD_BATCHES`). A loop over an iterator cannot continue then and raises a RuntimeError,
+    as `next()` does: pass the remaining texts in a new call. A batch size of 1 reads no texts ahead.
+
     Args:
         texts: any iterable of texts.
         read: yields the result of each text.
@@ -221,6 +225,7 @@ class EntityStream:
         self._texts, self._read = texts, read
         self._is_iterator = isinstance(texts, Iterator)
         self._results: Iterator[list[Entity]] | None = None  # the running pass over the texts, which next() continues
+        self._failure: str | None = None  # the error that ended this pass
 
     def __iter__(self) -> Iterator[list[Entity]]:
         # A new pass over an iterator would lose the texts that the running pass has read ahead.
@@ -239,9 +244,21 @@ class EntityStream:
             ) from None
 
     def _running(self) -> Iterator[list[Entity]]:
+        if self._failure is not None:
+            raise RuntimeError(
+                f"this stream ended with {self._failure} and cannot continue, and texts that were read ahead have no "
+                "results: pass the texts without a result in a new call."
+            )
         if self._results is None:
-            self._results = self._read(_iterate(self._texts))
+            self._results = self._until_failure()
         return self._results
+
+    def _until_failure(self) -> Iterator[list[Entity]]:
+        try:
+            yield from self._read(_iterate(self._texts))
+        except (Exception, KeyboardInterrupt) as error:
+            self._failure = f"{type(error).__name__} ({error})" if str(error) else type(error).__name__
+            raise
 
 
 def as_words(words: Any) -> list[str]:

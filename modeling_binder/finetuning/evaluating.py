@@ -121,9 +121,15 @@ class EvaluatingTrainer(SharingTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return the means over these sets."""
-        metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return the means over these sets.
+
+        Raises:
+            ValueError: there is no data set.
+        """
         several = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(several, Mapping) and not several:
+            raise ValueError("eval_dataset is an empty dictionary: pass name -> documents, or documents.")
+        metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if isinstance(several, Mapping):
             means = {}
             for name in self._metric_names:
@@ -131,6 +137,8 @@ class EvaluatingTrainer(SharingTrainer):
                 if all(isinstance(value, (int, float)) for value in values):  # compute_metrics may return other values
                     means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
             self.log(means)
+            # `Trainer` has called the callbacks for each data set. EarlyStoppingCallback may wait for a mean.
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, means)
             metrics |= means
         return metrics
 

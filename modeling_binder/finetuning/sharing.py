@@ -10,8 +10,9 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
-from ..adapters_binder import active_adapter, check_folder, save_adapter_settings, unwrapped
+from ..adapters_binder import ADAPTER_CONFIG, active_adapter, check_folder, save_adapter_settings, unwrapped
 from ..hub import check_access, prepare_model, push_model_folder, write_card
+from ..pretrained_binder import set_permissions
 
 
 class SharingTrainer(Trainer):
@@ -77,7 +78,9 @@ class SharingTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if has_adapters and self.args.should_save:
             active = active_adapter(model)  # PEFT uses a subfolder for an adapter whose name is not "default"
-            save_adapter_settings(model.config, folder if active == "default" else folder / str(active))
+            adapter = folder if active == "default" else folder / str(active)
+            save_adapter_settings(model.config, adapter)
+            set_permissions(adapter, ADAPTER_CONFIG)
             (folder / "README.md").unlink(missing_ok=True)
 
     def create_model_card(

@@ -107,6 +107,7 @@ class BinderTrainer(EvaluatingTrainer):
         check_parts(self.learning_rates, "learning_rates")
         self._type_tokenizer = type_tokenizer
         reference = self._reference(model, model_init)
+        reference.config.check_entity_types()
         if not reference.config.entity_types and not isinstance(train_dataset, (Mix, PackedMix)):
             raise ValueError(
                 "the model has no entity types to train: build it with "
@@ -157,8 +158,10 @@ class BinderTrainer(EvaluatingTrainer):
         return self._set_up(super().call_model_init(trial))
 
     def _set_up(self, model: Any) -> Any:
-        resolve_base(model)
         binder = unwrapped(model)
+        if not isinstance(binder, BinderModel):
+            raise TypeError(f"BinderTrainer trains a BinderModel or a PeftModel with one, got {type(model).__name__}.")
+        resolve_base(model)
         if self._type_tokenizer is not None:
             binder.type_tokenizer = self._type_tokenizer
         freeze_parts(binder, self.freeze)
@@ -191,6 +194,8 @@ class BinderTrainer(EvaluatingTrainer):
 
         Afterwards the model is in evaluation mode, so that a pipeline can use it.
         """
+        if isinstance(self.train_dataset, WindowDataset) and not len(self.train_dataset):
+            raise ValueError("train_dataset has no documents.")
         self.scored = {}
         self._phrasing_states = None
         config = self.accelerator.unwrap_model(self.model).config if self.model is not None else None

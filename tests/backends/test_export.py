@@ -268,6 +268,12 @@ def test_all_files_of_an_export_have_the_mode_of_config_json(exported):
         assert modes == {stat.S_IMODE((exported / folder / "config.json").stat().st_mode)}
 
 
+def test_embeddings_of_onnx_encoders_cannot_be_resized(exported):
+    model = BinderModel.from_pretrained(exported / "fp32")
+    with pytest.raises(ValueError, match="ONNX files, whose token embeddings cannot be resized"):
+        model.resize_token_embeddings(300)
+
+
 def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
     found = found_without_the_package(exported / "fp32", tmp_path)
     same([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])

@@ -1,7 +1,9 @@
 """Adapters of PEFT (LoRA): training, loading, switching, merging, pushing and resuming, and the cache of types."""
 
 import json
+import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -176,6 +178,21 @@ def test_a_trained_adapter_is_loaded_by_folder_with_its_own_types(base, tokenize
     assert "alice" not in (folder / "README.md").read_text() and "base" in (folder / "model_card.json").read_text()
     rewrite_card(folder, "alice/tiny", license="mit")
     assert "license: mit" in (folder / "README.md").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have modes of files")
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077], ids=oct)
+def test_all_files_of_an_adapter_have_the_mode_of_its_configuration(umask, make_adapter, tmp_path):
+    """A second user of a shared folder can read the adapter, although safetensors writes files for one user only."""
+    before = os.umask(umask)
+    try:
+        folder = make_adapter("adapter")
+        AutoModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    finally:
+        os.umask(before)
+    for saved in (folder, tmp_path / "again"):
+        modes = {name: stat.S_IMODE((saved / name).stat().st_mode) for name in ADAPTER_FILES}
+        assert set(modes.values()) == {0o666 & ~umask}, modes
 
 
 def test_loading_and_saving_an_adapter_again_keeps_it(make_adapter, tokenizer, tmp_path):

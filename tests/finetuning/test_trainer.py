@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HPSearchBackend
 
 from modeling_binder import BinderNerPipeline, BinderWindower
@@ -143,6 +143,36 @@ def test_each_of_several_evaluation_sets_has_metrics(tmp_path, tokenizer):
     run = trainer(tmp_path, tokenizer, dev={"one": corpus(1), "two": [Document("x", "cells")]})
     metrics = run.evaluate()
     assert {"eval_one_f1", "eval_two_f1"} <= set(metrics)
+
+
+def test_early_stopping_uses_the_mean_over_evaluation_sets(tmp_path, tokenizer):
+    run = BinderTrainer(
+        small_model(),
+        arguments(
+            tmp_path,
+            num_train_epochs=6,
+            learning_rate=0.0,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            load_best_model_at_end=True,
+            metric_for_best_model="f1",
+        ),
+        train_dataset=corpus(1),
+        eval_dataset={"one": corpus(1), "two": corpus(1)[:2]},
+        processing_class=tokenizer,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )
+    run.train()
+    assert run.state.epoch == 3, "the metric never improves after the first epoch"
+
+
+def test_empty_data_and_other_models_raise_an_error(tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="train_dataset has no documents"):
+        trainer(tmp_path, tokenizer, train=[]).train()
+    with pytest.raises(ValueError, match="eval_dataset is an empty dictionary"):
+        trainer(tmp_path, tokenizer, dev={}).evaluate()
+    with pytest.raises(TypeError, match="trains a BinderModel .*, got Linear"):
+        trainer(tmp_path, tokenizer, model=torch.nn.Linear(2, 2))
 
 
 def test_missing_arguments_raise_an_error(tmp_path, tokenizer):

@@ -5,9 +5,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from modeling_binder import BinderConfig
-from tests.tiny import TYPES, tiny_encoder_config
+from tests.tiny import TYPES, build_pipeline, tiny_encoder_config
 
 ENCODER = tiny_encoder_config().to_dict()
 
@@ -110,6 +111,54 @@ def test_labels_follow_entity_types_that_are_removed_or_edited_in_place(tmp_path
         config.entity_types = typed(Gene=None)
         config.entity_types = nothing
         assert config.id2label == build().id2label and config.label2id == build().label2id
+
+
+def swap(types):
+    types[0], types[1] = types[1], types[0]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [swap, lambda types: types.pop(), lambda types: types.append(typed(New=None)[0]), lambda types: types.clear()],
+    ids=["swap", "pop", "append", "clear"],
+)
+def test_frozen_types_that_are_edited_in_place_are_rejected(edit, tmp_path):
+    """The vectors of a frozen checkpoint would belong to other types."""
+    pipe = build_pipeline()
+    pipe.model.freeze_types(pipe.tokenizer)
+    config = pipe.model.config
+    edit(config.entity_types)
+    for use in (lambda: pipe("the gene"), lambda: config.save_pretrained(tmp_path)):
+        with pytest.raises(
+            (ValueError, StrictDataclassClassValidationError),
+            match="entity_types cannot change, because the checkpoint",
+        ):
+            use()
+    with pytest.raises(ValueError, match="entity_types cannot change"):
+        config.entity_types = config.entity_types
+    assert config.type_descriptions == TYPES
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [("New", "must be {'name'"), ({"name": "New"}, "must be {'name'"), (typed(Gene=None)[0], "'Gene' appears twice")],
+    ids=["no dictionary", "no description", "twice"],
+)
+def test_malformed_types_that_are_added_in_place_are_rejected(added, message):
+    pipe = build_pipeline()
+    pipe.model.config.entity_types.append(added)
+    with pytest.raises(ValueError, match=message):
+        pipe("the gene")
+
+
+def test_types_that_are_edited_in_place_are_used():
+    pipe = build_pipeline()
+    config = pipe.model.config
+    config.thresholds = {"Gene": 0.25}
+    config.entity_types[0]["name"] = "Protein"
+    pipe("the gene")
+    assert config.id2label[0] == "Protein" and config.thresholds is None
+    assert "_accepted_types" not in config.to_dict()
 
 
 def test_a_value_that_is_rejected_changes_nothing():

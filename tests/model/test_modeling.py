@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
     AutoModel,
+    CLIPConfig,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
@@ -334,3 +335,20 @@ def test_find_spans_equals_score_followed_by_propose_spans(seed, joint, with_wid
     for one, two in zip(found[:4], expected[:4], strict=True):
         assert one.tolist() == two.tolist()
     torch.testing.assert_close(found.margin, expected.margin.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (GPT2Config(n_embd=32, n_layer=1, n_head=4), "a 'gpt2' model. It reads texts from left to right"),
+        (tiny_encoder_config(is_decoder=True), "a 'bert' model. It reads texts from left to right"),
+        (T5Config(d_model=32, num_layers=1, num_heads=4, d_kv=8, d_ff=64), "a 't5' model, an encoder with a decoder"),
+        (ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4), "'vit' model, which does not encode"),
+        (CLIPConfig(), "a 'clip' model, which has no hidden_size"),
+    ],
+    ids=["gpt2", "decoder", "t5", "vit", "clip"],
+)
+@pytest.mark.parametrize("part", ["text_config", "type_config"])
+def test_a_configuration_with_an_unsuitable_encoder_is_rejected(part, encoder, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(**{part: encoder.to_dict()})

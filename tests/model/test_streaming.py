@@ -315,6 +315,30 @@ def test_a_failing_forward_in_the_pipeline(monkeypatch):
         pipe(TEXTS, batch_size=1)
 
 
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt(), ValueError("bad line")], ids=str)
+def test_a_stream_that_has_failed_says_that_it_cannot_continue(pipe, error):
+    def texts():
+        yield from TEXTS[:2]
+        raise error
+
+    stream = pipe(texts())
+    with pytest.raises(type(error)):
+        list(stream)
+    for read in (list, next, iter):
+        with pytest.raises(RuntimeError, match=f"ended with {type(error).__name__}.* pass the texts without a result"):
+            read(stream)
+
+
+def test_after_a_failure_a_loop_over_repeatable_texts_starts_again(pipe):
+    texts = dict.fromkeys([*TEXTS[:2], 7])
+    stream = pipe(texts.keys())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="expected a text"):
+            list(stream)
+    del texts[7]
+    assert len(list(stream)) == 2
+
+
 def test_if_an_iterator_fails_no_earlier_result_is_lost(pipe):
     def texts():
         yield from TEXTS[:3]
