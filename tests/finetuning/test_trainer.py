@@ -171,7 +171,7 @@ def test_empty_data_and_other_models_raise_an_error(tmp_path, tokenizer):
         trainer(tmp_path, tokenizer, train=[]).train()
     with pytest.raises(ValueError, match="eval_dataset is an empty dictionary"):
         trainer(tmp_path, tokenizer, dev={}).evaluate()
-    with pytest.raises(TypeError, match="trains a BinderModel .*, got Linear"):
+    with pytest.raises(TypeError, match=r"trains a BinderModel .*, got Linear"):
         trainer(tmp_path, tokenizer, model=torch.nn.Linear(2, 2))
 
 
