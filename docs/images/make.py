@@ -117,7 +117,7 @@ def main() -> None:
     with matplotlib.rc_context(STYLE):
         for name, draw in {"scores": draw_scores, "thresholds": draw_thresholds, "windows": draw_windows}.items():
             path = FOLDER / f"{name}.svg"
-            draw(ner).savefig(path, metadata={"Date": None}, facecolor="white")
+            draw(ner).savefig(path, metadata={"Date": None}, facecolor="white", bbox_inches="tight", pad_inches=0.15)
             print(path.name, path.stat().st_size, "bytes")
 
 
