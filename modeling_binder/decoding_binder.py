@@ -49,7 +49,7 @@ def required_margin(threshold: Any, num_types: int) -> Tensor:
         [T], float64; 0 gives -inf (keep every span) and 1 gives inf.
 
     Raises:
-        ValueError: a threshold is outside 0..1, or the number of thresholds is not T.
+        ValueError: a threshold is not a number or outside 0..1, or the number of thresholds is not T.
     """
     is_list = (
         hasattr(threshold, "__iter__") and not isinstance(threshold, str) and getattr(threshold, "ndim", None) != 0
@@ -59,7 +59,9 @@ def required_margin(threshold: Any, num_types: int) -> Tensor:
         raise ValueError(f"got {len(values)} thresholds for {num_types} entity types: give one number or one per type.")
     numbers = [as_number(value) for value in values]
     for number, value in zip(numbers, values, strict=True):
-        if not isinstance(number, float) or not 0 <= number <= 1:
+        if not isinstance(number, float):
+            raise ValueError(f"threshold must be a number between 0 and 1, got {value!r:.80}.")
+        if not 0 <= number <= 1:
             raise ValueError(
                 f"threshold must lie between 0 and 1, got {value!r:.80}. 0.5 keeps the spans above the model's dynamic "
                 "threshold; a higher value is stricter."

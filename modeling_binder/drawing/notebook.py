@@ -74,11 +74,24 @@ class Drawing:
         return f"<style>{CSS}</style>{_RULE.join(parts)}"
 
     def save(self, path: str | Path) -> None:
-        """Write a web page with all texts in full."""
+        """Write a web page with all texts in full.
+
+        Args:
+            path: the file, such as found.html. Missing folders are created.
+
+        Raises:
+            ValueError: the name does not end in .html or .htm.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(
+                f"a drawing is saved as a web page: expected a name that ends in .html, got {str(path)!r}."
+            )
         drawn = _RULE.join(
             draw_html(text, entities, self.labels) for text, entities in zip(self.texts, self.results, strict=True)
         )
-        Path(path).write_text(
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
             '<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Entities</title>'
             f"<style>{_PAGE_CSS}{CSS}</style></head>\n<body>{drawn}</body></html>\n",
             encoding="utf-8",

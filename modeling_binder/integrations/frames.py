@@ -19,7 +19,7 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
 
     Raises:
         ImportError: the library is not installed.
-        ValueError: an input or an argument is invalid.
+        ValueError: an input or an argument is invalid, or the index of a pandas Series has equal values.
     """
     source = _library_of(texts)
     library = library or source or "pandas"
@@ -28,6 +28,14 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
     module = _imported(library)
     if isinstance(texts, str):
         raise ValueError(f"to_frame needs several texts, got one: {texts!r:.80}. Pass a list, as in to_frame([text]).")
+    if not isinstance(texts, Iterable):
+        raise ValueError(f"to_frame needs several texts, got {texts!r:.80}. Pass a list, as in to_frame([text]).")
+    if source == "pandas" and not texts.index.is_unique:  # type: ignore[attr-defined]
+        value = texts.index[texts.index.duplicated()].tolist()[0]  # type: ignore[attr-defined]
+        raise ValueError(
+            f"the index of the Series has the value {value!r:.80} more than once, so text_id would be ambiguous: "
+            "number the rows first, df = df.reset_index(drop=True)."
+        )
     positions: list[int] = []
     present = _present(texts, positions)
     rows: list[int] = []

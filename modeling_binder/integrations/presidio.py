@@ -3,12 +3,15 @@
 Importing this module also makes `BinderRecognizer` available in Presidio's YAML configuration of recognizers.
 """
 
+import inspect
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from presidio_analyzer import AnalysisExplanation, LocalRecognizer, RecognizerResult
 from presidio_analyzer.nlp_engine import NlpArtifacts
+from transformers import Pipeline
+from transformers import pipeline as make_pipeline
 
 from .. import __version__
 from ..loading import load_pipeline
@@ -35,6 +38,9 @@ DEFAULT_ENTITY_MAPPING: dict[str, str] = {
     "driver's license number": "US_DRIVER_LICENSE",
 }
 
+# Arguments of `pipeline` that no signature lists, because transformers takes them from **kwargs
+_KEYWORDS_OF_PIPELINES = {"batch_size", "code_revision", "num_workers", "torch_dtype"}
+
 # Presidio makes a recognizer for each language; recognizers with the same model share one pipeline.
 _pipelines: "weakref.WeakValueDictionary[str, BinderNerPipeline]" = weakref.WeakValueDictionary()
 
@@ -57,7 +63,8 @@ class BinderRecognizer(LocalRecognizer):
         entity_mapping: maps what the model searches to an entity of Presidio. A key is the name of a type or its
             description, as in `entity_types` of the pipeline; several keys may have the same entity. Defaults to
             `DEFAULT_ENTITY_MAPPING`.
-        supported_entities: use only the types of the mapping that belong to these entities of Presidio.
+        supported_entities: use only the types of the mapping that belong to this entity, or these entities, of
+            Presidio.
         threshold: lowest score of a result: a probability, or a dictionary with probabilities for some entities of
             Presidio. Defaults to the tuned thresholds of the model if it has any, otherwise to 0.5. The
             `score_threshold` of `AnalyzerEngine.analyze` can only remove further results.
@@ -77,7 +84,7 @@ class BinderRecognizer(LocalRecognizer):
         self,
         model: str | BinderNerPipeline,
         entity_mapping: Mapping[str, str] | None = None,
-        supported_entities: Sequence[str] | None = None,
+        supported_entities: str | Sequence[str] | None = None,
         threshold: float | Mapping[str, float] | None = None,
         decoding: str = "nested",
         name: str = "BinderRecognizer",
@@ -86,6 +93,7 @@ class BinderRecognizer(LocalRecognizer):
         context: list[str] | None = None,
         **pipeline_options: Any,
     ) -> None:
+        _check_names(pipeline_options)
         if isinstance(model, BinderNerPipeline) and pipeline_options:
             raise ValueError(
                 f"the arguments {sorted(pipeline_options)} cannot be combined with a loaded pipeline; pass them to "
@@ -93,7 +101,7 @@ class BinderRecognizer(LocalRecognizer):
             )
         self.model = model
         mapping = DEFAULT_ENTITY_MAPPING if entity_mapping is None else entity_mapping
-        self.entity_mapping = _choose(mapping, supported_entities)
+        self.entity_mapping = _choose(mapping, _as_list(supported_entities))
         entities = list(dict.fromkeys(self.entity_mapping.values()))
         if isinstance(threshold, Mapping) and (unknown := sorted(set(threshold) - set(entities))):
             raise ValueError(
@@ -122,14 +130,14 @@ class BinderRecognizer(LocalRecognizer):
         self._find("", list(self.entity_mapping))
 
     def analyze(
-        self, text: str, entities: list[str] | None = None, nlp_artifacts: NlpArtifacts | None = None
+        self, text: str, entities: str | Sequence[str] | None = None, nlp_artifacts: NlpArtifacts | None = None
     ) -> list[RecognizerResult]:
         """Return the entities of a text.
 
         Args:
             text: a text of any length.
-            entities: entities of Presidio. Only their types are searched; other entities of the list, which other
-                recognizers find, are ignored. Defaults to all entities of this recognizer.
+            entities: an entity of Presidio, or a list of them. Only their types are searched; other entities of the
+                list, which other recognizers find, are ignored. Defaults to all entities of this recognizer.
             nlp_artifacts: not used.
 
         Raises:
@@ -137,7 +145,7 @@ class BinderRecognizer(LocalRecognizer):
         """
         if not isinstance(text, str):  # the error of the pipeline would contain the text
             raise TypeError(f"expected a text (str), got {type(text).__name__}.")
-        requested = set(entities or self.supported_entities)
+        requested = set(_as_list(entities) or self.supported_entities)
         labels = [label for label, entity in self.entity_mapping.items() if entity in requested]
         if not labels:
             return []
@@ -174,6 +182,38 @@ class BinderRecognizer(LocalRecognizer):
             RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id,
         }
         return RecognizerResult(entity, found["start"], found["end"], score, explanation, metadata)
+
+
+def _as_list(entities: str | Sequence[str] | None) -> list[str]:
+    """Return entities as a list. A string is one entity, not a sequence of letters."""
+    return [entities] if isinstance(entities, str) else list(entities or ())
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Check the names of the arguments for `pipeline(...)`.
+
+    Raises:
+        ValueError: neither `BinderRecognizer` nor `pipeline` has an argument of this name.
+    """
+    if "entity_types" in options:
+        raise ValueError(
+            "BinderRecognizer does not accept entity_types: pass entity_mapping, a dictionary from each type to an "
+            "entity of Presidio, such as {'person': 'PERSON'}."
+        )
+    methods = (make_pipeline, Pipeline.__init__, BinderNerPipeline.__init__, BinderNerPipeline._sanitize_parameters)
+    accepted = {name for method in methods for name in _arguments(method)} | _KEYWORDS_OF_PIPELINES
+    if unknown := sorted(set(options) - accepted):
+        own = ", ".join(_arguments(BinderRecognizer.__init__))
+        raise ValueError(
+            f"unknown arguments: {', '.join(unknown)}; BinderRecognizer accepts {own}, and arguments of pipeline(...) "
+            "such as device, dtype, revision, batch_size, inference, max_length and stride."
+        )
+
+
+def _arguments(method: Any) -> list[str]:
+    parameters = inspect.signature(method).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [parameter.name for parameter in parameters if parameter.kind in named and parameter.name != "self"]
 
 
 def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[str, str]:

@@ -86,9 +86,17 @@ def test_a_drawing_is_printed_and_saved(ner, tmp_path):
     assert [line.rstrip() for line in str(drawn).splitlines()] == [text, "        └──┘ Gene"] and repr(drawn) == str(
         drawn
     )
-    drawn.save(tmp_path / "found.html")
-    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    drawn.save(tmp_path / "new" / "folder" / "found.html")
+    page = (tmp_path / "new" / "folder" / "found.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>") and "&lt;b&gt;" in page and bars_in(page) == [(8, 12)]
+
+
+@pytest.mark.parametrize("name", ["found.xyz", "found", "found.html.gz"])
+def test_only_web_pages_are_saved(tmp_path, name):
+    with pytest.raises(ValueError, match=f"expected a name that ends in .html, got '.*{re.escape(name)}'"):
+        draw([], "gene").save(tmp_path / name)
+    draw([], "gene").save(str(tmp_path / "found.HTM"))
+    assert [path.name for path in tmp_path.iterdir()] == ["found.HTM"]
 
 
 def test_a_drawing_in_a_notebook_is_limited_in_size(ner, tmp_path):

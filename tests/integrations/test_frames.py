@@ -111,6 +111,13 @@ def test_an_empty_frame_has_the_same_columns_and_types(ner, texts):
         ),
         (pl.DataFrame({"text": TEXTS}).lazy(), {}, "expected texts, got a LazyFrame"),
         ("the gene", {}, r"to_frame needs several texts, got one: 'the gene'. Pass a list"),
+        (None, {}, r"to_frame needs several texts, got None. Pass a list, as in to_frame\(\[text\]\)"),
+        (3, {}, "to_frame needs several texts, got 3"),
+        (
+            pd.Series(TEXTS, index=[0, 1, 1, 2]),
+            {},
+            r"index of the Series has the value 1 more than once.*df.reset_index\(drop=True\)",
+        ),
         (TEXTS, {"library": "arrow"}, "library must be one of 'pandas', 'polars', got 'arrow'"),
         ([3], {}, r"expected a text \(str\), got int"),
         (TEXTS, {"threshold": {"Nothing": 0.5}}, "threshold has keys that are not among the entity types"),

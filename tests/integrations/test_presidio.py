@@ -126,6 +126,7 @@ def test_only_the_types_of_the_requested_entities_are_searched(tiny):
     engine.analyze(TEXT, language="en", entities=["LOCATION"])
     assert recognizer.analyze(TEXT, ["CREDIT_CARD"]) == [] and recognizer.analyze(TEXT, ["LOCATIONS"]) == []
     assert calls == [list(MAPPING), ["Cell"], ["A city or a country.", "the"]]
+    assert spans(recognizer.analyze(TEXT, "CELL")) == spans(cells)
     assert spans(cells) == [span for span in spans(everything) if span[0] == "CELL"]
 
 
@@ -142,6 +143,7 @@ def test_supported_entities_restrict_the_mapping(tiny):
     recognizer = BinderRecognizer(tiny, supported_entities=["LOCATION"], supported_language="de")
     assert recognizer.get_supported_entities() == ["LOCATION"] and recognizer.get_supported_language() == "de"
     assert list(recognizer.entity_mapping) == ["location", "street address", "postal code"]
+    assert BinderRecognizer(tiny, supported_entities="LOCATION").entity_mapping == recognizer.entity_mapping
     assert set(BinderRecognizer(tiny).supported_entities) == set(DEFAULT_ENTITY_MAPPING.values())
 
 
@@ -161,7 +163,7 @@ def test_recognizers_of_several_languages_from_yaml_share_a_model(checkpoint, tm
     path.write_text(
         yaml.safe_dump({"supported_languages": ["en"], "recognizers": [{"name": "BinderRecognizer", **options}]})
     )
-    with pytest.raises(ValueError, match="unknown arguments: treshold"):
+    with pytest.raises(ValueError, match=r"^unknown arguments: treshold; BinderRecognizer accepts model, entity_mapp"):
         RecognizerRegistryProvider(conf_file=path).create_recognizer_registry()
 
 
@@ -220,7 +222,14 @@ def test_texts_are_not_logged(tiny, caplog):
         ({"entity_mapping": {"person": " "}}, "entity_mapping must be a dictionary"),
         ({"supported_entities": ["PERSON", "SHOE_SIZE"]}, r"\{'description of the type': 'SHOE_SIZE'\}"),
         ({"threshold": {"PERSONS": 0.5}}, r"not among the entities: \['PERSONS'\]"),
-        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": 1.5}, "threshold must lie between 0 and 1, got 1.5"),
+        ({"threshold": "0.2"}, "threshold must be a number between 0 and 1, got '0.2'"),
+        ({"threshold": {"PERSON": "0.2"}}, "threshold must be a number between 0 and 1, got '0.2'"),
+        (
+            {"entity_map": {}},
+            "^unknown arguments: entity_map; BinderRecognizer accepts model, entity_mapping, supported",
+        ),
+        ({"entity_types": ["person"]}, "does not accept entity_types: pass entity_mapping"),
         ({"decoding": "both"}, "decoding must be one of"),
         ({"device": "cpu"}, r"\['device'\] cannot be combined with a loaded pipeline"),
     ],

@@ -115,7 +115,7 @@ def test_thresholds_may_be_numbers_of_any_kind(number):
     "bad", [True, np.bool_(True), torch.tensor(True), 10**400, Decimal("sNaN"), None, "0"], ids=str
 )
 def test_values_that_are_not_numbers_are_rejected(bad):
-    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, got"):
+    with pytest.raises(ValueError, match="threshold must be a number between 0 and 1, got"):
         required_margin(bad, 2)
 
 
