@@ -105,7 +105,8 @@ def _page(analysis: ErrorAnalysis, title: str, names: Iterable[str] | None, max_
 def _summary(analysis: ErrorAnalysis, metrics: SchemeMetrics) -> Iterator[str]:
     strict = metrics.strict.micro
     yield (
-        f"<p>{len(analysis.documents):,} documents, {strict.gold:,} gold mentions, {strict.predicted:,} predictions, "
+        f"<p>{_counted(len(analysis.documents), 'document')}, {_counted(strict.gold, 'gold mention')}, "
+        f"{_counted(strict.predicted, 'prediction')}, "
         f"{analysis.correct:,} of them correct. Tooltips count characters from "
         'the start of the passage that is shown.</p><nav aria-label="Errors"><ul>'
     )
@@ -121,6 +122,11 @@ def _summary(analysis: ErrorAnalysis, metrics: SchemeMetrics) -> Iterator[str]:
     yield _table(["", "P", "R", "F1", "macro F1", "a prediction is correct if"], rows)
     rows = [[label, *_ratios(s), f"{s.gold:,}", f"{s.predicted:,}"] for label, s in metrics.strict.per_type.items()]
     yield "<h3>Strict, by type</h3>" + _table(["", "P", "R", "F1", "gold", "predicted"], rows)
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 document", "2,000 documents"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _ratios(score: Score) -> list[str]:

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from .data import DataError, Document
-from .files import read_lines, suffix_of, written_whole
-from .formats import read_documents
+from .files import read_lines, written_whole
+from .formats import detect_format, found_documents, read_documents
+from .formats.found import with_label
 
 _SHOWN = 3  # ids in an error
+_Key: TypeAlias = tuple[str, int, int, str]  # id of the document, start, end and label of an entity
 
 
 def write_predictions(
@@ -50,15 +52,15 @@ def read_predictions(path: str | Path, documents: Sequence[Document]) -> list[li
         documents: the documents with gold mentions.
 
     Returns:
-        For each document a list of `{"start", "end", "label"}`, and "score" if the file is JSONL and has scores.
+        For each document a list of `{"start", "end", "label"}`. An entity also has "score" if the file has the form of
+        `write_predictions` and contains scores.
 
     Raises:
         DataError: the file is malformed, or it does not contain the same documents.
     """
-    found = read_documents(path)
+    found, scores = _read(path)
     if [document.text for document in found] != [document.text for document in documents]:
         found = _by_id(found, documents, path)
-    scores = _scores(path) if suffix_of(path) in (".jsonl", ".ndjson") else {}
     predictions = []
     for document, predicted in zip(documents, found, strict=True):
         entities = []
@@ -97,12 +99,40 @@ def _by_id(found: Sequence[Document], documents: Sequence[Document], path: str |
     return [by_id[document.id] for document in documents]
 
 
-def _scores(path: str | Path) -> dict[tuple[str, int, int, str], float]:
-    """Return the scores of the entities in a JSONL file: (id, start, end, label) -> score."""
+def _read(path: str | Path) -> tuple[list[Document], dict[_Key, float]]:
+    """Return the documents of a file, and the scores of their entities: (id, start, end, label) -> score.
+
+    Only the form of `write_predictions` has scores. In this form, an entity may have its type in "entity_group".
+    """
+    rows = _rows(path) if detect_format(path) == "jsonl" else []
+    if any(with_label(entity) is not entity for row in rows for entity in _entities(row)):
+        try:
+            documents = [found.document for found in found_documents(rows)]
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+    else:
+        documents = read_documents(path)
     scores = {}
-    for line in read_lines(path):
-        row = json.loads(line) if line.strip() else {}
-        for entity in row.get("entities") or ():
+    for row in rows:
+        for entity in map(with_label, _entities(row)):
             if isinstance(score := entity.get("score"), (int, float)) and "id" in row:
                 scores[str(row["id"]), entity["start"], entity["end"], entity["label"]] = float(score)
-    return scores
+    return documents, scores
+
+
+def _rows(path: str | Path) -> list[Mapping[str, Any]]:
+    """Return the objects of a JSONL file, or of a JSON file with a list.
+
+    The result is empty if the file is not JSON. `read_documents` then raises the error.
+    """
+    lines = [line for line in read_lines(path) if line.strip()]
+    try:
+        rows = json.loads("\n".join(lines)) if lines[0].lstrip().startswith("[") else [json.loads(x) for x in lines]
+    except (ValueError, RecursionError):
+        return []
+    return rows if all(isinstance(row, Mapping) for row in rows) else []
+
+
+def _entities(row: Mapping[str, Any]) -> Sequence[Any]:
+    entities = row.get("entities")
+    return entities if isinstance(entities, list) else ()

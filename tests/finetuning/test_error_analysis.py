@@ -130,6 +130,8 @@ def test_long_documents_and_mentions_are_cut_to_a_passage(tmp_path):
 
 def test_a_corpus_without_mentions_or_documents_gives_a_page(tmp_path):
     assert "0 documents" in page_of(tmp_path, analyse_errors([], []))
+    one = analyse_errors([Document("a", "word", (Mention(0, 4, "A"),))], [[]])
+    assert "<p>1 document, 1 gold mention, 0 predictions, " in page_of(tmp_path, one)
     assert "Number of errors: 0." in page_of(tmp_path, analyse_errors([Document("a", "text")], [[]]))
 
 

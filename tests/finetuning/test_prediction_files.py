@@ -42,6 +42,50 @@ def test_predictions_are_assigned_to_documents_by_order_or_by_id(tmp_path):
     ] == [["Protein"], ["Cell"]]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"entities": [{"start_offset": 4, "end_offset": 8, "label": "Protein", "score": 0.4}], "relations": []}],
+        [{"entities": [[4, 8, "Protein"]]}],
+        [{"label": [[4, 8, "Protein"]]}],
+        [{"_input_hash": 1, "answer": "accept", "spans": [{"start": 4, "end": 8, "label": "Protein"}]}],
+    ],
+    ids=["doccano with relations", "lists", "doccano", "prodigy"],
+)
+def test_other_jsonl_formats_have_no_scores(tmp_path, rows):
+    path = tmp_path / "found.jsonl"
+    path.write_text("".join(json.dumps({"id": "a", "text": "the IL-2 gene", **row}) + "\n" for row in rows))
+    assert read_predictions(path, DOCUMENTS[:1]) == [[{"start": 4, "end": 8, "label": "Protein"}]]
+
+
+@pytest.mark.parametrize("name", ["found.jsonl", "found.json"])
+def test_output_of_the_pipeline_is_read(tmp_path, name):
+    """An entity may have its type in "entity_group", and a file may contain a list."""
+    path = tmp_path / name
+    rows = [
+        {"id": d.id, "text": d.text, "entities": [{"entity_group": e.pop("label"), **e} for e in entities]}
+        for d, entities in zip(DOCUMENTS, json.loads(json.dumps(PREDICTIONS)), strict=True)
+    ]
+    path.write_text(json.dumps(rows) if name == "found.json" else "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_predictions(path, DOCUMENTS) == PREDICTIONS
+    for key, value, message in (
+        ("score", [1], "'score' must be a number"),
+        ("end", 99, r"'entities\[0\]' spans 4..99"),
+    ):
+        rows[0]["entities"][0][key] = value
+        path.write_text(json.dumps(rows))
+        with pytest.raises(DataError, match=f"{name}: document 1: {message}"):
+            read_predictions(path, DOCUMENTS)
+
+
+@pytest.mark.parametrize("content", ['[{"text"', '{"text": "a"}\n[1]\n', "[1, 2]", '{"text": "a", "entities": [3]}'])
+def test_a_malformed_file_raises_the_error_of_the_reader(tmp_path, content):
+    path = tmp_path / "found.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"found\.jsonl"):
+        read_predictions(path, DOCUMENTS)
+
+
 def test_types_that_a_document_is_not_annotated_for_are_ignored(tmp_path):
     rows = [
         {"id": "a", "text": "the IL-2 gene", "entities": []},

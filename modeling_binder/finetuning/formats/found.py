@@ -54,19 +54,23 @@ def _from_mapping(item: Mapping[str, Any], number: int) -> tuple[Document, list[
     entities = item.get("entities")
     try:
         document = Document.from_dict(
-            {**item, "entities": [_renamed(entity) for entity in entities or ()]}, str(number)
+            {**item, "entities": [with_label(entity) for entity in entities or ()]}, str(number)
         )
     except (DataError, TypeError) as error:
         raise DataError(f"document {number}: {error}.") from None
     for entity in entities or ():
         if isinstance(entity, Mapping):
             score = entity.get("score")
-            mention = Mention(entity["start"], entity["end"], _renamed(entity)["label"])
-            scores.setdefault(mention, None if score is None else float(score))
+            mention = Mention(entity["start"], entity["end"], with_label(entity)["label"])
+            try:
+                scores.setdefault(mention, None if score is None else float(score))
+            except (TypeError, ValueError):
+                raise DataError(f"document {number}: 'score' must be a number, got {score!r:.60}.") from None
     return document, [scores.get(mention) for mention in document.entities]
 
 
-def _renamed(entity: Any) -> Any:
+def with_label(entity: Any) -> Any:
+    """Return an entity with its type in "label". If the type is there already, the result is the entity itself."""
     if isinstance(entity, Mapping) and "label" not in entity and "entity_group" in entity:
         return {**entity, "label": entity["entity_group"]}
     return entity
