@@ -1,5 +1,6 @@
 """Load the pipeline of a model, with errors that are one sentence."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,19 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
             raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
         loaded = pipeline("binder-ner", model=model, **options)
     except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
-        where = "" if Path(model).exists() else "there is no such folder, and loading from the Hub failed: "
-        raise ValueError(f"cannot load the model {model!r}: {where}{one_line(error)}") from error
+        raise loading_error(model, error) from error
     assert isinstance(loaded, BinderNerPipeline)
     return loaded
+
+
+def loading_error(model: str | os.PathLike[str], error: BaseException) -> ValueError:
+    """Return an error of one sentence for a model that cannot be loaded.
+
+    Args:
+        model: folder, or id on the Hub. error: the reason.
+    """
+    where = "" if Path(model).exists() else "there is no such folder, and loading from the Hub failed: "
+    return ValueError(f"cannot load the model {str(model)!r}: {where}{one_line(error)}")
 
 
 def one_line(error: BaseException) -> str:

@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             f"expected calibration error: {100 * report.error_before:.2f} % before, {100 * report.error_after:.2f} % "
             f"after, on {report.spans:,} spans"
+            + ("" if report.helped else ": calibration did not help and is not saved")
         )
     if arguments.plot and tuned.calibration:
         calibration.draw(tuned.calibration, arguments.plot)

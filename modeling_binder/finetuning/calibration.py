@@ -5,8 +5,8 @@ does not move a span across the dynamic threshold. Guo et al., "On Calibration o
 describe temperature scaling and the expected calibration error.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,14 @@ class CalibrationReport:
     Args:
         spans: number of spans that are compared.
         before, after: the bins of `reliability` for the scores before and after the calibration.
+        helped: whether the calibration lowers the expected calibration error. Otherwise the temperatures stay as they
+            were, and `after` shows the scores with the temperatures that were rejected.
     """
 
     spans: int
     before: tuple[Bin, ...]
     after: tuple[Bin, ...]
+    helped: bool = True
 
     @property
     def error_before(self) -> float:
@@ -99,14 +102,70 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     return sum(found.spans * abs(found.score - found.correct) for found in bins) / max(total, 1)
 
 
-def compare(margins: np.ndarray, temperatures: np.ndarray, is_gold: np.ndarray) -> CalibrationReport:
-    """Compare scores before and after the calibration.
+@dataclass(frozen=True)
+class Temperatures:
+    """Temperatures of T types.
 
     Args:
-        margins, temperatures: [N], of each span. is_gold: [N], bool.
+        default: the shared temperature.
+        own: type id -> temperature, for the types with a separate temperature.
     """
-    before, after = (reliability(_sigmoid(values), is_gold) for values in (margins, margins / temperatures))
-    return CalibrationReport(len(margins), before, after)
+
+    default: float
+    own: dict[int, float]
+
+    def of(self, type_ids: np.ndarray) -> np.ndarray:
+        """Return the temperature of each span, [N]."""
+        return np.array([self.own.get(key, self.default) for key in type_ids.tolist()], dtype=np.float64)
+
+
+def calibrate(
+    margins: np.ndarray,
+    is_gold: np.ndarray,
+    type_ids: np.ndarray,
+    former: Temperatures,
+    separate: Iterable[int],
+    min_spans: int,
+) -> tuple[Temperatures, CalibrationReport]:
+    """Fit temperatures, and keep those that lower the expected calibration error (ECE).
+
+    A temperature minimises the cross-entropy, so it can raise the ECE, above all if there are few spans. A separate
+    temperature is kept if it lowers the ECE of the type's spans. If the ECE of all spans is not lower, other choices
+    follow: only the shared temperature, only separate temperatures, and at last the former temperatures.
+
+    Args:
+        margins, is_gold, type_ids: [N], of each span.
+        former: the present temperatures.
+        separate: ids of the types that may have a separate temperature.
+        min_spans: lowest number of gold mentions, and of other spans, for a separate temperature.
+    """
+    fitted = {}
+    for key in separate:
+        chosen = type_ids == key
+        right = int(is_gold[chosen].sum())
+        if min(right, int(chosen.sum()) - right) >= min_spans:
+            fitted[key] = fit_temperature(margins[chosen], is_gold[chosen])
+
+    def bins(temperatures: Temperatures, chosen: Any = slice(None)) -> tuple[Bin, ...]:
+        scores = _sigmoid(margins[chosen] / temperatures.of(type_ids[chosen]))
+        return reliability(scores, is_gold[chosen])
+
+    def with_separate(base: Temperatures) -> Temperatures:
+        better = {}
+        for key, value in fitted.items():
+            chosen, own = type_ids == key, Temperatures(value, {})
+            if expected_calibration_error(bins(own, chosen)) < expected_calibration_error(bins(base, chosen)):
+                better[key] = value
+        return Temperatures(base.default, {**base.own, **better})
+
+    shared = Temperatures(fit_temperature(margins, is_gold), {})
+    before = bins(former)
+    choices = [with_separate(shared), shared, with_separate(former)]
+    reports = [CalibrationReport(len(margins), before, bins(choice)) for choice in choices]
+    for choice, report in zip(choices, reports, strict=True):
+        if report.error_after < report.error_before:
+            return choice, report
+    return former, replace(reports[0], helped=False)
 
 
 def check_plot(path: str | Path) -> None:
@@ -139,7 +198,12 @@ def draw(report: CalibrationReport, path: str | Path) -> None:
     panels: Any = figure.subplots(1, 2, sharey=True)
     for panel, name, bins, error in (
         (panels[0], "before calibration", report.before, report.error_before),
-        (panels[1], "after calibration", report.after, report.error_after),
+        (
+            panels[1],
+            "after calibration" if report.helped else "after calibration (not saved)",
+            report.after,
+            report.error_after,
+        ),
     ):
         filled = [(place, found) for place, found in enumerate(bins) if found.spans]
         centres = [(place + 0.5) / NUM_BINS for place, _ in filled]
@@ -165,7 +229,7 @@ def draw(report: CalibrationReport, path: str | Path) -> None:
         panel.axvline(0.5, color="#999999", linewidth=0.8)
         panel.set(title=f"{name}: ECE {100 * error:.2f} %", xlabel="score", xlim=(0, 1), ylim=(0, 1.02))
     panels[0].set_ylabel("share of spans that are gold mentions")
-    panels[0].legend(loc="upper left", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.suptitle(f"{report.spans:,} candidate spans of the development data", fontsize=10)
     figure.savefig(path, dpi=150)
 

@@ -12,9 +12,11 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from ..decoding_binder import required_margin
+from ..loading import loading_error
 from ..thresholds_binder import type_temperatures
 from ..types_binder import EntityType, resolve_entity_types
-from .calibration import CalibrationReport, compare, fit_temperature
+from .calibration import CalibrationReport, Temperatures
+from .calibration import calibrate as fit_temperatures
 from .candidates import Candidates
 from .counts import aligned_table
 from .data import Document, as_documents, check_labels
@@ -33,7 +35,7 @@ class TunedThresholds:
 
     Args:
         thresholds, default_threshold, temperatures, default_temperature: new values of the fields of `BinderConfig`.
-            The temperatures are those of the checkpoint if the scores were not calibrated.
+            The temperatures are those of the checkpoint if the scores were not calibrated, or if this did not help.
         before, after: metrics on the development data with the former and with the new thresholds.
         objective: the goal for which the thresholds were chosen.
         decoding: "nested" or "flat".
@@ -91,8 +93,13 @@ class TunedThresholds:
             "before": self.before.to_dict()["micro"],
             "after": self.after.to_dict()["micro"],
             "unreached": self.unreached,
-            "calibration": report
-            and {"spans": report.spans, "error_before": report.error_before, "error_after": report.error_after},
+            "calibration": {
+                "spans": report.spans,
+                "error_before": report.error_before,
+                "error_after": report.error_after,
+            }
+            if report and report.helped
+            else None,
         }
 
     def table(self) -> str:
@@ -145,7 +152,8 @@ def tune_thresholds(
             0.01. Spans with lower scores are far more numerous and almost all wrong, and would hide the errors of the
             others. In flat decoding, spans that overlap a span with a larger margin are left out too, because they are
             not returned. A type gets a separate temperature if its spans include at least `min_mentions` gold mentions
-            and at least `min_mentions` other spans. All other types share a temperature.
+            and at least `min_mentions` other spans. All other types share a temperature. Only temperatures that lower
+            the expected calibration error on these spans are used, see `CalibrationReport.helped`.
         entity_types: name -> description of the types in `documents`; defaults to the types of the checkpoint. Types
             that the checkpoint does not have determine only the shared threshold and temperature.
         decoding: the decoding for which the thresholds are tuned, "nested" or "flat"; defaults to the setting of the
@@ -156,7 +164,8 @@ def tune_thresholds(
 
     Raises:
         DataError: a document is malformed.
-        ValueError: there are no mentions, a label is not one of the types, or an argument is out of range.
+        ValueError: the checkpoint cannot be loaded, there are no mentions, a label is not one of the types, or an
+            argument is out of range.
     """
     objective = _objective(metric, precision, recall)
     for name, number in (("min_mentions", min_mentions), ("batch_size", batch_size)):
@@ -167,7 +176,10 @@ def tune_thresholds(
     documents = as_documents(documents)
     if not any(document.entities for document in documents):
         raise ValueError(f"thresholds cannot be tuned: none of the {len(documents)} documents has a mention.")
-    model = AutoModel.from_pretrained(checkpoint)
+    try:
+        model, tokenizer = AutoModel.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    except Exception as error:  # the loaders raise errors of many classes
+        raise loading_error(checkpoint, error) from error
     set_fields(model.config, decoding=decoding)
     own_types = model.config.entity_types
     if entity_types is None and not own_types:
@@ -180,16 +192,17 @@ def tune_thresholds(
     default = model.config.default_temperature
     temperatures = type_temperatures(model.config, types)
     values = np.ones(len(types)) if temperatures is None else temperatures.numpy()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     candidates = Candidates(model, tokenizer, documents, types, batch_size, device == "cpu")
 
     calibration = None
     if calibrate:
-        fitted, default = _fit(candidates, types, min_mentions)
-        values = np.array([fitted.get(key, default) for key in range(len(types))])
+        labels = {key: entity_type.own_label for key, entity_type in enumerate(types) if entity_type.own_label}
+        own = {key: former["temperatures"][label] for key, label in labels.items() if label in former["temperatures"]}
         kept = candidates.returnable()
-        calibration = compare(candidates.margins[kept], values[candidates.type_ids[kept]], candidates.is_gold[kept])
-        former["temperatures"] = _replaced(former["temperatures"], types, fitted)
+        spans = (candidates.margins[kept], candidates.is_gold[kept], candidates.type_ids[kept])
+        fitted, calibration = fit_temperatures(*spans, Temperatures(default, own), labels, min_mentions)
+        default, values = fitted.default, fitted.of(np.arange(len(types)))
+        former["temperatures"] = _replaced(former["temperatures"], types, fitted.own)
     shared, thresholds = _tune(candidates, types, values, objective, min_mentions)
     return TunedThresholds(
         thresholds=_replaced(former["thresholds"], types, thresholds),
@@ -237,19 +250,6 @@ def _check_labels(documents: Sequence[Document], labels: Sequence[str]) -> None:
     check_labels(documents, labels, "the documents")
 
 
-def _fit(candidates: Candidates, types: Sequence[EntityType], minimum: int) -> tuple[dict[int, float], float]:
-    """Return the temperatures of the types with enough data, by type id, and the shared temperature."""
-    kept = candidates.returnable()
-    margins, is_gold, type_ids = candidates.margins[kept], candidates.is_gold[kept], candidates.type_ids[kept]
-    fitted = {}
-    for key, entity_type in enumerate(types):
-        chosen = type_ids == key
-        right = int(is_gold[chosen].sum())
-        if entity_type.own_label is not None and min(right, int(chosen.sum()) - right) >= minimum:
-            fitted[key] = fit_temperature(margins[chosen], is_gold[chosen])
-    return fitted, fit_temperature(margins, is_gold)
-
-
 def _tune(
     candidates: Candidates, types: Sequence[EntityType], temperatures: np.ndarray, objective: Objective, minimum: int
 ) -> tuple[float, dict[int, float]]:
@@ -278,7 +278,7 @@ def _tune(
         same = [0.5, *(pooled.threshold(cut, 0.5) for cut in trial_cuts(pooled, pooled.cut(0.5)))]
         starts = [found, *(dict.fromkeys(found, value) for value in same)]
         found = max(starts, key=lambda start: measured(start, _SHARED))
-    with tqdm(desc="Measuring thresholds", unit="threshold", disable=len(groups) < 2) as progress:
+    with tqdm(desc="Measuring thresholds", unit=" thresholds", disable=len(groups) < 2) as progress:
         found = refine(found, {key: curve(keys) for key, keys in groups.items()}, measured, lambda: progress.update())
     shared = found.pop(_SHARED)
     return shared, found

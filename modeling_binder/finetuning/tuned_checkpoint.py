@@ -14,6 +14,7 @@ from ..hub import FACTS_FILE, facts_of, fingerprint, write_card
 from .thresholds import TunedThresholds
 
 _CONFIG, _CARD = "config.json", "README.md"
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _MODEL_OF_CODE = re.compile(r'pipeline\("binder-ner", model="((?:[^"\\]|\\.)+)"')
 
 
@@ -21,9 +22,12 @@ def check_target(checkpoint: str | os.PathLike[str], output: str | os.PathLike[s
     """Check that `save_tuned` can write, before the model runs.
 
     Raises:
-        ValueError: the checkpoint is on the Hub and there is no output folder, or the output folder exists.
+        ValueError: the checkpoint does not exist, it is on the Hub and there is no output folder, or the output folder
+            exists.
         OSError: the folder cannot be written.
     """
+    if not Path(checkpoint).exists() and not _HUB_ID.fullmatch(str(checkpoint)):
+        raise ValueError(f"cannot load the model {str(checkpoint)!r}: there is no such folder.")
     folder = Path(checkpoint if output is None else output)
     if output is None:
         if not folder.is_dir():

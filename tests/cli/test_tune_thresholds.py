@@ -45,6 +45,14 @@ def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
     assert BinderConfig.from_pretrained("model").thresholds, "changed in place"
 
 
+def test_a_calibration_that_does_not_help(files, capsys, monkeypatch):
+    monkeypatch.setattr("modeling_binder.finetuning.calibration.fit_temperature", lambda margins, is_gold: 0.1)
+    assert main(["tune-thresholds", "model", "dev.jsonl", "--calibrate", "--plot", "plot.svg"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search("calibration error: .* spans: calibration did not help and is not saved\n", shown)
+    assert BinderConfig.from_pretrained("model").default_temperature == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -53,6 +61,8 @@ def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
         (["model", "dev.jsonl", "--plot", "x.png"], "add --calibrate"),
         (["model", "dev.jsonl", "--calibrate", "--plot", "x.txt"], r"x.txt: a plot has one of the suffixes \.png"),
         (["model", "nothing.jsonl"], "nothing.jsonl"),
+        (["/nowhere", "dev.jsonl", "--output", "x"], "cannot load the model '/nowhere': there is no such folder"),
+        (["/nowhere", "dev.jsonl"], "cannot load the model '/nowhere': there is no such folder"),
         (["empty", "dev.jsonl"], "empty is not a checkpoint: it has no config.json"),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_binder.finetuning.calibration import (
-    compare,
+    Temperatures,
+    calibrate,
     draw,
     expected_calibration_error,
     fit_temperature,
@@ -203,8 +204,30 @@ def test_calibration_errors():
     bins = reliability(np.array([0.9, 0.9, 0.9, 0.9, 0.1]), np.array([True, True, False, False, False]))
     assert expected_calibration_error(bins) == pytest.approx((4 * 0.4 + 1 * 0.1) / 5)
     assert sum(found.spans for found in bins) == 5 and reliability(np.array([1.0, 0.0]), np.array([True, False]))
-    report = compare(np.array([math.log(3)] * 2), np.array([1.0, 1.0]), np.array([True, False]))
-    assert report.error_before == report.error_after == pytest.approx(0.25) and report.spans == 2
+
+
+def test_temperatures_that_raise_the_calibration_error_are_rejected():
+    """The scores 0.5 and 0.99 are right as often as they say; one span with a wrong sign moves the loss, not them."""
+    margins = np.concatenate([np.full(97, 3.4), np.full(3, 3.4), [-12.0]])
+    is_gold = np.concatenate([np.full(97, True), np.full(3, False), [True]])
+    former = Temperatures(1.0, {})
+    kept, report = calibrate(margins, is_gold, np.zeros(101, int), former, [0], 2)
+    assert not report.helped and report.error_after > report.error_before and kept == former
+
+
+def test_a_separate_temperature_is_used_only_where_it_lowers_the_error_of_its_type():
+    """Type 0 is overconfident. The scores of type 1 are right but for one span that moves its loss."""
+    margins = np.concatenate([np.full(200, 3.0), np.full(100, 3.4), [-12.0]])
+    is_gold = np.concatenate([np.full(120, True), np.full(80, False), np.full(97, True), np.full(3, False), [True]])
+    type_ids = np.repeat([0, 1], [200, 101])
+    found, report = calibrate(margins, is_gold, type_ids, Temperatures(1.0, {}), [0, 1], 3)
+    assert report.helped and report.error_after < report.error_before and 0 in found.own
+    for key, own in found.own.items():
+        chosen = type_ids == key
+        spans = (margins[chosen], is_gold[chosen], type_ids[chosen])
+        _, of_type = calibrate(*spans, Temperatures(found.default, {}), [key], 1)
+        assert of_type.helped and own == fit_temperature(*spans[:2])
+    assert calibrate(margins, is_gold, type_ids, found, [0, 1], 3)[0] == found, "nothing changes the second time"
 
 
 def test_a_reliability_diagram(tmp_path):
@@ -213,7 +236,8 @@ def test_a_reliability_diagram(tmp_path):
     is_gold = rng.random(500) < 1 / (1 + np.exp(-margins / 3))
     temperature = fit_temperature(margins, is_gold)
     assert 2 < temperature < 4.5
-    report = compare(margins, np.full(500, temperature), is_gold)
+    found, report = calibrate(margins, is_gold, np.zeros(500, int), Temperatures(1.0, {}), [], 1)
+    assert found == Temperatures(temperature, {}) and report.helped and report.spans == 500
     assert report.error_after < report.error_before
     draw(report, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
