@@ -47,7 +47,7 @@ def _tuned(facts: Mapping[str, Any]) -> dict[str, Any]:
         "documents": f"{facts['documents']:,}",
         "mentions": f"{facts['before']['gold']:,}",
         "min_mentions": facts["min_mentions"],
-        "unreached": list(facts.get("unreached") or [])[:MAX_TYPES_SHOWN],
+        **{key: list(facts.get(key) or [])[:MAX_TYPES_SHOWN] for key in ("unreached", "few", "redescribed", "unknown")},
         "rows": [
             [name, *(f"{100 * facts[key][metric]:.2f}" for metric in ("precision", "recall", "f1"))]
             for name, key in (("before", "before"), ("after", "after"))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from . import CommandError
 
+_SHOWN_TYPES = 20  # maximum number of types with the shared threshold that are listed for each reason
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -80,10 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(tuned.table())
     if len(tuned.own) < len(tuned.mentions):
-        print(
-            f"({tuned.default_threshold:g}) is the shared threshold: for types with fewer than {tuned.min_mentions} "
-            "mentions, and for types that the model does not have"
-        )
+        print(f"({tuned.default_threshold:g}) is the shared threshold")
+        for labels, reason in (
+            (tuned.few, f"fewer than {tuned.min_mentions} mentions"),
+            (tuned.redescribed, "not described as in the model, so the type has no threshold of its own"),
+            (tuned.unknown, "not a type of the model"),
+        ):
+            if labels:
+                more = f" and {len(labels) - _SHOWN_TYPES:,} more" if len(labels) > _SHOWN_TYPES else ""
+                print(f"  {', '.join(labels[:_SHOWN_TYPES])}{more}: {reason}")
     for label in tuned.unreached:
         reached = getattr(tuned.after.per_type[label], tuned.objective.metric)
         print(f"{label}: does not reach {tuned.objective.metric} {tuned.objective.target:g}, but {reached:.4f}")

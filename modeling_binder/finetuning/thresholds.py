@@ -44,6 +44,8 @@ class TunedThresholds:
         own: label -> threshold, for the types of the development data that have a separate threshold.
         min_mentions: types with fewer mentions have the shared threshold, `default_threshold`.
         calibration: agreement of scores with the share of correct spans; None if the scores were not calibrated.
+        redescribed: labels of types that the model has with another description. They have the shared threshold.
+        unknown: labels of types that the model does not have. They have the shared threshold.
     """
 
     thresholds: dict[str, float]
@@ -59,6 +61,13 @@ class TunedThresholds:
     own: dict[str, float] = field(default_factory=dict)
     min_mentions: int = MIN_MENTIONS
     calibration: CalibrationReport | None = None
+    redescribed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def few(self) -> list[str]:
+        """The model's own types with fewer than `min_mentions` mentions. They have the shared threshold."""
+        return [label for label in self.mentions if label not in {*self.own, *self.redescribed, *self.unknown}]
 
     def fields(self) -> dict[str, Any]:
         """Return the new values of the fields of `BinderConfig`."""
@@ -93,6 +102,9 @@ class TunedThresholds:
             "before": self.before.to_dict()["micro"],
             "after": self.after.to_dict()["micro"],
             "unreached": self.unreached,
+            "few": self.few,
+            "redescribed": list(self.redescribed),
+            "unknown": list(self.unknown),
             "calibration": {
                 "spans": report.spans,
                 "error_before": report.error_before,
@@ -218,7 +230,18 @@ def tune_thresholds(
         own={types[key].label: value for key, value in thresholds.items()},
         min_mentions=min_mentions,
         calibration=calibration,
+        **_not_own(types, own_types),
     )
+
+
+def _not_own(types: Sequence[EntityType], own_types: Any) -> dict[str, tuple[str, ...]]:
+    """Return why types are not the model's own: it has them with another description, or it does not have them."""
+    others = [entity_type.label for entity_type in types if entity_type.own_label is None]
+    redescribed = [label for label in others if resolve_entity_types([label], own_types)[0].own_label is not None]
+    return {
+        "redescribed": tuple(redescribed),
+        "unknown": tuple(label for label in others if label not in redescribed),
+    }
 
 
 def _objective(metric: str, precision: float | None, recall: float | None) -> Objective:

@@ -9,7 +9,7 @@ import pytest
 from modeling_binder import BinderConfig
 from modeling_binder.cli import main
 from modeling_binder.finetuning import Document, Mention, write_jsonl
-from tests.tiny import build_model, build_tokenizer, corpus
+from tests.tiny import TYPES, build_model, build_tokenizer, corpus
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_command_writes_a_tuned_copy_and_a_plot(files, capsys):
     assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
     shown = capsys.readouterr().out
     assert "F1 before" in shown and "expected calibration error: " in shown and "thresholds written to " in shown
-    assert "is the shared threshold: for types with fewer than 4 mentions" in shown
+    assert "is the shared threshold\n  Place: fewer than 4 mentions\n" in shown and "described" not in shown
     assert (files / "plot.svg").read_text().lstrip().startswith("<?xml")
     config = BinderConfig.from_pretrained("tuned")
     assert set(config.thresholds) == {"Gene", "Cell"} and config.default_temperature != 1
@@ -43,6 +43,15 @@ def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
     assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0
     assert "Cell: does not reach recall 1, but 0." in capsys.readouterr().out
     assert BinderConfig.from_pretrained("model").thresholds, "changed in place"
+
+
+def test_types_with_other_descriptions_are_named(files, capsys):
+    (files / "types.json").write_text(json.dumps({"Gene": TYPES["Gene"], "Cell": "A small room in a prison."}))
+    arguments = ["--types", "types.json", "--min-mentions", "3"]
+    assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "  Cell: not described as in the model, so the type has no threshold of its own\n" in shown
+    assert "fewer than" not in shown
 
 
 def test_a_calibration_that_does_not_help(files, capsys, monkeypatch):

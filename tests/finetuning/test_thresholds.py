@@ -84,14 +84,18 @@ def test_calibration_that_does_not_help_is_not_saved(checkpoint, tmp_path, monke
     assert "Scores are not calibrated" in card and "Scores are calibrated" not in card and "temperature" not in card
 
 
-def test_other_types_determine_the_shared_threshold(checkpoint):
-    types = {"gene": TYPES["Gene"], "Cell": "A small room in a prison."}
+def test_other_types_determine_the_shared_threshold(checkpoint, tmp_path):
+    types = {"gene": TYPES["Gene"], "Cell": "A small room in a prison.", "River": "Water.", "Place": TYPES["Place"]}
     documents = [document.to_dict() for document in corpus(2)]
     for entity in (entity for document in documents for entity in document["entities"]):
         entity["label"] = {"Gene": "gene"}.get(entity["label"], entity["label"])
     tuned = tune_thresholds(checkpoint, documents, entity_types=types, min_mentions=4, device="cpu")
     assert set(tuned.thresholds) == {"Gene"}, "named as in the model; Cell has another description"
     assert tuned.own == {"gene": tuned.thresholds["Gene"]}
+    assert (tuned.few, tuned.redescribed, tuned.unknown) == (["Place"], ("Cell",), ("River",))
+    card = (save_tuned(tuned, checkpoint, tmp_path / "tuned") / "README.md").read_text()
+    assert "Types with fewer than 4 mentions in these documents share a threshold: Place." in card
+    assert "other descriptions than this model for Cell, so" in card and "only the shared threshold: River." in card
 
 
 def test_saving_in_place_changes_only_the_configuration_and_the_card(checkpoint, tmp_path):
