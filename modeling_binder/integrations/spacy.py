@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..types_binder import EntityTypes
 
 # Concrete types instead of `Mapping` and `Sequence`, because spaCy checks the values of a config against them.
-Types = list[str | dict[str, str | None]] | dict[str, str | dict[str, str | None] | None]
+Types = str | list[str | dict[str, str | None]] | dict[str, str | dict[str, str | None] | None]
 _CONSTRUCTOR_SETTINGS = ("model", "revision", "device", "dtype")
 _COMPONENT_SETTINGS = ("types", "alignment_mode", "spans_key", "overwrite_ents")
 
@@ -148,6 +148,7 @@ class BinderNer(Pipe):
     def __init__(self, settings: Settings, name: str = "binder_ner") -> None:
         self.settings, self.name = settings, name
         self.num_misaligned = 0
+        self._has_warned_about_gold = False
         self._pipeline: BinderNerPipeline | None = None
         self._files: tempfile.TemporaryDirectory[str] | None = None  # ONNX files from `from_bytes`
 
@@ -280,7 +281,21 @@ class BinderNer(Pipe):
         """Return precision, recall and F1 of `doc.ents` in flat decoding, otherwise of `doc.spans[spans_key]`."""
         if self.settings.decoding == "flat":
             return get_ner_prf(examples)
+        examples = list(examples)
+        self._check_gold([example.reference for example in examples])
         return spancat_score(examples, spans_key=self.settings.spans_key, allow_overlap=True)
+
+    def _check_gold(self, docs: Sequence[Doc]) -> None:
+        key = self.settings.spans_key
+        others = sorted({other for doc in docs for other, group in doc.spans.items() if len(group)})
+        if others and not self._has_warned_about_gold and not any(key in doc.spans for doc in docs):
+            self._has_warned_about_gold = True
+            warnings.warn(
+                f"{self.name}: the examples have no gold spans in doc.spans[{key!r}], so the scores are None; they "
+                f"have spans under {', '.join(map(repr, others))}. Write them with write_format(documents, path, "
+                f"'docbin', group={key!r}), or add the component with spans_key={others[0]!r}.",
+                stacklevel=3,
+            )
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Save the model as a folder that transformers can load too. The settings are in the config of the pipeline.

@@ -11,6 +11,7 @@ import pytest
 from modeling_binder import draw
 from modeling_binder.drawing.notebook import MAX_CHARACTERS, MAX_TEXTS
 from modeling_binder.results_binder import Entities
+from tests.fresh_process import ROOT
 from tests.tiny import TYPES, build_pipeline, keys
 
 TEXT = "the IL-2 gene promoter"
@@ -89,6 +90,18 @@ def test_a_drawing_is_printed_and_saved(ner, tmp_path):
     drawn.save(tmp_path / "new" / "folder" / "found.html")
     page = (tmp_path / "new" / "folder" / "found.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>") and "&lt;b&gt;" in page and bars_in(page) == [(8, 12)]
+
+
+def test_whole_pages_have_a_doctype():
+    """Without it, browsers use quirks mode, in which bars cover the next line."""
+    folders = (ROOT / name for name in ("modeling_binder", "demo", "training"))
+    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".html")]
+    pages = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    pages = {name: source for name, source in pages.items() if re.search("<html", source, re.IGNORECASE)}
+    assert {"notebook.py", "error_page.py"} <= pages.keys()
+    for name, source in pages.items():
+        tags = re.findall(r"(<!DOCTYPE html>(?:\\n|\s)*)?<html\b", source, re.IGNORECASE)
+        assert all(tags), name
 
 
 @pytest.mark.parametrize("name", ["found.xyz", "found", "found.html.gz"])

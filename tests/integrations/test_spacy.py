@@ -3,14 +3,15 @@
 import pickle
 import re
 import shutil
+import warnings
 from collections import Counter
 
 import pytest
 import spacy
 from spacy.tokens import Doc, DocBin, Span
-from spacy.training import Example
+from spacy.training import Corpus, Example
 
-from modeling_binder.finetuning import read_documents
+from modeling_binder.finetuning import Document, Mention, read_documents, write_format
 from modeling_binder.integrations.spacy import BinderNer, Settings
 from tests.fresh_process import ROOT, run
 from tests.tiny import TYPES
@@ -437,6 +438,32 @@ def test_a_pipeline_is_evaluated(build, decoding, key):
     assert nlp.evaluate(examples)[key] == 1.0
     gold[0].ents, gold[0].spans["binder"] = [], []
     assert 0 < nlp.evaluate([Example(nlp.make_doc(doc.text), doc) for doc in gold])[key] < 1
+
+
+def test_gold_spans_under_another_key_cause_one_warning(build, tmp_path):
+    nlp = build(decoding="nested")
+    document = Document("a", "the gene in cells", [Mention(4, 8, "Gene")])
+    for group, message in (
+        ("sc", r"no gold spans in doc.spans\['binder'\].* under 'sc'.* group='binder'"),
+        ("binder", ""),
+    ):
+        write_format([document], tmp_path / f"{group}.spacy", "docbin", language="en", group=group)
+        examples = list(Corpus(tmp_path / f"{group}.spacy")(nlp))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scores = [nlp.evaluate(examples)["spans_binder_f"] for _ in range(2)]
+        assert len(caught) == bool(message) and all(re.search(message, str(each.message)) for each in caught)
+        assert (scores == [None, None]) == bool(message)
+
+
+def test_one_type_can_be_a_string_in_the_config_and_in_a_call(build, tmp_path):
+    nlp, other = build(types="Gene"), build()
+    expected = [spans(nlp(text).ents) for text in TEXTS]
+    assert any(expected) and nlp.get_pipe("binder_ner").labels == ("Gene",)
+    called = [other(text, component_cfg={"binder_ner": {"types": "Gene"}}) for text in TEXTS]
+    assert [spans(doc.ents) for doc in called] == expected
+    nlp.to_disk(tmp_path)
+    assert spans(spacy.load(tmp_path)(TEXTS[0]).ents) == expected[0]
 
 
 def test_found_entities_are_training_data(build, tmp_path):
