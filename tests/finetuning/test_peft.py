@@ -559,3 +559,24 @@ def test_lora_settings_need_a_rank_and_full_training_needs_another_folder(recipe
         finetune([str(recipe), "--lora-alpha", "4"])
     with pytest.raises(SystemExit, match="holds an adapter"):
         finetune([str(recipe), "--output_dir", str(make_adapter("a")), "--max_steps", "1"])
+
+
+@pytest.mark.parametrize("output", [None, "tuned"])
+def test_thresholds_of_an_adapter_are_tuned_and_saved_with_it(make_adapter, base, tmp_path, output):
+    adapter = make_adapter("adapter", default_threshold=0.6)
+    write_jsonl(tmp_path / "dev.jsonl", corpus(2))
+    before, of_base = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in (adapter, base))
+    folder = tmp_path / output if output else adapter
+    options = ["--min-mentions", "4", "--device", "cpu", *(["--output", str(folder)] if output else [])]
+    assert cli(["tune-thresholds", str(adapter), str(tmp_path / "dev.jsonl"), *options]) == 0
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert {name for name in before if before[name] != after[name]} <= {
+        ADAPTER_SETTINGS,
+        "README.md",
+        "model_card.json",
+    }
+    assert "config.json" not in after and of_base == {p.name: p.read_bytes() for p in base.iterdir()}
+    former, settings = (json.loads(files[ADAPTER_SETTINGS]) for files in (before, after))
+    assert set(settings["thresholds"]) == {"Gene", "Cell"} and settings["entity_types"] == former["entity_types"]
+    assert AutoModel.from_pretrained(folder).config.thresholds == settings["thresholds"]
+    assert "## Thresholds" in after["README.md"].decode() and "## Adapter" in after["README.md"].decode()
