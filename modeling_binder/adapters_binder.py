@@ -8,7 +8,9 @@ corpus. The name is not config.json, because transformers treats a folder with c
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -184,9 +186,12 @@ class AdapterMixin:
             adapter_name: name of the adapter in this model; defaults to "default".
             options: see `PreTrainedModel.load_adapter`.
 
+        Returns:
+            None. `from_pretrained`, which passes a `load_config`, gets the loading info of transformers.
+
         Raises:
             ValueError: peft is not installed, or the adapter does not fit this model.
-            OSError: the adapter has no weights in the format safetensors.
+            OSError: the adapter is not found, or it has no weights in the format safetensors.
         """
         if not is_peft_available():
             raise ValueError(f"the package peft, which loads adapters, is missing: {INSTALL_PEFT}.")
@@ -195,15 +200,21 @@ class AdapterMixin:
         location = _location(options)
         if peft_model_id is not None:
             # raises an error if there are no safetensors, because transformers would then load a pickle
-            cached_file(peft_model_id, ADAPTER_WEIGHTS, **location)
+            _check_weights(peft_model_id, location)
+        hotswapped = name in (getattr(self, "peft_config", None) or {})
+        before = set() if hotswapped else set(self.state_dict())  # type: ignore[attr-defined]
         conversions = self.__dict__.get("_weight_conversions")
         try:
-            loaded = super().load_adapter(peft_model_id, adapter_name=name, **options)  # type: ignore[misc]
+            with _without_reports():
+                loaded = super().load_adapter(peft_model_id, adapter_name=name, **options)  # type: ignore[misc]
         except RuntimeError as error:
             raise ValueError(
                 f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into "
                 f"the model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
             ) from error
+        _warn_about_missing(name, set(loaded.missing_keys) - before)
+        if loaded.unexpected_keys:
+            logger.warning("Weights of the adapter %s are not used: %s.", name, sorted(loaded.unexpected_keys)[:3])
         # transformers stores the renaming of the adapter's weights here. Without this line, it would also rename the
         # weights of a merged model.
         self._weight_conversions = conversions
@@ -216,7 +227,7 @@ class AdapterMixin:
         self._settings_of_adapters[name] = settings
         self._sources_of_adapters[name] = peft_model_id or ""
         self.set_adapter(name)  # transformers activates the new adapter, but not its heads
-        return loaded
+        return loaded if "load_config" in options else None
 
     def add_adapter(self, adapter_config: Any, adapter_name: str | None = None) -> None:
         """Add a new adapter as in transformers."""
@@ -283,6 +294,46 @@ class AdapterMixin:
             self.config.validate_ranges()
         except Exception as error:  # the checks of transformers raise errors of several classes
             raise ValueError(f"{ADAPTER_SETTINGS} of the adapter {name!r} is invalid: {error}") from error
+
+
+def _check_weights(name: str | os.PathLike[str], location: Mapping[str, Any]) -> None:
+    """Raise OSError if an adapter is not found, or has no weights in the format safetensors."""
+    try:
+        cached_file(name, ADAPTER_WEIGHTS, **location)
+    except (OSError, ValueError) as error:
+        if os.path.exists(name):
+            raise
+        raise OSError(
+            f"cannot load the adapter {str(name)!r}: there is no such folder, and loading from the Hub failed: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Silence two false reports about a second adapter: weights of the first are "missing", and it "already" exists."""
+    reports = logging.get_logger("transformers.integrations.peft")
+    level = reports.level
+    reports.setLevel("ERROR")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute in the model")
+            yield
+    finally:
+        reports.setLevel(level)
+
+
+def _warn_about_missing(name: str, missing: Iterable[str]) -> None:
+    """Warn about weights of an adapter that its file does not contain. Other weights in `missing` are ignored."""
+    of_base = {"base_layer", "original_module"}
+    own = sorted(key for key in missing if name in key.split(".") and not of_base.intersection(key.split(".")))
+    if own:
+        logger.warning(
+            "The adapter %s has no weights for %d of its tensors, which start at random (first: %s).",
+            name,
+            len(own),
+            own[0],
+        )
 
 
 def _location(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,14 @@ import os
 import shutil
 import stat
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, BertModel, TrainingArguments, pipeline
 
@@ -285,6 +286,48 @@ def test_switching_adapters_switches_types_settings_and_cached_vectors(make_adap
     check(one)
     model.set_adapter("two")
     check(two)
+
+
+def test_a_second_adapter_is_loaded_without_reports_about_the_first(make_adapter, base, capfd):
+    one, two = make_adapter("one", 1), make_adapter("two", 2)
+    model = AutoModel.from_pretrained(base)
+    model.load_adapter(one, "one")
+    capfd.readouterr()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert model.load_adapter(two, "two") is None
+        assert not caught and "MISSING" not in (reported := "".join(capfd.readouterr())) and "REPORT" not in reported
+    _, info = AutoModel.from_pretrained(one, output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_missing_weights_of_the_second_adapter_are_reported(make_adapter, base, monkeypatch):
+    one, two = make_adapter("one", 1), make_adapter("two", 2)
+    weights = load_file(two / "adapter_model.safetensors")
+    removed = next(name for name in weights if "lora_B" in name)
+    changed = {name: tensor for name, tensor in weights.items() if name != removed}
+    changed["base_model.model.other.lora_A.weight"] = torch.zeros(4, 32)
+    save_file(changed, two / "adapter_model.safetensors")
+    messages = []
+    monkeypatch.setattr(
+        "modeling_binder.adapters_binder.logger.warning", lambda text, *values: messages.append(text % values)
+    )
+    model = AutoModel.from_pretrained(base)
+    model.load_adapter(one, "one")
+    assert not messages
+    model.load_adapter(two, "two")
+    message, unused = messages
+    assert "are not used" in unused and "other.lora_A" in unused
+    assert message.startswith("The adapter two has no weights for 1 of its tensors") and "lora_B.two" in message
+
+
+def test_an_adapter_that_does_not_exist_is_named_in_one_sentence(base, tmp_path, hub):
+    model = AutoModel.from_pretrained(base)
+    with pytest.raises(
+        OSError, match=r"^cannot load the adapter '.*nope': there is no such folder, and loading from .*"
+    ):
+        model.load_adapter(str(tmp_path / "nope"), "third")
+    assert not model.has_adapters
 
 
 def test_cached_vectors_follow_the_adapter_of_a_peft_model(tokenizer):
