@@ -21,16 +21,34 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
         ValueError: the model cannot be loaded, or it is not a BINDER model.
     """
     try:
-        revision = options.get("revision")
-        base = base_of_adapter(model, revision=revision)
-        found = AutoConfig.from_pretrained(base or model, revision=None if base else revision).model_type
-        if found != "binder":
-            raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
+        _check_type(model, options.get("revision"))
         loaded = pipeline("binder-ner", model=model, **options)
     except Exception as error:  # the loaders of files, weights and tokenizers raise errors of many classes
         raise loading_error(model, error) from error
     assert isinstance(loaded, BinderNerPipeline)
     return loaded
+
+
+def check_model(model: str) -> None:
+    """Load only the configuration of a model, to find a wrong name before a long computation.
+
+    Args:
+        model: folder, or id on the Hub, of a model or of an adapter.
+
+    Raises:
+        ValueError: the configuration cannot be loaded, or it is not that of a BINDER model.
+    """
+    try:
+        _check_type(model, None)
+    except Exception as error:  # see `load_pipeline`
+        raise loading_error(model, error) from error
+
+
+def _check_type(model: str, revision: str | None) -> None:
+    base = base_of_adapter(model, revision=revision)
+    found = AutoConfig.from_pretrained(base or model, revision=None if base else revision).model_type
+    if found != "binder":
+        raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
 
 
 def loading_error(model: str | os.PathLike[str], error: BaseException) -> ValueError:

@@ -67,27 +67,32 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     Raises:
         CommandError: the packages of the extra "train" are not installed, or an argument does not fit the others.
         DataError: the corpus, the types or a file with predictions are malformed.
-        ValueError: an argument is out of range.
-        OSError: the model cannot be loaded.
+        ValueError: an argument is out of range, or a model cannot be loaded.
+        OSError: an output cannot be written, or the weights of a model are missing.
     """
     _check(arguments)
+    _check_models(arguments)
     from ..finetuning.data import write_json
     from ..finetuning.formats import read_documents
     from ..finetuning.metrics import compute_scheme_metrics
-    from ..finetuning.prediction_files import write_predictions
+    from ..finetuning.prediction_files import read_predictions, write_predictions
 
     documents = read_documents(arguments.corpus)
+    against_file = arguments.against and os.path.isfile(arguments.against)
+    other = read_predictions(arguments.against, documents) if against_file else None
     metrics, predictions = _evaluate(arguments.model, documents, arguments)
     schemes = compute_scheme_metrics(documents, predictions, metrics.per_type)
     report = {**metrics.to_dict(), "schemes": schemes.to_dict()}
     print(f"{metrics.table()}\n\n{schemes.table()}")
-    if arguments.against:
-        report["against"] = _compare(documents, predictions, arguments)
-    if arguments.json:
-        write_json(arguments.json, report)
-    if arguments.predictions:
+    if arguments.predictions:  # before the comparison, which evaluates a second model
         write_predictions(arguments.predictions, documents, predictions)
         print(f"{arguments.predictions}: {sum(map(len, predictions))} mentions")
+    if arguments.against:
+        if other is None:
+            other = _evaluate(arguments.against, documents, arguments).predictions
+        report["against"] = _compare(documents, predictions, other, arguments)
+    if arguments.json:
+        write_json(arguments.json, report)
     if arguments.errors:
         _write_errors(documents, predictions, list(metrics.per_type), arguments)
     return metrics
@@ -120,6 +125,35 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
+def _check_models(arguments: argparse.Namespace) -> None:
+    """Check that the models, or the files with predictions, exist, and that the outputs can be written.
+
+    Raises:
+        CommandError: a model cannot be loaded, a file is missing, or an output cannot be written.
+    """
+    from ..finetuning.files import check_writable, suffix_of
+    from ..finetuning.formats import SUFFIXES
+
+    named = {"MODEL": arguments.model, "--against": arguments.against}
+    models = {name: model for name, model in named.items() if model and not os.path.isfile(model)}
+    for name, model in models.items():
+        if suffix_of(model) in SUFFIXES and not os.path.exists(model):
+            raise CommandError(f"{name} {model}: there is no such file.")
+    for name in ("json", "predictions", "errors"):
+        if path := getattr(arguments, name):
+            try:
+                check_writable(path)
+            except OSError as error:
+                raise CommandError(f"--{name} {error}") from None
+    if models:
+        from ..loading import check_model
+    for name, model in models.items():
+        try:
+            check_model(model)
+        except ValueError as error:
+            raise CommandError(f"{name}: {error}") from error
+
+
 def _evaluate(model: str, documents: "Sequence[Document]", arguments: argparse.Namespace) -> Evaluation:
     """Evaluate a model, or the predictions in a file."""
     from ..finetuning.data import read_types
@@ -147,12 +181,14 @@ def _evaluate(model: str, documents: "Sequence[Document]", arguments: argparse.N
 
 
 def _compare(
-    documents: "Sequence[Document]", predictions: list[list[dict[str, Any]]], arguments: argparse.Namespace
+    documents: "Sequence[Document]",
+    predictions: list[list[dict[str, Any]]],
+    other: list[list[dict[str, Any]]],
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """Print whether the F1 scores of the two models differ, and return the result for JSON."""
     from ..finetuning.bootstrap import paired_bootstrap
 
-    other = _evaluate(arguments.against, documents, arguments).predictions
     result = paired_bootstrap(documents, predictions, other, resamples=arguments.resamples, seed=arguments.seed)
     print(f"\n{result.summary(arguments.model, arguments.against)}")
     return {"model": arguments.against, **result.to_dict()}

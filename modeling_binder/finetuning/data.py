@@ -292,17 +292,23 @@ def with_ancestors(documents: Iterable[Document], types: Iterable[EntityType]) -
     return extended
 
 
-def check_labels(documents: Sequence[Document], entity_types: Iterable[str], source: str | Path) -> None:
+def check_labels(
+    documents: Sequence[Document],
+    entity_types: Iterable[str],
+    source: str | Path,
+    place: str = "the types of the corpus (types.json)",
+) -> None:
     """Check that all labels of mentions, and all names in `Document.types`, are entity types.
 
     Args:
         documents: the documents to check.
         entity_types: the names of the entity types.
         source: name of the file or corpus, for the error message.
+        place: where descriptions are given, for the error message.
 
     Raises:
         DataError: a label or a name is not an entity type. For each unknown label, the message gives the number of its
-            mentions, the first document, and the line to add to types.json.
+            mentions, the first document, and the line to add to the descriptions.
     """
     names = set(entity_types)
     known = {name.casefold(): name for name in sorted(names)}
@@ -315,7 +321,7 @@ def check_labels(documents: Sequence[Document], entity_types: Iterable[str], sou
                 counts[mention.label] += 1
     problems = [
         f"{source}: 'types' of document {document.id!r} contains {name!r}, which has no description. Describe the "
-        "type in types.json, or remove it from 'types'."
+        f"type in {place}, or remove it from 'types'."
         for document in documents
         for name in document.types or ()
         if name not in names
@@ -323,10 +329,11 @@ def check_labels(documents: Sequence[Document], entity_types: Iterable[str], sou
     for label, count in counts.most_common():
         close = difflib.get_close_matches(label.casefold(), known, n=1)
         hint = f" Did you mean {known[close[0]]!r}?" if close else ""
+        mentions = "1 mention" if count == 1 else f"{count} mentions"
         problems.append(
-            f"{source}: the label {label!r} ({count} mentions, first in document {first[label]!r}) has no "
+            f"{source}: the label {label!r} ({mentions}, first in document {first[label]!r}) has no "
             f"description.{hint} Add a line such as {json.dumps(label, ensure_ascii=False)}: "
-            '"One sentence that says what it is." to the types.'
+            f'"One sentence that says what it is." to {place}.'
         )
     if problems:
         raise DataError.of(problems)

@@ -68,7 +68,8 @@ def evaluate(
         max_length, stride = windower.max_length, windower.stride
     set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
     config.validate_entity_types()
-    check_labels(documents, config.type_descriptions, "the documents")
+    place = "the types to evaluate (--types FILE, or entity_types=...; default: the types of the model)"
+    check_labels(documents, config.type_descriptions, "the documents", place)
     with tempfile.TemporaryDirectory() as folder:
         trainer = BinderTrainer(
             model,

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -252,6 +253,23 @@ def written_whole(path: str | Path) -> Iterator[TextIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Check before a long computation that a file can be written. The folder of the file is created.
+
+    Raises:
+        OSError: the path is a folder, or its folder cannot be created or cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder; give the path of a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{path}: cannot write to the folder {path.parent} ({error.strerror}).") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """The command `binder-ner evaluate`: files of predictions, errors, and the comparison of two models."""
 
 import json
+import shutil
 
 import pytest
 
@@ -91,6 +92,54 @@ def test_wrong_arguments_are_refused_before_the_evaluation(files, options, messa
     assert evaluate(files / "other.jsonl", files / "test.jsonl", *options) == 1
     output = capsys.readouterr()
     assert message in output.err and output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("mine.jsonl.gz", [], "MODEL {0}/mine.jsonl.gz: there is no such file."),
+        ("perfect.jsonl", ["--against", "nope.jsonl"], "--against nope.jsonl: there is no such file."),
+        ("folder", [], "MODEL: cannot load the model '{0}/folder': there is no such folder, and loading from the Hub "),
+        ("perfect.jsonl", ["--against", "./nope/x"], "--against: cannot load the model './nope/x': there is no such "),
+        ("perfect.jsonl", ["--json", "/proc/x.json"], "--json /proc/x.json: cannot write to the folder /proc ("),
+        ("perfect.jsonl", ["--predictions", "/"], "--predictions /: this is a folder;"),
+        ("perfect.jsonl", ["--errors", "/dev/null/x.html"], "--errors /dev/null/x.html: cannot write to the folder"),
+    ],
+)
+def test_missing_models_and_files_are_refused_before_the_evaluation(files, model, options, message, capsys):
+    assert evaluate(files / model, files / "test.jsonl", *options) == 1
+    output = capsys.readouterr()
+    assert message.format(files) in output.err and output.out == ""
+    assert output.err.count("\n") == 1
+
+
+def test_predictions_are_written_before_the_comparison(checkpoint, tmp_path, capsys):
+    write_jsonl(tmp_path / "test.jsonl", corpus(1))
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    (other / "model.safetensors").unlink()
+    found = tmp_path / "new" / "found.jsonl"
+    assert evaluate(checkpoint, tmp_path / "test.jsonl", "--predictions", found, "--against", other) == 1
+    assert "model.safetensors" in capsys.readouterr().err
+    assert len(read_jsonl(found)) == len(corpus(1))
+
+
+def test_a_malformed_file_to_compare_with_is_refused_before_the_evaluation(files, checkpoint, capsys):
+    (files / "bad.jsonl").write_text("[")
+    assert evaluate(checkpoint, files / "test.jsonl", "--against", files / "bad.jsonl") == 1
+    output = capsys.readouterr()
+    assert "bad.jsonl" in output.err and output.out == ""
+
+
+def test_an_unknown_label_names_the_option_for_types(checkpoint, tmp_path, capsys):
+    write_jsonl(tmp_path / "test.jsonl", [Document("a", "Rome", (Mention(0, 4, "city"),))])
+    assert evaluate(checkpoint, tmp_path / "test.jsonl") == 1
+    shown = capsys.readouterr().err
+    assert "the label 'city' (1 mention, first in document 'a') has no description." in shown
+    assert (
+        'Add a line such as "city": "One sentence that says what it is." to the types to evaluate (--types FILE'
+        in shown
+    )
 
 
 def test_predictions_of_other_documents_are_refused(files, capsys):

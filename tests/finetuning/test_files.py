@@ -6,6 +6,7 @@ import pytest
 
 from modeling_binder.finetuning import DataError, Document, Mention, load_corpus, read_jsonl, write_jsonl
 from modeling_binder.finetuning.files import (
+    check_writable,
     decode,
     is_hidden,
     iter_lines,
@@ -179,3 +180,12 @@ def test_the_file_whose_whole_name_is_the_split_is_preferred(tmp_path):
         (tmp_path / name).write_text('{"text": "a", "entities": []}' if name.endswith("jsonl") else "IL-2\tB-G\n")
     corpus = load_corpus(tmp_path)
     assert corpus.train[0].text == "IL-2" and corpus.test[0].text == "a"
+
+
+def test_an_output_that_cannot_be_written_is_found_beforehand(tmp_path):
+    check_writable(tmp_path / "new" / "out.json")
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"] and not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    for path, message in ((tmp_path, "this is a folder"), (tmp_path / "file" / "x.json", "cannot write to the folder")):
+        with pytest.raises(OSError, match=message):
+            check_writable(path)
