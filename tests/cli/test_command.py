@@ -87,7 +87,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 def test_a_process_ends_with_the_code_and_the_error(tmp_path):
     code, out, error = running.run("evaluate", tmp_path / "model", tmp_path / "nothing.jsonl")
     assert (code, out) == (1, "")
-    assert error == f"binder-ner evaluate: error: {tmp_path}/nothing.jsonl: there is no such file.\n"
+    message = f"binder-ner evaluate: error: MODEL: cannot load the model '{tmp_path}/model': there is no such folder"
+    assert error.startswith(message) and error.count("\n") == 1
 
 
 def test_an_evaluation_names_the_packages_that_it_needs(monkeypatch, capsys):
