@@ -135,23 +135,6 @@ def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None
     return base
 
 
-def adapter_state(modules: Iterable[nn.Module]) -> list[Any]:
-    """Return the state of adapters apart from their weights: which of them are active or merged, and their scaling.
-
-    Args:
-        modules: layers with adapters, see `has_adapter_state`.
-    """
-    return [
-        (
-            str(module._active_adapter),
-            module._disable_adapters,
-            tuple(getattr(module, "merged_adapters", ())),
-            tuple(sorted(getattr(module, "scaling", {}).items())),
-        )
-        for module in modules
-    ]
-
-
 def has_adapter_state(module: nn.Module) -> bool:
     """Return whether a module is a layer with adapters. This check does not import PEFT."""
     return hasattr(module, "_active_adapter") and hasattr(module, "_disable_adapters")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.logging import tqdm
 
-from .adapters_binder import adapter_state, has_adapter_state
 from .breadth_binder import broader_types
 from .configuration_binder import ancestors
 from .encoders_binder import execution_device
@@ -306,11 +305,11 @@ def type_modules(model: Any) -> list[nn.Module]:
 class WeightWatch:
     """Detects that modules have changed since the last call, much faster than by comparing all weights.
 
-    It compares the modules, their plain attributes and hooks, which adapters are active, and the address and the
-    version of each tensor. Every in-place operation increments the version, except operations on `tensor.data` or on a
-    numpy view. To detect those, it also compares the first row and the first column of each tensor. So a change of a
-    bias, of a whole row or of a whole column is detected. If a row or column has more than `MAX_PROBE_VALUES` values,
-    only some of these values are compared.
+    It compares the modules, their plain attributes (with adapters, these say which are active) and hooks, and the
+    address and the version of each tensor. Every in-place operation increments the version, except operations on
+    `tensor.data` or on a numpy view. To detect those, it also compares the first row and the first column of each
+    tensor. So a change of a bias, of a whole row or of a whole column is detected. If a row or column has more than
+    `MAX_PROBE_VALUES` values, only some of these values are compared.
     """
 
     def __init__(self) -> None:
@@ -321,8 +320,6 @@ class WeightWatch:
         self._containers: list[Any] = []  # lists and dictionaries among these values; they can change in place
         self._hooks: list[Mapping[int, Any]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
-        self._adapted: list[nn.Module] = []
-        self._adapters: list[Any] = []
         self._state: list[Any] = []
         self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device and dtype
         self._values: list[Tensor] = []
@@ -339,10 +336,8 @@ class WeightWatch:
             self._tensors = [module._parameters for module in submodules]
             self._tensors += [module._buffers for module in submodules]
             self._modules = [*modules, *_values(self._children)]
-            self._adapted = [module for module in submodules if has_adapter_state(module)]
-        before_adapters, self._adapters = self._adapters, adapter_state(self._adapted)
         held = _values(self._attributes)
-        replaced = replaced or before_adapters != self._adapters or not _same_objects(held, self._held)
+        replaced = replaced or not _same_objects(held, self._held)
         if replaced:
             self._held = held
             own = [(name, value) for attributes in self._attributes for name, value in attributes.items()]
