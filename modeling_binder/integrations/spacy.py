@@ -78,9 +78,8 @@ class Settings:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        # Modules of transformers must be imported in the order of `pipeline_binder`.
-        from ..pipeline_binder import resolve_entity_types  # isort: skip
-        from ..decoding_binder import required_margin  # isort: skip
+        from ..decoding_binder import required_margin
+        from ..types_binder import resolve_entity_types
 
         for name, choices in (
             ("decoding", ("flat", "nested")),
@@ -175,7 +174,7 @@ class BinderNer(Pipe):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the entity types; empty if they are the model's own types and the model is not loaded yet."""
-        from ..pipeline_binder import resolve_entity_types
+        from ..types_binder import resolve_entity_types
 
         if self.settings.types is None and self._pipeline is None:
             return ()
