@@ -70,8 +70,10 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
         ValueError: an argument is out of range, or a model cannot be loaded.
         OSError: an output cannot be written, or the weights of a model are missing.
     """
-    _check(arguments)
-    _check_models(arguments)
+    named = {"MODEL": arguments.model, "--against": arguments.against}
+    models = {name: model for name, model in named.items() if model and not os.path.isfile(model)}
+    _check_arguments(arguments, models)
+    _check_files(arguments, models)
     from ..finetuning.data import write_json
     from ..finetuning.formats import read_documents
     from ..finetuning.metrics import compute_scheme_metrics
@@ -98,8 +100,11 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     return metrics
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check_arguments(arguments: argparse.Namespace, models: dict[str, str]) -> None:
     """Check the arguments before the evaluation, so that an error does not occur only after a long computation.
+
+    Args:
+        models: name of an argument -> its model, for the arguments that name no file with predictions.
 
     Raises:
         CommandError: an argument does not fit the others, or the packages of the extra "train" are not installed.
@@ -111,7 +116,6 @@ def _check(arguments: argparse.Namespace) -> None:
             raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(arguments, name)}.")
     if arguments.seed < 0:
         raise CommandError(f"--seed must be at least 0, got {arguments.seed}.")
-    models = [model for model in (arguments.model, arguments.against) if model and not Path(model).is_file()]
     if models:
         try:
             from ..finetuning.evaluation import evaluate  # noqa: F401
@@ -125,8 +129,11 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _check_models(arguments: argparse.Namespace) -> None:
+def _check_files(arguments: argparse.Namespace, models: dict[str, str]) -> None:
     """Check that the models, or the files with predictions, exist, and that the outputs can be written.
+
+    Args:
+        models: see `_check_arguments`.
 
     Raises:
         CommandError: a model cannot be loaded, a file is missing, or an output cannot be written.
@@ -134,8 +141,6 @@ def _check_models(arguments: argparse.Namespace) -> None:
     from ..finetuning.files import check_writable, suffix_of
     from ..finetuning.formats import SUFFIXES
 
-    named = {"MODEL": arguments.model, "--against": arguments.against}
-    models = {name: model for name, model in named.items() if model and not os.path.isfile(model)}
     for name, model in models.items():
         if suffix_of(model) in SUFFIXES and not os.path.exists(model):
             raise CommandError(f"{name} {model}: there is no such file.")

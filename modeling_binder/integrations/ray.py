@@ -25,6 +25,7 @@ from ..annotating.annotator import Annotator, Settings, TypeVectors
 from ..annotating.job import AnnotationJob, Summary
 from ..annotating.output import OutputFolder, write_parts
 from ..annotating.source import Columns, ReadTask
+from ..loading import one_line
 from .ray_cluster import connected
 
 logger = get_logger(__name__)
@@ -275,4 +276,4 @@ def _readable_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split()):.600}") from None
+        raise RuntimeError(f"{type(error).__name__}: {one_line(error):.600}") from None
