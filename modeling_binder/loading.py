@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, pipeline
+from transformers import AutoConfig, AutoTokenizer, pipeline
 
 from .adapters_binder import base_of_adapter
 from .pipeline_binder import BinderNerPipeline
@@ -27,6 +27,15 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
         raise loading_error(model, error) from error
     assert isinstance(loaded, BinderNerPipeline)
     return loaded
+
+
+def load_tokenizer(model: str | os.PathLike[str]) -> Any:
+    """Load the tokenizer of a model; for an adapter, whose folder may have no tokenizer, that of its base.
+
+    Args:
+        model: folder, or id on the Hub.
+    """
+    return AutoTokenizer.from_pretrained(base_of_adapter(model) or model)
 
 
 def check_model(model: str) -> None:

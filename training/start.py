@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import Corpus, EntityType, Mix, MixPart, load_corpus, replay_mix
 from modeling_binder.finetuning.replay import TOKENS_PER_BATCH
+from modeling_binder.loading import load_tokenizer
 
 # A recipe may change these fields of a checkpoint's configuration. The other fields must fit the weights.
 CHANGEABLE = ("decoding", "inference", "max_length", "stride")
@@ -105,4 +105,4 @@ def load_checkpoint(
         setattr(model.config, name, value)
     model.config.validate_ranges()
     model.config.validate_entity_types()
-    return model, AutoTokenizer.from_pretrained(source)
+    return model, load_tokenizer(source)

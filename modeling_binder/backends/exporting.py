@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from ..finetuning import read_documents
+from ..loading import load_tokenizer
 from ..modeling_binder import BinderModel
 from ..pipeline_binder import BinderNerPipeline
 from .gate import ExportError, check
@@ -55,7 +55,7 @@ def export(
     documents: list[Any] = []
     if data is not None:
         documents = read_documents(data)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = load_tokenizer(source)
     original, changed = _load(source, tokenizer), _load(source, tokenizer).model
     if changed.onnx_encoders():
         raise ValueError(f"{source} has ONNX encoders already: export the original checkpoint.")

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from transformers import AutoModel, AutoTokenizer, TrainingArguments
+from transformers import AutoModel, TrainingArguments
 
-from ..adapters_binder import base_of_adapter
 from ..configuration_binder import BinderConfig
+from ..loading import load_tokenizer
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
 from ..thresholds_binder import type_temperatures, type_thresholds
@@ -57,12 +57,11 @@ def evaluate(
         ValueError: an argument is out of range, or the checkpoint is an adapter and peft or its base is missing.
     """
     documents = as_documents(documents)
-    base = base_of_adapter(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     model: BinderModel = AutoModel.from_pretrained(checkpoint)
     config = model.config
     if entity_types is not None:
         set_types(config, entity_types)
-    tokenizer = AutoTokenizer.from_pretrained(base or checkpoint)
     if max_length is not None or stride is not None:
         windower = BinderWindower.for_model(model, tokenizer, max_length, stride)
         max_length, stride = windower.max_length, windower.stride

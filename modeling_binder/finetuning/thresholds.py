@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from ..decoding_binder import required_margin
-from ..loading import loading_error
+from ..loading import load_tokenizer, loading_error
 from ..thresholds_binder import type_temperatures
 from ..types_binder import EntityType, resolve_entity_types
 from .calibration import CalibrationReport, Temperatures
@@ -189,7 +189,7 @@ def tune_thresholds(
     if not any(document.entities for document in documents):
         raise ValueError(f"thresholds cannot be tuned: none of the {len(documents)} documents has a mention.")
     try:
-        model, tokenizer = AutoModel.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+        model, tokenizer = AutoModel.from_pretrained(checkpoint), load_tokenizer(checkpoint)
     except Exception as error:  # the loaders raise errors of many classes
         raise loading_error(checkpoint, error) from error
     set_fields(model.config, decoding=decoding)

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub import metadata_load, snapshot_download
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from ..adapters_binder import ADAPTER_CONFIG, ADAPTER_SETTINGS, save_adapter_settings
 from ..hub import FACTS_FILE, facts_of, fingerprint, write_card
+from ..loading import load_tokenizer
 from .thresholds import TunedThresholds
 
 _CONFIG, _CARD = "config.json", "README.md"
@@ -119,7 +120,7 @@ def _write_card(tuned: TunedThresholds, source: Path, folder: Path) -> None:
     card = source / _CARD
     if card.exists() and not (source / FACTS_FILE).exists():
         return
-    model, tokenizer = AutoModel.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+    model, tokenizer = AutoModel.from_pretrained(source), load_tokenizer(source)
     facts = {**facts_of(model), "weights": fingerprint(model), "thresholds": tuned.facts()}
     for name, value in tuned.fields().items():
         setattr(model.config, name, value)

@@ -22,7 +22,7 @@ from modeling_binder.backends import export
 from modeling_binder.cli import main as cli
 from modeling_binder.finetuning import BinderTrainer, evaluate, lora_config, write_jsonl
 from modeling_binder.hub import push_model, rewrite_card
-from modeling_binder.loading import load_pipeline
+from modeling_binder.loading import load_pipeline, load_tokenizer
 from tests.tiny import (
     TYPES,
     assert_same_entities,
@@ -205,6 +205,18 @@ def test_loading_and_saving_an_adapter_again_keeps_it(make_adapter, tokenizer, t
     again = BinderModel.from_pretrained(tmp_path / "second")
     assert_same_entities(found(again, tokenizer), found(model, tokenizer))
     assert again.config.decoding == "flat"
+
+
+def test_a_folder_of_an_adapter_needs_no_tokenizer(make_adapter, tokenizer, tmp_path):
+    AutoModel.from_pretrained(make_adapter("first")).save_pretrained(tmp_path / "second")
+    assert {path.name for path in (tmp_path / "second").iterdir()} == ADAPTER_FILES
+    assert load_tokenizer(tmp_path / "second").get_vocab() == tokenizer.get_vocab()
+    write_jsonl(tmp_path / "dev.jsonl", DEV)
+    assert evaluate(tmp_path / "second", DEV)[0].micro.gold
+    tune = ["tune-thresholds", str(tmp_path / "second"), str(tmp_path / "dev.jsonl"), "--output", str(tmp_path / "t")]
+    assert cli(tune) == 0
+    assert cli(["export", "frozen", str(tmp_path / "second"), str(tmp_path / "frozen")]) == 0
+    assert load_tokenizer(tmp_path / "frozen").get_vocab() == tokenizer.get_vocab()
 
 
 def test_an_adapter_without_settings_uses_the_types_of_the_base_and_warns(make_adapter, caplog):
