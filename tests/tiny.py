@@ -192,6 +192,16 @@ def build_pipeline(options=None, **overrides) -> BinderNerPipeline:
     return pipeline("binder-ner", model=build_model(**overrides), tokenizer=build_tokenizer(), **(options or {}))
 
 
+def build_trainer(model, tokenizer, folder, train=None, dev=None, **arguments):
+    """Return a trainer for the CPU; `arguments` are those of `TrainingArguments`."""
+    from transformers import TrainingArguments
+
+    from modeling_binder.finetuning import BinderTrainer
+
+    settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, **arguments}
+    return BinderTrainer(model, TrainingArguments(str(folder), **settings), train, dev, processing_class=tokenizer)
+
+
 def keys(entities):
     """Return the label, the start and the end of each entity that a pipeline found."""
     return [(e["entity_group"], e["start"], e["end"]) for e in entities]
