@@ -2,10 +2,10 @@
 
     python -m training.finetune_mix training/recipes/open-types-minilm.yaml --data FOLDER --output_dir checkpoints/open
 
-The recipe lists the corpora (`mix`) and the development sets (`dev`), see docs/partial-corpora.md. Every other key can
-be overridden; `--help` lists them all. An interrupted run continues from its last checkpoint when the same command is
-given again. `--prepared FOLDER` keeps the tokenised mix in a folder. If the folder has a mix already, this mix is
-used, and the corpora are not needed.
+The recipe lists the corpora (`mix`) and the development sets (`dev`), see docs/partial-corpora.md. The command line can
+override every other key; `--help` lists the keys. To continue an interrupted training from its last checkpoint, run the
+same command again. `--prepared FOLDER` saves the tokenised mix in a folder. If the folder already contains a mix, the
+command uses this mix and does not need the corpora.
 """
 
 import json
@@ -35,7 +35,7 @@ from training.runs import publish, run_training, save_results
 
 @dataclass
 class MixArguments:
-    """The corpora, how batches are drawn from them, and what is trained."""
+    """Arguments for the corpora, for sampling batches, and for the trained parts of the model."""
 
     mix: str | None = field(default=None, metadata={"help": "(in a recipe) list of corpora"})
     mix_defaults: str | None = field(
@@ -43,34 +43,31 @@ class MixArguments:
     )
     dev: str | None = field(default=None, metadata={"help": "(in a recipe) list of development sets"})
     data: str | None = field(default=None, metadata={"help": "folder of the corpora; defaults to $BINDER_DATA"})
-    prepared: str | None = field(default=None, metadata={"help": "folder that keeps the tokenised mix"})
+    prepared: str | None = field(default=None, metadata={"help": "folder in which the tokenised mix is saved"})
     prepare_only: bool = field(
         default=False, metadata={"help": "tokenise the mix into the folder --prepared, without training"}
     )
-    processes: int = field(default=1, metadata={"help": "number of processes that tokenise"})
+    processes: int = field(default=1, metadata={"help": "number of processes for tokenisation"})
     tokens_per_batch: int = field(
         default=4096, metadata={"help": "maximum number of tokens in a batch of one process, padding included"}
     )
     max_types: int = field(default=24, metadata={"help": "maximum number of types that a window is compared with"})
     foreign_types: int = field(
         default=4,
-        metadata={
-            "help": "number of additional types, drawn from other windows of the batch, that a window is compared with "
-            "as negatives"
-        },
+        metadata={"help": "number of types from other windows of the batch that are added to a window as negatives"},
     )
     phrasings: str | None = field(
         default=None,
         metadata={
-            "help": "(in a recipe) how often a type is phrased as 'film' (name), as 'film: a movie' "
-            "(named_description) and as 'a movie' (description): a share for each"
+            "help": "(in a recipe) how often the text of a type is 'film' (name), 'film: a movie' (named_description) "
+            "or 'a movie' (description), as three shares"
         },
     )
     augment: str | None = field(
         default=None,
         metadata={
-            "help": "(in a recipe) shares of the texts that are converted into lower case (lower) or capitals (upper), "
-            "or in which some blanks become line breaks (breaks)"
+            "help": "(in a recipe) shares of the texts that are changed: to lower case (lower), to capitals (upper), "
+            "or by line breaks instead of some spaces (breaks)"
         },
     )
     freeze: list[str] = field(
@@ -81,24 +78,24 @@ class MixArguments:
         metadata={"help": "learning rates of parts of the model; on the command line as JSON: '{\"heads\": 4e-4}'"},
     )
     max_minutes: float | None = field(
-        default=None, metadata={"help": "maximum training time in minutes; then the model is evaluated and saved"}
+        default=None, metadata={"help": "time limit in minutes, including the evaluation and saving of the model"}
     )
     init_from: str | None = field(
         default=None, metadata={"help": "checkpoint to start from, instead of an encoder with untrained heads"}
     )
     default_types: str | None = field(
-        default=None, metadata={"help": "(in a recipe) types that the checkpoint finds if the user passes none"}
+        default=None, metadata={"help": "(in a recipe) entity types of the checkpoint, used if a call passes no types"}
     )
 
     def settings(self) -> MixSettings:
-        """Return the settings by which batches are drawn."""
+        """Return the settings for sampling batches."""
         shares: Any = self.phrasings or {}
         augment: Any = self.augment or {}
         return MixSettings(self.tokens_per_batch, self.max_types, self.foreign_types, augment=augment, **shares)
 
 
 class Run(NamedTuple):
-    """A parsed recipe: groups of arguments, its name, and the settings that the command line changes (`given`)."""
+    """A parsed recipe: its name, its groups of arguments, and the settings that the command line changes (`given`)."""
 
     mix: MixArguments
     model: ModelArguments
@@ -109,7 +106,7 @@ class Run(NamedTuple):
 
 
 def parse(argv: list[str]) -> Run:
-    """Parse `RECIPE.yaml [--key value ...]`; raise ValueError for a recipe that cannot be read."""
+    """Parse `RECIPE.yaml [--key value ...]`. Raise ValueError if the recipe cannot be read."""
     parser = HfArgumentParser(
         (MixArguments, ModelArguments, CardArguments, BinderTrainingArguments),
         prog="python -m training.finetune_mix",
@@ -133,7 +130,7 @@ def parse(argv: list[str]) -> Run:
 
 
 def is_mix_recipe(path: str) -> bool:
-    """Return whether a file is a recipe with the key `mix`, which the recipe may also inherit."""
+    """Return whether a file is a recipe with the key `mix`, including inherited keys."""
     try:
         return "mix" in read_recipe(Path(path))
     except (OSError, ValueError):
@@ -148,7 +145,7 @@ def _from_json(key: str, text: str) -> Any:
 
 
 def build_model(run: Run) -> tuple[BinderModel, Any]:
-    """Return the model to train and its tokenizer: a checkpoint (`init_from`), or an encoder with untrained heads."""
+    """Return the model to train and its tokenizer. The model is a checkpoint or an encoder with untrained heads."""
     if run.mix.init_from:
         model = BinderModel.from_pretrained(run.mix.init_from, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(run.mix.init_from)
@@ -165,8 +162,8 @@ def build_model(run: Run) -> tuple[BinderModel, Any]:
 def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
     """Return the tokenised mix and the development sets.
 
-    If the folder `--prepared` already contains them, they are read from it. Otherwise, they are made from the corpora;
-    if `--prepared` is given, they are then saved in this folder.
+    If the folder `--prepared` already contains a mix, the mix and the sets are read from this folder. Otherwise, they
+    are made from the corpora. If `--prepared` is given, they are saved in this folder.
     """
     folder = Path(run.mix.prepared) if run.mix.prepared else None
     if folder is not None and (folder / "dev.json").exists():
@@ -187,23 +184,24 @@ def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, di
 
 
 def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Train on a mix, keep the checkpoint with the highest mean F1 over the development sets, and evaluate it.
+    """Train on a mix, and evaluate the checkpoint with the highest mean F1 over the development sets.
 
     Args:
         run: the parsed recipe.
-        origin: where the result comes from, see `training.experiments.provenance`; saved with the results.
+        origin: command, code version and machine of the result, see `training.experiments.provenance`. They are saved
+            with the results.
 
     Returns:
-        The metrics and facts about the run; also written to `output_dir/results.json`.
+        The metrics and facts about the training. They are also written to `output_dir/results.json`.
 
     Raises:
         DataError, ValueError: the data or the settings are invalid; nothing was trained.
-        PushError: the push to the Hub failed; the checkpoint is saved.
+        PushError: the push to the Hub failed. The checkpoint is saved.
     """
     arguments, output = run.training, Path(str(run.training.output_dir))
     settings = {**asdict(run.mix), **asdict(run.model), "seed": arguments.seed, "max_steps": arguments.max_steps}
     for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
-        del settings[name]  # may differ when an interrupted run is continued
+        del settings[name]  # these settings may change when an interrupted training is continued
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     set_seed(arguments.seed)
     model, tokenizer = build_model(run)

@@ -1,6 +1,7 @@
-"""Read recipes of mixes: which corpora to train on, how often each corpus is drawn, and which of its types are trained.
+"""Read the recipes of mixes. A recipe lists the corpora to train on, their entity types, and how often each corpus is
+sampled.
 
-A prepared mix is a folder with the tokenised texts of such a recipe; this module writes and reads these folders too.
+The module also writes and reads prepared mixes. A prepared mix is a folder with the tokenised texts of a recipe.
 """
 
 import gzip
@@ -52,8 +53,8 @@ class Folders:
     """Finds the folders of corpora.
 
     Args:
-        data: a folder with the corpora, or the id of a dataset repository on the Hub that has a folder for each of them
-            (as `hub.push_dataset` writes it); defaults to the environment variable BINDER_DATA.
+        data: a folder with the corpora, or the id of a dataset repository on the Hub. The repository must have a folder
+            for each corpus, as `hub.push_dataset` writes it. The default is the environment variable BINDER_DATA.
     """
 
     data: str | None = None
@@ -62,9 +63,9 @@ class Folders:
         """Return the folder of a corpus.
 
         Args:
-            corpus: a path, relative to `data` or to the current folder. If there is no such folder in either of the
-                two, the folder in `data` with the name of the last part of the path is used. A corpus on the Hub is
-                passed as `hf://datasets/user/name` or `hf://datasets/user/name/configuration`.
+            corpus: a path relative to `data` or to the current folder. If neither folder exists, only the last
+                component of the path is searched for in `data`. For a corpus on the Hub, pass `hf://datasets/user/name`
+                or `hf://datasets/user/name/configuration`.
 
         Raises:
             DataError: no folder was found; the message lists the folders that do not exist.
@@ -88,7 +89,7 @@ class Folders:
         )
 
     def _download(self, repository: str, configuration: str) -> Path:
-        """Download the folder `configuration` of a dataset repository; if it is "", download the whole repository."""
+        """Download the folder `configuration` of a dataset repository. "" means the whole repository."""
         pattern = f"{configuration}/*" if configuration else "*"
         try:
             folder = Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern]))
@@ -130,10 +131,10 @@ def read_mix(
     """Build a mix from the `mix` list of a recipe.
 
     Args:
-        entries: a list of mappings `{"corpus": folder, ...}` with the keys that `_part` describes. A string is short
-            for a mapping with only the key `corpus`.
+        entries: a list of mappings `{"corpus": folder, ...}` with the keys that `_part` describes. A string is an
+            abbreviation of a mapping with only the key `corpus`.
         defaults: values for the keys that an entry leaves out.
-        settings: how batches are drawn.
+        settings: how batches are sampled.
         folders: finds the folders of the corpora.
         source: name of the recipe, for error messages.
 
@@ -181,10 +182,10 @@ def _part(entry: dict[str, Any], folders: Folders) -> MixPart:
     Keys of an entry:
         corpus: folder of the corpus.
         name: defaults to the name of the folder.
-        types: the labels to train: a list, or a mapping of these labels to new descriptions, which replace the
+        types: the labels to train, as a list or as a mapping label -> description. These descriptions replace the
             descriptions in the corpus.
         exclude: labels that are not trained.
-        parents: mapping of a label to the label of its parent.
+        parents: mapping label -> label of its parent.
         max_documents: maximum number of documents of each split.
         weight, share, named, partial, negative_rate, license, source: see `MixPart`.
     """
@@ -214,7 +215,7 @@ def _load(entry: dict[str, Any], folders: Folders) -> tuple[str, Corpus]:
 def _cut(corpus: Corpus, most: int | None) -> Corpus:
     if most is None:
         return corpus
-    # Keep every n-th document instead of the first ones, because files are often sorted by source.
+    # Files are often sorted by source. So keep every n-th document instead of the first documents.
     splits = {}
     for split in ("train", "dev", "test"):
         documents = getattr(corpus, split)
@@ -226,13 +227,13 @@ def _cut(corpus: Corpus, most: int | None) -> Corpus:
 def read_dev(
     entries: Sequence[Any], defaults: Mapping[str, Any], folders: Folders, source: str = "dev"
 ) -> dict[str, TypedDocuments]:
-    """Read the development sets of a recipe, each with its own types.
+    """Read the development sets of a recipe. Each set has its own entity types.
 
     Keys of an entry:
         corpus, name, types, exclude, max_documents: as in a mix, see `_part`.
         named: whether the first phrasing of each type begins with its name, see `MixPart`.
-        split: the split to evaluate on; "dev" by default.
-        ask: the text that the model gets for a type, "name" (the default) or "description".
+        split: the split to evaluate on. The default is "dev".
+        ask: which text describes a type to the model: "name" (the default) or "description".
 
     Raises:
         DataError: an entry is malformed, or a corpus cannot be used.
@@ -264,13 +265,13 @@ def read_dev(
 
 
 def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[EntityType, ...]:
-    """Return the types with a single phrasing each, which is the text that is passed to the model.
+    """Return the types with one phrasing each, which is the text for the model.
 
     Args:
         types: the types, with all their phrasings.
         named: whether the phrasings begin with the name of the type, see `MixPart`.
-        ask: "name" to pass the name, or "description" to pass a description without the name. If several types have the
-            same name, "name" passes "name: description" for them, to distinguish them.
+        ask: "name" selects the name, and "description" selects a description without the name. If several types have
+            the same name, "name" selects "name: description" for these types, to distinguish them.
     """
     table = TypeTable([(types, named)])
     asked = []
@@ -285,7 +286,7 @@ def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[Entity
 
 
 def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments]) -> None:
-    """Write a tokenised mix and its development sets into a folder; training from this folder needs no corpora."""
+    """Write a tokenised mix and its development sets into a folder. Training from it does not need the corpora."""
     mix.save(folder)
     for name, documents in dev.items():
         path = folder / "dev" / name
@@ -311,8 +312,9 @@ def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
 def report_table(mix: PackedMix) -> str:
     """Return a table of the corpora in a mix, for the terminal.
 
-    The columns are the sizes of a corpus, the share of the drawn windows that come from it, and two numbers of mentions
-    that cannot be trained: the mentions wider than the maximum span width, and all others.
+    The columns are the sizes of each corpus, its share of the sampled windows, and the numbers of mentions that cannot
+    be trained. These mentions are wider than the maximum span width ("too wide"), or they are lost for another reason
+    ("other lost").
     """
     report = mix.report()
     rows = [["corpus", "documents", "windows", "mentions", "types", "drawn", "too wide", "other lost"]]

@@ -1,8 +1,8 @@
 """A mix: several corpora with different entity types, as training data for one model.
 
-Every corpus is annotated only for its own types. So a window is compared with types of its corpus, or, if its document
-has `Document.types`, with the types in this list. The window is not used to train other types, except for the
-additional negatives of `MixSettings.foreign_types`.
+Every corpus is annotated only for its own entity types. So a token window is compared only with these types. If its
+document has `Document.types`, the window is compared only with the types in this list. `MixSettings.foreign_types` can
+add types of other windows as negatives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 from .corpus import Corpus
 from .data import DataError, Document, EntityType, as_documents, check_labels, parse_entity_types
 
-PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` of a partial corpus, in which only some mentions are annotated
+PARTIAL_NEGATIVE_RATE = 0.1  # default `negative_rate` if only some of the mentions are annotated
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class MixPart:
         name: name of the corpus, unique in the mix.
         documents: the training documents.
         types: the entity types that the documents are annotated for.
-        weight: windows of the corpus are drawn in proportion to weight * sqrt(number of its windows).
-        share: fixed share of the drawn windows, above 0 and at most 1, which replaces the weight.
-        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If True, the model
-            gets this name; if False, it gets the label as the name of the type.
-        negative_rate: which share of the word starts and word ends outside mentions serves as negatives. Values below
-            1 are for corpora in which only some of the mentions are annotated.
+        weight: windows of the corpus are sampled in proportion to weight * sqrt(number of its windows).
+        share: fixed share of this corpus in the sampled windows, above 0 and at most 1. It replaces the weight.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If True, this name is
+            the name of the type for the model. If False, the label is the name.
+        negative_rate: share of the word starts and word ends outside mentions that are used as negatives. Use values
+            below 1 for corpora in which only some of the mentions are annotated.
         license, source: license and origin of the corpus, for the model card.
 
     Raises:
@@ -67,13 +67,13 @@ class MixPart:
         partial: bool = False,
         **options: Any,
     ) -> "MixPart":
-        """Make a part from the training documents of a corpus.
+        """Create a `MixPart` from the training documents of a corpus.
 
         Args:
             name, options: fields of `MixPart`.
             corpus: the corpus, see `load_corpus`.
             types: names of the types to train; None means all types of the corpus.
-            exclude: names of types to leave out together with their mentions.
+            exclude: names of types to remove together with their mentions.
             parents: name of a type -> name of its parent, in addition to the parents in the corpus.
             partial: whether only some of the mentions are annotated; `negative_rate` then defaults to 0.1.
 
@@ -88,23 +88,23 @@ class MixPart:
 
 @dataclass(frozen=True)
 class MixSettings:
-    """How batches are drawn from a mix.
+    """How batches are sampled from a mix.
 
     Args:
         tokens_per_batch: maximum number of tokens in a batch of one process, padding included.
         max_types: maximum number of types that a window is compared with. All types with mentions in the window are
-            included, even if there are more than `max_types`; the remaining types are drawn at random.
-        foreign_types: number of additional types that a window is compared with, as negatives, if its document has
-            `Document.types`. They are drawn from the types of the other windows of the batch. A type is rejected if its
-            name has a word in common with the name of a type of the window, or if the two types have a mention on the
-            same span anywhere in the mix.
-        name, named_description, description: how often the model gets a type by its name ("film"), by its name and
-            description ("film: a movie") or by its description ("a movie"). Only the ratios of the three numbers
-            matter.
-        augment: shares of the texts that are converted into lower case ("lower") or capitals ("upper"), or in which
-            some blanks become line breaks ("breaks"). The texts are drawn at random before they are tokenised.
-        epoch_of: name of a corpus. An epoch contains each window of this corpus once, and windows of the other corpora
-            in proportion to their shares. If it is None, an epoch has as many windows as the whole mix.
+            included, even if there are more than `max_types`. The remaining types are sampled at random.
+        foreign_types: number of additional types that serve as negatives for a window whose document has
+            `Document.types`. They are sampled from the types of the other windows in the batch. A type is excluded if
+            it may apply to mentions in the window. This is the case if its name shares a word with the name of a type
+            of the window. It is also the case if it shares a mention with such a type anywhere in the mix.
+        name, named_description, description: how often the text of a type is its name ("film"), its name and
+            description ("film: a movie") or its description ("a movie"). Only the ratios of the three numbers matter.
+        augment: shares of the texts that are changed at random before tokenisation. The keys are "lower" (lower case),
+            "upper" (capitals) and "breaks" (some spaces become line breaks).
+        epoch_of: name of the corpus that determines the length of an epoch. An epoch then contains each window of this
+            corpus once, and windows of the other corpora in proportion to their shares. `None` means that an epoch has
+            as many windows as the whole mix.
 
     Raises:
         ValueError: a value is out of range.
@@ -143,7 +143,7 @@ class Mix:
 
     Args:
         parts: the corpora.
-        settings: how batches are drawn.
+        settings: how batches are sampled.
 
     Raises:
         DataError: the mix has no corpus, two corpora have the same name, the sum of the fixed shares is invalid, or
@@ -173,7 +173,7 @@ class Mix:
 
     @property
     def entity_types(self) -> dict[str, str]:
-        """The types of all corpora: name -> description. The first corpus with a type describes it."""
+        """The types of all corpora: name -> description. If corpora share a type, the first description is used."""
         types: dict[str, str] = {}
         for part in self.parts:
             for entity_type in part.types:
@@ -183,7 +183,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class TypedDocuments:
-    """Documents for evaluation with their entity types, which replace the types of the model.
+    """Documents for evaluation with their own entity types, which replace the types of the model.
 
     Args:
         documents: documents with gold mentions.
@@ -211,8 +211,8 @@ def rate_problems(name: str, weight: Any, share: Any, negative_rate: Any) -> lis
 def check_shares(shares: Sequence[float | None]) -> None:
     """Raise DataError if the fixed shares are invalid.
 
-    They must sum to 1 if every corpus has a fixed share. Corpora without a fixed share (None) get the rest, so if there
-    are such corpora, the fixed shares must sum to less than 1.
+    If every corpus has a fixed share, the shares must sum to 1. Otherwise, they must sum to less than 1, because the
+    corpora without a fixed share (None) get the rest.
     """
     fixed = sum(share for share in shares if share is not None)
     free = sum(share is None for share in shares)
@@ -235,7 +235,7 @@ def choose_types(
     exclude: Iterable[str],
     parents: dict[str, str],
 ) -> tuple[EntityType, ...]:
-    """Return those types of a corpus that a mix uses. The parents that the mix sets replace those in the corpus.
+    """Return the types of a corpus that a mix uses. `parents` replaces the parents in the corpus.
 
     Raises:
         DataError: a name is not a type of the corpus, no type is left, or a type is its own ancestor.
@@ -257,14 +257,14 @@ def choose_types(
         )
     chosen = [replace(item, parent=parents.get(item.name, item.parent)) for item in kept]
     names = {entity_type.name for entity_type in chosen}
-    # A parent that is not trained is removed, because `parse_entity_types` accepts only parents among the types.
+    # Remove parents that are not trained, because `parse_entity_types` accepts only parents among the types.
     chosen = [item if item.parent in names else replace(item, parent=None) for item in chosen]
     as_mapping = {item.name: {"description": item.phrasings, "parent": item.parent} for item in chosen}
     return tuple(parse_entity_types(as_mapping, source))
 
 
 def restrict(documents: Iterable[Any], types: Sequence[EntityType]) -> list[Document]:
-    """Return documents in which `entities` and `types` contain only the given types."""
+    """Remove all other types from the `entities` and `types` of the documents."""
     names = {entity_type.name for entity_type in types}
     restricted = []
     for document in as_documents(documents):

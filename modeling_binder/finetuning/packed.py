@@ -1,7 +1,7 @@
 """The tokenised windows of a mix in flat arrays.
 
-Arrays need less memory than lists of Python objects. They can be shared with the worker processes of a data loader, and
-compressed into small files.
+Arrays need less memory than lists of Python objects. Worker processes of a data loader can share them, and they
+compress into small files.
 """
 
 import json
@@ -33,20 +33,21 @@ FILE_VERSION = 1
 
 @dataclass(frozen=True)
 class PackedWindows:
-    """The N windows of a corpus, with K tokens and R labels in total.
+    """The N token windows of a corpus, with K tokens and R labels in total.
 
-    If documents have `Document.types`, each of their windows has a list of types. These lists contain S types in total.
+    A window whose document has `Document.types` has a list of types. These lists contain S types in total.
 
     Args:
         lengths: [N], number of tokens of each window.
         input_ids: [K], token ids of all windows, concatenated.
-        edges: [K], 1 for the first token of a word, 2 for the last token, 3 for the only token, and 0 for other tokens.
+        edges: [K], position of each token in its word: 1 for the first token, 2 for the last token, 3 for the only
+            token, 0 for other tokens.
         row_counts: [N], number of labels of each window.
         rows: [R, 3], the labels of all windows: type id, first token and last token. The type id is the position of
             the type in its corpus, or -1 for an undecided span.
-        type_counts: [N], number of types in `Document.types`. It is -1 if the document has no such list; its windows
-            are then compared with all types of the corpus.
-        types: [S], ids of the types in these lists, window by window.
+        type_counts: [N], number of types in `Document.types`. The number is -1 if the document has no `types`. Its
+            windows are then compared with all types of the corpus.
+        types: [S], ids of the types in the `Document.types` of all windows, concatenated.
     """
 
     lengths: Array
@@ -108,12 +109,12 @@ class PackedMix:
 
     Args:
         windows: the windows of each corpus.
-        parts: for each corpus the fields of `MixPart` except `documents` and `types`, and the numbers of its documents,
-            mentions and lost mentions.
+        parts: facts about each corpus: the fields of `MixPart` except `documents` and `types`, and the numbers of its
+            documents, mentions and lost mentions.
         types: the entity types of each corpus.
-        settings: how batches are drawn.
-        origin: what determines the windows: properties of the tokenizer, limits on lengths (see `fingerprint`), and
-            `augment`.
+        settings: how batches are sampled.
+        origin: the settings that determine the windows: properties of the tokenizer, limits on lengths (see
+            `fingerprint`), and `augment`.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class PackedMix:
         self.windows = PackedWindows.joined(windows)
         self.table = TypeTable((group, part["named"]) for group, part in zip(self.part_types, self.parts, strict=True))
         self.part = np.repeat(np.arange(len(parts)), self.sizes)
-        # In the windows, a type has its position among the types of its corpus. Convert it into its number in `table`.
+        # A type id in `windows` is a position among the types of the corpus. Convert it into a position in `table`.
         begin = np.array(self.table.begin[:-1])
         row_begin = np.repeat(begin[self.part], self.windows.row_counts)
         self.row_types = np.where(self.windows.rows[:, 0] < 0, -1, self.windows.rows[:, 0] + row_begin)
@@ -149,7 +150,8 @@ class PackedMix:
         Args:
             mix: the corpora.
             processor: the `BinderWindower` that cuts texts into windows.
-            max_span_width: `config.max_span_width` of the model, in tokens; wider mentions count as lost.
+            max_span_width: `config.max_span_width` of the model, in tokens. Wider mentions cannot be trained and count
+                as lost.
             processes: number of processes that tokenise in parallel.
             progress: whether to show a progress bar.
         """
@@ -184,9 +186,9 @@ class PackedMix:
     def related(self) -> Array:
         """Pairs of types that have a mention on the same span anywhere in the mix.
 
-        One type of such a pair ("person") may apply to mentions of the other type ("politician"). So it must not serve
-        as a negative in a text that was not annotated for it. Each pair is stored as one integer: the index of the
-        first type times the count of all types, plus the index of the second type. The integers are sorted.
+        One type of a pair ("person") may apply to mentions of the other type ("politician"). So "person" must not be a
+        negative in a text that is annotated only for "politician". Each pair (a, b) is stored as the integer a * T + b.
+        The letters a and b are positions in `table`, and T is the number of its types. The integers are sorted.
         """
         window = np.repeat(np.arange(len(self.windows)), self.windows.row_counts)
         first, last = (self.windows.rows[:, column].astype(np.int64) for column in (1, 2))
@@ -223,10 +225,10 @@ class PackedMix:
         return self.sizes[index] / float(self.shares[index])
 
     def configure(self, settings: MixSettings, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change how batches are drawn from a prepared mix.
+        """Change how batches are sampled from a prepared mix.
 
         Args:
-            settings: the new settings; `augment` cannot be changed, because the texts are already tokenised.
+            settings: the new settings. `augment` must not change, because the texts are already tokenised.
             parts: name of a corpus -> new `weight`, `share` or `negative_rate`; other keys are ignored.
 
         Raises:
@@ -246,9 +248,9 @@ class PackedMix:
         self.__dict__.pop("shares", None)
 
     def report(self) -> list[dict[str, Any]]:
-        """Return the fields and counts of each corpus, and its share of the drawn windows ("drawn").
+        """Return the fields and counts of each corpus, and its share of the sampled windows ("drawn").
 
-        The data report and the model card show them.
+        The data report and the model card show these values.
         """
         return [
             {
@@ -301,7 +303,7 @@ class PackedMix:
         return cls(_split(windows, sizes), data["parts"], types, settings, data["origin"])
 
     def check(self, processor: BinderWindower, max_span_width: int) -> None:
-        """Raise DataError if the mix was prepared with another tokenizer or with other limits on lengths."""
+        """Raise DataError if the mix was prepared with another tokenizer or other limits on lengths."""
         wanted = fingerprint(processor, max_span_width)
         for key, value in wanted.items():
             if self.origin.get(key) != value:

@@ -27,7 +27,7 @@ from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 logger = logging.getLogger(__name__)
 
 
-# Arguments of `Trainer` that would have no effect
+# Arguments of `Trainer` that `BinderTrainer` rejects, because they would have no effect
 _WITHOUT_EFFECT = ("data_collator", "compute_loss_func", "preprocess_logits_for_metrics")
 
 
@@ -37,29 +37,31 @@ class BinderTrainer(EvaluatingTrainer):
     It differs from `Trainer` in four ways:
 
     - The data are documents with character offsets (see `finetuning.data`), or a mix of corpora (see `finetuning.mix`).
-      They are cut into windows, pieces that fit into the model.
+      The trainer splits them into token windows, which fit into the model.
     - The windows of a batch have similar lengths and are padded to the longest window.
-    - The loss is the mean over all mentions and windows of an optimizer step. It does not depend on how the step is
-      divided into batches and between processes.
-    - Evaluation computes precision, recall and F1 of spans batch by batch, so score matrices are not kept in memory.
+    - The loss is the mean over all mentions and windows of an optimizer step. It does not depend on the number of
+      batches or processes of the step.
+    - Evaluation computes precision, recall and F1 batch by batch. It does not keep score matrices in memory.
 
     The metrics are `eval_precision`, `eval_recall`, `eval_f1` (micro), `eval_macro_f1`, `eval_nested_f1` and
     `eval_loss`. `predict(documents).predictions` is a list of entity dictionaries for each document.
 
     Args:
-        model: the model to train, or a `PeftModel` with this model (see `lora_config`). Of a `PeftModel`, only the
-            adapters and the heads are trained and saved. The model learns the types in `config.entity_types`, except if
-            the training data are a mix, which has its own types. `config.max_length` and `config.stride` determine the
-            windows, and `config.decoding` and `config.inference` the evaluation.
+        model: the model to train, or a `PeftModel` that wraps it (see `lora_config`). For a `PeftModel`, only the
+            adapters and the heads are trained and saved. The model learns the entity types in `config.entity_types`. If
+            the training data are a mix, it learns the entity types of the mix instead. `config.max_length` and
+            `config.stride` determine the token windows. `config.decoding` and `config.inference` determine the
+            evaluation.
         args: the arguments of `Trainer`. `metric_for_best_model="f1"` keeps the checkpoint with the best F1 on the
             development set.
         train_dataset: a list of documents, or of dictionaries (see `Document.from_dict`), or a `datasets.Dataset` with
-            such rows; or a `Mix` of corpora with different types, or a `PackedMix`, a mix that is already tokenised.
-        eval_dataset: documents as above, or `TypedDocuments` with other types than those of the model; or a dictionary
-            name -> data set. With a dictionary, `eval_f1` is the mean over the data sets.
+            such rows. For corpora with different entity types, pass a `Mix`, or a `PackedMix` (a tokenised mix).
+        eval_dataset: documents, in the same formats as `train_dataset`. `TypedDocuments` are documents with their own
+            entity types, which replace the types of the model. For several data sets, pass a dictionary name -> data
+            set; `eval_f1` is then the mean over the data sets.
         processing_class: the tokenizer of the text encoder; it must be a fast tokenizer.
-        type_tokenizer: the tokenizer for descriptions, if the type encoder and the text encoder have different ones. It
-            is not needed for models from `BinderModel.from_encoders`, which sets it.
+        type_tokenizer: the tokenizer of the type encoder, if it differs from the tokenizer of the text encoder. Models
+            from `BinderModel.from_encoders` have it already.
         flat_algorithm: "exact" or "greedy", for flat decoding; see `decoding_binder.flat_spans`.
         card: values for the model card: `language`, `license`, `base_model`, `dataset` ({"name": ..., "id": id of a
             dataset on the Hub}), `examples` (texts for which the card shows predictions), `tags`.
@@ -67,11 +69,10 @@ class BinderTrainer(EvaluatingTrainer):
             encoder), "heads". If the type encoder is frozen, it encodes every description only once.
         learning_rates: name of a part (as in `freeze`) -> learning rate, which replaces `args.learning_rate`.
         max_minutes: time limit in minutes. Training stops early enough to evaluate and save within the limit. The
-            learning rate schedule then follows the finished share of the steps or the elapsed share of the time until
-            this stop, whichever is larger.
+            learning rate schedule then depends on the progress in steps or in time, whichever is larger.
         model_init: function that returns a new model, instead of `model`; needed for `hyperparameter_search`.
-        compute_metrics: function of the documents and their predictions that returns additional metrics, as name ->
-            number.
+        compute_metrics: function that returns additional metrics, as name -> number. Its arguments are the documents
+            and their predictions.
         kwargs: further arguments of `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
@@ -143,7 +144,7 @@ class BinderTrainer(EvaluatingTrainer):
         self.loss_is_scaled_for_ga = True
 
     def _reference(self, model: BinderModel | None, model_init: Callable[..., BinderModel] | None) -> BinderModel:
-        """Return the model whose config determines windows and types: `model`, or a new model from `model_init`."""
+        """Return `model`, or a new model from `model_init`. Its config determines the token windows and the types."""
         if model is not None:
             made: BinderModel = unwrapped(self._set_up(model))
             return made
@@ -190,7 +191,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train as `Trainer.train` does. Earlier evaluation results are dropped, because they belong to old weights.
+        """Train as `Trainer.train` does. Drop earlier evaluation results, because they belong to old weights.
 
         Afterwards the model is in evaluation mode, so that a pipeline can use it.
         """
@@ -201,8 +202,8 @@ class BinderTrainer(EvaluatingTrainer):
         config = self.accelerator.unwrap_model(self.model).config if self.model is not None else None
         if config is not None and config.has_tuned_values:
             logger.warning(
-                "The thresholds or temperatures of this model were tuned for other weights and are kept: tune them "
-                "again after the training (binder-ner tune-thresholds)."
+                "This model keeps thresholds or temperatures that were tuned for its old weights. Tune them again "
+                "after the training: binder-ner tune-thresholds."
             )
         began = self.clock.began = time.monotonic()
         try:
@@ -210,7 +211,7 @@ class BinderTrainer(EvaluatingTrainer):
         finally:  # even if training was interrupted
             trained: Any = self.accelerator.unwrap_model(self.model)
             trained.eval()
-        # The time before the checkpoint is unknown, so a resumed run has no duration.
+        # The training time before the checkpoint is unknown, so a resumed training has no duration.
         self._minutes = None if resume_from_checkpoint else (time.monotonic() - began) / 60
         return output
 
@@ -226,7 +227,7 @@ class BinderTrainer(EvaluatingTrainer):
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create the learning rate schedule. With `max_minutes`, it also follows the time, see `Clock.scaled`."""
+        """Create the learning rate schedule. With `max_minutes`, it also depends on the time, see `Clock.scaled`."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if self.clock.minutes is not None and isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
             scheduler.lr_lambdas = [self.clock.scaled(f, num_training_steps) for f in scheduler.lr_lambdas]
@@ -235,7 +236,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the data loader of `Trainer`, or, for a mix, a data loader that limits the tokens of a batch."""
+        """Return the data loader. For a mix, each batch has a limited number of tokens instead of windows."""
         dataset = self.train_dataset
         if not isinstance(dataset, MixBatches):
             return super().get_train_dataloader()
@@ -261,7 +262,7 @@ class BinderTrainer(EvaluatingTrainer):
 
     def _prepare_input(self, data: Any) -> Any:
         if isinstance(data, Tensor) and self.args.device.type == "cuda":
-            return data.to(self.args.device, non_blocking=True)  # a blocking copy would wait for the last step
+            return data.to(self.args.device, non_blocking=True)  # a blocking copy would wait for the GPU
         return super()._prepare_input(data)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
@@ -275,11 +276,11 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Count the mentions and windows of an optimizer step, in all processes; the losses are averaged over them.
+        """Count the mentions and windows of an optimizer step in all processes. The losses are divided by these counts.
 
         Returns:
-            [2], the number of mentions, and the number of windows. If windows are compared with different types, the
-            second number counts pairs of a window and a type.
+            [2], the number of mentions, and the number of windows. If windows are compared with different entity types,
+            the second number is the number of window-type pairs.
         """
         if not batch_samples:
             return None
@@ -315,11 +316,11 @@ class BinderTrainer(EvaluatingTrainer):
         outputs = model(**inputs)
         loss = outputs.loss
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # torch averages gradients over processes; the sum is needed
+            loss = loss * self.accelerator.num_processes  # undo the mean over processes that torch takes
         return (loss, outputs) if return_outputs else loss
 
     def _with_type_states(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Replace the tokenised descriptions of a batch by their states, which a frozen encoder computes only once."""
+        """Replace the tokenised descriptions of a batch by their encoder states, computed only once."""
         phrasings = inputs.pop("type_phrasings", None)
         if self._phrasing_states is None:
             texts = self.entity_types.values() if phrasings is None else self.train_dataset.mix.table.texts
@@ -348,7 +349,7 @@ class BinderTrainer(EvaluatingTrainer):
 
 
 def _checked(args: TrainingArguments) -> TrainingArguments:
-    """Check that the arguments are supported, and set those that the batches of the trainer require."""
+    """Check that the arguments are supported, and set the arguments that the batches of the trainer require."""
     for name, given in (("FSDP", args.fsdp), ("DeepSpeed", args.deepspeed)):
         if given:
             raise ValueError(
@@ -362,5 +363,5 @@ def _checked(args: TrainingArguments) -> TrainingArguments:
         raise ValueError("BinderTrainer does not support label smoothing: leave out label_smoothing_factor.")
     args.remove_unused_columns = False  # `Trainer` would remove the columns that `WindowCollator` and `MixBatches` need
     if args.device.type == "cpu":
-        args.dataloader_pin_memory = False  # it has no effect on a CPU, and torch would warn
+        args.dataloader_pin_memory = False  # without a GPU, torch would warn about it
     return args
