@@ -43,6 +43,7 @@ class BinderOutput(ModelOutput):
         start_scores, end_scores: [B, T, L], with the learned scale; position 0 is the threshold.
         span_scores: [B, T, L, W] with W = min(max_span_width, L). Entry (i, w) is the score of the span of tokens
             i..i+w, and entry (0, 0) is the threshold. Entries of spans past the end of the window are -inf.
+        text_states: [B, L, H], the hidden states of the text encoder; only with `return_text_states`.
     """
 
     loss: Tensor | None = None
@@ -55,6 +56,7 @@ class BinderOutput(ModelOutput):
     start_scores: Tensor | None = None
     end_scores: Tensor | None = None
     span_scores: Tensor | None = None
+    text_states: Tensor | None = None
 
 
 class BinderModel(BinderPreTrainedModel):
@@ -338,6 +340,7 @@ class BinderModel(BinderPreTrainedModel):
         type_index: Tensor | None = None,
         excluded: Tensor | None = None,
         num_asked: Tensor | int | None = None,
+        return_text_states: bool = False,
         return_dict: bool | None = None,
     ) -> BinderOutput | tuple[Tensor, ...]:
         """Score every token and every span of B windows against T types.
@@ -355,6 +358,7 @@ class BinderModel(BinderPreTrainedModel):
                 -1. T is then the length of these rows, and `labels` states a type by its position in the row of the
                 window. The losses ignore the padding.
             excluded, num_asked: see `binder_losses`.
+            return_text_states: whether the output contains the hidden states of the text encoder.
             return_dict: if False, return a tuple of the values that are not None.
 
         Raises:
@@ -379,6 +383,8 @@ class BinderModel(BinderPreTrainedModel):
             terms = binder_losses(*scores, *masks, labels, num_mentions, num_windows, excluded, asked, num_asked)
             losses = {f"{name}_loss": term for name, term in terms._asdict().items()}
             output = BinderOutput(loss=self.weigh(terms), **losses, **output)
+        if return_text_states:
+            output.text_states = hidden
         return output if return_dict is not False else output.to_tuple()
 
     def _type_vectors(

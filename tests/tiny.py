@@ -63,7 +63,7 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_mpnet_tokenizer() -> MPNetTokenizer:
     """Build an MPNet tokenizer: it adds `<s>` and `</s>`, and has the pieces of `build_tokenizer` under other ids."""
-    pieces = [piece for piece in build_tokenizer().get_vocab() if not piece.startswith("[")]
+    pieces = [piece for piece in build_tokenizer().get_vocab() if piece == "[" or not piece.startswith("[")]
     vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pieces), "[UNK]", "<mask>"]
     return MPNetTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, model_max_length=128)
 

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, HfArgumentParser, set_seed
 
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, DataError
+from modeling_binder.finetuning.distillation import Teacher
 from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
 from modeling_binder.finetuning.packed import PackedMix
 from modeling_binder.hub import PushError
@@ -82,6 +83,13 @@ class MixArguments:
     )
     init_from: str | None = field(
         default=None, metadata={"help": "checkpoint to start from, instead of an encoder with untrained heads"}
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "folder or Hub id of a larger model whose scores the model also learns to predict"},
+    )
+    teacher_weight: float = field(
+        default=1.0, metadata={"help": "factor of the loss that compares the model with its teacher"}
     )
     default_types: str | None = field(
         default=None, metadata={"help": "(in a recipe) entity types of the checkpoint, used if a call passes no types"}
@@ -159,6 +167,14 @@ def build_model(run: Run) -> tuple[BinderModel, Any]:
     return model, AutoTokenizer.from_pretrained(encoder)
 
 
+def load_teacher(run: Run) -> Teacher | None:
+    """Return the teacher that the recipe names, or None."""
+    if not run.mix.teacher:
+        return None
+    model = BinderModel.from_pretrained(run.mix.teacher, dtype=torch.float32)
+    return Teacher(model, AutoTokenizer.from_pretrained(run.mix.teacher), run.mix.teacher_weight)
+
+
 def prepare(run: Run, model: BinderModel, tokenizer: Any) -> tuple[PackedMix, dict[str, TypedDocuments]]:
     """Return the tokenised mix and the development sets.
 
@@ -221,6 +237,7 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
         freeze=run.mix.freeze,
         learning_rates=run.mix.learning_rates,  # type: ignore[arg-type]
         max_minutes=run.mix.max_minutes,
+        teacher=load_teacher(run),
         card={**run.card.card(), "base_model": hub_ids(run.model.encoder, run.model.type_encoder)},
     )
     if trainer.is_world_process_zero():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .bootstrap import BootstrapResult, paired_bootstrap
     from .corpus import Corpus, load_corpus
     from .data import DataError, Document, EntityType, Mention, read_jsonl, read_types, write_jsonl
+    from .distillation import Teacher
     from .evaluation import evaluate
     from .formats import read_documents, read_iob, write_format
     from .iob import documents_from_words
@@ -43,6 +44,7 @@ __all__ = [
     "PackedMix",
     "SchemeMetrics",
     "SpanMetrics",
+    "Teacher",
     "TunedThresholds",
     "TypedDocuments",
     "WindowDataset",
@@ -72,6 +74,7 @@ if not TYPE_CHECKING:  # readers and writers work without the trainer and its de
             "bootstrap": ["BootstrapResult", "paired_bootstrap"],
             "corpus": ["Corpus", "load_corpus"],
             "data": ["DataError", "Document", "EntityType", "Mention", "read_jsonl", "read_types", "write_jsonl"],
+            "distillation": ["Teacher"],
             "evaluation": ["evaluate"],
             "formats": ["read_documents", "read_iob", "write_format"],
             "iob": ["documents_from_words"],

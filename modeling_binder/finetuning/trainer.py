@@ -15,6 +15,7 @@ from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
 from .batches import MixBatches, MixSampler, as_it_is
 from .data import Document
+from .distillation import Teacher
 from .evaluating import TYPE_INPUTS, EvaluatingTrainer
 from .facts import training_facts
 from .lora import resolve_base
@@ -70,6 +71,8 @@ class BinderTrainer(EvaluatingTrainer):
         learning_rates: name of a part (as in `freeze`) -> learning rate, which replaces `args.learning_rate`.
         max_minutes: time limit in minutes. Training stops early enough to evaluate and save within the limit. The
             learning rate schedule then depends on the progress in steps or in time, whichever is larger.
+        teacher: a larger model whose scores the model also learns to predict, see `finetuning.distillation`. The type
+            encoder of the model must be frozen.
         model_init: function that returns a new model, instead of `model`; needed for `hyperparameter_search`.
         compute_metrics: function that returns additional metrics, as name -> number. Its arguments are the documents
             and their predictions.
@@ -95,6 +98,7 @@ class BinderTrainer(EvaluatingTrainer):
         learning_rates: Mapping[str, float] | None = None,
         max_minutes: float | None = None,
         type_tokenizer: Any = None,
+        teacher: Teacher | None = None,
         model_init: Callable[..., BinderModel] | None = None,
         compute_metrics: Callable[[list[Document], list[list[dict[str, Any]]]], dict[str, float]] | None = None,
         **kwargs: Any,
@@ -114,6 +118,8 @@ class BinderTrainer(EvaluatingTrainer):
                 "the model has no entity types to train: build it with "
                 "BinderModel.from_encoders(..., entity_types={'Disease': 'The name of a disease.'})."
             )
+        if teacher is not None and not types_are_frozen(reference):
+            raise ValueError("training with a teacher needs a frozen type encoder: pass freeze=['type_encoder'].")
         if processing_class is None:
             raise ValueError("pass the encoder's tokenizer: BinderTrainer(..., processing_class=tokenizer).")
         self.windower = BinderWindower.for_model(reference, processing_class)
@@ -123,6 +129,7 @@ class BinderTrainer(EvaluatingTrainer):
         self.clock = Clock(max_minutes)
         self._minutes: float | None = None
         self._phrasing_states: Tensor | None = None
+        self.teacher = teacher
         type_inputs = {}
         if self.entity_types:
             type_inputs = self.windower.encode_types(self.entity_types.values(), reference.max_type_positions)
@@ -313,18 +320,25 @@ class BinderTrainer(EvaluatingTrainer):
         trained: Any = unwrapped(self.accelerator.unwrap_model(model))
         if types_are_frozen(trained):
             inputs = self._with_type_states(trained, inputs)
-        outputs = model(**inputs)
+        teacher = self.teacher if trained.training else None
+        outputs = model(**inputs, return_text_states=teacher is not None)
         loss = outputs.loss
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # undo the mean over processes that torch takes
+        if teacher is not None and self._phrasing_states is not None:
+            draw = self.args.seed * 1_000_003 + self.state.global_step
+            distilled = teacher.loss(trained, outputs.text_states, self._phrasing_states, inputs, draw)
+            loss = loss + distilled / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def _with_type_states(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         """Replace the tokenised descriptions of a batch by their encoder states, computed only once."""
         phrasings = inputs.pop("type_phrasings", None)
         if self._phrasing_states is None:
-            texts = self.entity_types.values() if phrasings is None else self.train_dataset.mix.table.texts
+            texts = list(self.entity_types.values()) if phrasings is None else self.train_dataset.mix.table.texts
             self._phrasing_states = encode_phrasings(model, self.windower, texts)
+            if self.teacher is not None:
+                self.teacher.prepare(texts, self.windower.tokenizer, self._phrasing_states.device)
         inputs = {name: value for name, value in inputs.items() if name not in TYPE_INPUTS}
         states = self._phrasing_states
         return {**inputs, "type_states": states if phrasings is None else states[phrasings]}
