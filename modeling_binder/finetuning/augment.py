@@ -1,6 +1,6 @@
-"""Data augmentation: convert texts into lower case or capitals, or replace blanks by line breaks.
+"""Data augmentation: convert texts into lower case or capitals, or replace spaces by line breaks.
 
-No change alters the number of characters, so the offsets of mentions remain valid.
+The number of characters never changes, so the offsets of mentions remain valid.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,16 @@ from random import Random
 
 from .data import Document
 
-BREAKS = 0.2  # share of the blanks that "breaks" turns into line breaks, see `reshaped`
+BREAKS = 0.2  # share of the spaces that "breaks" replaces by line breaks, see `reshaped`
 
 
 def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Document:
-    """Return the document with one random change of its text, or unchanged if no change is drawn.
+    """Change the text of a document at random, or return the document unchanged.
 
     Args:
         document: the document.
-        shares: change ("lower", "upper" or "breaks", see `reshaped`) -> its probability.
+        shares: name of a change ("lower", "upper" or "breaks", see `reshaped`) -> its probability. The probabilities
+            sum to at most 1; the rest is the probability of no change.
         seed: seed of the random choice. The same seed gives the same change for a document.
     """
     random = Random(f"{seed}/{document.id}")
@@ -30,9 +31,9 @@ def augmented(document: Document, shares: Mapping[str, float], seed: str) -> Doc
 
 
 def reshaped(text: str, shape: str, random: Random) -> str:
-    """Return a text in lower case ("lower"), in capitals ("upper"), or with line breaks for some blanks ("breaks")."""
+    """Return a text in lower case ("lower"), in capitals ("upper"), or with some spaces as line breaks ("breaks")."""
     if shape == "breaks":
         return "".join("\n" if c == " " and random.random() < BREAKS else c for c in text)
     changed = (c.lower() if shape == "lower" else c.upper() for c in text)
-    # Characters that would become two characters ("ß" in capitals, "İ" in lower case) are not changed.
+    # Keep characters that would become two characters ("ß" in capitals, "İ" in lower case): offsets must stay valid.
     return "".join(new if len(new) == 1 else old for old, new in zip(text, changed, strict=True))

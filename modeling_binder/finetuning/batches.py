@@ -1,8 +1,8 @@
-"""Make batches of a mix: draw windows, the types that each window is compared with, and the phrasings of these types.
+"""Make batches of a mix: sample token windows, entity types for each window, and a phrasing for each entity type.
 
-A phrasing is the text by which a type is given to the model: its name, its description or both. All draws depend only
-on the seed, the epoch and the number of the batch. So a resumed run sees the same batches as an uninterrupted run, and
-all processes use the same order.
+A phrasing is the text that represents an entity type in the model: its name, its description or both. All random
+choices depend only on the seed, the epoch and the number of the batch. So a resumed training gets the same batches as
+an uninterrupted training, and all processes use the same order.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,21 +20,21 @@ Array = NDArray[Any]
 
 
 class MixSampler(Sampler[list[int]]):
-    """Draws batches of windows with similar lengths. The size of a batch is limited by its number of tokens.
+    """Samples batches of windows with similar lengths. Each batch has at most a given number of tokens.
 
     An epoch has `PackedMix.epoch_size` windows, divided between the corpora in proportion to their shares. A window is
-    drawn again only after all other windows of its corpus were drawn. The windows of an epoch are shuffled and split
-    into pools of about 64 batches. Each pool is sorted by length and split into batches, and all batches are shuffled.
+    sampled again only after all other windows of its corpus. The windows of an epoch are shuffled and split into groups
+    of about 64 batches. Each group is sorted by length and split into batches. In the end, all batches are shuffled.
 
     Args:
         mix: the tokenised mix.
         tokens_per_batch: maximum number of tokens in a batch, padding included.
-        seed: seed of the training run.
+        seed: seed of the training.
         epoch: function that returns the number of the current epoch.
-        rank, processes: index of this process, and number of processes, between which the batches are divided.
+        rank, processes: index of this process, and number of processes. The batches are divided between the processes.
 
     Yields:
-        For each batch, a list with a seed for its draws, followed by the indices of its windows.
+        For each batch, a list with a random seed, followed by the indices of its windows.
     """
 
     POOL_BATCHES = 64
@@ -52,7 +52,7 @@ class MixSampler(Sampler[list[int]]):
         self.rank, self.processes = rank, processes
         quotas = mix.shares * mix.epoch_size
         self.quotas = np.maximum(1, np.round(quotas)).astype(np.int64)
-        # Number of batches in an epoch, for all processes together.
+        # Number of batches in an epoch, summed over all processes
         self.batches = max(1, len(self.plan(0)) // processes) * processes
 
     def __len__(self) -> int:
@@ -63,12 +63,12 @@ class MixSampler(Sampler[list[int]]):
         plan = self.plan(epoch)
         first = int(np.random.default_rng([self.seed, epoch, 1]).integers(2**62))
         for number in range(self.rank, self.batches, self.processes):
-            # `Trainer` expects the same number of batches in each epoch, but the plans differ slightly in length. So
-            # the last batches of a plan can be missing, or its first batches can be repeated.
+            # `Trainer` expects the same number of batches in each epoch, but `plan` returns slightly different numbers.
+            # So some batches at the end of a plan may be skipped, or some batches at its start may be repeated.
             yield [first + number, *plan[number % len(plan)].tolist()]
 
     def plan(self, epoch: int) -> list[Array]:
-        """Return the batches of an epoch, each as an array with the indices of its windows."""
+        """Return the batches of an epoch. Each batch is an array with the indices of its windows."""
         drawn = np.concatenate([self._drawn(part, epoch) for part in range(len(self.quotas))])
         random = np.random.default_rng([self.seed, epoch])
         random.shuffle(drawn)
@@ -81,17 +81,17 @@ class MixSampler(Sampler[list[int]]):
             windows = windows[np.argsort(lengths[windows], kind="stable")[::-1]]
             sizes = lengths[windows]
             at = 0
-            while at < len(windows):  # the first window of a batch is the longest, and the others are padded to it
+            while at < len(windows):  # the first window of a batch is the longest; padding fills the rest
                 count = max(1, self.budget // int(sizes[at]))
                 batches.append(windows[at : at + count])
                 at += count
         return [batches[index] for index in random.permutation(len(batches))]
 
     def _drawn(self, part: int, epoch: int) -> Array:
-        """Return the windows that an epoch draws from a corpus.
+        """Return the windows of a corpus that belong to an epoch.
 
-        The windows of the corpus are shuffled again and again, and the results are concatenated. Each epoch takes the
-        next `quota` windows of this sequence.
+        The windows of the corpus are shuffled repeatedly, and the shuffled sequences are concatenated. Each epoch uses
+        the next `quota` windows of the long sequence.
         """
         size, quota = self.mix.sizes[part], int(self.quotas[part])
         begin, stop = epoch * quota, (epoch + 1) * quota
@@ -108,11 +108,11 @@ def as_it_is(batch: Any) -> Any:
 
 
 class _Pairs(NamedTuple):
-    """The K pairs (window of a batch, type that this window is compared with), sorted by window.
+    """K pairs of a window in a batch and a type that the window is compared with, sorted by window.
 
     Args:
         row: [K], index of the window in the batch.
-        type_id: [K], number of the type among the types of all corpora.
+        type_id: [K], position of the type among the types of all corpora.
         place: [K], position of the type among the types of its window.
     """
 
@@ -128,9 +128,9 @@ class MixBatches(Dataset[Any]):
         mix: the tokenised mix.
         pad_token_id: id of the padding token in `input_ids`.
         type_pad_token_id: id of the padding token in `type_input_ids`.
-        tokenized: token ids of each phrasing in `mix.table.texts` if the type encoder is trained, and None if it is
-            frozen. With None, a batch contains `type_phrasings` (indices into `mix.table.texts`) instead of token ids,
-            and the trainer encodes each phrasing only once.
+        tokenized: token ids of each phrasing in `mix.table.texts`. `None` means that the type encoder is frozen. Then a
+            batch contains `type_phrasings` (indices into `mix.table.texts`) instead of token ids, and the trainer
+            encodes each phrasing only once.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class MixBatches(Dataset[Any]):
         self.mix, self.tokenized = mix, tokenized
         self.pad_token_id, self.type_pad_token_id = pad_token_id, type_pad_token_id
         if mix.settings.foreign_types:
-            _ = mix.related  # computed once, before worker processes start
+            _ = mix.related  # cache the value before worker processes start, so that each worker need not compute it
 
     def __len__(self) -> int:
         return len(self.mix)
@@ -151,15 +151,15 @@ class MixBatches(Dataset[Any]):
         """Make a batch of B windows, padded to L tokens.
 
         Args:
-            keys: a seed for the draws of the batch, followed by the indices of its windows.
+            keys: a random seed for the batch, followed by the indices of its windows.
 
         Returns:
             - `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L].
             - The phrasings of the types: `type_phrasings`, or `type_input_ids` and `type_attention_mask`.
-            - `type_index` [B, T], the types of each window. It is left out if all windows have the same types.
+            - `type_index` [B, T], the T types of each window. It is missing if all windows have the same types.
             - `labels` and `excluded`, rows (window, type, first token, last token). `labels` are the mentions.
               `excluded` are the spans that are neither mentions nor negatives, see `losses_binder`.
-            - `counts` [2], the number of mentions, and the number of pairs of a window and a type.
+            - `counts` [2], the number of mentions, and the number of window-type pairs.
         """
         random, windows = np.random.default_rng(keys[0]), np.array(keys[1:])
         batch = self._tokens(windows)
@@ -192,7 +192,7 @@ class MixBatches(Dataset[Any]):
     # ---- types ----
 
     def _types(self, windows: Array, random: np.random.Generator) -> _Pairs:
-        """Draw the types that each window is compared with."""
+        """Sample the types that each window is compared with."""
         mix, settings = self.mix, self.mix.settings
         named = mix.windows.type_counts[windows] >= 0
         begin = np.array(mix.table.begin)
@@ -218,24 +218,24 @@ class MixBatches(Dataset[Any]):
         return _Pairs(rows, types, _rank(rows))
 
     def _found(self, windows: Array) -> tuple[Array, Array]:
-        """Return the index of the window in the batch, and the number of the type, for each mention in a batch."""
+        """Return, for each mention of a batch, the index of its window in the batch and the position of its type."""
         rows, place = _expand(self.mix.windows.row_counts[windows])
         types = self.mix.row_types[self.mix.row_first[windows][rows] + place]
         return rows[types >= 0], types[types >= 0]
 
     def _foreign(self, rows: Array, types: Array, named: Array, random: np.random.Generator) -> tuple[Array, Array]:
-        """Draw additional types, as negatives, for windows whose documents have `Document.types`.
+        """Sample additional types, as negatives, for windows whose documents have `Document.types`.
 
-        They are types of other windows of the batch. A drawn type is rejected if it may apply to mentions of a type of
-        the window. This is assumed if the names of the two types have a word in common, or if the two types have a
-        mention on the same span anywhere in the mix.
+        They are types of other windows in the batch. A sampled type is rejected if it may apply to mentions of a type
+        of the window. The method assumes this in two cases: the names of the two types share a word, or the two types
+        have a mention on the same span anywhere in the mix.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]
         rows, types = rows[own], types[own]
         if not len(rows):
             return rows, types
-        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # more types than needed, because some are rejected below
+        takers = np.repeat(np.flatnonzero(named), 3 * wanted)  # more types than needed: some are rejected below
         tries = types[random.integers(len(types), size=len(takers))]
 
         def words(rows: Array, types: Array) -> tuple[Array, Array]:
@@ -257,7 +257,7 @@ class MixBatches(Dataset[Any]):
         return takers[kept], tries[kept]
 
     def _is_related(self, takers: Array, tries: Array, rows: Array, types: Array) -> Array:
-        """Return, for each drawn type, whether it is related to a type of the window that it was drawn for.
+        """Return, for each sampled type, whether it is related to a type of its window.
 
         Two types are related if they have a mention on the same span anywhere in the mix, see `PackedMix.related`.
         """
@@ -269,21 +269,21 @@ class MixBatches(Dataset[Any]):
         return related
 
     def _phrasings(self, pairs: _Pairs, size: int, random: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a phrasing for each pair of a window and a type."""
+        """Sample a phrasing for each window-type pair."""
         table, settings = self.mix.table, self.mix.settings
         rows, types, place = pairs
         descriptions = (table.first[types + 1] - table.first[types] - 1) // 2
         shares = np.array([settings.name, settings.named_description, settings.description])
         form = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], random.random(len(types)), side="right")
         chosen = (random.random(len(types)) * descriptions).astype(np.int64)
-        # If two types of a window have the same name, the name alone does not distinguish them. So add the description.
+        # The name alone cannot distinguish two types of a window with the same name. So add the description.
         name = rows * len(table.texts) + table.phrasings[table.first[types]]
         _, inverse, counts = np.unique(name, return_inverse=True, return_counts=True)
         form = np.where((form == 0) & (counts[inverse] > 1), 1, form)
         offset = np.where((form == 0) | (descriptions == 0), 0, 1 + chosen + (form == 2) * descriptions)
         phrasing = table.phrasings[table.first[types] + offset]
         unique, inverse = np.unique(phrasing, return_inverse=True)
-        if not len(unique):  # no window is compared with any type, but the model requires at least one type
+        if not len(unique):  # there is no type in this batch, but the model requires at least one
             unique = np.zeros(1, np.int64)
         index = np.full((size, int(place.max(initial=0)) + 1), -1, np.int64)
         index[rows, place] = inverse
@@ -319,7 +319,7 @@ class MixBatches(Dataset[Any]):
         places = pairs.place[order][np.minimum(position, len(key) - 1)]
         found = np.stack([rows[marked], places, first[marked], last[marked]], 1).astype(np.int64)
         scored = found[:, 3] - found[:, 2] < mix.origin["max_span_width"]
-        # An undecided span is excluded for each type of its window, because any of them may apply.
+        # Each type of the window may apply to an undecided span. So exclude the span for all of these types.
         count = np.bincount(pairs.row, minlength=len(windows))
         open_rows, open_first, open_last = rows[~marked], first[~marked], last[~marked]
         item, place = _expand(count[open_rows])
@@ -327,10 +327,10 @@ class MixBatches(Dataset[Any]):
         return found[scored], np.concatenate([found[~scored], undecided])
 
     def _thin(self, batch: dict[str, Array], windows: Array, spans: Array, random: np.random.Generator) -> None:
-        """Remove random word starts and word ends outside mentions, so that they do not serve as negatives.
+        """Remove random word starts and word ends outside mentions, so that the loss does not use them as negatives.
 
-        This changes only windows of corpora with a `negative_rate` below 1. The rate is the share of these word starts
-        and word ends that is kept.
+        This changes only windows of corpora with a `negative_rate` below 1. The rate is the share of the word starts
+        and word ends that remain.
         """
         rates = np.array([part["negative_rate"] for part in self.mix.parts])[self.mix.part[windows]]
         thin = np.flatnonzero(rates < 1)
@@ -345,7 +345,7 @@ class MixBatches(Dataset[Any]):
 
 
 def _contains(values: Array, keys: Array) -> Array:
-    """Return, for each key, whether it is among the values, which must be sorted."""
+    """Return, for each key, whether it is one of the values. The values must be sorted."""
     if not len(values):
         return np.zeros(len(keys), bool)
     found: Array = values[np.minimum(np.searchsorted(values, keys), len(values) - 1)] == keys

@@ -1,16 +1,19 @@
-"""Paired bootstrap test: is the difference between the F1 scores of two models larger than chance can explain?
+"""Paired bootstrap test: can chance explain the difference between the F1 scores of two models?
 
-Both models have annotated the same documents. The test draws as many documents as the corpus has, with replacement, and
-computes the difference between the two F1 scores on this sample. It repeats this thousands of times. Both models are
-scored on the same sample ("paired"), so a sample with many documents that are hard for both models lowers both scores
-and hardly changes the difference.
+Both models have annotated the same N documents. The test samples N of these documents with replacement, and computes
+the difference between the two F1 scores on the sample. It repeats this thousands of times. The test is "paired",
+because both models are scored on the same sample. So a sample of difficult documents lowers both scores, and hardly
+changes the difference.
 
-Sources: Koehn, "Statistical Significance Tests for Machine Translation Evaluation" (EMNLP 2004), for the paired samples
-and the interval; Berg-Kirkpatrick, Burkett and Klein, "An Empirical Investigation of Statistical Significance in NLP"
-(EMNLP 2012), for the p-value. The null hypothesis is that both models are equally good. Then the differences would be 0
-on average. But the differences of the samples are d on average, where d is the difference on all documents. So the test
-subtracts d from each of them: the p-value is the share of samples whose difference deviates from d by at least |d|.
-This is the two-sided version of the test in the paper.
+The null hypothesis is that both models are equally good. Under this hypothesis, the mean of the differences is 0. But
+the mean over the samples is d, the difference on all documents. So the test subtracts d from the difference of each
+sample. The p-value is the share of samples whose difference deviates from d by at least |d|.
+
+Sources:
+
+- Paired samples and interval: Koehn, "Statistical Significance Tests for Machine Translation Evaluation", EMNLP 2004.
+- P-value: Berg-Kirkpatrick, Burkett and Klein, "An Empirical Investigation of Statistical Significance in NLP", EMNLP
+  2012. This module uses the two-sided version of their test.
 """
 
 from collections.abc import Sequence
@@ -37,9 +40,9 @@ class BootstrapResult:
         difference: `f1 - other_f1`.
         low, high: confidence interval of the difference (percentiles of the samples).
         confidence: confidence level of this interval, such as 0.95.
-        p_value: probability of a difference of at least this size, in either direction, between models that are equally
-            good. It is at least 1 / (resamples + 1).
-        better: share of the samples in which the first model has a higher F1 than the second.
+        p_value: probability that two equally good models differ by at least this difference, in either direction. It is
+            at least 1 / (resamples + 1).
+        better: share of the samples in which the first model has a higher F1 than the second model.
         documents, resamples, seed: number of documents and of samples, and the seed of the random numbers.
     """
 
@@ -83,9 +86,9 @@ def paired_bootstrap(
     """Test whether two models differ in micro F1 on the same documents.
 
     Args:
-        gold, predicted, other: the gold mentions, the predictions of the first model and those of the second model for
-            each document, in the notations of `metrics.compute_span_metrics`. Documents must be independent of each
-            other: if they are sentences of the same texts, the interval is too narrow.
+        gold, predicted, other: for each document, the gold mentions, the predictions of the first model, and the
+            predictions of the second model. See `metrics.compute_span_metrics` for the formats. The documents must be
+            independent of each other. If they are sentences of the same texts, the interval is too narrow.
         scheme: "strict", "boundary", "partial" or "type".
         resamples: number of samples.
         confidence: confidence level of the interval, between 0 and 1.
@@ -154,8 +157,9 @@ def _sample_differences(
 ) -> NDArray[np.float64]:
     """Return the difference between the F1 scores in each of R samples, [R].
 
-    The summed counts of all samples are a matrix product, [R, N] @ [N, 3]: how often each of N documents was drawn for
-    each sample, times the counts of each document. To limit the memory, it is computed in blocks of r samples.
+    The counts of all samples are a matrix product, [R, N] @ [N, 3]. The first matrix says how often each sample
+    contains each of the N documents. The second matrix has the counts of each document. To limit the memory, the
+    product is computed for r samples at a time.
     """
     size = len(counts)
     random = np.random.default_rng(seed)

@@ -1,8 +1,11 @@
 """Calibrate scores with a temperature, and measure how well scores agree with the share of correct spans.
 
-score = sigmoid(margin / temperature). A positive margin gives a score above 0.5 with every temperature, so calibration
-does not move a span across the dynamic threshold. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
-describe temperature scaling and the expected calibration error.
+The score of a span is sigmoid(margin / temperature). The margin is the score of the span minus the dynamic threshold of
+its type. With every temperature, a positive margin gives a score above 0.5. So calibration does not move a span across
+the dynamic threshold.
+
+Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, describe temperature scaling and the expected
+calibration error.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 
 NUM_BINS = 15
-# Limits, because no finite temperature is best if the margins separate gold mentions perfectly, or not at all
+# If the margins separate gold mentions perfectly, or not at all, the optimum is not finite. So there are limits.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 _STEPS = 60
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -21,7 +24,7 @@ _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Bin:
-    """The spans whose scores lie in the same interval.
+    """A group of spans whose scores lie in the same interval.
 
     Args:
         spans: number of spans.
@@ -36,13 +39,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """The agreement of scores and shares of correct spans, before and after the calibration.
+    """How well the scores agree with the shares of correct spans, before and after the calibration.
 
     Args:
-        spans: number of spans that are compared.
+        spans: number of spans.
         before, after: the bins of `reliability` for the scores before and after the calibration.
-        helped: whether the calibration lowers the expected calibration error. Otherwise the temperatures stay as they
-            were, and `after` shows the scores with the temperatures that were rejected.
+        helped: whether the calibration lowers the expected calibration error. If not, the model keeps its old
+            temperatures, and `after` contains the bins for the rejected temperatures.
     """
 
     spans: int
@@ -62,12 +65,13 @@ class CalibrationReport:
 def fit_temperature(margins: np.ndarray, is_gold: np.ndarray) -> float:
     """Return the temperature that minimises the cross-entropy between the scores and the gold mentions.
 
-    This loss is convex in 1 / temperature. Its derivative is the sum of margin * (score - y) over the spans, where y is
-    1 for gold mentions and 0 for other spans. Bisection finds where the derivative is 0. The result has four
-    significant digits and lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
+    This loss is convex in 1 / temperature. Its derivative is the sum of margin * (score - y) over the spans. Here y is
+    1 for gold mentions and 0 for other spans. Bisection finds the temperature for which the derivative is 0. The result
+    has four significant digits and lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`.
 
     Args:
-        margins: [N]. is_gold: [N], bool.
+        margins: [N], margin of each span.
+        is_gold: [N], whether each span is a gold mention.
     """
     margins, truth = np.asarray(margins, dtype=np.float64), np.asarray(is_gold, dtype=np.float64)
     low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
@@ -82,10 +86,11 @@ def fit_temperature(margins: np.ndarray, is_gold: np.ndarray) -> float:
 
 
 def reliability(scores: np.ndarray, is_gold: np.ndarray) -> tuple[Bin, ...]:
-    """Sort spans into `NUM_BINS` bins of equal width by their scores.
+    """Group spans by their scores into `NUM_BINS` bins of equal width.
 
     Args:
-        scores: [N], from 0 to 1. is_gold: [N], bool.
+        scores: [N], score of each span, from 0 to 1.
+        is_gold: [N], whether each span is a gold mention.
     """
     index = np.minimum((np.asarray(scores) * NUM_BINS).astype(int), NUM_BINS - 1)
     counts = np.bincount(index, minlength=NUM_BINS)
@@ -97,14 +102,14 @@ def reliability(scores: np.ndarray, is_gold: np.ndarray) -> tuple[Bin, ...]:
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Return the mean of |mean score - share of correct spans| over bins, weighted by their numbers of spans."""
+    """Return the mean of |mean score - share of correct spans| over the bins, weighted by their numbers of spans."""
     total = sum(found.spans for found in bins)
     return sum(found.spans * abs(found.score - found.correct) for found in bins) / max(total, 1)
 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """Temperatures of T types.
+    """The temperatures of a model.
 
     Args:
         default: the shared temperature.
@@ -127,17 +132,23 @@ def calibrate(
     separate: Iterable[int],
     min_spans: int,
 ) -> tuple[Temperatures, CalibrationReport]:
-    """Fit temperatures, and keep those that lower the expected calibration error (ECE).
+    """Fit temperatures, and return temperatures that lower the expected calibration error (ECE).
 
-    A temperature minimises the cross-entropy, so it can raise the ECE, above all if there are few spans. A separate
-    temperature is kept if it lowers the ECE of the type's spans. If the ECE of all spans is not lower, other choices
-    follow: only the shared temperature, only separate temperatures, and at last the former temperatures.
+    Fitting minimises the cross-entropy. So it can raise the ECE, especially if there are few spans. A type gets a
+    separate temperature only if this lowers the ECE of its spans. The function tries these choices in order, and
+    returns the first that lowers the ECE of all spans:
+
+    1. a new shared temperature and separate temperatures;
+    2. only the new shared temperature;
+    3. the former temperatures and separate temperatures.
+
+    If no choice lowers the ECE, it returns the former temperatures.
 
     Args:
-        margins, is_gold, type_ids: [N], of each span.
-        former: the present temperatures.
+        margins, is_gold, type_ids: [N], margin of each span, whether it is a gold mention, and its type.
+        former: the current temperatures of the model.
         separate: ids of the types that may have a separate temperature.
-        min_spans: lowest number of gold mentions, and of other spans, for a separate temperature.
+        min_spans: minimum number of gold mentions, and minimum number of other spans, for a separate temperature.
     """
     fitted = {}
     for key in separate:

@@ -1,4 +1,4 @@
-"""The candidate spans of development data, from which thresholds and temperatures are determined."""
+"""Candidate spans of development data, which determine thresholds and temperatures."""
 
 import os
 import tempfile
@@ -18,14 +18,14 @@ from .evaluation import set_types
 from .metrics import SpanMetrics, compute_span_metrics
 from .trainer import BinderTrainer
 
-FLOOR = 0.01  # spans whose score (without a temperature) is lower are ignored, and no threshold is lower
+FLOOR = 0.01  # spans with a lower score (without temperature) are ignored; it is also the lowest threshold
 
 
 class Candidates:
-    """The spans of documents above a low threshold, and the decoder that chooses among them.
+    """The candidate spans of documents: all spans above a low threshold. Decoding selects the predictions from them.
 
     Args:
-        model: a `BinderModel`. This class changes its configuration.
+        model: a `BinderModel`. The constructor changes its configuration.
         tokenizer: tokenizer of the model.
         documents: documents with gold mentions.
         types: the T types of the documents, see `resolve_entity_types`.
@@ -33,10 +33,11 @@ class Candidates:
         use_cpu: whether to run on the CPU even if there is a GPU.
 
     Attributes:
-        required: [T], the margins that the thresholds of the model require.
-        gold: for each type its number of mentions.
-        floor: the margin that each candidate exceeds.
-        type_ids, margins, is_gold: [N], the candidates of all documents.
+        required: [T], for each type the margin that a span must exceed, according to the thresholds of the model.
+        gold: for each type, its number of gold mentions.
+        floor: the margin that corresponds to the score `FLOOR`.
+        type_ids, margins, is_gold: [N], for each candidate of all documents, its type, its margin, and whether it is a
+            gold mention.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Candidates:
         config = model.config
         self.required = required_margins(config, types)
         self.floor = float(torch.logit(torch.tensor(FLOOR, dtype=torch.float64)))
-        # If the model has lower thresholds, spans above them are kept too, for the metrics before tuning.
+        # If the model has thresholds below `FLOOR`, keep the spans above them, for the metrics before tuning.
         lowest = min(self.floor, float(self.required.clamp(min=-16).min()))
         set_types(config, {entity_type.label: entity_type.description for entity_type in types})
         config.thresholds = config.temperatures = None
@@ -93,10 +94,11 @@ class Candidates:
         return [index for index, spans in enumerate(self._spans) if bool(torch.isin(spans[:, 2], wanted).any())]
 
     def decode(self, index: int, required: Tensor) -> Tensor:
-        """Return the indices of the candidates of a document that the pipeline returns with given thresholds.
+        """Return the indices of the candidates of a document that are predicted with given thresholds.
 
         Args:
-            index: index of the document. required: [T], the margins that spans must exceed.
+            index: index of the document.
+            required: [T], for each type the margin that a span must exceed.
         """
         spans, margins = self._spans[index], self._margins[index]
         above = (margins > required.to(margins)[spans[:, 2].long()]).nonzero()[:, 0]
@@ -105,14 +107,14 @@ class Candidates:
         return kept
 
     def counts(self, index: int, required: Tensor) -> np.ndarray:
-        """Return for each type its numbers of correct predictions and of predictions in a document, [2, T]."""
+        """Return the numbers of correct predictions and of all predictions of each type in a document, [2, T]."""
         kept = self.decode(index, required).numpy()
         type_ids = self._spans[index][:, 2].numpy()[kept]
         right = np.bincount(type_ids, weights=self._is_gold[index][kept], minlength=len(self.labels))
         return np.stack([right.astype(np.int64), np.bincount(type_ids, minlength=len(self.labels))])
 
     def metrics(self, required: Tensor) -> SpanMetrics:
-        """Return the metrics of all documents with given thresholds, as `evaluate` computes them."""
+        """Return the metrics that `evaluate` would compute for all documents with given thresholds."""
         predictions = [
             [(start, end, self.labels[type_id]) for start, end, type_id in spans[self.decode(index, required)].tolist()]
             for index, spans in enumerate(self._spans)
@@ -120,10 +122,10 @@ class Candidates:
         return compute_span_metrics([document.entities for document in self._documents], predictions, self.labels)
 
     def returnable(self) -> np.ndarray:
-        """Return which candidates matter for the calibration, [N], bool.
+        """Return which candidates the calibration uses, [N], bool.
 
         These are the candidates with a score above `FLOOR`. In flat decoding, candidates that overlap a candidate with
-        a larger margin are left out, because the pipeline does not return them.
+        a larger margin are excluded, because the pipeline does not return them.
         """
         kept = self.margins > self.floor
         if self.is_flat:

@@ -14,13 +14,13 @@ from .splits import SPLIT_NAMES, splits_in
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus: its types and its splits. `dev` and `test` may be empty.
+    """A corpus: its entity types and its splits. `dev` and `test` may be empty.
 
     Args:
         entity_types: name of each entity type -> its description.
         train, dev, test: the documents of each split.
-        types: the same entity types as objects, with all their descriptions and their parents. If `types` is left out,
-            it is made from `entity_types`.
+        types: the same entity types as objects, with all their descriptions and their parents. By default, they are
+            made from `entity_types`.
     """
 
     entity_types: dict[str, str]
@@ -38,17 +38,19 @@ class Corpus:
 def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the file of each split of a corpus folder: split ("train", "dev" or "test") -> path.
 
-    A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll are files of "dev". If
-    several files belong to a split, a file whose name is only this word is preferred: train.tsv, not train_extra.jsonl.
-    If there are still several, the file whose suffix comes first in `SUFFIXES` is returned (.jsonl comes first).
+    A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll belong to "dev". If
+    several files belong to a split, the function chooses one by two rules:
+
+    1. A file whose name is only this word is preferred: train.tsv, not train_extra.jsonl.
+    2. Among the remaining files, the file whose suffix comes first in `SUFFIXES` is preferred (.jsonl comes first).
 
     Raises:
-        DataError: the name of a file contains words for two splits; these rules leave several files for one split; or
-            the only candidate for a split is a folder (dev/) or a file of an unknown format (dev.bmes).
+        DataError: the name of a file contains words for two splits; several files remain for one split; or the only
+            candidate for a split is a folder (dev/) or a file in an unknown format (dev.bmes).
     """
     visible = [path for path in sorted(Path(folder).iterdir()) if not is_hidden(path.name)]
     files = [path for path in visible if path.is_file()]
-    # In "eng.train", the suffix is the split.
+    # The suffix may also be the name of a split, as in "eng.train".
     files = [path for path in files if suffix_of(path) in SUFFIXES or splits_in(suffix_of(path))]
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
@@ -59,8 +61,8 @@ def split_files(folder: str | Path) -> dict[str, Path]:
             if others:
                 raise DataError(
                     f"{others[0]}: this {'file' if others[0].is_file() else 'folder'} is named like the split {split}, "
-                    f"but is not read; expected a file with one of the suffixes {', '.join(SUFFIXES)}. Convert or "
-                    "rename it."
+                    f"but it cannot be read; expected a file with one of the suffixes {', '.join(SUFFIXES)}. Convert "
+                    "or rename it."
                 )
             continue
         first = min(map(_rank, candidates))
@@ -85,9 +87,10 @@ def _rank(path: Path) -> int:
 
 
 def load_corpus(folder: str | Path) -> Corpus:
-    """Read FOLDER/types.json and the files of the splits, in any of the formats that `read_documents` reads.
+    """Read a corpus from a folder with types.json and one file for each split.
 
-    The names of the files determine their splits, see `split_files`. The files of "dev" and "test" may be missing.
+    The files can have any format that `read_documents` reads. Their names determine their splits, see `split_files`.
+    The files of "dev" and "test" may be missing.
 
     Raises:
         DataError: the folder, types.json or the training file is missing, a file is malformed, or the label of a

@@ -16,7 +16,8 @@ def count_documents(documents: Sequence[Document], labels: Iterable[str] | None 
         labels: labels to count, in the order of the result; defaults to all labels that occur, sorted.
 
     Returns:
-        `{"documents": int, "mentions": {label: int}, "nested": int}`. A nested mention lies inside or around another.
+        `{"documents": int, "mentions": {label: int}, "nested": int}`. A nested mention lies inside or around another
+        mention.
     """
     mentions = Counter(mention.label for document in documents for mention in document.entities)
     return {

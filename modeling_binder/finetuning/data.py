@@ -1,7 +1,7 @@
-"""The data contract: the form in which documents with character offsets are stored in JSONL files.
+"""Documents with mentions, and the JSONL format in which they are stored.
 
-A line of a file is an object with "id", "text" and "entities", see `Document.from_dict`. The functions for entity types
-are in `entity_types` and can be imported from this module as well.
+Each line of a file is an object with "id", "text" and "entities", see `Document.from_dict`. The module `entity_types`
+defines the functions for entity types. They can also be imported from this module.
 """
 
 import difflib
@@ -42,12 +42,12 @@ class Document:
         id: id of the document, unique within a file.
         text: the text.
         entities: the mentions.
-        words: character spans (start, end) of the words, sorted and without overlap; if None, `split_words` splits the
-            text.
+        words: character spans (start, end) of the words, sorted and without overlap. `None` means that `split_words`
+            splits the text.
         undecided: character spans that may or may not be mentions, for example in automatically annotated texts.
             Training uses them neither as mentions nor as negatives.
-        types: names of the types that the text is annotated for; None means all types of the corpus. Training and
-            evaluation ignore all other types in this text.
+        types: names of the types that the text is annotated for. Training and evaluation ignore all other types in this
+            text. `None` means that the text is annotated for all types of the corpus.
     """
 
     id: str
@@ -62,8 +62,8 @@ class Document:
         """Create a document from a dictionary, such as a line of a JSONL file.
 
         The keys are "text", and optionally "id", "entities", "words", "undecided" and "types". An entity has "start",
-        "end" and "label". If it also has the field "text" or "word", the offsets must select this text. Offsets that
-        count other units, such as UTF-16 units, are converted into code points.
+        "end" and "label". If it also has the field "text" or "word", the offsets must select this text. Offsets in
+        other units, such as UTF-16 units, are then converted into code points.
 
         Args:
             data: the dictionary.
@@ -72,7 +72,7 @@ class Document:
         Raises:
             DataError: a field is missing, has a wrong type or is out of range; the message names each such field.
         """
-        from .offsets import recounted  # not at the top of the file, because `offsets` imports this module
+        from .offsets import recounted  # avoids a circular import, because `offsets` imports this module
 
         text, problems = data.get("text"), []
         if not isinstance(text, str):
@@ -99,9 +99,9 @@ class Document:
         return cls(str(identifier), text, tuple(mentions), words, undecided, types)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the document into a dictionary, the reverse of `from_dict`.
+        """Convert the document into a dictionary that `from_dict` accepts.
 
-        "words", "undecided" and "types" are left out if the document has none.
+        If the document has no words, undecided spans or types, the keys "words", "undecided" and "types" are missing.
         """
         entities = [{"start": m.start, "end": m.end, "label": m.label} for m in self.entities]
         output: dict[str, Any] = {"id": self.id, "text": self.text, "entities": entities}
@@ -192,7 +192,7 @@ def _types(types: Any, mentions: Iterable[Mention], problems: list[str]) -> tupl
 
 
 def as_documents(examples: Iterable[Any]) -> list[Document]:
-    """Convert dictionaries, such as the rows of a `datasets.Dataset`, into documents. Documents are kept unchanged.
+    """Convert dictionaries, such as the rows of a `datasets.Dataset`, into documents. Documents remain unchanged.
 
     Raises:
         DataError: a dictionary is malformed; the message names the row and the field.
@@ -216,12 +216,12 @@ def as_documents(examples: Iterable[Any]) -> list[Document]:
 def read_jsonl(path: str | Path) -> list[Document]:
     """Read documents from a JSONL file with one object per line, see `Document.from_dict`.
 
-    Blank lines and unknown fields are ignored. A missing id becomes "<file>-<line>". "entities" is required, and is []
-    in a text without mentions.
+    Blank lines and unknown fields are ignored. A missing id becomes "<file>-<line>". "entities" is required; a text
+    without mentions has [].
 
     Raises:
-        DataError: a line is malformed; the message names the file, the line and the field of the first problems, and
-            gives the number of all problems.
+        DataError: a line is malformed. The message names the file, the line and the field of the first problems, and
+            the number of all problems.
     """
     path = Path(path)
     documents: list[Document] = []
@@ -234,14 +234,14 @@ def read_jsonl(path: str | Path) -> list[Document]:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # not `str(error)`, which says "line 1" for each line and so contradicts the line number in the file
+            # `str(error)` would add "line 1", because each line is parsed separately
             reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             problems.append(f"{where}: not valid JSON ({reason}); expected one object per line.")
             continue
         if not isinstance(data, dict):
             problems.append(f"{where}: expected an object with 'text' and 'entities', got {type(data).__name__}.")
             continue
-        if "entities" not in data:  # a misspelt key would otherwise give texts without mentions
+        if "entities" not in data:  # otherwise, a misspelt key would give texts without mentions
             keys = ", ".join(map(repr, data)) or "nothing"
             problems.append(
                 f"{where}: 'entities' is missing (the keys are {keys:.80}); a text without mentions needs []."
@@ -263,7 +263,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
 def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
     """Write documents to a JSONL file with one object per line.
 
-    A file whose name ends in ".gz" is compressed. If an error occurs, an existing file is unchanged.
+    A file whose name ends in ".gz" is compressed. If an error occurs, an existing file stays unchanged.
     """
     with written_whole(path) as file:
         for document in documents:
@@ -271,9 +271,10 @@ def write_jsonl(path: str | Path, documents: Iterable[Document]) -> None:
 
 
 def with_ancestors(documents: Iterable[Document], types: Iterable[EntityType]) -> list[Document]:
-    """Return documents with additional mentions: a mention of a type is also a mention of each ancestor of the type.
+    """Add a mention for each ancestor of a type: a mention of "politician" is also a mention of "person".
 
-    Ancestors that are missing from `Document.types` are left out, because the text is not annotated for them.
+    If a document has `Document.types`, ancestors that are not in this list are not added, because the text is not
+    annotated for them.
     """
     lines = {name: line for name, line in ancestors(types).items() if line}
     if not lines:
@@ -304,11 +305,11 @@ def check_labels(
         documents: the documents to check.
         entity_types: the names of the entity types.
         source: name of the file or corpus, for the error message.
-        place: where descriptions are given, for the error message.
+        place: where the user defines descriptions, for the error message.
 
     Raises:
-        DataError: a label or a name is not an entity type. For each unknown label, the message gives the number of its
-            mentions, the first document, and the line to add to the descriptions.
+        DataError: a label or a name is not an entity type. For each unknown label, the message contains the number of
+            its mentions, the first document, and the line to add to the descriptions.
     """
     names = set(entity_types)
     known = {name.casefold(): name for name in sorted(names)}

@@ -1,4 +1,4 @@
-"""Entity types of a corpus: names, phrasings (one or several descriptions) and parents, read from types.json."""
+"""Read the entity types of a corpus from types.json: their names, descriptions and parents."""
 
 import json
 from collections import Counter
@@ -17,9 +17,9 @@ class EntityType:
 
     Args:
         name: the label of its mentions.
-        phrasings: alternative descriptions of the type; the first one is its default description.
-        parent: name of a broader type of the same corpus ("person" for "politician"). A mention of this type also
-            counts as a mention of its parent, in every text that is annotated for the parent.
+        phrasings: one or several descriptions of the type. The first description is the default.
+        parent: name of a broader type of the same corpus ("person" for "politician"). A mention of "politician" also
+            counts as a mention of "person" in every text that is annotated for "person".
     """
 
     name: str
@@ -34,8 +34,8 @@ class EntityType:
 def read_entity_types(path: str | Path) -> list[EntityType]:
     """Read entity types from a JSON file, in the order of the file.
 
-    The file is an object that maps each name to a description, a list of descriptions, or
-    `{"description": ..., "parent": name}`.
+    The file is an object. It maps each name to a description, a list of descriptions, or `{"description": ...,
+    "parent": name}`.
 
     Raises:
         DataError: the file is not a JSON object, or has no types or malformed types; see `parse_entity_types`.
@@ -60,7 +60,7 @@ def read_entity_types(path: str | Path) -> list[EntityType]:
 
 
 def parse_entity_types(types: Mapping[str, Any], source: str | Path) -> list[EntityType]:
-    """Convert a mapping with entity types, the content of types.json, into `EntityType` objects.
+    """Convert the content of types.json into `EntityType` objects.
 
     Args:
         types: name -> description, list of descriptions, or `{"description": ..., "parent": name}`.
@@ -135,7 +135,7 @@ def read_types(path: str | Path) -> dict[str, str]:
 
 
 def as_mapping(types: Iterable[EntityType]) -> dict[str, Any]:
-    """Convert types into the mapping that `parse_entity_types` accepts, the content of types.json."""
+    """Convert types into the content of types.json, which `parse_entity_types` accepts."""
     mapping: dict[str, Any] = {}
     for entity_type in types:
         texts = list(entity_type.phrasings)

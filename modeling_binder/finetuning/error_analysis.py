@@ -1,4 +1,4 @@
-"""Sort the errors of predictions by kind: wrong types, wrong boundaries, missed and spurious mentions."""
+"""Classify the errors of predictions: wrong types, wrong boundaries, missed and spurious mentions."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ from .scores import AnyDocument, Span, as_span, mentions_of
 
 
 class ErrorKind(Enum):
-    """A kind of error. `matching.match_by_span` pairs gold mentions with predictions that overlap them."""
+    """A kind of error. `matching.match_by_span` pairs each gold mention with a prediction that overlaps it."""
 
-    TYPE = "type"  # a pair with equal spans and different types
-    BOUNDARY = "boundary"  # a pair of overlapping mentions with equal types
-    BOTH = "type and boundary"  # a pair of overlapping mentions with different types
-    MISSED = "missed"  # a gold mention without a partner
-    SPURIOUS = "spurious"  # a prediction without a partner
+    TYPE = "type"  # a gold mention and its prediction have equal spans and different types
+    BOUNDARY = "boundary"  # a gold mention and its prediction overlap and have equal types
+    BOTH = "type and boundary"  # a gold mention and its prediction overlap and have different types
+    MISSED = "missed"  # a gold mention has no prediction
+    SPURIOUS = "spurious"  # a prediction has no gold mention
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class MentionError:
     """An error in a document.
 
     Args:
-        kind: what is wrong.
+        kind: the kind of error.
         document: index of the document.
         gold: the gold mention (start, end, label); None for a spurious prediction.
         predicted: the prediction (start, end, label); None for a missed mention.
@@ -52,11 +52,11 @@ class ErrorAnalysis:
 
     Args:
         documents: the documents with their gold mentions.
-        predicted: for each document the predictions, sorted, with their scores; a score is None if it is unknown.
+        predicted: for each document, its sorted predictions with their scores. An unknown score is None.
         correct: number of predictions that equal a gold mention.
         errors: all errors, ordered by document and position.
-        confusion: (gold label, predicted label) -> number of pairs, including correct ones. Spurious predictions count
-            with the gold label None, and missed mentions with the predicted label None.
+        confusion: (gold label, predicted label) -> number of pairs, including correct pairs. A spurious prediction has
+            the gold label None. A missed mention has the predicted label None.
     """
 
     documents: Sequence[Document]
@@ -75,7 +75,7 @@ class ErrorAnalysis:
         return [error for error in self.errors if error.kind is kind]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts, the confusion and the errors with their texts as a dictionary for JSON."""
+        """Return a dictionary for JSON with the counts, the confusion matrix, and the errors with their texts."""
         return {
             "correct": self.correct,
             "errors": {kind.value: count for kind, count in self.counts().items()},
@@ -100,11 +100,11 @@ class ErrorAnalysis:
 
 
 def analyse_errors(documents: Iterable[Any], predicted: Sequence[AnyDocument]) -> ErrorAnalysis:
-    """Compare predictions with gold mentions, and sort the errors by kind.
+    """Compare predictions with gold mentions, and classify the errors.
 
     Args:
         documents: `Document` objects with gold mentions, or dictionaries with the same fields.
-        predicted: the predictions of each document, in the notations of `metrics.compute_span_metrics`.
+        predicted: the predictions of each document. See `metrics.compute_span_metrics` for the formats.
 
     Raises:
         DataError: a document is malformed.
@@ -137,7 +137,7 @@ def analyse_errors(documents: Iterable[Any], predicted: Sequence[AnyDocument]) -
 
 
 def _with_scores(spans: Iterable[Span], document: Any) -> dict[Span, float | None]:
-    """Return the sorted predictions of a document with their scores; only dictionaries with "score" have one."""
+    """Return the sorted predictions of a document with their scores. Only dictionaries with "score" have a score."""
     mentions = document.get("entities") if isinstance(document, Mapping) else document
     scores = (
         {}
