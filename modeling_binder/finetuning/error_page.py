@@ -1,4 +1,4 @@
-"""Write an error analysis as one HTML file: scores, confusion of types, and the errors drawn in their texts."""
+"""Write an error analysis as an HTML file: scores, a confusion matrix of the types, and each error in its text."""
 
 import html
 from collections import Counter
@@ -20,15 +20,15 @@ _MAX_TYPES = 30  # rows and columns of the confusion matrix
 
 _HEADINGS = {
     ErrorKind.TYPE: ("Wrong type", "The span is correct, and the type is not."),
-    ErrorKind.BOUNDARY: ("Wrong boundaries", "The type is correct; the spans overlap, but are not equal."),
-    ErrorKind.BOTH: ("Wrong type and boundaries", "The spans overlap, but are not equal; the types differ."),
+    ErrorKind.BOUNDARY: ("Wrong boundaries", "The type is correct. The spans overlap, but are not equal."),
+    ErrorKind.BOTH: ("Wrong type and boundaries", "The spans overlap, but are not equal. The types differ."),
     ErrorKind.MISSED: ("Missed", "No prediction belongs to the gold mention."),
     ErrorKind.SPURIOUS: ("Spurious", "No gold mention belongs to the prediction."),
 }
 _DEFINITIONS = {
     "strict": "span and type are equal",
     "boundary": "the spans are equal",
-    "partial": "as boundary; an overlap counts one half",
+    "partial": "the spans are equal; an overlap counts one half",
     "type": "the spans overlap, and the types are equal",
 }
 
@@ -67,15 +67,15 @@ def write_error_page(
     labels: Iterable[str] | None = None,
     max_errors: int = 100,
 ) -> None:
-    """Write the page of an error analysis to a file. The page needs no network and no other files.
+    """Write the page of an error analysis to an HTML file. A browser can show the file without network access.
 
     Args:
         path: the file, such as errors.html.
         analysis: the result of `analyse_errors`.
         title: heading of the page.
         labels: names of the entity types, in the order of the tables; other labels follow.
-        max_errors: maximum number of errors of each kind. If there are more, the page shows errors at equal distances
-            in the list of errors, and states their total number.
+        max_errors: maximum number of errors of each kind. If there are more, the page shows evenly spaced errors from
+            the list, and their total number.
 
     Raises:
         ValueError: `max_errors` is less than 1.
@@ -196,7 +196,7 @@ def _anchor(kind: ErrorKind) -> str:
 
 
 def _article(analysis: ErrorAnalysis, error: MentionError, gold: Sequence[Span], labels: Sequence[str]) -> str:
-    """Return the HTML of an error: its kind and position, and its passage with gold mentions and with predictions."""
+    """Return the HTML of an error: its kind, its position, and its passage with gold mentions and predictions."""
     document, predicted = analysis.documents[error.document], analysis.predicted[error.document]
     start, end = _passage(document.text, error.start, error.end)
     text = f"{'…' if start else ''}{document.text[start:end]}{'…' if end < len(document.text) else ''}"
@@ -219,7 +219,7 @@ def _article(analysis: ErrorAnalysis, error: MentionError, gold: Sequence[Span],
 
 
 def _statement(analysis: ErrorAnalysis, error: MentionError, labels: Sequence[str]) -> str:
-    """Return a line that names the mentions and the types of an error."""
+    """Return a line of HTML with the mentions and the types of an error."""
     text, parts = analysis.documents[error.document].text, []
     colors = colors_of(labels)
     for side, span in (("gold", error.gold), ("predicted", error.predicted)):
@@ -238,7 +238,7 @@ def _statement(analysis: ErrorAnalysis, error: MentionError, labels: Sequence[st
 
 
 def _passage(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span of an error with its context, cut at blanks if possible."""
+    """Return the span of an error with its context. The context starts and ends at white space if possible."""
     first, last = max(0, start - _CONTEXT), min(len(text), end + _CONTEXT, start + _MAX_PASSAGE)
     if first and (blank := text.find(" ", first, start)) >= 0:
         first = blank + 1

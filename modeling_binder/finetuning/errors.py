@@ -6,8 +6,8 @@ from collections.abc import Sequence
 class DataError(ValueError):
     """A corpus or a file is malformed. The message names the file, the line and the field, and says what to correct.
 
-    The message of an error from `DataError.of` shows at most `SHOWN` problems; `problems` contains all of them, one
-    string each.
+    The message of an error from `DataError.of` shows at most `SHOWN` problems. `problems` contains all of them, as one
+    string for each problem.
     """
 
     SHOWN = 5
@@ -15,7 +15,8 @@ class DataError(ValueError):
 
     @classmethod
     def of(cls, problems: Sequence[str]) -> "DataError":
-        """Return one error for several problems. It shows the first of them, and the number of all problems."""
+        """Return one error for several problems. Its message shows the first problems and the number of all
+        problems."""
         shown = list(problems[: cls.SHOWN])
         if len(problems) > 1:
             hidden = f"... and {len(problems) - len(shown)} more " if len(problems) > len(shown) else ""

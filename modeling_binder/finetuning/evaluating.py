@@ -34,7 +34,8 @@ TYPE_INPUTS = ("type_input_ids", "type_attention_mask", "type_token_type_ids")
 class EvaluatingTrainer(SharingTrainer):
     """A `SharingTrainer` that also evaluates documents. Its subclass `BinderTrainer` also trains.
 
-    A subclass must set the attributes from `windower` to `clock` before it calls `super().__init__`.
+    A subclass must set the attributes that are declared below, from `windower` to `clock`, before it calls
+    `super().__init__`.
     """
 
     control: TrainerControl
@@ -43,7 +44,7 @@ class EvaluatingTrainer(SharingTrainer):
     max_span_width: int
     flat_algorithm: str
     clock: Clock
-    # A function of the documents and their predictions that returns metrics. `Trainer` declares another signature.
+    # This function returns metrics of documents and their predictions. In `Trainer`, it has other arguments.
     compute_metrics: Callable[..., dict[str, float]] | None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -63,7 +64,7 @@ class EvaluatingTrainer(SharingTrainer):
     # ---- data ----
 
     def make_windows(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, name: str = "") -> WindowDataset:
-        """Cut documents into windows for the model. A `WindowDataset` is returned unchanged."""
+        """Split documents into token windows for the model. A `WindowDataset` is returned unchanged."""
         if isinstance(dataset, WindowDataset):
             return dataset
         documents: Any = dataset
@@ -75,7 +76,7 @@ class EvaluatingTrainer(SharingTrainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler[int] | None:
-        # Longest windows first: batches then have little padding, and if memory is too small, the first batch fails.
+        # Longest windows first: batches then have little padding. If memory is too small, the first batch fails.
         lengths = eval_dataset.lengths
         return FixedOrder(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
 
@@ -90,11 +91,11 @@ class EvaluatingTrainer(SharingTrainer):
     # ---- evaluation ----
 
     def score(self, dataset: Iterable[Any] | TypedDocuments | WindowDataset, split: str = "test") -> SpanMetrics:
-        """Predict the entities of documents and score them against the gold mentions.
+        """Predict the entities of documents, and compare the predictions with the gold mentions.
 
         Args:
             dataset: documents with gold mentions.
-            split: name of the split ("test", "dev"); the model card shows the result under this name.
+            split: name of the split ("test", "dev") for the model card.
         """
         windows = self.make_windows(dataset, split)
         self.predict(windows)
@@ -105,7 +106,7 @@ class EvaluatingTrainer(SharingTrainer):
         return self.last_metrics
 
     def predict_spans(self, dataset: WindowDataset) -> PredictedSpans:
-        """Return all spans of documents above the thresholds of the model's configuration, before flat decoding."""
+        """Return all spans above the thresholds of the model's configuration. Flat decoding is not applied."""
         dataloader = self.get_test_dataloader(dataset)
         model: Any = self.accelerator.unwrap_model(self.model)
         model.eval()
@@ -121,7 +122,7 @@ class EvaluatingTrainer(SharingTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate as `Trainer.evaluate` does; for a dictionary of data sets, also return the means over these sets.
+        """Evaluate as `Trainer.evaluate` does. For a dictionary of data sets, also return the means over these sets.
 
         Raises:
             ValueError: there is no data set.
@@ -137,7 +138,8 @@ class EvaluatingTrainer(SharingTrainer):
                 if all(isinstance(value, (int, float)) for value in values):  # compute_metrics may return other values
                     means[f"{metric_key_prefix}_{name}"] = sum(values) / len(values)
             self.log(means)
-            # `Trainer` has called the callbacks for each data set. EarlyStoppingCallback may wait for a mean.
+            # `Trainer` has called the callbacks for each data set. Call them for the means too: EarlyStoppingCallback
+            # may use a mean.
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, means)
             metrics |= means
         return metrics
@@ -150,7 +152,7 @@ class EvaluatingTrainer(SharingTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Predict the spans of a `WindowDataset` and score them against its documents. `Trainer` calls this method."""
+        """Predict the spans of a `WindowDataset` and score them. `Trainer` calls this method."""
         began = time.monotonic()
         dataset: Any = dataloader.dataset
         model: Any = unwrapped(self.accelerator.unwrap_model(self.model))
@@ -162,11 +164,12 @@ class EvaluatingTrainer(SharingTrainer):
 
         predicted, loss = self._predict(model, dataloader)
         predictions = predicted.entities(self.accelerator.num_processes)
-        # Flat decoding predicts one type for a span, so the gold mentions are those that are annotated. Nested decoding
-        # can also predict the ancestors of a type, so the gold mentions include those that were added for ancestors.
+        # Flat decoding predicts one type for a span. So its gold mentions are the annotated mentions. Nested decoding
+        # can also predict the ancestors of a type. So its gold mentions include the mentions that were added for
+        # ancestors.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
-        # numpy numbers and tensors, which compute_metrics may return, cannot be saved with the state of the trainer
+        # compute_metrics may return numpy numbers and tensors, which cannot be saved with the state of the trainer
         metrics = denumpify_detensorize(metrics)
         self._metric_names |= dict.fromkeys(metrics)
         self.clock.evaluated(time.monotonic() - began)
@@ -223,8 +226,8 @@ class EvaluatingTrainer(SharingTrainer):
         """Encode the T types of a data set.
 
         Returns:
-            The vectors [T, 3, D] (a start, an end and a span vector of size D for each type), and the breadths [T], see
-            `breadth_binder`. The breadths are None if the model does not use them.
+            The vectors [T, 3, D] and the breadths [T]. A type has a start, an end and a span vector of size D. See
+            `breadth_binder` for breadths; they are None if the model does not use them.
         """
         if model.config.frozen_types and dataset.entity_types == list(model.config.type_descriptions):
             return model.frozen_type_vectors, getattr(model, "frozen_type_breadths", None)

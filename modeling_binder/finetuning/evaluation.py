@@ -33,24 +33,24 @@ def evaluate(
     batch_size: int = 32,
     flat_algorithm: str = "exact",
 ) -> tuple[SpanMetrics, list[list[dict[str, Any]]]]:
-    """Predict the mentions of documents with a checkpoint, and score the predictions against the gold mentions.
+    """Predict the mentions of documents with a checkpoint, and compare the predictions with the gold mentions.
 
     Args:
         checkpoint: folder of the checkpoint or of an adapter, or its id on the Hub.
         documents: `Document` objects with gold mentions, or dictionaries with the same fields (see
             `Document.from_dict`).
-        entity_types: name -> description of the types to predict; defaults to the types of the checkpoint.
-        decoding: "nested" or "flat"; defaults to the setting of the checkpoint.
-        inference: "span" or "joint"; defaults to the setting of the checkpoint.
-        max_length: maximum number of tokens in a window; defaults to the setting of the checkpoint.
-        stride: number of tokens that neighbouring windows share; defaults to the setting of the checkpoint. If
-            `max_length` is given, the default is scaled as in `BinderWindower.for_model`.
+        entity_types: name -> description of the types to predict. Defaults to the types of the checkpoint.
+        decoding: "nested" or "flat". Defaults to the setting of the checkpoint.
+        inference: "span" or "joint". Defaults to the setting of the checkpoint.
+        max_length: maximum number of tokens in a window. Defaults to the setting of the checkpoint.
+        stride: number of tokens that neighbouring windows share. Defaults to the setting of the checkpoint. If
+            `max_length` is given, this default is scaled as in `BinderWindower.for_model`.
         batch_size: number of windows in a batch.
         flat_algorithm: "exact" or "greedy", for flat decoding.
 
     Returns:
-        The metrics, and for each document the predicted entities as a list of `{"start", "end", "label", "score"}`,
-        sorted by position.
+        The metrics, and the predicted entities of each document. The entities of a document are a list of `{"start",
+        "end", "label", "score"}`, sorted by position.
 
     Raises:
         DataError: a document is malformed, or a gold label is not one of the types.
@@ -83,9 +83,9 @@ def evaluate(
 
 
 def set_types(config: BinderConfig, entity_types: Mapping[str, str]) -> None:
-    """Replace the entity types. Types that the model has already keep their thresholds and temperatures.
+    """Replace the entity types of a configuration. Types that it already has keep their thresholds and temperatures.
 
-    Names of types are compared as in the pipeline, ignoring case, white space and Unicode forms.
+    Names of types are compared as in the pipeline: case, white space and Unicode forms are ignored.
     """
     former = copy.copy(config)
     config.entity_types = [{"name": name, "description": text} for name, text in entity_types.items()]
@@ -97,7 +97,7 @@ def set_types(config: BinderConfig, entity_types: Mapping[str, str]) -> None:
 
 
 def set_fields(config: BinderConfig, **values: Any) -> None:
-    """Set each field of the configuration for which `values` contains a value other than None.
+    """Set fields of the configuration. Fields with the value None are not changed.
 
     Raises:
         ValueError: a value is not allowed.
@@ -114,7 +114,7 @@ def set_fields(config: BinderConfig, **values: Any) -> None:
 def with_predictions(
     documents: Sequence[Document], predictions: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[Document]:
-    """Return the documents with the predicted mentions instead of the gold mentions, and without undecided spans.
+    """Replace the gold mentions of documents by predicted mentions, and remove the undecided spans.
 
     Args:
         documents: the documents that were passed to `evaluate`.

@@ -1,4 +1,4 @@
-"""Collect facts about a fine-tuning run for its model card: data, hyper-parameters, results, hardware and versions."""
+"""Collect facts about a training for its model card: data, hyper-parameters, results, hardware and versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,14 +55,14 @@ def training_facts(
     results: Mapping[str, SpanMetrics],
     minutes: float | None,
 ) -> dict[str, Any]:
-    """Collect the facts for the model card. Unknown values are left out.
+    """Collect the facts for the model card. Unknown facts are omitted.
 
     Args:
         model: the fine-tuned `BinderModel`, without wrappers for distributed training.
         args, state: arguments and state of the trainer.
         splits: name of each split ("train", "dev", "test") -> its windows.
         results: name of each evaluated split -> metrics of the current weights.
-        minutes: duration of the training in minutes; None if it is unknown, because the run was resumed.
+        minutes: duration of the training in minutes. None means unknown: the training was resumed from a checkpoint.
     """
     settings: dict[str, Any] = {"text encoder": _encoder(model.config.text_config)}
     if model.config.type_config is not None:
@@ -97,4 +97,4 @@ def _encoder(config: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)  # an enum becomes its value, because the card is stored as JSON
+    return getattr(value, "value", value)  # JSON cannot store an enum, so return its value

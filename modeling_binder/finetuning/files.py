@@ -1,7 +1,8 @@
 """Functions that all readers and writers share: open text files, list folders and write files.
 
-Text is UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends only at "\\n" or
-"\\r\\n". `str.splitlines` is not used, because it also cuts at characters such as U+2028, which a text may contain.
+Text files are UTF-8, with or without a byte order mark, and may be compressed with gzip. A line ends only at "\\n" or
+"\\r\\n". The module does not use `str.splitlines`. That method also splits at characters such as U+2028, which a text
+may contain.
 """
 
 import codecs
@@ -36,16 +37,17 @@ def stem_of(path: str | Path) -> str:
 
 
 def is_hidden(path: str | Path) -> bool:
-    """Return whether a part of a relative path starts with a dot: ._a.ann, .DS_Store, .ipynb_checkpoints/a.txt."""
+    """Return whether a file is hidden: a component of its relative path starts with a dot
+    (.ipynb_checkpoints/a.txt)."""
     return any(part.startswith(".") and part not in (".", "..") for part in Path(path).parts)
 
 
 def visible_files(folder: str | Path, suffixes: Collection[str] | None = None) -> list[Path]:
-    """Return the files of a folder and its sub-folders in the order of their names, without hidden ones.
+    """Return the files of a folder and its sub-folders in the order of their names, without hidden files.
 
     Args:
         folder: the folder.
-        suffixes: suffixes of the files to return, in lower case (see `suffix_of`); None returns all files.
+        suffixes: suffixes of the files to return, in lower case (see `suffix_of`). `None` means all files.
     """
     folder = Path(folder)
     return sorted(
@@ -62,7 +64,7 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file to read its bytes, decompressed if the file is a gzip file.
 
     Raises:
-        DataError: the file is missing or is a folder, or its gzip data are incomplete or damaged.
+        DataError: the file is missing, is a folder, or has incomplete or damaged gzip data.
     """
     path = Path(path)
     try:
@@ -93,14 +95,14 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def decode(content: bytes, name: str | Path) -> str:
-    """Decode UTF-8, with or without a byte order mark. Line ends stay as they are.
+    """Decode UTF-8, with or without a byte order mark. Line ends are not changed.
 
     Args:
         content: the bytes of a whole file.
         name: the name of the file, for the error.
 
     Raises:
-        DataError: the content is not UTF-8; the message gives the line and the byte (counted from 0).
+        DataError: the content is not UTF-8. The message contains the line and the byte (counted from 0).
     """
     return "".join(decoded_lines(io.BytesIO(content), name))
 
@@ -116,7 +118,7 @@ def read_text(path: str | Path) -> str:
 
 
 def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file one by one, so that a large file is never in memory as a whole.
+    """Yield the lines of a UTF-8 file one by one. So the whole file is never in memory.
 
     Args:
         path: the file.
@@ -138,7 +140,7 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
         name: the name of the file, for the error.
 
     Raises:
-        DataError: the bytes are not UTF-8; the message gives the line and the byte (counted from 0).
+        DataError: the bytes are not UTF-8. The message contains the line and the byte (counted from 0).
     """
     position = 0
     for number, line in enumerate(file, 1):
@@ -157,21 +159,22 @@ def decoded_lines(file: IO[bytes], name: str | Path) -> Iterator[str]:
 
 
 def _is_utf16(line: bytes) -> bool:
-    """Return whether bytes without a byte order mark are UTF-16, in which blanks and Latin letters have a zero byte.
+    """Return whether bytes without a byte order mark are UTF-16: spaces and Latin letters then have a zero byte.
 
-    Such bytes are also valid UTF-8. Without this check, they would give a text that contains zero characters.
+    Such bytes are also valid UTF-8. So without this check, the decoded text would contain null characters.
     """
     halves = [line[:1000][start::2].count(0) for start in (0, 1)]
     return min(halves) == 0 and max(halves) > 1 and 16 * max(halves) >= len(line[:1000])
 
 
 def allow_long_csv_cells() -> None:
-    """Let the csv module read cells of any length, because a cell may be a text. Its limit is 2**17 characters."""
+    """Let the csv module read cells of any length, because a cell may contain a text. Its default is 2**17
+    characters."""
     csv.field_size_limit(2**31 - 1)
 
 
 def surrogate_problem(text: str) -> str | None:
-    """Return an error message if a text contains a lone surrogate (half of a UTF-16 pair), or None if it does not.
+    """Return an error message if a text contains a lone surrogate (half of a UTF-16 pair), otherwise None.
 
     JSON allows lone surrogates, but tokenizers and UTF-8 files do not.
     """
@@ -185,14 +188,14 @@ def surrogate_problem(text: str) -> str | None:
 def read_lines(path: str | Path, expected: str = "at least one document") -> list[str]:
     """Return the lines of a UTF-8 file without their line ends.
 
-    A byte order mark at the start of a later line, which comes from joining files, is removed as well.
+    Joined files may have a byte order mark at the start of a later line. It is removed as well.
 
     Args:
         path: the file.
         expected: the content that the file should have, for the error message.
 
     Raises:
-        DataError: the file is empty, cannot be opened (see `open_bytes`), is not UTF-8, or its line ends are "\\r".
+        DataError: the file is empty, cannot be opened (see `open_bytes`), is not UTF-8, or has the line ends "\\r".
     """
     lines = [line.removeprefix("\ufeff") for line in iter_lines(path)]
     if not any(line.strip() for line in lines):
@@ -221,7 +224,7 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 @contextmanager
 def xml_errors(path: str | Path) -> Iterator[None]:
-    """Turn the errors of XML parsers, which have several classes, into DataError.
+    """Convert the errors of XML parsers, which have several classes, into DataError.
 
     Raises:
         DataError: the file is not XML, or its encoding is unknown.
@@ -246,7 +249,7 @@ def written_whole(path: str | Path) -> Iterator[TextIO]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as raw:
-            # gzip would write the current time into the header; without a time, equal texts give equal files
+            # By default, gzip writes the current time into the header. Without the time, equal texts give equal files.
             binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
             with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
                 yield file
@@ -256,7 +259,7 @@ def written_whole(path: str | Path) -> Iterator[TextIO]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check before a long computation that a file can be written. The folder of the file is created.
+    """Check, before a long computation, that a file can be written. Create its folder if necessary.
 
     Raises:
         OSError: the path is a folder, or its folder cannot be created or cannot be written to.

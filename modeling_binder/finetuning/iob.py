@@ -1,4 +1,4 @@
-"""Convert tags of words into mentions, by the rules of the script conlleval.
+"""Convert tags of words into mentions, by the rules of conlleval, the script of the CoNLL shared tasks.
 
 The schemes are IOB1, IOB2 (BIO), BIOES, BMES, BILOU and IO.
 """
@@ -21,13 +21,14 @@ _TAG = re.compile(r"(?:O|([BIESLUM])(?:-(.+))?)")
 def documents_from_words(
     words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], label: str | None = None
 ) -> list[Document]:
-    """Return documents from lists of words and lists of tags, such as the columns "tokens" and "ner_tags" of a dataset.
+    """Convert lists of words and lists of tags, such as the columns "tokens" and "ner_tags" of a dataset, into
+    documents.
 
-    The id of a document is its row number. Blank words are left out.
+    The id of a document is its row number. Blank words are removed.
 
     Args:
-        words, tags: one list of words and one list of tags for each document; the two lists have equal length. Tags can
-            have any scheme that `read_iob` reads.
+        words, tags: for each document, a list of words and a list of tags of equal length. Tags can have any scheme
+            that `read_iob` reads.
         label: the entity type of tags without a type ("B", "I").
 
     Raises:
@@ -91,15 +92,15 @@ def tag_problem(tag: object, label: str | None) -> str | None:
 def document_of_tags(
     tokens: Sequence[str], tags: Sequence[str], identifier: str, label: str | None, places: Sequence[str]
 ) -> Document:
-    """Return a document whose text consists of its tokens joined by blanks, and whose words are the tokens.
+    """Return a document whose words are the given tokens. Its text consists of the tokens, joined by spaces.
 
-    Blanks around a token are removed. Blank tokens are left out, also inside a mention.
+    White space around a token is removed. Blank tokens are removed, also inside a mention.
 
     Args:
         tokens, tags: the tokens of the document, and one tag for each token.
         identifier: the id of the document.
         label: the entity type of tags without a type ("B", "I").
-        places: for each token the text that says where it is, such as "FILE:LINE", for error messages.
+        places: for each token, its position in the source ("FILE:LINE"), for error messages.
 
     Raises:
         DataError: all tokens of a mention are blank, or a token contains a lone surrogate (half of a UTF-16 pair).
@@ -132,8 +133,8 @@ def joined(sentences: Sequence[Document], identifier: str) -> Document:
 def chunks(tags: Sequence[str], label: str | None) -> Iterator[tuple[int, int, str]]:
     """Yield the first word, the last word and the type of each mention, by the rules of conlleval.
 
-    A tag that continues a mention (I-, M-, E- or L-) begins a new mention if no mention is open, or if the open mention
-    has another type. So an invalid sequence of tags, such as O I-Disease, is repaired and raises no error.
+    I-, M-, E- and L- continue a mention. If the tag before has another type or is O, they begin a new mention. So an
+    invalid sequence of tags, such as O I-Disease, is repaired and raises no error.
     """
     begin: int | None = None
     current = ""
@@ -162,9 +163,9 @@ def warn_of_scheme(path: Path, sentences: Sequence[Sequence[tuple[int, str]]]) -
         scheme = "BMES" if "M" in prefixes else "BIOES" if prefixes & set("ES") else "BILOU"
         logger.warning("%s: the tags are read as %s.", path, scheme)
         return
-    opened: tuple[int, str] | None = None  # line and tag of the first I- that begins a mention
-    # True if some B- begins a sentence, or follows O or a word of another type. In IOB1, B- occurs only directly after
-    # a mention of the same type.
+    opened: tuple[int, str] | None = None  # line and tag of the first I- at the start of a mention
+    # Whether a B- occurs at the start of a sentence, after O, or after a word of another type. In IOB1, B- occurs only
+    # directly after a mention of the same type.
     needless_b = False
     for sentence in sentences:
         before = "O"

@@ -1,4 +1,4 @@
-"""The configuration of LoRA for a `BinderModel`, and the base model that an adapter names."""
+"""Configure LoRA for a `BinderModel`, and store the path of the base model in an adapter."""
 
 import logging
 import os
@@ -27,19 +27,20 @@ def lora_config(
     freeze: Iterable[str] = (),
     **options: Any,
 ) -> Any:
-    """Return a `peft.LoraConfig` for a model: adapters in the encoders, and heads that are trained in full.
+    """Return a `peft.LoraConfig` for a model. The encoders get adapters, and all weights of the heads are trained.
 
-    The heads (projections, width embeddings and scales) are saved with the adapter. They are trained in full because
-    they are small, and because the heads of a model from `BinderModel.from_encoders` start at random.
+    The heads (projections, width embeddings and scales) are saved with the adapter. All their weights are trained,
+    because the heads are small, and because a model from `BinderModel.from_encoders` has random heads.
 
     Args:
         model: the model that the configuration is for.
         r: rank of the adapters.
-        alpha: the outputs of the adapters are multiplied by alpha / r; defaults to 2 * r.
-        target: names of the linear layers in the encoders that get adapters, such as "query"; defaults to all of them.
+        alpha: the outputs of the adapters are multiplied by alpha / r. Defaults to 2 * r.
+        target: names of the linear layers in the encoders that get adapters, such as "query". Defaults to all linear
+            layers.
         dropout: probability of dropout on the inputs of the adapters during training.
-        freeze: parts that are not trained: "text_encoder" and "type_encoder" get no adapters, and "heads" stay as they
-            are.
+        freeze: parts of the model that are not trained. A frozen "text_encoder" or "type_encoder" gets no adapters.
+            Frozen "heads" keep their weights.
         options: further arguments of `LoraConfig`.
 
     Raises:
@@ -84,7 +85,7 @@ def lora_config(
 def resolve_base(model: Any) -> None:
     """Make the path of the base model in the configuration of adapters absolute.
 
-    A relative path would be wrong if an adapter is loaded from another working directory.
+    A relative path would be wrong in another working directory.
 
     Args:
         model: a `PeftModel`, or a `BinderModel`, which is left unchanged.
@@ -95,8 +96,9 @@ def resolve_base(model: Any) -> None:
         base = config.base_model_name_or_path
         if not base:
             logger.warning(
-                "The base model of the adapter was not loaded from a checkpoint, so the saved adapter will name no "
-                "base. Save the base before you add adapters: model.save_pretrained(FOLDER), and load it from there."
+                "The base model of the adapter was not loaded from a checkpoint, so the saved adapter will not contain "
+                "the path of its base. Save the base before you add adapters: model.save_pretrained(FOLDER), and load "
+                "it from there."
             )
         elif os.path.exists(base):
             config.base_model_name_or_path = os.path.abspath(base)

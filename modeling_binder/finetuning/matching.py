@@ -1,9 +1,8 @@
-"""Assign predictions to gold mentions, one to one, so that as many as possible have a partner.
+"""Assign predictions to gold mentions, one to one, with as many pairs as possible.
 
-Where mentions are nested or overlap, a prediction may overlap several gold mentions. Pairing each prediction with the
-first free gold mention would then have two faults. The result would depend on the order of the mentions, and a mention
-could stay without a partner although an assignment of all mentions exists. So a matching of maximum weight determines
-the pairs.
+If mentions are nested or overlap, a prediction may overlap several gold mentions. A simple method would pair each
+prediction with the first free gold mention. Its result would depend on the order of the mentions, and it could miss
+possible pairs. So this module computes a matching of maximum weight.
 """
 
 from collections import defaultdict, deque
@@ -14,7 +13,7 @@ from .scores import Span
 
 
 class Pair(NamedTuple):
-    """A gold mention and the prediction that was assigned to it."""
+    """A gold mention and its assigned prediction."""
 
     gold: Span
     predicted: Span
@@ -31,13 +30,15 @@ class Pair(NamedTuple):
 def match_by_span(gold: Collection[Span], predicted: Collection[Span]) -> list[Pair]:
     """Assign predictions to gold mentions by their spans.
 
-    Mentions with equal spans and equal labels become pairs first, and then mentions with equal spans. The remaining
-    mentions become as many pairs of overlapping mentions as possible. If several matchings have this number of pairs,
-    the one with the most pairs of equal labels is chosen, and among several of these, the one with the smallest
-    distances between boundaries.
+    The function makes pairs in three steps:
 
-    The first two steps lose nothing: if a pair with equal spans counts 1 and an overlapping pair counts 1/2, no other
-    one-to-one assignment has a larger sum.
+    1. mentions with equal spans and equal labels;
+    2. mentions with equal spans;
+    3. as many pairs of overlapping mentions as possible. Among matchings with equally many pairs, the function prefers
+       the most pairs with equal labels, and then the smallest distances between boundaries.
+
+    The result is optimal: if a pair with equal spans counts 1 and another overlapping pair counts 1/2, no one-to-one
+    assignment has a larger sum.
     """
     identical = set(gold) & set(predicted)
     pairs = [Pair(span, span) for span in identical]
@@ -55,8 +56,8 @@ def match_by_span(gold: Collection[Span], predicted: Collection[Span]) -> list[P
 def match_by_label(gold: Collection[Span], predicted: Collection[Span]) -> list[Pair]:
     """Assign predictions to overlapping gold mentions, with as many pairs of equal labels as possible.
 
-    If several matchings have this number of pairs with equal labels, the one with the most pairs is chosen, and among
-    several of these, the one with the smallest distances between boundaries.
+    Among matchings with equally many such pairs, the function prefers the most pairs, and then the smallest distances
+    between boundaries.
     """
     return sorted(_best_pairs(sorted(gold), sorted(predicted), labels_first=True))
 
@@ -64,10 +65,10 @@ def match_by_label(gold: Collection[Span], predicted: Collection[Span]) -> list[
 def _best_pairs(gold: Sequence[Span], predicted: Sequence[Span], labels_first: bool) -> list[Pair]:
     """Return the pairs of the best matching of overlapping mentions.
 
-    Matchings are compared by the number of pairs, then by the number of pairs with equal labels, and then by the
-    distances between boundaries; `labels_first` exchanges the first two criteria. A later criterion decides only if all
-    earlier ones are equal. The weight of a pair contains all three: each criterion is multiplied by a factor that is
-    larger than any possible sum of the later criteria.
+    There are three criteria: the number of pairs, the number of pairs with equal labels, and the distances between
+    boundaries. `labels_first` exchanges the first two criteria. A later criterion decides only if all earlier criteria
+    are equal. The weight of a pair combines the criteria: each criterion has a factor that is larger than any possible
+    sum of the later criteria.
     """
     candidates = list(overlapping(gold, predicted))
     distances = [abs(gold[i][0] - predicted[j][0]) + abs(gold[i][1] - predicted[j][1]) for i, j in candidates]
@@ -87,7 +88,7 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tup
         for side, spans in enumerate((gold, predicted))
         for index, (start, end, _) in enumerate(spans)
     )
-    open_spans: list[list[tuple[int, int]]] = [[], []]  # for each side: (end, index) of spans that may still be open
+    open_spans: list[list[tuple[int, int]]] = [[], []]  # (end, index) of gold mentions and of predictions not ended yet
     for start, end, side, index in events:
         other = 1 - side
         open_spans[other] = [span for span in open_spans[other] if span[0] > start]
@@ -99,12 +100,13 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tup
 def maximum_matching(weights: Mapping[tuple[int, int], int]) -> dict[int, int]:
     """Return a one-to-one assignment with the largest sum of weights (maximum-weight bipartite matching).
 
-    The left vertices are added one by one. After each, the matching is changed along the best alternating path from the
-    new vertex, so it is always the best matching of the vertices that were added (Kuhn 1955, with the search of Bellman
-    and Ford). The time is at most cubic in the size of each connected part of the graph, so many small parts are fast.
+    The function adds the left vertices one by one. After each vertex, it changes the matching along the best
+    alternating path from the new vertex. So the matching is always optimal for the vertices that were added (Kuhn 1955,
+    with the search of Bellman and Ford). The time is at most cubic in the size of each connected component of the
+    graph.
 
     Args:
-        weights: (left, right) -> a positive weight. Pairs that are missing cannot be assigned.
+        weights: (left, right) -> a positive weight. Missing pairs are not allowed.
 
     Returns:
         A dictionary left -> right.
@@ -115,15 +117,15 @@ def maximum_matching(weights: Mapping[tuple[int, int], int]) -> dict[int, int]:
     matched: dict[int, int] = {}
     owner: dict[int, int] = {}
     for new in neighbours:
-        gains = {new: 0}  # left vertex -> gain of the best path that takes away the partner of this vertex
-        reached: dict[int, int] = {}  # right vertex -> gain of the best path that ends at this vertex
+        gains = {new: 0}  # left vertex -> gain of the best path to it; the vertex loses its partner
+        reached: dict[int, int] = {}  # right vertex -> gain of the best path to it
         before: dict[int, int] = {}  # right vertex -> left vertex before it on this path
         queue = deque([new])
         while queue:
             left = queue.popleft()
             for right in neighbours[left]:
                 gain = gains[left] + weights[left, right]
-                # A path without a gain here has none later, because the matching is the best one so far.
+                # Skip paths without a gain: the matching is optimal so far, so they gain nothing later either.
                 if matched.get(left) == right or gain <= reached.get(right, 0):
                     continue
                 reached[right], before[right] = gain, left
@@ -146,7 +148,7 @@ def _apply_best_path(
     released = max(gains, key=lambda left: gains[left])
     right = max((vertex for vertex in reached if vertex not in owner), key=lambda vertex: reached[vertex], default=None)
     if right is None or reached[right] < gains[released]:
-        right = matched.pop(released, None)  # the path ends at a left vertex that loses its partner
+        right = matched.pop(released, None)  # if the path ends at a left vertex, this vertex loses its partner
     while right is not None:
         left = before[right]
         earlier = matched.get(left)

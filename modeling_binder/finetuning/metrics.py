@@ -1,8 +1,8 @@
-"""Metrics of predicted mentions, from any model.
+"""Compute metrics of the predicted mentions of any model.
 
 - `compute_span_metrics`: exact matches, in total, per type and for nested mentions.
 - `compute_scheme_metrics`: the four schemes of SemEval-2013 (strict, boundary, partial and type), see `schemes`.
-- `bootstrap.paired_bootstrap` compares two models, and `error_analysis.analyse_errors` sorts the errors.
+- `bootstrap.paired_bootstrap` compares two models, and `error_analysis.analyse_errors` classifies the errors.
 
 Example:
     >>> gold = [[{"start": 4, "end": 13, "label": "gene"}]]
@@ -31,8 +31,8 @@ class SpanMetrics:
         micro: score over all mentions.
         macro_precision, macro_recall, macro_f1: means over the types with a gold mention or a prediction.
         per_type: score of each type, in the order of the labels.
-        nested: score of the mentions that lie inside or around another mention. Recall is computed on gold mentions
-            inside or around another gold mention, precision on predictions inside or around another prediction.
+        nested: score of nested mentions. Recall is computed on the gold mentions inside or around another gold mention.
+            Precision is computed on the predictions inside or around another prediction.
     """
 
     micro: Score
@@ -75,14 +75,14 @@ def compute_span_metrics(
 ) -> SpanMetrics:
     """Score predictions against gold mentions, document by document.
 
-    A prediction is correct if its start, end and label equal those of a gold mention.
+    A prediction is correct if a gold mention has the same start, end and label.
 
     Args:
         gold, predicted: the mentions of each document. A mention is a `Mention`, a tuple (start, end, label), or a
             dictionary with "start", "end" and "label" (or "entity_group", as in the output of the pipeline). A document
             may also be a `Document`, or a dictionary with "entities". Duplicates count once.
-        labels: names of the entity types, in the order of the report; other labels of the mentions follow. Defaults to
-            the labels of the mentions, sorted.
+        labels: names of the entity types, in the order of the report. Other labels of the mentions follow. By default,
+            the labels of the mentions are sorted.
 
     Raises:
         ValueError: `gold` and `predicted` have different numbers of documents, or a mention is malformed.
@@ -112,9 +112,9 @@ def compute_span_metrics(
 
 
 def nested_flags(mentions: Sequence[AnyMention]) -> list[bool]:
-    """Return for each mention whether it lies inside or around another mention, in near-linear time.
+    """Return, for each mention, whether it lies inside or around another mention. The time is near-linear.
 
-    Two mentions with the same span and different labels are nested in each other; duplicates count as one mention.
+    Two mentions with the same span and different labels are nested in each other. Duplicates count as one mention.
     Crossing mentions (each begins or ends outside the other) are not nested.
     """
     nested = _nested({as_span(mention) for mention in mentions})
@@ -122,16 +122,16 @@ def nested_flags(mentions: Sequence[AnyMention]) -> list[bool]:
 
 
 def _nested(spans: Collection[Span]) -> set[Span]:
-    # Sorted by start, and longest first: a span comes after the spans around it, and before the spans inside it.
+    # Sort by start, then longest first. So a span comes after the spans around it, and before the spans inside it.
     order = sorted(spans, key=lambda span: (span[0], -span[1]))
     nested = set()
     furthest = -1
-    for span in order:  # a span lies inside an earlier span if that span ends at the same place or later
+    for span in order:  # a span lies inside an earlier span that ends at the same offset or later
         if span[1] <= furthest:
             nested.add(span)
         furthest = max(furthest, span[1])
     nearest: float = math.inf
-    for span in reversed(order):  # a span lies around a later span if that span ends at the same place or earlier
+    for span in reversed(order):  # a span lies around a later span that ends at the same offset or earlier
         if nearest <= span[1]:
             nested.add(span)
         nearest = min(nearest, span[1])

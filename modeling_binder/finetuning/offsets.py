@@ -1,9 +1,10 @@
 """Convert the offsets of annotation files into code points, and check them against the texts of mentions.
 
-Tools count characters in different units. Python counts code points, JavaScript and Java count UTF-16 units, some tools
-count bytes, and a browser counts "\\r\\n" as one character. Most files also contain the text of each mention (its
-"stated text"). The functions of this module find the unit in which the offsets select the stated texts, and raise an
-error if no unit does. They also remove blanks at the start and end of mentions.
+Annotation tools count characters in different units. Python counts code points, JavaScript and Java count UTF-16 units,
+some tools count bytes, and a browser counts "\\r\\n" as one character. Most files also contain the text of each
+mention, called its "stated text" here. The functions of this module find the unit in which the offsets select the
+stated texts. If there is no such unit, they raise an error. They also remove white space at the start and end of
+mentions.
 """
 
 import logging
@@ -42,12 +43,12 @@ class Unit(NamedTuple):
         return self.encoding == "utf-8" or max(text) > "\uffff"
 
     def positions(self, text: str) -> list[int]:
-        """Return, in this unit, the offsets of all code points of a text, followed by the offset of its end."""
+        """Return the offsets of all code points of a text in this unit, followed by the offset of its end."""
         positions, position = [], 0
         for index, character in enumerate(text):
             positions.append(position)
             if self.crlf_is_one and character == "\r" and text[index + 1 : index + 2] == "\n":
-                continue  # "\r" and "\n" get the same offset; the position increases after the "\n"
+                continue  # "\r" and "\n" have the same offset, so only the "\n" increases the position
             if self.encoding == "utf-16":
                 position += 1 + (character > "\uffff")
             elif self.encoding == "utf-8":
@@ -63,8 +64,8 @@ CODE_POINTS_CRLF = Unit("code points with \\r\\n as one", crlf_is_one=True)
 UTF16_CRLF = Unit("UTF-16 units with \\r\\n as one", "utf-16", crlf_is_one=True)
 BYTES = Unit("UTF-8 bytes", "utf-8")
 
-# Possible units of the offsets in the files of a tool. If the offsets are correct in several units, the first of these
-# units is used. So the usual unit comes first.
+# Possible units of the offsets in the files of a tool, the usual unit first. If the offsets are correct in several
+# units, the first of these units is used.
 PYTHON_UNITS = (CODE_POINTS, UTF16, CODE_POINTS_CRLF, UTF16_CRLF)
 BROWSER_UNITS = (UTF16_CRLF, CODE_POINTS_CRLF, UTF16, CODE_POINTS)
 JAVA_UNITS = (UTF16, CODE_POINTS, UTF16_CRLF, CODE_POINTS_CRLF)
@@ -78,20 +79,20 @@ def to_unit(text: str, unit: Unit, offsets: Iterable[int]) -> list[int]:
     return [positions[offset] for offset in offsets]
 
 
-# An offset in a file. An integer counts from the start of the text. In a pair (start, offset), the offset counts from
-# the code point with the index `start`, for files that count from the start of a passage or a node.
+# An offset in a file. An integer counts from the start of the text. Some files count from the start of a passage. Their
+# offsets are pairs (start, offset): the offset counts from the code point with the index `start`.
 Offset: TypeAlias = int | tuple[int, int]
 
 
 class RawMention(NamedTuple):
-    """A mention with the offsets that the file contains.
+    """A mention with the unconverted offsets of the file.
 
     Args:
-        fragments: start and end of each fragment, in the unit of the file. A mention has one fragment, or several if it
-            is discontinuous.
+        fragments: start and end of each fragment, in the unit of the file. Only a discontinuous mention has several
+            fragments.
         label: the name of its entity type.
-        stated: the text of the mention in the file; None if the file does not contain this text.
-        where: the place of the mention, such as file and line, for messages.
+        stated: the text of the mention according to the file. None if the file does not contain this text.
+        where: position of the mention, such as file and line, for messages.
     """
 
     fragments: tuple[tuple[Offset, Offset], ...]
@@ -102,14 +103,14 @@ class RawMention(NamedTuple):
 
 @dataclass
 class RawDocument:
-    """A document with mentions whose offsets are still those that the file contains.
+    """A document whose mentions have the unconverted offsets of the file.
 
     Args:
         id: id of the document.
         text: the text.
         mentions: the mentions, with offsets in the unit of the file.
         words: character spans of the words, in code points; None if the file has no words.
-        where: the place of the document, such as file and line, for messages.
+        where: position of the document, such as file and line, for messages.
     """
 
     id: str
@@ -126,15 +127,15 @@ class RawDocument:
 
 
 class _Ruler:
-    """Converts offsets in a text from a unit into code points."""
+    """Converts offsets of a text from a given unit into code points."""
 
     def __init__(self, text: str, unit: Unit) -> None:
         self.positions: Sequence[int] = range(len(text) + 1)
         self.index: Mapping[int, int] | None = None
         if unit.differs(text):
             self.positions = unit.positions(text)
-            # If "\r" and "\n" have the same offset, `read` must return the "\r". In the reversed order,
-            # the entry of the "\r" comes after that of the "\n" and replaces it.
+            # If "\r" and "\n" have the same offset, `read` must return the "\r". So the order is reversed: the entry of
+            # the "\r" then replaces the entry of the "\n".
             self.index = {position: index for index, position in reversed(list(enumerate(self.positions)))}
 
     def read(self, offset: Offset) -> int | None:
@@ -148,9 +149,9 @@ class _Ruler:
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a span without blanks at its start and end. A span that contains only blanks becomes an empty span.
+    """Remove white space at the start and end of a span. A span that contains only white space becomes empty.
 
-    A mention with a blank at its start or end is not at a word boundary, so a model cannot learn it.
+    A mention with white space at its start or end is not at a word boundary. So a model cannot learn it.
     """
     while start < end and text[start].isspace():
         start += 1
@@ -188,8 +189,8 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
         return None
     start, end = min(start for start, _ in spans), max(end for _, end in spans)
     if mention.stated is not None:
-        # The stated text of a discontinuous mention consists of its fragments, in the order of the file or of the text,
-        # or of all characters from the first to the last fragment.
+        # The stated text of a discontinuous mention consists of its fragments, in the order of the file or of the text.
+        # In some files, it consists of all characters from the first to the last fragment.
         orders = (spans, sorted(spans), [(start, end)])
         pieces = ("".join(document.text[a:b] for a, b in order) for order in orders)
         if not any(same_text(piece, mention.stated) for piece in pieces):
@@ -198,16 +199,16 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
 
 
 def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> bool:
-    """Return whether, in at least one of the units, a mention is within the text and selects its stated text."""
+    """Return whether a mention is within the text and selects its stated text in at least one of the units."""
     return any(_fit(document, mention, _Ruler(document.text, unit)) is not None for unit in units)
 
 
 def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
-    """Count the errors that the mentions of a document have if the offsets are in the given unit.
+    """Count the errors of the mentions of a document, assuming that their offsets are in the given unit.
 
     Returns:
-        The number of mentions that are outside the text or select another text than the stated one; and the number of
-        mentions without a stated text that start or end inside a word or at a blank.
+        The number of mentions that are outside the text or do not select their stated text; and the number of mentions
+        without a stated text that start or end inside a word or at white space.
     """
     ruler = _Ruler(document.text, unit)
     misfits = cuts = 0
@@ -224,7 +225,7 @@ def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
 def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit:
     """Return the unit in which the offsets of a file have the fewest errors, see `_misfits`.
 
-    If several units have equally few errors, the first one is returned.
+    If several units have equally few errors, the first of them is returned.
     """
     unclear = [document for document in documents if any(unit.differs(document.text) for unit in units)]
     if len(units) == 1 or not unclear:
@@ -248,9 +249,9 @@ def choose_unit(documents: Sequence[RawDocument], units: Sequence[Unit]) -> Unit
 def locate(
     documents: Sequence[RawDocument], units: Sequence[Unit] = PYTHON_UNITS, repair_within: int = 0
 ) -> list[list[tuple[int, int, RawMention]]]:
-    """Return, for each document, its mentions with start and end in code points, without blanks at their edges.
+    """Return, for each document, its mentions with start and end in code points, without white space at their edges.
 
-    Arguments and errors are the same as those of `align`.
+    Arguments and errors are the same as for `align`.
     """
     file_unit = choose_unit(documents, units)
     ordered = [file_unit, *(unit for unit in units if unit != file_unit)]
@@ -265,7 +266,7 @@ def locate(
             continue
         rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
-            # Try other units than that of the file only if a stated text can show whether these units are right.
+            # Without a stated text, no other unit can be verified. So try other units only if there is one.
             fitting = (
                 _fit(document, mention, ruler) for ruler in (rulers if mention.stated is not None else rulers[:1])
             )
@@ -296,19 +297,20 @@ def align(
     """Convert the offsets of mentions into code points, and check that they select the stated texts.
 
     One unit is chosen for all documents, see `choose_unit`. If the offsets of a mention select its stated text only in
-    another unit, this other unit is used for the mention. Blanks at the start and end of mentions, and duplicate
+    another unit, this unit is used for the mention. White space at the start and end of mentions, and duplicate
     mentions, are removed.
 
     Args:
         documents: the documents of one file.
         units: possible units of the offsets. If several units have equally few errors, the first of them is used.
-        repair_within: for corpora with wrong offsets. If the offsets of a mention select its stated text in no unit,
-            the mention is moved to a place where this text occurs, at most this many characters away. If there is no
-            such place, the mention is left out. Warnings report both cases. 0 raises an error instead.
+        repair_within: maximum number of characters by which a mention may be moved, for corpora with wrong offsets. If
+            the offsets of a mention select its stated text in no unit, the mention is moved to a place where this text
+            occurs. If there is no such place within this distance, the mention is removed. Warnings report both cases.
+            0 raises an error instead.
 
     Raises:
-        DataError: a mention is outside the text, selects another text than the stated one, is blank or has no type; or
-            a text contains a lone surrogate (half of a UTF-16 pair). `DataError.problems` contains all such errors.
+        DataError: a mention is outside the text, does not select its stated text, is blank or has no type; or a text
+            contains a lone surrogate (half of a UTF-16 pair). `DataError.problems` contains all these errors.
     """
     aligned = []
     for document, mentions in zip(documents, locate(documents, units, repair_within), strict=True):
@@ -320,8 +322,8 @@ def align(
 def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Convert the offsets in a dictionary for `Document.from_dict` into code points.
 
-    The unit is found from the texts of the entities (their "text" or "word"). The dictionary is returned unchanged if
-    no entity has a text, or if all offsets are already in code points.
+    The texts of the entities (their "text" or "word") determine the unit. The dictionary is returned unchanged if no
+    entity has a text, or if all offsets are already in code points.
 
     Raises:
         DataError: the offsets of an entity do not select its text in any unit.
@@ -335,7 +337,7 @@ def recounted(data: Mapping[str, Any]) -> Mapping[str, Any]:
         stated = next((fields[key] for key in ("text", "word") if isinstance(fields.get(key), str)), None)
         start, end = fields.get("start"), fields.get("end")
         if type(start) is not int or type(end) is not int:
-            return data  # `Document.from_dict` raises the error for these offsets
+            return data  # `Document.from_dict` will raise an error for these offsets
         mentions.append(RawMention(((start, end),), str(fields.get("label")), stated, f"'entities[{index}]'"))
     document = RawDocument("", text, mentions)
     if all(mention.stated is None or fits(document, mention, (CODE_POINTS,)) for mention in mentions):

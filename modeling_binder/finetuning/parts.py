@@ -1,4 +1,4 @@
-"""Parts of a model, such as its text encoder: freeze them, set their learning rates, encode descriptions of types."""
+"""Freeze parts of a model (such as its text encoder), set their learning rates, and encode descriptions of types."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def part_of(parameter: str) -> str:
 
 
 def _members(model: BinderModel, part: str) -> set[str]:
-    # The text encoder includes its embeddings. With `share_encoders`, the text encoder also encodes the types.
+    # The text encoder includes its embeddings. With `share_encoders`, the text encoder is also the type encoder.
     parts = {"text_encoder", "embeddings"} if part == "text_encoder" else {part}
     if part == "type_encoder" and model.config.share_encoders:
         parts = {"text_encoder", "embeddings"}
@@ -51,7 +51,7 @@ def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:
 
 
 def types_are_frozen(model: BinderModel) -> bool:
-    """Return whether the encoder of the descriptions is frozen, so that training does not change its outputs."""
+    """Return whether the encoder of the descriptions is frozen. Training then does not change its outputs."""
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -59,10 +59,10 @@ def types_are_frozen(model: BinderModel) -> bool:
 def parameter_groups(
     model: BinderModel, rates: Mapping[str, float], decaying: Iterable[str], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Return the parameter groups of the optimizer: for each learning rate one with and one without weight decay.
+    """Return the parameter groups of the optimizer: two for each learning rate, with and without weight decay.
 
     Args:
-        model: the model; its frozen parameters are left out.
+        model: the model. Its frozen parameters are omitted.
         rates: part -> learning rate. If "embeddings" has no rate, the rate of "text_encoder" also applies to the
             embeddings. Parts without a rate use the default of the optimizer.
         decaying: names of the parameters with weight decay.

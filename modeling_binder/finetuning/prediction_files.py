@@ -1,4 +1,4 @@
-"""Write and read files of predictions, from which an evaluation can be repeated without the model."""
+"""Write and read files of predictions, so that an evaluation can be repeated without the model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ from .files import read_lines, written_whole
 from .formats import detect_format, found_documents, read_documents
 from .formats.found import with_label
 
-_SHOWN = 3  # ids in an error
+_SHOWN = 3  # maximum number of ids in an error message
 _Key: TypeAlias = tuple[str, int, int, str]  # id of the document, start, end and label of an entity
 
 
 def write_predictions(
     path: str | Path, documents: Sequence[Document], predictions: Sequence[Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Write documents to a JSONL file with their predicted instead of their gold mentions.
+    """Write documents with their predicted mentions, instead of their gold mentions, to a JSONL file.
 
     The format is that of `binder-ner find`. An entity has "start", "end", "label", "score" (if the prediction has one)
     and "word". The file can also be read as a corpus.
 
     Args:
-        path: the file; it is compressed if its name ends in ".gz".
+        path: the file. It is compressed if its name ends in ".gz".
         documents: the documents that were passed to `evaluate`.
         predictions: the predicted entities of each document, the second result of `evaluate`.
     """
@@ -44,16 +44,16 @@ def write_predictions(
 def read_predictions(path: str | Path, documents: Sequence[Document]) -> list[list[dict[str, Any]]]:
     """Read the predicted entities of documents from a file in any of the formats of `read_documents`.
 
-    If the file has the same texts as `documents` in the same order, predictions are assigned to documents by position,
-    otherwise by id. Predictions of types that a document is not annotated for (see `Document.types`) are ignored.
+    Predictions are assigned to documents by position if the file has the same texts as `documents` in the same order.
+    Otherwise, they are assigned by id. If a document has `Document.types`, predictions of other types are ignored.
 
     Args:
-        path: a file such as `write_predictions` writes.
+        path: a file, for example from `write_predictions`.
         documents: the documents with gold mentions.
 
     Returns:
-        For each document a list of `{"start", "end", "label"}`. An entity also has "score" if the file has the form of
-        `write_predictions` and contains scores.
+        For each document, a list of `{"start", "end", "label"}`. Entities also have a "score" if the file has the
+        format of `write_predictions` and contains scores.
 
     Raises:
         DataError: the file is malformed, or it does not contain the same documents.
@@ -102,7 +102,7 @@ def _by_id(found: Sequence[Document], documents: Sequence[Document], path: str |
 def _read(path: str | Path) -> tuple[list[Document], dict[_Key, float]]:
     """Return the documents of a file, and the scores of their entities: (id, start, end, label) -> score.
 
-    Only the form of `write_predictions` has scores. In this form, an entity may have its type in "entity_group".
+    Only the format of `write_predictions` has scores. In this format, the key of the type may also be "entity_group".
     """
     rows = _rows(path) if detect_format(path) == "jsonl" else []
     if any(with_label(entity) is not entity for row in rows for entity in _entities(row)):

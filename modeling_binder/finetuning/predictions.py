@@ -16,7 +16,7 @@ from .windows import WindowDataset
 logger = logging.getLogger(__name__)
 
 MAX_SPANS_PER_WINDOW = 5000
-MAX_BLOCK_SCORES = 2**23  # maximum number of scores that are compared with their thresholds at once, to limit memory
+MAX_BLOCK_SCORES = 2**23  # limits the memory: maximum number of scores that are compared with thresholds at once
 
 
 class Decoding:
@@ -24,8 +24,8 @@ class Decoding:
 
     Args:
         config: `BinderConfig` of the model, with the thresholds, the parents of types, `decoding` and `inference`.
-        dataset: the windows, with their T types. The parent of a type in the data set replaces its parent in `config`.
-        breadths: the breadths [T] of these types, see `breadth_binder`; None if the model does not use breadths.
+        dataset: the windows and their T types. Parents in the data set replace the parents in `config`.
+        breadths: the breadths [T] of these types, see `breadth_binder`. None if the model does not use breadths.
         algorithm: algorithm of flat decoding, "exact" or "greedy".
     """
 
@@ -44,12 +44,12 @@ class Decoding:
         self._broader: dict[tuple[int, ...] | None, Tensor | None] = {}
 
     def choose(self, spans: Tensor, margins: Tensor, types: list[int] | None) -> Tensor:
-        """Select the predicted spans among those spans of a document that are above their thresholds.
+        """Select the predicted spans of a document from the spans above the thresholds.
 
         Args:
             spans: [N, 3], sorted rows of start, end and type id.
             margins: [N], the score of each span minus its dynamic threshold.
-            types: the ids of the types in `Document.types`; None means all types.
+            types: the ids of the types in `Document.types`. None means all types.
 
         Returns:
             The indices of the predicted spans, sorted by position.
@@ -76,7 +76,7 @@ class Decoding:
         return self._broader[key]
 
     def _nearest(self, name: str, names: set[str]) -> str | None:
-        """Return the nearest ancestor of a type that is one of `names`, or None."""
+        """Return the nearest ancestor of a type that is one of `names`. Return None if there is no such ancestor."""
         parent, seen = self._parents.get(name), {name}
         while parent is not None and parent not in names and parent not in seen:
             seen.add(parent)
@@ -87,8 +87,9 @@ class Decoding:
 class PredictedSpans:
     """Collects the spans that a model predicts for a data set.
 
-    An untrained model predicts half of all spans for every type. To limit memory, only the `MAX_SPANS_PER_WINDOW` spans
-    with the largest margins are kept for each window. A warning reports windows with more spans.
+    An untrained model predicts half of all spans for every type. So there is a limit to save memory: only the
+    `MAX_SPANS_PER_WINDOW` spans with the largest margins are kept for each window. A warning reports windows with more
+    spans.
 
     Args:
         dataset: the windows.
@@ -107,15 +108,15 @@ class PredictedSpans:
         Args:
             rows: [B], indices of the windows in the data set.
             output: the `BinderOutput` of the model for the batch.
-            batch: `word_start_mask` and `word_end_mask` [B, L]; and, if documents have `Document.types`, `type_index`
+            batch: `word_start_mask` and `word_end_mask` [B, L]. If documents have `Document.types`, also `type_index`
                 [B, T], see `WindowCollator`.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         scores, joint = output.span_scores, self.decoding.joint
         required = self.decoding.required.to(scores.device)
         if "type_index" in batch:
-            # The types differ between windows, so use the lowest threshold of all types here. The loop below then
-            # compares each proposed span with the threshold of its own type.
+            # The types differ between windows. So first use the lowest threshold of all types. The loop below compares
+            # each span with the threshold of its type.
             required = required.min().expand(scores.shape[1])
         step = max(1, MAX_BLOCK_SCORES // max(1, scores[0].numel()))
         for begin in range(0, len(rows), step):
@@ -129,7 +130,7 @@ class PredictedSpans:
                 end_scores=output.end_scores[part] if joint else None,
                 owned=owned[part],
             )
-            if "type_index" in batch:  # convert positions in `type_index` into type ids; padding has -1
+            if "type_index" in batch:  # convert positions in `type_index` into type ids; the padding is -1
                 types = batch["type_index"][part][found.window, found.type_id]
                 kept = (types >= 0) & (found.margin > self.decoding.required.to(found.margin)[types.clamp_min(0)])
                 found = Proposals(*(column[kept] for column in found._replace(type_id=types)))
@@ -170,13 +171,13 @@ class PredictedSpans:
         ]
 
     def by_document(self, processes: int = 1) -> list[tuple[Tensor, Tensor]]:
-        """Return for each document the spans above their thresholds, before flat decoding chooses among them.
+        """Return, for each document, the spans above the thresholds. Flat decoding is not applied.
 
         Args:
             processes: see `entities`.
 
         Returns:
-            For each document, sorted rows of document, start, end and type id [N, 4], and margins [N].
+            For each document, sorted rows (document, start, end, type id) [N, 4], and margins [N].
         """
         spans = torch.cat([torch.zeros(0, 4, dtype=torch.int32), *self._spans])
         margins, capped = torch.cat([torch.zeros(0), *self._margins]), self._capped
@@ -186,12 +187,12 @@ class PredictedSpans:
             capped = sum(part[2] for part in parts)
         if capped:
             logger.warning(
-                "%d windows have more than %d predictions; the predictions with the smallest margins were left out. A "
-                "trained model predicts far fewer.",
+                "%d windows have more than %d predictions; the predictions with the smallest margins were removed. A "
+                "trained model predicts far fewer spans.",
                 capped,
                 MAX_SPANS_PER_WINDOW,
             )
-        # `unique` also sorts the spans. Duplicates occur because two processes may have evaluated the same window.
+        # Two processes may have evaluated the same window, so remove duplicates. `unique` also sorts the spans.
         spans, inverse = torch.unique(spans, dim=0, return_inverse=True)
         margins = torch.zeros(len(spans)).scatter_(0, inverse, margins)
         counts = torch.bincount(spans[:, 0].long(), minlength=len(self.dataset.documents)).tolist()

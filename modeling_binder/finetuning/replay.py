@@ -1,6 +1,6 @@
-"""Make a mix to fine-tune a checkpoint on a new corpus, so that the checkpoint does not forget its other types.
+"""Make a mix for fine-tuning a checkpoint on a new corpus.
 
-The mix repeats ("replays") texts of other corpora.
+The mix also contains ("replays") texts of older corpora. So the checkpoint does not forget its other entity types.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from .data import DataError
 from .mix import Mix, MixPart, MixSettings
 
 TOKENS_PER_BATCH = 1024  # about 25 sentences
-# How often the model gets a type by name, by name and description, or by description alone. Users search for the
-# fine-tuned types by descriptions, but for the other types also by names. So training with replay uses names too.
+# How often the text of a type is its name, its name and description, or its description. Users of the model pass
+# descriptions of the fine-tuned types, but often only names of other types. So training with replay uses names too.
 WITH_REPLAY = MixSettings(name=0.35, named_description=0.15, description=0.5)
 WITHOUT_REPLAY = MixSettings(name=0.0, named_description=0.0, description=1.0)
 
@@ -24,8 +24,8 @@ def replay_mix(
     Args:
         new: the corpus to fine-tune on.
         old: corpora whose types must not be forgotten, such as the training corpora of the checkpoint.
-        share: share of the windows of an epoch that come from `old`, at least 0 and less than 1. It is divided between
-            the corpora in `old` in proportion to their weights.
+        share: share of the windows of an epoch that come from `old`, at least 0 and less than 1. The corpora in `old`
+            divide this share in proportion to their weights.
         tokens_per_batch: maximum number of tokens in a batch of one process, padding included.
 
     Raises:
@@ -44,9 +44,7 @@ def replay_mix(
         settings = replace(WITHOUT_REPLAY, tokens_per_batch=tokens_per_batch, epoch_of=new.name)
         return Mix([replace(new, share=None)], settings)
     if not old:
-        raise DataError(
-            f"with a share of {share:g}, texts of old corpora are repeated; this needs at least one old corpus."
-        )
+        raise DataError(f"a share of {share:g} repeats texts of old corpora, so it needs at least one old corpus.")
     total = sum(part.weight for part in old)
     parts = [replace(part, share=share * part.weight / total) for part in old]
     settings = replace(WITH_REPLAY, tokens_per_batch=tokens_per_batch, epoch_of=new.name)

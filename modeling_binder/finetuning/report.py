@@ -1,4 +1,4 @@
-"""The data report, which is printed before training: counts of a corpus, and mentions that a model cannot learn."""
+"""Make the data report, which is printed before training: counts of a corpus, and mentions that cannot be learned."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,14 @@ class SplitReport:
 
     Args:
         name: name of the split.
-        documents, windows, empty_windows: numbers of documents, of windows (pieces of documents that fit into the
-            model), and of windows without a mention, which train only the thresholds.
+        documents: number of documents.
+        windows: number of token windows into which the documents are split.
+        empty_windows: number of windows without a mention. They train only the thresholds.
         mentions: label -> number of mentions.
-        nested: number of mentions inside or around another one.
+        nested: number of mentions inside or around another mention.
         overlapping_documents: number of documents in which two mentions overlap.
         longest_window: number of tokens in the longest window.
-        lost: mentions that a model cannot learn or predict, each with the reason.
+        lost: mentions that a model cannot learn or predict, with their reasons.
     """
 
     name: str
@@ -56,7 +57,7 @@ class SplitReport:
         return sum(self.mentions.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts as a dictionary for JSON, with the number of lost mentions per reason."""
+        """Return the counts as a dictionary for JSON, with the number of lost mentions for each reason."""
         return {
             "documents": self.documents,
             "windows": self.windows,
@@ -102,7 +103,7 @@ def _counts(reports: Sequence[SplitReport]) -> str:
 
 
 def _lost_mentions(report: SplitReport, offenders: int) -> Iterator[str]:
-    """Yield, for each reason, a line with the number of mentions lost for it, and a line for each example."""
+    """Yield, for each reason, a line with the number of lost mentions, and a line for each example."""
     for reason, count in Counter(lost.reason for lost in report.lost).items():
         yield f"\n{report.name}: {count} of {report.total} mentions are {reason.value}, for example"
         for lost in [lost for lost in report.lost if lost.reason is reason][:offenders]:

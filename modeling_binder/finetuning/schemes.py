@@ -1,10 +1,12 @@
-"""The four evaluation schemes of SemEval-2013 task 9.1, which differ in what counts as correct.
+"""The four evaluation schemes of SemEval-2013 task 9.1. They differ in the predictions that count as correct.
 
 Source: Segura-Bedmar, Martínez and Herrero-Zazo, "SemEval-2013 Task 9: Extraction of Drug-Drug Interactions from
-Biomedical Texts" (https://aclanthology.org/S13-2056), with the outcomes of MUC-5 (Chinchor and Sundheim 1993). The
-Python package nervaluate computes the same schemes; it calls "boundary" exact and "type" ent_type. Here, a maximum
-matching (`matching`) assigns predictions to gold mentions, so the result does not depend on the order of the mentions,
-even where they are nested.
+Biomedical Texts" (https://aclanthology.org/S13-2056). The outcomes (correct, incorrect, ...) come from MUC-5 (Chinchor
+and Sundheim 1993).
+
+The Python package nervaluate computes the same schemes. It calls "boundary" exact and "type" ent_type. This module
+assigns predictions to gold mentions by a maximum matching (see `matching`). So the result does not depend on the order
+of the mentions, even if they are nested.
 """
 
 from collections import Counter
@@ -26,10 +28,11 @@ PARTIAL_CREDIT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Numbers of mentions by outcome: pairs (correct, incorrect, partial), and mentions without a partner.
+    """Numbers of mentions by outcome.
 
-    correct + incorrect + partial + missed is the number of gold mentions, and correct + incorrect + partial + spurious
-    is the number of predictions.
+    Correct, incorrect and partial mentions are pairs of a gold mention and a prediction. Missed and spurious mentions
+    have no partner. So correct + incorrect + partial + missed is the number of gold mentions, and correct + incorrect +
+    partial + spurious is the number of predictions.
     """
 
     correct: int
@@ -46,8 +49,8 @@ class SchemeScores:
     Args:
         micro: score over all mentions.
         macro_precision, macro_recall, macro_f1: means over the types with a gold mention or a prediction.
-        per_type: score of each type. Recall is the share of the type's gold mentions that were found, and precision the
-            share of its predictions that are correct.
+        per_type: score of each type. Recall is the share of the gold mentions of the type that were found. Precision is
+            the share of the predictions of the type that are correct.
         outcomes: numbers of correct, incorrect, partial, missed and spurious mentions.
     """
 
@@ -72,7 +75,7 @@ class SchemeScores:
 class SchemeMetrics:
     """The result of `compute_scheme_metrics`: the scores of each scheme.
 
-    A pair is a gold mention and the prediction that was assigned to it.
+    A pair is a gold mention and its assigned prediction.
 
     Args:
         strict: a pair is correct if span and type are equal.
@@ -91,7 +94,7 @@ class SchemeMetrics:
         return {scheme: getattr(self, scheme).to_dict() for scheme in SCHEMES}
 
     def table(self) -> str:
-        """Return a table for the terminal, with one scheme a line; ratios are in percent."""
+        """Return a table for the terminal with one line for each scheme. Ratios are in percent."""
         header = f"{'':8}  {'P':>6}  {'R':>6}  {'F1':>6}  {'macro F1':>8}"
         lines = [header + "".join(f"  {name:>9}" for name in Outcomes.__dataclass_fields__)]
         for scheme in SCHEMES:
@@ -127,7 +130,7 @@ def compute_scheme_metrics(
 
 
 def credit(scheme: Scheme, pair: Pair) -> float:
-    """Return what a pair counts in a scheme: 1 if it is correct, 1/2 if it is partially correct, otherwise 0."""
+    """Return the value of a pair in a scheme: 1 if it is correct, 1/2 if it is partially correct, otherwise 0."""
     if scheme == "strict":
         return float(pair.same_span and pair.same_label)
     if scheme == "type":
@@ -138,7 +141,7 @@ def credit(scheme: Scheme, pair: Pair) -> float:
 def document_counts(
     gold: Sequence[Collection[Span]], predicted: Sequence[Collection[Span]], scheme: Scheme = "strict"
 ) -> NDArray[np.float64]:
-    """Return the numbers of correct, predicted and gold mentions of each of N documents by one scheme, [N, 3]."""
+    """Return the numbers of correct, predicted and gold mentions of each of N documents in a scheme, [N, 3]."""
     counts = np.zeros((len(gold), 3))
     for row, (truth, guess) in enumerate(zip(gold, predicted, strict=True)):
         if scheme == "strict":

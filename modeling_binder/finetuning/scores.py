@@ -1,4 +1,4 @@
-"""The score that all metrics use, and the conversion of mentions in different notations into tuples."""
+"""Compute precision, recall and F1 for all metrics, and convert mentions in different formats into tuples."""
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from .data import Document, Mention
 
-# A mention in any notation that the metrics accept
+# A mention in any format that the metrics accept
 AnyMention: TypeAlias = Mention | tuple[int, int, str] | Mapping[str, Any]
-# A mention in the notation that the metrics use internally: (start, end, label)
+# A mention in the internal format of the metrics: (start, end, label)
 Span: TypeAlias = tuple[int, int, str]
 # The mentions of a document
 AnyDocument: TypeAlias = Collection[AnyMention] | Document | Mapping[str, Any]
@@ -20,12 +20,12 @@ class Score:
     """Precision, recall and F1, computed from counts. A ratio with the denominator 0 is 0.
 
     Args:
-        correct: number of predictions that are correct; a partially correct prediction may count as a half.
+        correct: number of correct predictions. A partially correct prediction may count as a half.
         predicted, gold: number of predictions and of gold mentions.
-        found: number of gold mentions that were found. It equals `correct`, with two exceptions. In the score of nested
-            mentions, `correct` is the number of nested predictions that are gold mentions, and `found` is the number of
-            nested gold mentions that were predicted. In the score of one type by a scheme that ignores types, the
-            prediction and the gold mention of a pair may have different types.
+        found: number of gold mentions that were found. Recall uses it, and precision uses `correct`. The two numbers
+            differ in two cases. In the score of nested mentions, `correct` counts nested predictions that are gold
+            mentions, and `found` counts nested gold mentions that were predicted. In the score of a type by a scheme
+            that ignores types, a prediction and its gold mention may have different types.
     """
 
     correct: float
@@ -68,10 +68,10 @@ def as_span(mention: AnyMention, name: str = "a mention") -> Span:
     Args:
         mention: a `Mention`, a tuple (start, end, label), or a dictionary with the keys "start", "end" and "label" (or
             "entity_group", as in the output of the pipeline).
-        name: what the mention is called in errors.
+        name: name of the mention in error messages.
 
     Raises:
-        ValueError: the mention has another form, or its offsets are not integers with 0 <= start < end.
+        ValueError: the mention has another format, or its offsets are not integers with 0 <= start < end.
     """
     if isinstance(mention, Mention):
         return mention.start, mention.end, mention.label
@@ -96,15 +96,15 @@ def as_span(mention: AnyMention, name: str = "a mention") -> Span:
 
 
 def mentions_of(documents: Iterable[AnyDocument], name: str) -> list[set[Span]]:
-    """Convert the mentions of each document into a set of tuples (start, end, label); duplicates count once.
+    """Convert the mentions of each document into a set of tuples (start, end, label), without duplicates.
 
     Args:
-        documents: for each document a collection of mentions (see `as_span`), a `Document`, or a dictionary with the
+        documents: for each document, a collection of mentions (see `as_span`), a `Document`, or a dictionary with the
             key "entities".
-        name: what the documents are called in errors.
+        name: name of the documents in error messages.
 
     Raises:
-        ValueError: a document or a mention has another form.
+        ValueError: a document or a mention has another format.
     """
     converted = []
     for index, document in enumerate(documents):
@@ -140,10 +140,10 @@ def aligned_mentions(
 
     Args:
         gold, predicted: one item for each document.
-        name: what the predictions are called in errors.
+        name: name of the predictions in error messages.
 
     Raises:
-        ValueError: the numbers of documents differ, or a document or a mention has an unknown form.
+        ValueError: the numbers of documents differ, or a document or a mention has another format.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"got {len(gold)} documents with gold mentions and {len(predicted)} with predictions.")
@@ -151,7 +151,7 @@ def aligned_mentions(
 
 
 def ordered_labels(labels: Iterable[str] | None, *documents: Iterable[Collection[Span]]) -> list[str]:
-    """Return `labels` in their order, followed by the other labels of the mentions, sorted."""
+    """Return `labels` in the given order, followed by the other labels of the mentions in sorted order."""
     names = dict.fromkeys(labels or ())
     others = {span[2] for side in documents for spans in side for span in spans}
     return list(names) + sorted(others - names.keys())

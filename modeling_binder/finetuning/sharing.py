@@ -1,4 +1,4 @@
-"""The sharing functions of the trainer: write model cards and push models to the Hub."""
+"""The part of the trainer that writes model cards and pushes models to the Hub."""
 
 import tempfile
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from ..pretrained_binder import set_permissions
 
 
 class SharingTrainer(Trainer):
-    """A `Trainer` that pushes the model with all files that it needs, without pickle files, in one commit.
+    """A `Trainer` that pushes the model with all necessary files in one commit, without pickle files.
 
     See `modeling_binder.hub` for the files.
 
     Args:
-        card: values for the model card that the trainer cannot find out: `language`, `license`, `base_model`,
+        card: values for the model card that the trainer cannot determine: `language`, `license`, `base_model`,
             `dataset`, `examples`, `tags`.
         kwargs: passed to `Trainer`.
 
@@ -42,15 +42,16 @@ class SharingTrainer(Trainer):
         super().__init__(args=args, **kwargs)
 
     def facts(self) -> dict[str, Any]:
-        """Return the data, hyper-parameters, results and versions of this run, for the model card."""
+        """Return facts about the training for the model card: data, hyper-parameters, results and versions."""
         raise NotImplementedError
 
     def score_for_card(self) -> None:
-        """Evaluate the current weights, if they were not evaluated yet, so that the model card has results."""
+        """Evaluate the current weights, unless they were already evaluated, so that the model card has results."""
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Check, before training starts, that the access token may push. The push itself creates the repository."""
+        """Check, before training starts, that the access token has the permission to push. Pushing creates the
+        repository."""
         if not self.is_world_process_zero():
             return
         self.hub_model_id = self._check_access(token)
@@ -59,8 +60,8 @@ class SharingTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model and the tokenizer.
 
-        If a user calls this method, and not `Trainer`, the method also writes the model card, and pushes the model if
-        `args.push_to_hub` is set.
+        `Trainer` calls this method for checkpoints. If a user calls it, the method also writes the model card. If
+        `args.push_to_hub` is set, it then also pushes the model.
         """
         super().save_model(output_dir, _internal_call=True)
         if not _internal_call:
@@ -69,7 +70,8 @@ class SharingTrainer(Trainer):
                 self.push_to_hub(commit_message="Model save")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save as `Trainer` does. For adapters, also save the settings, and delete the model card that PEFT writes."""
+        """Save as `Trainer` does. For adapters, also save the settings, and delete the model card that PEFT has
+        written."""
         folder = Path(output_dir or str(self.args.output_dir))
         model: Any = self.accelerator.unwrap_model(self.model)
         has_adapters = model is not unwrapped(model)
@@ -77,7 +79,7 @@ class SharingTrainer(Trainer):
             check_folder(folder, adapter=True)
         super()._save(output_dir, state_dict)
         if has_adapters and self.args.should_save:
-            active = active_adapter(model)  # PEFT uses a subfolder for an adapter whose name is not "default"
+            active = active_adapter(model)  # PEFT uses a subfolder if the name of the adapter is not "default"
             adapter = folder if active == "default" else folder / str(active)
             save_adapter_settings(model.config, adapter)
             set_permissions(adapter, ADAPTER_CONFIG)
@@ -95,16 +97,16 @@ class SharingTrainer(Trainer):
         examples: list[str] | None = None,
         output_dir: str | None = None,
     ) -> None:
-        """Write the model card README.md, and model_card.json with the facts in the card.
+        """Write the model card README.md, and the facts in the card as model_card.json.
 
         Args:
-            language, license: codes of the language and the license, as on the Hub ("en", "mit").
+            language, license: codes of the language and of the license on the Hub ("en", "mit").
             tags: additional tags.
             model_name: id of the model on the Hub ("user/name"), for the example code of the card.
             finetuned_from: id of the encoder on the Hub.
             dataset, dataset_tags: name of the corpus, and its id on the Hub.
             examples: texts for which the card shows predictions.
-            output_dir: folder to write to; defaults to the output folder of the trainer.
+            output_dir: folder to write to. Defaults to the output folder of the trainer.
         """
         stated: dict[str, Any] = {
             "language": language,
@@ -136,17 +138,20 @@ class SharingTrainer(Trainer):
     ) -> Any:
         """Push the model with its tokenizer, code, model card and inference handler in one commit.
 
-        The id of the repository is `args.hub_model_id`, or by default the name of the output folder. If the current
-        weights were not evaluated, they are first evaluated on the development set, so that the card has results.
+        The id of the repository is `args.hub_model_id`. It defaults to the name of the output folder. If the current
+        weights were not evaluated, the method first evaluates them on the development set, so that the card has
+        results.
 
         Args:
             commit_message, revision, private, create_pr: see `hub.push_model`.
-            blocking: if False, push in the background and return a `Future`.
-            token: access token; defaults to `args.hub_token`, the variable HF_TOKEN or the token of `hf auth login`.
+            blocking: whether to wait for the push. If False, the method pushes in the background and returns a
+                `Future`.
+            token: access token. Defaults to `args.hub_token`, the variable HF_TOKEN, or the token of `hf auth login`.
             card: arguments of `create_model_card`.
 
         Raises:
-            PushError: the push failed and changed nothing on the Hub. The message gives the reason and the solution.
+            PushError: the push failed, and nothing on the Hub was changed. The message contains the reason and the
+                solution.
         """
         self.score_for_card()
         if self.is_world_process_zero():
@@ -161,7 +166,7 @@ class SharingTrainer(Trainer):
         return self._commit(folder, commit_message, blocking, token, revision, private, create_pr)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the current model in the background; `Trainer` calls this method after each save."""
+        """Push the current model in the background. `Trainer` calls this method after it saves a checkpoint."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         jobs = [] if self.push_in_progress is None or self.push_in_progress.is_done() else self.push_in_progress.jobs

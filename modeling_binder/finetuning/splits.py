@@ -1,4 +1,4 @@
-"""Find the split (train, dev or test) of a file or folder from the words of its name."""
+"""Determine the split (train, dev or test) of a file or folder from the words in its name."""
 
 import re
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def splits_in(name: str) -> list[str]:
-    """Return the splits whose words occur in a name, without duplicates; see `SPLIT_NAMES` for the words.
+    """Return the splits whose words occur in a name, without duplicates. `SPLIT_NAMES` lists the words.
 
-    A word ends before a character that is not a letter, and before a capital letter that begins the next word. So
-    "no_x-ud-train", "train_en" and "TrainingSet" contain a word of the split "train", and "eng.testa" contains a word
-    of the split "dev". "trainer" contains no word of a split.
+    A word ends before a character that is not a letter, or before a capital letter. So "no_x-ud-train", "train_en" and
+    "TrainingSet" contain a word of "train". "eng.testa" contains a word of "dev". "trainer" contains no word of a
+    split.
 
     "test_a" and "test-b" count as "testa" and "testb".
 
@@ -33,7 +33,7 @@ def splits_in(name: str) -> list[str]:
 
 
 def split_of(names: str | Iterable[str]) -> str | None:
-    """Return the split that a name, or the names in a path, belong to: "train", "dev", "test", or None.
+    """Return the split of a name, or of the names in a path: "train", "dev", "test", or None.
 
     The result is None if the names contain no word of a split, or words of different splits.
     """

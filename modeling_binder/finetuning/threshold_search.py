@@ -1,10 +1,11 @@
-"""Find the thresholds that are best on development data, from the margins of all candidate spans.
+"""Find the best thresholds on development data, from the margins of all candidate spans.
 
-The candidates of a type are sorted by margin. A threshold keeps the first k of them, so its numbers of predictions and
-of correct predictions follow from cumulative sums, and all thresholds can be compared exactly. In nested decoding the
-types do not influence each other. In flat decoding they do, and `refine` then measures the thresholds with the decoder.
+The candidate spans of a type are sorted by margin. A threshold keeps the first k candidates. So cumulative sums give
+the numbers of predictions and of correct predictions for each threshold, and all thresholds can be compared exactly. In
+nested decoding, types do not influence each other. In flat decoding, they do; so `refine` measures thresholds with the
+decoder.
 
-A margin in this module is divided by the temperature of its type, so it is the log-odds of the score of a span.
+In this module, margins are divided by the temperature of the type. So a margin is the log-odds of the score of a span.
 """
 
 import math
@@ -15,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 
 METRICS = ("f1", "macro-f1", "precision", "recall")
-MAX_ROUNDS = 3  # `refine` visits each threshold at most this often
-MAX_CUTS = 12  # maximum number of values that `refine` measures on a visit
+MAX_ROUNDS = 3  # maximum number of times that `refine` changes each threshold
+MAX_CUTS = 12  # maximum number of values that `refine` tries for a threshold at a time
 _TOLERANCE = 1e-9
 
 Key = TypeVar("Key", bound=Hashable)
@@ -27,9 +28,9 @@ class Objective:
     """The goal of a search for thresholds.
 
     Args:
-        metric: "f1" (micro F1), "macro-f1" (the F1 of each type), "precision" (the lowest threshold of each type with
-            this precision) or "recall" (the highest threshold of each type with this recall).
-        target: the precision or the recall, above 0 and at most 1.
+        metric: "f1" (micro F1), "macro-f1" (the F1 of each type), "precision" or "recall". With "precision", each type
+            gets the lowest threshold that reaches the target. With "recall", each type gets the highest such threshold.
+        target: the precision or the recall to reach, above 0 and at most 1.
     """
 
     metric: str = "f1"
@@ -46,15 +47,15 @@ class Objective:
 
 @dataclass(frozen=True)
 class Curve:
-    """The candidate spans of a type, or of several types, and the numbers of candidates that each threshold keeps.
+    """The candidate spans of one or several types, and the number of candidates above each possible threshold.
 
-    Thresholds that keep the same candidates are the same cut: cut k keeps the candidates with the k largest margins.
+    Thresholds that keep the same candidates form a cut. Cut k keeps the candidates with the k largest margins.
 
     Args:
         margins: [N], the distinct margins of the candidates, in descending order.
         correct, predicted: [N + 1], the numbers of correct predictions and of predictions for each cut k = 0 ... N.
-        gold: number of gold mentions, including those that are not among the candidates.
-        floor: margin that all candidates exceed; no threshold is lower.
+        gold: number of gold mentions, including gold mentions that are not candidates.
+        floor: margin that all candidates exceed. It is the lowest possible threshold.
     """
 
     margins: np.ndarray
@@ -65,10 +66,12 @@ class Curve:
 
     @classmethod
     def of(cls, margins: np.ndarray, is_gold: np.ndarray, gold: int, floor: float = -math.inf) -> "Curve":
-        """Sort candidates.
+        """Create a curve from C candidates in any order.
 
         Args:
-            margins: [C]. is_gold: [C], bool. gold, floor: see the class.
+            margins: [C], the margin of each candidate.
+            is_gold: [C], whether each candidate is a gold mention.
+            gold, floor: see the class.
         """
         distinct, index = np.unique(-np.asarray(margins, dtype=np.float64), return_inverse=True)
         counts = np.bincount(index, minlength=len(distinct))
@@ -80,12 +83,12 @@ class Curve:
         return len(self.margins)
 
     def interval(self, cut: int) -> tuple[float, float]:
-        """Return the two margins between which the log-odds of the thresholds of this cut lie."""
+        """Return the lower and the upper margin of a cut. The log-odds of its thresholds lie between them."""
         low = self.margins[cut] if cut < len(self) else self.floor
         return float(low), float(self.margins[cut - 1]) if cut else math.inf
 
     def cut(self, threshold: float) -> int:
-        """Return the cut of a threshold, which is given as a probability."""
+        """Return the cut of a threshold. The threshold is a probability."""
         return int(np.searchsorted(-self.margins, -logit(threshold), side="left"))
 
     def f1(self) -> np.ndarray:
@@ -93,7 +96,7 @@ class Curve:
         return 2 * self.correct / np.maximum(self.predicted + self.gold, 1)
 
     def nearest(self, good: np.ndarray, threshold: float) -> int:
-        """Return the cut whose interval is nearest to a threshold, of those cuts for which `good` is true.
+        """Return the cut that is nearest to a threshold, among the cuts for which `good` is true.
 
         Args:
             good: [N + 1], bool, true for at least one cut.
@@ -105,39 +108,41 @@ class Curve:
         return int(cuts[np.argmin(np.maximum(np.maximum(below - margin, margin - above), 0))])
 
     def threshold(self, cut: int, near: float) -> float:
-        """Return a threshold of a cut, as a probability: `near` if it has this cut, otherwise one with few digits."""
+        """Return a threshold of a cut, as a probability: `near` if it belongs to the cut, otherwise a value with few
+        digits."""
         low, high = self.interval(cut)
         return probability_between(low, high, near)
 
 
 def best_cut(curve: Curve, objective: Objective, near: float) -> int:
-    """Return the best cut of one curve; of equally good cuts, the one nearest to the threshold `near`.
+    """Return the best cut of a curve. Among equally good cuts, return the cut nearest to the threshold `near`.
 
-    If no cut reaches the target precision or recall, the result is the cut that comes nearest to the target.
+    If no cut reaches the target precision or recall, the result is the cut whose value is nearest to the target.
     """
     if objective.target is None:
         scores = curve.f1()
         return curve.nearest(scores >= scores.max() - _TOLERANCE, near)
     precision = objective.metric == "precision"
     share = curve.correct / (np.maximum(curve.predicted, 1) if precision else max(curve.gold, 1))
-    if share.max() == 0:  # no candidate is correct, so the data do not determine a threshold
+    if share.max() == 0:  # no candidate is correct, so there is no best threshold
         return curve.cut(near)
     good = np.flatnonzero(share >= min(objective.target, share.max()) - _TOLERANCE)
     return int(good[-1 if precision else 0])
 
 
 def maximise_micro_f1(curves: Sequence[Curve], near: float, fixed: tuple[int, int, int] = (0, 0, 0)) -> list[int]:
-    """Return a cut for each curve, so that the cuts together have the largest micro F1.
+    """Return the cuts, one for each curve, with the largest common micro F1.
 
-    F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. The F1 of some cuts is at least x exactly
-    if the sum of 2 * correct - x * (predicted + gold) over the types is not negative. For a given x, the term of each
-    type can be maximised alone. Dinkelbach's iteration (1967) sets x to the F1 of the cuts found in this way, and
-    repeats this until the F1 no longer grows. It takes a few steps and ends at the maximum.
+    F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. It is at least x if and only if the sum of
+    2 * correct - x * (predicted + gold) over the types is not negative. For a given x, the term of each type can be
+    maximised separately. Dinkelbach's iteration (1967) repeats two steps until F1 no longer grows: maximise the terms
+    for x, and set x to the F1 of the resulting cuts. It reaches the maximum in a few steps.
 
     Args:
         curves: the candidates of each type.
-        near: of equally good thresholds, the one nearest to this probability is chosen.
-        fixed: numbers of correct predictions, predictions and gold mentions of types whose thresholds are given.
+        near: among equally good thresholds, the threshold nearest to this probability is chosen.
+        fixed: numbers of correct predictions, predictions and gold mentions of the types whose thresholds do not
+            change.
     """
     correct, predicted, gold = fixed
     gold += sum(curve.gold for curve in curves)
@@ -160,14 +165,14 @@ def maximise_micro_f1(curves: Sequence[Curve], near: float, fixed: tuple[int, in
 def search(
     curves: Mapping[Key, Curve], pooled: Curve, objective: Objective, own: Sequence[Key], near: float = 0.5
 ) -> tuple[float, dict[Key, float]]:
-    """Find the shared threshold and the thresholds of single types that are best in nested decoding.
+    """Find the best shared threshold and the best separate thresholds in nested decoding.
 
     Args:
         curves: the candidates of each type.
-        pooled: the candidates of all types together; they determine the shared threshold.
-        objective: what is optimised.
-        own: the types that get a separate threshold. All other types have the shared threshold.
-        near: of equally good shared thresholds, the one nearest to this probability is chosen.
+        pooled: the candidates of all types together. They determine the shared threshold.
+        objective: the goal of the search.
+        own: keys of the types that get a separate threshold. All other types have the shared threshold.
+        near: among equally good shared thresholds, the threshold nearest to this probability is chosen.
 
     Returns:
         The shared threshold, and the thresholds of `own`.
@@ -187,9 +192,10 @@ def search(
 
 
 def trial_cuts(curve: Curve, current: int) -> list[int]:
-    """Return at most `MAX_CUTS` cuts that are worth a measurement: cuts after a correct and before a wrong candidate.
+    """Return at most `MAX_CUTS` promising cuts: cuts directly after a correct candidate and before a wrong candidate.
 
-    If there are more such cuts, half of the result are the cuts nearest to the current cut, and half are evenly spaced.
+    If there are more such cuts, half of the result are the cuts nearest to the current cut. The other half are evenly
+    spaced.
     """
     right = np.diff(curve.correct)
     wrong = np.diff(curve.predicted) - right
@@ -209,17 +215,17 @@ def refine(
     measure: Callable[[Mapping[Key, float], Key], tuple[float, ...]],
     progress: Callable[[], None] = lambda: None,
 ) -> dict[Key, float]:
-    """Improve thresholds one after the other, measured with the decoder, until none of them improves.
+    """Improve thresholds one after the other until no change improves the result of the decoder.
 
     Args:
         thresholds: the thresholds to start from.
-        curves: key of a threshold -> the candidates that it applies to.
-        measure: function of thresholds, and of the key of the threshold that was changed. It returns a tuple; better
-            thresholds have a larger tuple.
+        curves: key of a threshold -> the candidates that this threshold applies to.
+        measure: function that returns a tuple, which is larger for better thresholds. Its arguments are the thresholds,
+            and the key of the changed threshold.
         progress: called after each measured threshold.
 
     Returns:
-        Thresholds that are at least as good as those to start from.
+        Thresholds that are at least as good as the thresholds at the start.
     """
     current = dict(thresholds)
     for _ in range(MAX_ROUNDS):
@@ -237,7 +243,7 @@ def refine(
 
 
 def logit(probability: float) -> float:
-    """Return log(p / (1 - p)); -inf for 0 and inf for 1."""
+    """Return log(p / (1 - p)). The result is -inf for 0 and inf for 1."""
     if probability <= 0 or probability >= 1:
         return math.copysign(math.inf, probability - 0.5)
     return math.log(probability) - math.log1p(-probability)
@@ -251,8 +257,8 @@ def sigmoid(margin: float) -> float:
 def probability_between(low: float, high: float, near: float) -> float:
     """Return a probability whose log-odds lie between two margins.
 
-    The result is `near` if its log-odds lie between the margins. Otherwise, the result is close to the middle and has
-    as few digits as possible, so that a threshold is far from the margins of candidates and easy to read.
+    The result is `near` if its log-odds lie between the margins. Otherwise, the result is close to the middle, so that
+    it is far from the margins of candidates. It has as few digits as possible, so that it is easy to read.
 
     >>> probability_between(0.4, 0.5, near=0.5)
     0.61

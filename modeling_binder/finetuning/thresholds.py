@@ -24,9 +24,9 @@ from .evaluation import set_fields
 from .metrics import SpanMetrics
 from .threshold_search import Curve, Objective, refine, search, trial_cuts
 
-MIN_MENTIONS = 20  # a type with fewer mentions has the shared threshold, because a separate one would fit noise
+MIN_MENTIONS = 20  # types with fewer mentions have the shared threshold, because a separate threshold would fit noise
 _SHARED = -1  # key of the shared threshold; the keys of types are their ids
-_SHOWN_TYPES = 5  # maximum number of unknown labels in an error
+_SHOWN_TYPES = 5  # maximum number of unknown labels in an error message
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,19 @@ class TunedThresholds:
     """The result of `tune_thresholds`. `tuned_checkpoint.save_tuned` writes it into a checkpoint.
 
     Args:
-        thresholds, default_threshold, temperatures, default_temperature: new values of the fields of `BinderConfig`.
-            The temperatures are those of the checkpoint if the scores were not calibrated, or if this did not help.
-        before, after: metrics on the development data with the former and with the new thresholds.
-        objective: the goal for which the thresholds were chosen.
+        thresholds, default_threshold, temperatures, default_temperature: new values of the fields of `BinderConfig`. If
+            the scores were not calibrated, or calibration did not help, the temperatures of the checkpoint are
+            unchanged.
+        before, after: metrics on the development data with the old and with the new thresholds.
+        objective: the goal of the search.
         decoding: "nested" or "flat".
         documents: number of documents of the development data.
         mentions: label -> number of mentions in the development data.
-        own: label -> threshold, for the types of the development data that have a separate threshold.
+        own: label -> separate threshold, for types of the development data.
         min_mentions: types with fewer mentions have the shared threshold, `default_threshold`.
-        calibration: agreement of scores with the share of correct spans; None if the scores were not calibrated.
-        redescribed: labels of types that the model has with another description. They have the shared threshold.
-        unknown: labels of types that the model does not have. They have the shared threshold.
+        calibration: how well the scores agree with the shares of correct spans. None if the scores were not calibrated.
+        redescribed: labels of the types whose description in the model differs. They have the shared threshold.
+        unknown: labels of the types that the model does not have. They have the shared threshold.
     """
 
     thresholds: dict[str, float]
@@ -66,7 +67,7 @@ class TunedThresholds:
 
     @property
     def few(self) -> list[str]:
-        """The model's own types with fewer than `min_mentions` mentions. They have the shared threshold."""
+        """The types of the model with fewer than `min_mentions` mentions. They have the shared threshold."""
         return [label for label in self.mentions if label not in {*self.own, *self.redescribed, *self.unknown}]
 
     def fields(self) -> dict[str, Any]:
@@ -144,35 +145,37 @@ def tune_thresholds(
     batch_size: int = 32,
     device: str | None = None,
 ) -> TunedThresholds:
-    """Find the thresholds of a checkpoint that are best on development data. The checkpoint is not changed.
+    """Find the best thresholds of a checkpoint on development data. The checkpoint is not changed.
 
-    A shared threshold becomes `config.default_threshold`, which also applies to types that a call passes. Each type of
-    the checkpoint with enough mentions gets a separate threshold in `config.thresholds`. In nested decoding, the result
-    is the exact optimum. In flat decoding, types compete for spans. The search then starts from the result for nested
-    decoding, or from one threshold for all types if this is better. It improves one threshold after the other, and
-    measures each change with the decoder.
+    `config.default_threshold` is the shared threshold. It also applies to types that a call of the pipeline passes.
+    Each type of the checkpoint with enough mentions gets a separate threshold in `config.thresholds`.
+
+    In nested decoding, the result is the exact optimum. In flat decoding, types compete for spans. The search then
+    starts from the result for nested decoding, or from one threshold for all types if this is better. It improves the
+    thresholds one after the other, and measures each change with the decoder.
 
     Args:
         checkpoint: folder, or id on the Hub.
-        documents: development data, `Document` objects or dictionaries (see `Document.from_dict`). Do not tune on test
-            data, because their scores would then be too good.
+        documents: development data, as `Document` objects or dictionaries (see `Document.from_dict`). Do not tune on
+            test data, because the test scores would then be too high.
         metric: "f1" (micro F1) or "macro-f1" (the F1 of each type).
-        precision: choose for each type the lowest threshold with at least this precision, instead of a metric. A type
-            that does not reach it gets the threshold with its highest precision, see `TunedThresholds.unreached`.
-        recall: choose for each type the highest threshold with at least this recall.
-        calibrate: first fit temperatures, so that scores are probabilities. The data are the spans with a score above
-            0.01. Spans with lower scores are far more numerous and almost all wrong, and would hide the errors of the
-            others. In flat decoding, spans that overlap a span with a larger margin are left out too, because they are
-            not returned. A type gets a separate temperature if its spans include at least `min_mentions` gold mentions
-            and at least `min_mentions` other spans. All other types share a temperature. Only temperatures that lower
-            the expected calibration error on these spans are used, see `CalibrationReport.helped`.
-        entity_types: name -> description of the types in `documents`; defaults to the types of the checkpoint. Types
-            that the checkpoint does not have determine only the shared threshold and temperature.
-        decoding: the decoding for which the thresholds are tuned, "nested" or "flat"; defaults to the setting of the
-            checkpoint, which is not changed.
-        min_mentions: a type with fewer mentions has the shared threshold.
+        precision: minimum precision, instead of a metric. Each type gets the lowest threshold with at least this
+            precision. A type that cannot reach it gets the threshold with its highest precision, see
+            `TunedThresholds.unreached`.
+        recall: minimum recall, instead of a metric. Each type gets the highest threshold with at least this recall.
+        calibrate: whether to fit temperatures first, so that scores are probabilities. The data are the spans with a
+            score above 0.01, because the many spans with lower scores are almost all wrong. In flat decoding, spans
+            that overlap a span with a larger margin are excluded too, because the pipeline does not return them. A type
+            gets a separate temperature if its spans include at least `min_mentions` gold mentions and at least
+            `min_mentions` other spans. All other types share a temperature. Temperatures are used only if they lower
+            the expected calibration error, see `CalibrationReport.helped`.
+        entity_types: name -> description of the types in `documents`. Defaults to the types of the checkpoint. Other
+            types influence only the shared threshold and the shared temperature.
+        decoding: the decoding for which the thresholds are tuned, "nested" or "flat". Defaults to the setting of the
+            checkpoint.
+        min_mentions: types with fewer mentions have the shared threshold.
         batch_size: number of windows in a batch.
-        device: "cpu", or None for the first GPU if there is one.
+        device: "cpu", or None. None means the first GPU if there is a GPU, otherwise the CPU.
 
     Raises:
         DataError: a document is malformed.
@@ -190,7 +193,7 @@ def tune_thresholds(
         raise ValueError(f"thresholds cannot be tuned: none of the {len(documents)} documents has a mention.")
     try:
         model, tokenizer = AutoModel.from_pretrained(checkpoint), load_tokenizer(checkpoint)
-    except Exception as error:  # the loaders raise errors of many classes
+    except Exception as error:  # `from_pretrained` raises errors of many classes
         raise loading_error(checkpoint, error) from error
     set_fields(model.config, decoding=decoding)
     own_types = model.config.entity_types
@@ -235,7 +238,7 @@ def tune_thresholds(
 
 
 def _not_own(types: Sequence[EntityType], own_types: Any) -> dict[str, tuple[str, ...]]:
-    """Return why types are not the model's own: it has them with another description, or it does not have them."""
+    """Return the types that differ from the types of the model: "redescribed" (other description) and "unknown"."""
     others = [entity_type.label for entity_type in types if entity_type.own_label is None]
     redescribed = [label for label in others if resolve_entity_types([label], own_types)[0].own_label is not None]
     return {
@@ -253,7 +256,7 @@ def _objective(metric: str, precision: float | None, recall: float | None) -> Ob
 
 
 def _used(entity_types: Mapping[str, str] | None, documents: Sequence[Document]) -> Mapping[str, str] | None:
-    """Return the types that the documents are annotated for. If a document does not list them, return all types."""
+    """Return the types in the `Document.types` of all documents. If a document has no such list, return all types."""
     named = {name for document in documents for name in document.types or ()}
     if entity_types is None or any(document.types is None for document in documents):
         return entity_types
@@ -276,7 +279,7 @@ def _check_labels(documents: Sequence[Document], labels: Sequence[str]) -> None:
 def _tune(
     candidates: Candidates, types: Sequence[EntityType], temperatures: np.ndarray, objective: Objective, minimum: int
 ) -> tuple[float, dict[int, float]]:
-    """Return the shared threshold, and the thresholds of single types by type id."""
+    """Return the shared threshold, and the separate thresholds: type id -> threshold."""
     gold, log_odds = candidates.gold, candidates.margins / temperatures[candidates.type_ids]
     floors = candidates.floor / temperatures
 
@@ -297,7 +300,8 @@ def _tune(
     measured = _Measured(candidates, temperatures, objective, groups)
     found = {**thresholds, _SHARED: shared}
     if objective.target is None:
-        # The optimum of nested decoding may be far from that of flat decoding, so equal thresholds are tried as starts.
+        # The optimum of nested decoding may be far from the optimum of flat decoding. So also try equal thresholds for
+        # all types as a start.
         same = [0.5, *(pooled.threshold(cut, 0.5) for cut in trial_cuts(pooled, pooled.cut(0.5)))]
         starts = [found, *(dict.fromkeys(found, value) for value in same)]
         found = max(starts, key=lambda start: measured(start, _SHARED))
@@ -308,12 +312,12 @@ def _tune(
 
 
 class _Measured:
-    """Measures thresholds with the decoder; documents without candidates of the changed types are not decoded again.
+    """Measures thresholds with the decoder. Only documents with candidates of the changed types are decoded again.
 
     Args:
         candidates: the candidates.
         temperatures: [T], the temperature of each type.
-        objective: the goal, which determines the measure.
+        objective: the goal, which determines the measured values.
         groups: key of a threshold -> ids of the types that it applies to.
     """
 
@@ -323,7 +327,7 @@ class _Measured:
         self._candidates, self._temperatures, self._objective = candidates, temperatures, objective
         self._groups = groups
         self._documents = {key: candidates.documents_of(keys) for key, keys in groups.items()}
-        self._rows: list[np.ndarray] = []  # for each document its counts [2, T] with the last thresholds
+        self._rows: list[np.ndarray] = []  # for each document, its counts [2, T] with the last thresholds
         self._last: dict[int, float] = {}
 
     def __call__(self, thresholds: Mapping[int, float], key: int) -> tuple[float, ...]:
@@ -358,7 +362,7 @@ class _Measured:
 
 
 def _required(shared: float, thresholds: Mapping[int, float], temperatures: np.ndarray) -> Tensor:
-    """Return the margins that thresholds require, [T]."""
+    """Return, for each type, the margin that a span must exceed with the given thresholds, [T]."""
     values = [thresholds.get(key, shared) for key in range(len(temperatures))]
     return required_margin(values, len(values)) * torch.from_numpy(temperatures)
 
@@ -366,7 +370,7 @@ def _required(shared: float, thresholds: Mapping[int, float], temperatures: np.n
 def _replaced(
     former: Mapping[str, float], types: Sequence[EntityType], values: Mapping[int, float]
 ) -> dict[str, float]:
-    """Return values of the model's own types: those of `types` come from `values`, and the others are unchanged."""
+    """Return values of the types of the model. Types in `types` get new values; the other types keep their values."""
     tuned = {entity_type.own_label for entity_type in types}
     kept = {label: value for label, value in former.items() if label not in tuned}
     return {**kept, **{str(types[key].own_label): value for key, value in values.items()}}

@@ -1,4 +1,4 @@
-"""A time limit for training runs."""
+"""Limit the time of a training."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from transformers import TrainerCallback, TrainerControl
 
 
 class Clock:
-    """Measures how far a training run is: elapsed time / time for training.
+    """Measures the progress of a training: elapsed time / time for training.
 
-    The time for training is the time limit minus the time that is reserved for the last evaluation.
+    The time for training is the time limit minus a reserve for the last evaluation.
 
     Args:
-        minutes: time limit in minutes, from the start of training to the end of the last evaluation; None means no
+        minutes: time limit in minutes, from the start of training to the end of the last evaluation. None means no
             limit.
     """
 
@@ -24,12 +24,12 @@ class Clock:
         self.minutes = minutes
         self.began = time.monotonic()
         self.progress = 0.0  # elapsed time / time for training, the same in all processes
-        self._evaluation = 0.0  # seconds of the longest evaluation so far, with all its data sets
+        self._evaluation = 0.0  # seconds of the longest evaluation so far, summed over its data sets
         self._running = 0.0  # seconds of the current evaluation, summed over its data sets
         self._last: float | None = None
 
     def evaluated(self, seconds: float) -> None:
-        """Record that the evaluation of one data set has just ended, and how many seconds it took."""
+        """Record the duration of an evaluation of a data set that has just ended."""
         now = time.monotonic()
         consecutive = self._last is not None and now - self._last < seconds + 5
         self._running = seconds + (self._running if consecutive else 0.0)
@@ -48,18 +48,18 @@ class Clock:
             self.progress = float(value.item())
 
     def scaled(self, factor: Callable[[int], float], steps: int) -> Callable[[int], float]:
-        """Return a learning rate schedule that also advances with the time.
+        """Return a learning rate schedule that depends on the number of steps and on the time.
 
         Args:
-            factor: schedule without a time limit: number of the step -> factor of the learning rate.
-            steps: total number of steps. At each step, the new schedule has the factor of this step or of the step
-                `steps * progress`, whichever is later.
+            factor: schedule without a time limit: step -> factor of the learning rate.
+            steps: total number of steps. At each step, the new schedule uses the factor of this step, or of the step
+                `steps * progress` if it is later.
         """
         return lambda step: factor(max(step, min(steps, int(steps * self.progress))))
 
 
 class StopInTime(TrainerCallback):
-    """A callback that evaluates, saves and stops when the time for training is over (`Clock.progress` >= 1)."""
+    """A callback that stops the training when its time is over (`Clock.progress` >= 1), evaluates and saves."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

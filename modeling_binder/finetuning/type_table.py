@@ -1,6 +1,6 @@
-"""A table of the entity types of all corpora of a mix, with their phrasings (names and descriptions).
+"""A table of the entity types of all corpora in a mix, with their phrasings (names and descriptions).
 
-The types are numbered consecutively, corpus by corpus.
+The types of the first corpus come first, then the types of the second corpus, and so on.
 """
 
 import re
@@ -14,21 +14,22 @@ STOP_WORDS = {"a", "an", "and", "by", "for", "in", "of", "on", "or", "other", "t
 
 
 class TypeTable:
-    """Gives a number to each of the G types of all corpora of a mix, and to each of their P different phrasings.
+    """Numbers the G entity types of all corpora in a mix, and their P different phrasings.
 
     Args:
-        parts: one pair for each corpus: its types, and whether their descriptions begin with the name of the type and
-            a colon.
+        parts: for each corpus, a pair: its types, and whether their descriptions begin with the name of the type and a
+            colon.
 
     Attributes:
-        begin: for each corpus the number of its first type; the last item is G.
+        begin: for each corpus, the number of its first type. The last item is G.
         names: [G], names of the types.
         texts: [P], all phrasings without duplicates.
-        phrasings: indices into `texts`, type by type. Each type has its name first, then "name: description" for each
-            of its descriptions, and then the descriptions alone.
-        first: [G + 1], the position in `phrasings` where each type begins; the last item is the length of `phrasings`.
-        word_ids: numbers of the words in the names of the types, type by type, without stop words.
-        word_first: [G + 1], the position in `word_ids` where each type begins; the last item is the length of
+        phrasings: indices into `texts`, type by type. The phrasings of a type are first its name, then "name:
+            description" for each of its descriptions, and then its descriptions without the name.
+        first: [G + 1], the position of the first phrasing of each type in `phrasings`. The last item is the length of
+            `phrasings`.
+        word_ids: ids of the words in the names of the types, type by type, without stop words.
+        word_first: [G + 1], the position of the first word of each type in `word_ids`. The last item is the length of
             `word_ids`.
         word_count: number of different words, at least 1.
     """
@@ -61,7 +62,8 @@ class TypeTable:
 def _wording(entity_type: EntityType, named: bool) -> tuple[str, list[str]]:
     """Return the name of a type, and its descriptions without this name at the beginning.
 
-    With `named`, the name is the part of the first description before the colon ("film: a movie"), not the label.
+    If `named` is true, the name is the text before the colon in the first description ("film: a movie"). Otherwise, it
+    is the label.
     """
     name, descriptions = entity_type.name, list(entity_type.phrasings)
     if named and ":" in descriptions[0]:

@@ -1,6 +1,6 @@
-"""Cut documents into windows: pieces that fit into the model, with token ids and labels.
+"""Split documents into token windows that fit into the model, with token ids and labels.
 
-Some mentions cannot be learned, for example because they begin inside a word. They are recorded as lost mentions.
+A model cannot learn some mentions, for example mentions that begin inside a word. They are recorded as lost mentions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Loss(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LostMention:
-    """A gold mention that a model cannot learn or predict, with the reason."""
+    """A gold mention that a model cannot learn or predict, and the reason."""
 
     document: Document
     mention: Mention
@@ -36,27 +36,26 @@ class LostMention:
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
-    """The windows of a corpus, including those without mentions, which train the thresholds.
+    """The token windows of a corpus. Windows without mentions are included, because they train the thresholds.
 
     Args:
         documents: the documents of the corpus.
-        processor: the `BinderWindower` that cuts texts into windows.
-        entity_types: the entity types, as `EntityType` objects, as names, or as name -> description. The position of a
-            type is its id in `labels`. A mention of a type with a parent is also a mention of all ancestors of the
-            type.
-        max_span_width: maximum number of tokens of a mention. Wider mentions count as lost. They do not serve as
+        processor: the `BinderWindower` that splits texts into windows.
+        entity_types: the entity types, as `EntityType` objects, as names, or as name -> description. The id of a type
+            is its position among these types. If a type has ancestors, its mentions are also mentions of the ancestors.
+        max_span_width: maximum number of tokens of a mention. Wider mentions are lost mentions. They are not used as
             negatives either.
-        description: text of the progress bar; an empty text shows no bar.
+        description: text of the progress bar. An empty text means no progress bar.
 
     Attributes:
         annotated: the documents that were passed.
-        documents: these documents, with additional mentions of the ancestors of types.
+        documents: the documents with additional mentions for the ancestors of types.
         windows: the windows of all documents, in the order of the documents.
-        document_index: for each window the index of its document.
-        labels: for each window its mentions as (type id, first token, last token). The type id of an undecided span is
+        document_index: for each window, the index of its document.
+        labels: for each window, its mentions as (type id, first token, last token). The type id of an undecided span is
             `UNDECIDED`.
         lost: the mentions that a model cannot learn or predict.
-        looked_for: for each document the ids of the types in `Document.types`; None means all types.
+        looked_for: for each document, the ids of the types in `Document.types`. None means all types.
 
     Raises:
         DataError: the label of a mention, or a type in `Document.types`, is not one of the entity types.
@@ -80,7 +79,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.looked_for: list[list[int] | None] = []
         self.entity_types = [entity_type.name for entity_type in self.types]
         label_ids = {name: index for index, name in enumerate(self.entity_types)}
-        # No progress bar for small corpora, which take less than a second.
+        # Small corpora take less than a second, so show no progress bar for them.
         progress = tqdm(
             self.documents, desc=description, unit="document", disable=not description or len(self.documents) < 1000
         )
@@ -104,7 +103,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         prefix = len(windower.prefix)
 
         def add_label(type_id: int, first: int, last: int) -> bool:
-            """Add a span to every window that contains it, and return whether any window does."""
+            """Add a span to every window that contains it. Return whether there is such a window."""
             added = False
             for window, rows in zip(windows, labels, strict=True):
                 if window.begin <= first and last < window.stop:
@@ -168,7 +167,8 @@ class WindowDataset(Dataset[dict[str, Any]]):
         }
 
     def _types_of(self, index: int) -> list[int] | None:
-        """Return the ids of the types that a window is compared with; None if no document has a list of types."""
+        """Return the ids of the types that a window is compared with. Return None if no document has
+        `Document.types`."""
         if not self.has_own_types:
             return None
         types = self.looked_for[self.document_index[index]]
@@ -188,7 +188,7 @@ def _as_types(entity_types: Iterable[str] | Iterable[EntityType] | Mapping[str, 
 
 @dataclass
 class WindowCollator:
-    """Pads the windows of a batch to the longest one and adds the tokenised entity types.
+    """Pads the windows of a batch to the longest window, and adds the tokenised entity types.
 
     Args:
         pad_token_id: id of the padding token in `input_ids`.
@@ -204,13 +204,14 @@ class WindowCollator:
         Returns:
             - `input_ids`, `attention_mask`, `word_start_mask` and `word_end_mask` [B, L], with L tokens in the longest
               window.
-            - `labels` [B, M, 3], with at most M mentions in a window. A label is (type, first token, last token).
+            - `labels` [B, M, 3], where M is the maximum number of mentions in a window. A label is (type, first token,
+              last token).
             - `owned` [B, 2], see `decoding_binder.candidate_spans`.
             - `window` [B], the indices of the windows in the data set.
             - The tokenised types.
             - `type_index` [B, T], only if documents have `Document.types`: the ids of the types that each window is
-              compared with, padded with -1. The types in `labels` are then positions in the row of `type_index` that
-              belongs to the window.
+              compared with, padded with -1. A type in `labels` is then a position in the row of `type_index` of the
+              same window.
         """
         length = max(len(item["input_ids"]) for item in items)
         mentions = max(1, *(len(item["labels"]) for item in items))
@@ -235,7 +236,7 @@ class WindowCollator:
         }
 
     def _types(self, items: Sequence[dict[str, Any]]) -> tuple[dict[str, Tensor], list[list[tuple[int, int, int]]]]:
-        """Return `type_index`, if windows have different types, and the labels of each window, see `__call__`."""
+        """Return the labels of each window and, if windows have different types, `type_index`; see `__call__`."""
         if all(item["types"] is None for item in items):
             return {}, [item["labels"] for item in items]
         chosen = [item["types"] for item in items]
@@ -251,14 +252,14 @@ class WindowCollator:
 class LengthGroupedSampler(Sampler[int]):
     """Shuffles windows so that the windows of a batch have similar lengths.
 
-    The windows are shuffled and split into pools of 50 batches. Each pool is sorted by length and split into batches,
-    and all batches are shuffled. The order depends only on the seed and the epoch. So a resumed run sees the same
-    batches as an uninterrupted run, and all processes use the same order.
+    The windows are shuffled and split into groups of 50 batches. Each group is sorted by length and split into batches.
+    In the end, all batches are shuffled. The order depends only on the seed and the epoch. So a resumed training gets
+    the same batches as an uninterrupted training, and all processes use the same order.
 
     Args:
         lengths: number of tokens of each window.
         batch_size: number of windows that all processes together use in an optimizer step.
-        seed: seed of the training run.
+        seed: seed of the training.
         epoch: function that returns the number of the current epoch.
     """
 
@@ -278,7 +279,7 @@ class LengthGroupedSampler(Sampler[int]):
         for begin in range(0, len(order), pool):
             ordered += sorted(order[begin : begin + pool], key=lambda index: -self.lengths[index])
         batches = [ordered[begin : begin + self.batch_size] for begin in range(0, len(ordered), self.batch_size)]
-        # A batch that is not full must remain the last one; elsewhere it would shift the borders of later batches.
+        # A batch that is not full must remain the last batch. Otherwise, it would shift the limits of later batches.
         tail = batches.pop() if batches and len(batches[-1]) < self.batch_size else []
         for position in torch.randperm(len(batches), generator=generator).tolist():
             yield from batches[position]
