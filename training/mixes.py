@@ -1,7 +1,7 @@
-"""Read the recipes of mixes. A recipe lists the corpora to train on, their entity types, and how often each corpus is
-sampled.
+"""Read the recipes of mixes.
 
-The module also writes and reads prepared mixes. A prepared mix is a folder with the tokenised texts of a recipe.
+A recipe lists the corpora to train on, their entity types, and how often each corpus is sampled. The module also writes
+and reads prepared mixes. A prepared mix is a folder with the tokenised texts of a recipe.
 """
 
 import gzip

@@ -15,8 +15,7 @@ class DataError(ValueError):
 
     @classmethod
     def of(cls, problems: Sequence[str]) -> "DataError":
-        """Return one error for several problems. Its message shows the first problems and the number of all
-        problems."""
+        """Return one error for several problems. Its message shows the first problems and their total number."""
         shown = list(problems[: cls.SHOWN])
         if len(problems) > 1:
             hidden = f"... and {len(problems) - len(shown)} more " if len(problems) > len(shown) else ""

@@ -37,8 +37,7 @@ def stem_of(path: str | Path) -> str:
 
 
 def is_hidden(path: str | Path) -> bool:
-    """Return whether a file is hidden: a component of its relative path starts with a dot
-    (.ipynb_checkpoints/a.txt)."""
+    """Return whether a component of a relative path starts with a dot: ._a.ann, .ipynb_checkpoints/a.txt."""
     return any(part.startswith(".") and part not in (".", "..") for part in Path(path).parts)
 
 
@@ -168,8 +167,7 @@ def _is_utf16(line: bytes) -> bool:
 
 
 def allow_long_csv_cells() -> None:
-    """Let the csv module read cells of any length, because a cell may contain a text. Its default is 2**17
-    characters."""
+    """Let the csv module read cells of any length. By default, a cell has at most 2**17 characters."""
     csv.field_size_limit(2**31 - 1)
 
 

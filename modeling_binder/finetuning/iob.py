@@ -21,8 +21,7 @@ _TAG = re.compile(r"(?:O|([BIESLUM])(?:-(.+))?)")
 def documents_from_words(
     words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], label: str | None = None
 ) -> list[Document]:
-    """Convert lists of words and lists of tags, such as the columns "tokens" and "ner_tags" of a dataset, into
-    documents.
+    """Convert lists of words and of tags into documents, such as the columns "tokens" and "ner_tags" of a dataset.
 
     The id of a document is its row number. Blank words are removed.
 

@@ -50,8 +50,7 @@ class SharingTrainer(Trainer):
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Check, before training starts, that the access token has the permission to push. Pushing creates the
-        repository."""
+        """Check, before training starts, that the access token may push. The repository is created later."""
         if not self.is_world_process_zero():
             return
         self.hub_model_id = self._check_access(token)
@@ -70,8 +69,7 @@ class SharingTrainer(Trainer):
                 self.push_to_hub(commit_message="Model save")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save as `Trainer` does. For adapters, also save the settings, and delete the model card that PEFT has
-        written."""
+        """Save as `Trainer` does. For adapters, also save the settings, and delete the model card of PEFT."""
         folder = Path(output_dir or str(self.args.output_dir))
         model: Any = self.accelerator.unwrap_model(self.model)
         has_adapters = model is not unwrapped(model)

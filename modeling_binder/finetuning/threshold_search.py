@@ -108,8 +108,7 @@ class Curve:
         return int(cuts[np.argmin(np.maximum(np.maximum(below - margin, margin - above), 0))])
 
     def threshold(self, cut: int, near: float) -> float:
-        """Return a threshold of a cut, as a probability: `near` if it belongs to the cut, otherwise a value with few
-        digits."""
+        """Return a threshold of a cut: `near` if it belongs to the cut, otherwise a probability with few digits."""
         low, high = self.interval(cut)
         return probability_between(low, high, near)
 

@@ -167,8 +167,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         }
 
     def _types_of(self, index: int) -> list[int] | None:
-        """Return the ids of the types that a window is compared with. Return None if no document has
-        `Document.types`."""
+        """Return the ids of the types that a window is compared with, or None if no document has `Document.types`."""
         if not self.has_own_types:
             return None
         types = self.looked_for[self.document_index[index]]

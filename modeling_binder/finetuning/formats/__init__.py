@@ -4,7 +4,7 @@
 
 | format | reader | writer | unit of the offsets in a file |
 |---|---|---|---|
-| jsonl (the data contract) | `read_jsonl` | `write_jsonl` | code points |
+| jsonl (our own format) | `read_jsonl` | `write_jsonl` | code points |
 | conll (columns with tags) | `read_iob` | `write_columns` | none |
 | brat | `read_brat` | `write_brat` | code points |
 | pubtator | `read_pubtator` | `write_pubtator` | code points |

@@ -1,4 +1,4 @@
-"""BioC: read XML and JSON, and write JSON. A document consists of passages with annotations.
+"""Read BioC in XML and JSON, and write BioC in JSON. A document consists of passages with annotations.
 
 Offsets count code points from the start of the document.
 """
@@ -19,9 +19,9 @@ from .records import list_of, offset_of, read_records
 
 logger = logging.getLogger(__name__)
 
-_UNITS = (*PYTHON_UNITS, BYTES)  # some tools write BioC files whose offsets count bytes
-# A gap of at most this many characters between two passages becomes blanks. A larger gap means that passages are
-# missing, and becomes a line end.
+_UNITS = (*PYTHON_UNITS, BYTES)  # some tools write offsets that count bytes
+# A gap between two passages becomes spaces if it has at most this many characters. A larger gap means that passages are
+# missing. It becomes a line end.
 _MAX_GAP = 100
 _EXPECTED = "'documents' or 'passages'"
 
@@ -29,13 +29,15 @@ _EXPECTED = "'documents' or 'passages'"
 def read_bioc(path: str | Path) -> list[Document]:
     """Read BioC in XML or JSON. A JSON file contains a collection, a document, or one document per line.
 
-    The text of a document consists of its passages; if a passage has no text, its sentences are used instead. Blanks
-    fill the gaps between the offsets of consecutive passages or sentences. The type of a mention is the value of the
-    infon "type". A discontinuous mention becomes the span from its first to its last character. Annotations without a
-    location apply to the whole document, and are left out with a warning. Relations are skipped.
+    The text of a document consists of its passages, or of the sentences of passages without text. Spaces fill the gaps
+    between their offsets. The type of a mention is the value of the infon (a field of an annotation) "type". A
+    discontinuous mention becomes the span from its first to its last character.
+
+    Annotations without a location apply to the whole document. The reader skips them and logs a warning. It also skips
+    relations.
 
     Raises:
-        DataError: an annotation has no type, or its offsets do not select its text; the message names the document and
+        DataError: an annotation has no type, or its offsets do not select its text. The message names the document and
             the annotation.
     """
     start = read_text(path).lstrip()[:1] if _is_text(path) else "<"
@@ -45,7 +47,7 @@ def read_bioc(path: str | Path) -> list[Document]:
 
 
 def _is_text(path: str | Path) -> bool:
-    # The encoding of XML files may differ from UTF-8, so look at bytes.
+    # XML files may have another encoding than UTF-8. So detect the format from bytes.
     with open_bytes(path) as file:
         head = file.read(100)
     if head.startswith(UTF16_MARKS):
@@ -67,7 +69,7 @@ def _from_json(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _from_xml(path: Path) -> list[Mapping[str, Any]]:
-    """Return the documents of a BioC XML file as dictionaries in the form of BioC JSON."""
+    """Convert the documents of a BioC XML file into dictionaries, in the format of BioC JSON."""
     with open_bytes(path) as file, xml_errors(path):
         root = ElementTree.parse(file).getroot()
     documents: list[Mapping[str, Any]] = [
@@ -104,7 +106,7 @@ def _number(value: str | None) -> Any:
 
 
 class _Piece(NamedTuple):
-    """The position of a passage or sentence: its offset in the file, and its start in the text of the document."""
+    """Position of a passage or sentence: its offset in the file, and its start in the text of the document."""
 
     offset: int
     base: int
@@ -126,7 +128,7 @@ def _document(item: Mapping[str, Any], where: str) -> RawDocument:
 def _read_passage(
     passage: Any, document: RawDocument, pieces: list[_Piece], annotations: list[Any], where: str
 ) -> None:
-    """Add the text of a passage, or of its sentences if the passage has no text, to a document."""
+    """Add the text of a passage to a document. If the passage has no text, add the texts of its sentences."""
     if not isinstance(passage, Mapping):
         raise DataError(f"{where}: expected a passage with 'offset' and 'text', got {passage!r:.60}.")
     annotations += list_of(passage.get("annotations"), "annotations", where)
@@ -135,7 +137,7 @@ def _read_passage(
     if isinstance(text, str) and text:
         offset = offset_of(passage.get("offset"), "offset", where)
         if pieces:
-            # Number of characters in the file between the previous piece and this one
+            # Number of characters between the previous passage and this passage, according to the file
             gap = offset - pieces[-1].offset - (len(document.text) - pieces[-1].base)
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         pieces.append(_Piece(offset, len(document.text)))
@@ -153,7 +155,7 @@ def _annotations(sentence: Any, where: str) -> list[Any]:
 def _mention(annotation: Any, pieces: list[_Piece], where: str) -> RawMention | None:
     """Return the mention of an annotation, or None if the annotation has no location.
 
-    The offsets of the mention count from the start of its passage or sentence.
+    The offsets of the returned mention count from the start of its passage or sentence.
     """
     if not isinstance(annotation, Mapping):
         raise DataError(f"{where}: expected an annotation, got {annotation!r:.60}.")

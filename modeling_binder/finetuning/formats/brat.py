@@ -1,6 +1,6 @@
-"""brat standoff: read and write a .txt and an .ann file for each document.
+"""Read and write brat standoff: a .txt and an .ann file for each document.
 
-Offsets count code points; "\\r\\n" counts as two.
+Offsets count code points. "\\r\\n" counts as two characters.
 """
 
 import codecs
@@ -22,8 +22,8 @@ from .found import Found, found_documents
 
 logger = logging.getLogger(__name__)
 
-# First characters of lines: text-bound annotation (mention), relation, event, attribute, modification, normalisation,
-# note, equivalence
+# The first character of a line is the kind of the annotation: mention (T), relation, event, attribute, modification,
+# normalisation, note, equivalence.
 _LINES = "TREAMN#*"
 _SUFFIXES = (".txt", ".ann")
 _OFFSETS = re.compile(r"(.+?) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
@@ -33,22 +33,23 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.')
 def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dict[str, Document]:
     """Read the documents of a folder, a tar archive or a single file.
 
-    An empty .ann file is a document without mentions; a text without an .ann file is left out. A discontinuous mention
-    becomes the span from its smallest to its largest offset. Hidden files are skipped, and so are lines with other
-    annotations (relations, events, notes, ...). A line that begins with any other character is an error. The id of a
-    document is the name of its file without suffix, or its path if several files have this name.
+    - An empty .ann file means a document without mentions. A text without an .ann file is skipped.
+    - A discontinuous mention becomes the span from its smallest to its largest offset.
+    - Hidden files and other annotations (relations, events, notes, ...) are skipped. A line that begins with any other
+      character raises an error.
+    - The id of a document is the name of its file without suffix. If several files have this name, it is the path.
 
     Args:
-        source: a folder, which is read with its sub-folders, or a file: .tar, .tar.gz, .ann or .txt.
-        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
-            file are the entity types.
+        source: a folder (including its sub-folders), or a .tar, .tar.gz, .ann or .txt file.
+        types: type in the file -> entity type. Mentions of other types are skipped. `None` means that the entity types
+            are the types in the file.
 
     Returns:
-        Path of each document in `source`, without suffix ("train/1") -> the document.
+        A dictionary path -> document. The path is relative to `source`, without suffix ("train/1").
 
     Raises:
-        DataError: a mention is malformed or outside the text, or its offsets do not select its text (the message names
-            file and line); or a text file is missing, or there is no .ann file.
+        DataError: a mention is malformed or outside the text, or its offsets do not select its text; a text file is
+            missing; or there is no .ann file. Messages about mentions name file and line.
     """
     source = Path(source)
     files = dict(_files(source))
@@ -96,7 +97,8 @@ def _mention(line: str, where: str) -> RawMention:
 def _without_mark(document: RawDocument) -> list[RawMention]:
     """Return the mentions of a text whose file begins with a byte order mark.
 
-    Offsets of brat usually count the mark as a character, so they are reduced by 1 if more mentions then fit the text.
+    The offsets usually count the mark as a character. So they are reduced by 1 if more mentions then select their
+    stated texts.
     """
     moved = [
         mention._replace(fragments=tuple((start - 1, end - 1) for start, end in mention.fragments))  # type: ignore[operator]
@@ -114,7 +116,7 @@ def _text(content: bytes, source: Path, name: str) -> str:
 
 
 def _files(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
-    """Yield the .txt and .ann files, which may be compressed: relative path without suffix, suffix, and content."""
+    """Yield each .txt and .ann file, decompressed: (relative path without suffix, suffix), and its content."""
     if source.is_dir():
         for path in visible_files(source, _SUFFIXES):
             yield _key(path.relative_to(source)), read_bytes(path)
@@ -137,7 +139,7 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
             for member in archive:
                 if suffix_of(member.name) not in _SUFFIXES or is_hidden(member.name):
                     continue
-                # Read in memory, so that a member with a path such as ../../x cannot write a file.
+                # For security: extract in memory, because a member with a path such as ../../x must not write a file.
                 content = archive.extractfile(member)
                 if content is not None:
                     data = content.read()
@@ -150,15 +152,17 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
 def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | Path) -> None:
     """Write a .txt and an .ann file for each document. The id of the document is the name of the files.
 
-    Characters that a file name cannot contain become %XX. A mention on several lines becomes one fragment per line, as
-    in brat. Blanks in the name of a type become underscores, because brat does not allow blanks. Scores are left out.
+    - Characters that a file name must not contain become %XX.
+    - A mention on several lines becomes one fragment per line, as in brat.
+    - Spaces in the name of a type become underscores, because brat does not allow spaces.
+    - Scores are not written.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).
         folder: the folder to write to.
 
     Raises:
-        DataError: the names of two types differ only in blanks and underscores, two ids give the same file name, or the
+        DataError: the names of two types differ only in spaces and underscores, two ids give the same file name, or the
             folder contains annotations of other documents.
     """
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""Column files (CoNLL): a token and its tag on each line, and a blank line after each sentence."""
+"""Read and write column files (CoNLL): a token and its tag on each line, and a blank line after each sentence."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ _MISC = re.compile(r"(?:^|\|)(?:\w+:)?(?:ner|ne|bio|iob|ner_tag|name)=", re.IGNO
 
 
 class _Row(NamedTuple):
-    """A line that may contain a token: the number of the line, its text, and its cells."""
+    """A line that may contain a token: its line number, its text, and its cells."""
 
     line: int
     text: str
@@ -62,29 +62,34 @@ def read_iob(
 ) -> list[Document]:
     """Read a file with a token and its tag on each line, such as "IL-2<TAB>B-Gene". Each sentence becomes a document.
 
-    Columns are separated by tabs or blanks, sentences by blank lines. `-DOCSTART-` and `###MEDLINE:` rows and comments
-    ("# text = ...") are skipped. All rows must have the same number of columns. The tag column is the column with tags
-    in most rows; columns with tags of chunks, such as B-NP, do not count. The token column is the first other column
-    that does not number the tokens. The text of a document consists of its tokens joined by blanks, and its words are
-    the tokens. Blank tokens are left out.
+    Tabs or spaces separate columns, and blank lines separate sentences. All rows must have the same number of columns.
+    `-DOCSTART-` and `###MEDLINE:` rows, comments ("# text = ...") and blank tokens are skipped.
 
-    The scheme is detected from the tags of the whole file. S-, E-, U-, L- or M- mean BIOES, BMES or BILOU. An I- at the
-    start of a mention means IO if the file has no B-, IOB1 if each B- directly follows a mention of its own type, and
-    otherwise IOB2 with missing B- tags. If the scheme is not IOB2, a warning gives its name. All schemes are read by
-    the rules of the script conlleval: a mention also begins where the type changes. So an invalid sequence of tags is
-    repaired and raises no error.
+    The tag column is the column with tags in most rows. Columns with tags of chunks, such as B-NP, are ignored. The
+    token column is the first other column that does not contain token numbers. The words of a document are its tokens,
+    and its text consists of the tokens, joined by spaces.
+
+    The tags of the whole file determine the scheme:
+
+    - S-, E-, U-, L- or M- mean BIOES, BMES or BILOU.
+    - I- at the start of a mention means IO if the file has no B-.
+    - I- at the start of a mention means IOB1 if each B- directly follows a mention of its type.
+    - Otherwise, I- at the start of a mention means IOB2 with missing B- tags.
+
+    If the scheme is not IOB2, a warning reports it. All schemes are converted by the rules of the script conlleval: a
+    mention also begins where the type changes. So an invalid sequence of tags is repaired and raises no error.
 
     Args:
         path: the file.
-        label: the entity type of tags without a type ("B", "I"), in files with a single type.
-        context: "sentence" for one document per sentence; "document" for one document per `-DOCSTART-` or `###MEDLINE:`
-            row, with a line for each sentence.
-        token_column, tag_column: numbers of the columns, counted from 1; needed only if they cannot be detected.
-            `tag_column` can be a list of columns; the mentions of all of them are then combined, and may be nested.
+        label: the entity type of tags without a type ("B", "I"), for files with a single type.
+        context: "sentence" makes a document of each sentence. "document" makes a document for each `-DOCSTART-` or
+            `###MEDLINE:` row, with a line for each sentence.
+        token_column, tag_column: numbers of the columns, counted from 1. They are needed only if the columns cannot be
+            detected. `tag_column` can be a list of columns. Their mentions are then combined, and may be nested.
 
     Raises:
-        DataError: a row has a different number of columns than the others, no tag, an unknown tag, or a tag without a
-            type although `label` is None (the message names the line); or the columns cannot be detected.
+        DataError: the columns cannot be detected; a row has another number of columns than the other rows; or a row has
+            no tag, an unknown tag, or a tag without a type although `label` is None. Messages about rows name the line.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -117,7 +122,7 @@ def read_iob(
 
 
 def _rows(lines: Sequence[str]) -> list[_Row]:
-    """Split the lines into cells, at tabs if at least half of the lines contain one, otherwise at blanks.
+    """Split the lines into cells: at tabs if at least half of the lines contain a tab, otherwise at spaces.
 
     Blank lines, and lines that begin a document (`_OPENERS`), are skipped.
     """
@@ -129,7 +134,7 @@ def _rows(lines: Sequence[str]) -> list[_Row]:
 def _cells(line: str, by_tabs: bool) -> list[str]:
     if by_tabs:
         return [cell.strip() for cell in line.rstrip(" ").split("\t")]
-    # Not `line.split()`, which would also cut at a no-break space. A blank at the start of a line is a blank token.
+    # `line.split()` would also split at a no-break space. A space at the start of a line is a blank token.
     cells = re.split(" +", line.strip("\t "))
     return ["", *cells] if line.startswith(" ") else cells
 
@@ -229,7 +234,7 @@ def _odd_tokens(rows: Sequence[_Row], sentences: Sequence[Sequence[_Row]], colum
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
     """Return the column with tags in at least half of the rows.
 
-    Columns with tags of chunks only, such as B-NP, or with O only, do not count.
+    Columns that contain only tags of chunks, such as B-NP, or only O are ignored.
     """
     shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
     candidates = [column for column in range(width) if shares[column] >= 0.5]
@@ -270,10 +275,10 @@ def _by_sentence(rows: Sequence[_Row], lines: Sequence[str]) -> list[list[_Row]]
 
 
 def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
-    """Return whether a column contains the numbers of the tokens, which do not decrease within a sentence.
+    """Return whether a column contains token numbers: numbers that do not decrease within a sentence.
 
-    The numbers may be parts of cells, as in "1-3", "s1_w3" or "12:15", if all other parts are the same in all cells of
-    a sentence.
+    The numbers may be parts of cells, as in "1-3", "s1_w3" or "12:15". The other parts must then be equal in all cells
+    of a sentence.
     """
     for sentence in sentences:
         cells = [row.cells[column] for row in sentence]
@@ -286,7 +291,7 @@ def _counts_up(sentences: Sequence[Sequence[_Row]], column: int) -> bool:
         if any(b < a for a, b in pairwise(values)):
             return False
         if len(values) > 1 and values[0] == values[-1]:
-            return False  # all numbers are equal, so this is the number of the sentence
+            return False  # all numbers are equal, so they are the number of the sentence
     return True
 
 
@@ -310,7 +315,7 @@ def _sentences(
             if problem is None:
                 sentences[-1].append(row)
             elif line.startswith("# ") and not sentences[-1]:
-                continue  # a comment with as many columns as the other rows
+                continue  # skip a comment that happens to have as many columns as the other rows
             elif not all(row.cells[column] for column in layout.tags):
                 problems.append(
                     f"{path}:{number}: expected a token and a tag, got {line!r:.60}; every token needs a tag."
@@ -351,9 +356,9 @@ def _documents(path: Path, sentences: list[list[_Row]], layout: _Layout, label: 
 def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
     """Write a token, a tab and its IOB2 tag on each line, and a blank line after each document.
 
-    Tags cannot represent overlapping mentions. Of such mentions, only the longest is written, or the one with the
-    highest score if they are equally long. A warning gives the number of mentions that are left out. The tokens are the
-    words of the document, which are split where a mention begins or ends.
+    Tags cannot represent overlapping mentions. If mentions overlap, only the longest mention is written. Among equally
+    long mentions, the mention with the highest score is written. A warning reports the number of omitted mentions. The
+    tokens are the words of the document. Words are split where a mention begins or ends.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).
@@ -375,7 +380,7 @@ def write_columns(documents: Iterable[Document | Mapping[str, Any]], path: str |
 
 
 def _flat(found: Found) -> list[Mention]:
-    """Select mentions that do not overlap, the longest ones first, and return them in the order of the text."""
+    """Select mentions that do not overlap, the longest mentions first. Return them in the order of the text."""
     pairs = zip(found.document.entities, found.scores, strict=True)
     ranked = sorted(pairs, key=lambda pair: (pair[0].start - pair[0].end, -(pair[1] or 0.0), pair[0]))
     chosen: list[Mention] = []
@@ -390,7 +395,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
     words = document.words if document.words is not None else split_words(document.text)
     rows = _tokens(document.text, words, mentions)
     if sum(tag.startswith("B-") for _, tag in rows) < len(mentions):
-        # A mention has no tag, because it lies outside the words of the document. So split the text at blanks instead.
+        # A mention lies outside the words of the document, so it has no tag. Split the text at white space instead.
         rows = _tokens(document.text, [match.span() for match in re.finditer(r"\S+", document.text)], mentions)
     return rows
 
@@ -398,7 +403,7 @@ def _tagged(document: Document, mentions: Sequence[Mention]) -> list[tuple[str, 
 def _tokens(text: str, words: Iterable[tuple[int, int]], mentions: Sequence[Mention]) -> list[tuple[str, str]]:
     edges = sorted({edge for mention in mentions for edge in (mention.start, mention.end)})
     rows: list[tuple[str, str]] = []
-    number, opened = 0, -1  # index of the current or next mention, and of the last mention with a B- tag
+    number, opened = 0, -1  # index of the current or next mention; index of the last mention with a B- tag
     for start, end in words:
         inner = edges[bisect_right(edges, start) : bisect_left(edges, end)]
         for a, b in pairwise([start, *inner, end]):

@@ -16,13 +16,13 @@ _ID = re.compile(r"(\d+)(?:-(\d+)|(\.\d+))?")
 
 
 class _Row(NamedTuple):
-    """A row with a word, or with a multi-word token such as "3-4 du", which replaces several words in the text.
+    """A row with a word, or with a multi-word token. In the text, the token "3-4 du" replaces the words 3 and 4.
 
     Args:
         line: number of the line in the file.
-        first, last: numbers of the first and last word that the row covers; equal for a word.
-        form: the word as it is in the text.
-        tag: the tag of the row; None if it has none.
+        first, last: numbers of the first and last word in the row. They are equal if the row has one word.
+        form: the form of the word or token in the text.
+        tag: the tag of the row. None if the row has no tag.
     """
 
     line: int
@@ -35,13 +35,15 @@ class _Row(NamedTuple):
 def read_conllu(path: str | Path) -> list[Document]:
     """Read the sentences of a CoNLL-U or CoNLL-U Plus file. Each sentence becomes a document.
 
-    Tags can have any scheme that `read_iob` reads. They are in the column that `# global.columns` names NER (or NE, BIO
-    or IOB), or in MISC as `NER=B-PER` or `name=B-PER`. In the text, a multi-word token ("3-4 du") replaces its words.
-    Its tag is in its own row, or is derived from the tags of its words. If a mention begins or ends inside such a
-    token, the text contains the words instead. Empty nodes are skipped.
+    Tags can have any scheme that `read_iob` reads. They are in a column, or in the column MISC as `NER=B-PER` or
+    `name=B-PER`. The line `# global.columns` must give their column the name NER, NE, BIO or IOB.
+
+    In the text, a multi-word token ("3-4 du") replaces its words. Its tag is in its row, or is derived from the tags of
+    its words. If a mention begins or ends inside a multi-word token, the text contains its words instead. Empty nodes
+    are skipped.
 
     Raises:
-        DataError: a line is malformed or has an unknown tag (the message gives the line), or no word has a tag.
+        DataError: a line is malformed or has an unknown tag (the message names the line), or no word has a tag.
     """
     path = Path(path)
     columns: Sequence[str] = _COLUMNS
@@ -103,7 +105,7 @@ def _row(line: str, columns: Sequence[str], where: str, number: int) -> list[_Ro
     if match is None or "FORM" not in values:
         raise DataError(f"{where}: expected a number in the column ID and a word in FORM, got {line!r:.60}.")
     if match[3]:
-        return []  # an empty node (such as 1.1), which does not occur in the text
+        return []  # skip an empty node (such as 1.1), because it does not occur in the text
     first = int(match[1])
     return [_Row(number, first, int(match[2] or first), values["FORM"], _tag(values))]
 
@@ -118,7 +120,7 @@ def _tag(values: dict[str, str]) -> str | None:
 
 
 def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
-    """Yield the rows whose forms make up the text: multi-word tokens, and all words outside of them.
+    """Yield the rows whose forms make up the text: multi-word tokens, and all words outside multi-word tokens.
 
     If no single tag describes a multi-word token, its words are used instead.
     """
@@ -138,10 +140,10 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
-    """Return the tag of a multi-word token: the tag in its own row, or the tag derived from the tags of its words.
+    """Return the tag of a multi-word token: the tag in its row, or a tag that is derived from the tags of its words.
 
-    The tags of the words are used if its row has no tag, or has O although a word has another tag than O. The result
-    is None if a mention begins or ends inside the token.
+    The tags of the words are used in two cases: the row has no tag, or the row has O although a word has another tag.
+    The result is None if a mention begins or ends inside the token.
     """
     if token.tag in (None, "O") and any(part.tag not in (None, "O") for part in parts):
         return _common(parts)
@@ -149,7 +151,7 @@ def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
 
 
 def _common(parts: Sequence[_Row]) -> str | None:
-    """Derive the tag of a multi-word token from the tags of its words; None if a mention begins or ends inside it."""
+    """Derive the tag of a multi-word token from its words. Return None if a mention begins or ends inside the token."""
     tags = [part.tag or "O" for part in parts]
     if all(tag == "O" for tag in tags):
         return "O"

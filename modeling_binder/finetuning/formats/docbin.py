@@ -1,4 +1,4 @@
-"""spaCy: read and write files in the format DocBin (.spacy)."""
+"""Read and write spaCy's format DocBin (.spacy)."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,16 +18,16 @@ _INSTALL = "a DocBin is read and written with spaCy, which is not installed: pip
 def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[Document]:
     """Read the documents of a spaCy DocBin. Mentions are the entities (`doc.ents`) and the spans in `doc.spans`.
 
-    The id of a document is `doc.user_data["id"]` if the file has this value, as in files from `write_docbin`. Otherwise
-    the id consists of the file's name and the number of the document.
+    The id of a document is `doc.user_data["id"]`, which `write_docbin` writes. If the file does not have this value,
+    the id consists of the name of the file and the number of the document.
 
     Args:
         path: the file.
-        groups: keys of `doc.spans` to read; None means all keys.
+        groups: keys of `doc.spans` to read. None means all keys.
 
     Raises:
-        DataError: the file is not a DocBin, one of the groups occurs in no document, or a span has no label, as in
-            groups that do not contain entities, such as coreference clusters.
+        DataError: the file is not a DocBin, one of the groups occurs in no document, or a span has no label. Spans of
+            groups without entities, such as coreference clusters, have no labels.
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
@@ -38,7 +38,7 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
     content = read_bytes(path)
     try:
         docs = list(DocBin().from_bytes(content).get_docs(spacy.blank("xx").vocab))
-    except Exception as error:  # spaCy raises errors of zlib, msgpack and numpy
+    except Exception as error:  # the errors come from zlib, msgpack or numpy
         raise DataError(
             f"{path}: this is not a DocBin that spaCy {spacy.__version__} can read ({error!r:.100})."
         ) from None
@@ -80,21 +80,22 @@ def _mentions(name: str, spans: Iterable[Any], where: str) -> list[RawMention]:
 def write_docbin(
     documents: Iterable[Document | Mapping[str, Any]], path: str | Path, group: str = "sc", language: str = "xx"
 ) -> None:
-    """Write a DocBin, for example to train or to evaluate a spaCy pipeline.
+    """Write a DocBin, for example to train or evaluate a spaCy pipeline.
 
-    The mentions are written into `doc.spans[group]`, with their scores in its `attrs["scores"]`. If no mentions
-    overlap in any document, they are also written into `doc.ents`. Ids are written into `doc.user_data["id"]`.
+    The mentions are written into `doc.spans[group]`, and their scores into `doc.spans[group].attrs["scores"]`. If there
+    are no overlapping mentions in any document, the mentions are also written into `doc.ents`. Ids are written into
+    `doc.user_data["id"]`.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
-        group: key of `doc.spans`; the default is that of spaCy's span categoriser.
-        language: code of the language whose tokenizer splits documents without words. Tokens that contain the start or
-            the end of a mention are split there.
+        group: key of `doc.spans`. The default is the key of spaCy's span categoriser.
+        language: code of the language, such as "en". Its tokenizer splits documents without words. A token is also
+            split where a mention starts or ends inside it.
 
     Raises:
-        DataError: the language is unknown to spaCy, or its tokenizer needs a package that is not installed; or a
-            mention contains only blanks.
+        DataError: the language is unknown to spaCy, its tokenizer needs a package that is not installed, or a mention
+            contains only white space.
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
@@ -104,7 +105,7 @@ def write_docbin(
         raise ModuleNotFoundError(_INSTALL) from None
     try:
         nlp = spacy.blank(language)
-    except ImportError as error:  # spaCy names the package that is missing
+    except ImportError as error:  # the message of spaCy contains the missing package
         raise DataError(f"language={language!r}: {' '.join(str(error).split())}") from None
     found = found_documents(documents)
     flat = not any(_overlap(each.document) for each in found)

@@ -1,6 +1,6 @@
-"""doccano: read exports, and write files for the import, in JSONL for sequence labelling.
+"""Read exports of doccano, and write files that doccano can import, in JSONL for sequence labelling.
 
-Its editor counts offsets in UTF-16 units; older versions count code points.
+The editor of doccano counts offsets in UTF-16 units. Older versions count code points.
 """
 
 import json
@@ -16,7 +16,8 @@ from .found import found_documents
 from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
 
 _EXPECTED = "'text' and 'label': [[start, end, type], ...]"
-# Value of the field "offsets" in written files. doccano keeps this field as metadata, and exports it again.
+# Value of the field "offsets" in written files. doccano stores this field as metadata and exports it again, so the
+# reader knows the unit.
 _UNIT = "utf-16"
 _FIELDS = ("label", "labels", "entities", "annotations", "spans")
 
@@ -25,15 +26,17 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
     """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
 
     Exports with relations are supported too: `{"text", "entities": [{"label", "start_offset", "end_offset"}],
-    "relations"}`. Exports do not contain the texts of mentions. So the reader chooses the unit in which most mentions
-    begin and end at word boundaries. Files from `write_doccano` contain the name of the unit, which doccano keeps.
+    "relations"}`.
+
+    Exports do not contain the texts of mentions. So the reader chooses the unit in which most mentions begin and end at
+    word boundaries. Files from `write_doccano` contain the name of the unit, and so do their exports.
 
     Args:
         path: the file, JSONL or JSON.
-        text_field: the field that contains the text; defaults to "text", or to "data" if there is no "text".
+        text_field: the field that contains the text. Defaults to "text", or to "data" if there is no field "text".
 
     Raises:
-        DataError: a field is missing or malformed, or an offset is outside the text; the message names the record.
+        DataError: a field is missing or malformed, or an offset is outside the text. The message names the record.
     """
     documents = []
     records = read_records(path, _EXPECTED)
@@ -57,7 +60,7 @@ def _mentions(record: Record) -> Iterable[RawMention]:
     names = [name for name in _FIELDS if name in data]
     if not names:
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data))}.")
-    # If there are several of these fields, some may be metadata of the imported file, which doccano exports again.
+    # Some of these fields may be metadata of the imported file, because doccano exports metadata again.
     filled = [name for name in names if data[name]]
     if len(filled) > 1:
         raise DataError(f"{where}: expected mentions in one field, got {' and '.join(map(repr, filled))}; remove one.")
@@ -79,7 +82,7 @@ def _mentions(record: Record) -> Iterable[RawMention]:
 
 
 def write_doccano(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
-    """Write JSONL for the import of doccano. Offsets count UTF-16 units. Scores are left out.
+    """Write JSONL that doccano can import. Offsets count UTF-16 units. Scores are not written.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).

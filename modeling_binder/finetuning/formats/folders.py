@@ -1,4 +1,4 @@
-"""Read the splits of a corpus in any format, from a folder, a single file, or a dataset on the Hub."""
+"""Read the splits of a corpus in any format, from a folder, a file, or a dataset on the Hub."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ _CORPUS_FILES = ("types.json", "report.json")  # files of a corpus folder that c
 
 
 class _Part(NamedTuple):
-    """A part of a corpus that belongs to one split: a file, a folder (brat), or a split of a dataset on the Hub.
+    """A part of a corpus that belongs to one split. It is a file, a folder (brat), or a split of a dataset on the Hub.
 
     Args:
         name: the path of the file or folder, or the name of the split in the dataset.
-        names: the names in this path, which determine the split, see `split_of`.
+        names: the components of this path. They determine the split, see `split_of`.
         read: function that reads the documents. It is called only for parts that belong to a split.
     """
 
@@ -44,10 +44,10 @@ def read_splits(
     `split_of`. If no name of a file or folder contains such a word, all documents are training data.
 
     Args:
-        source: a folder, which is read with its sub-folders, or a file; for "hub", the id of a dataset.
+        source: a folder (including its sub-folders), or a file. For "hub", the id of a dataset.
         format: the name of the format, or "hub" for a dataset on the Hub.
-        splits: split -> names of its files, folders or dataset splits. Those that the mapping does not name are left
-            out. If it is None, the words in the names determine the splits.
+        splits: split -> names of its files, folders or dataset splits. Other files, folders and dataset splits are
+            skipped. `None` means that the words in the names determine the splits.
         options: options of the reader of the format.
 
     Raises:
@@ -81,7 +81,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
     Args:
         source: a file or a folder.
         format: the name of the format.
-        is_chosen: whether the user names the files, so that their suffixes do not matter.
+        is_chosen: whether the user has chosen files by name. Files may then have any suffix.
         options: options of the reader of the format.
 
     Raises:
@@ -98,7 +98,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
     for path in visible_files(source):
         relative = path.relative_to(source)
         part = _Part(relative.as_posix(), relative.parts, partial(read_documents, path, format, **options))
-        # In "eng.train", the suffix is the split.
+        # The suffix may also be the name of a split, as in "eng.train".
         if is_chosen or suffix_of(path) in suffixes or splits_in(suffix_of(path)):
             parts += [part] if is_chosen or path.name not in _CORPUS_FILES else []
         else:
@@ -117,7 +117,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
 
 
 def _brat_parts(source: Path, **options: Any) -> list[_Part]:
-    """Group documents by folder, or by file if the names of all files, but of no folder, contain a word of a split."""
+    """Group documents by folder. If only the names of files determine splits, group the documents by file."""
     documents = read_brat(source, **options)
     paths = {stem: PurePosixPath(stem) for stem in documents}
     by_folder = {stem: (path.parent.as_posix(), path.parent.parts) for stem, path in paths.items()}
@@ -136,7 +136,8 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         return {"train": list(parts)}
     splits = [split_of(part.names) for part in parts]
     if not all(splits):
-        # In test_corpus/train.jsonl and test_corpus/dev.jsonl, the folder that contains all files determines no split.
+        # A folder that contains all files does not determine a split, for example test_corpus in
+        # test_corpus/train.jsonl and test_corpus/dev.jsonl.
         folders = [part.names[:-1] for part in parts]
         common = next((n for n in range(min(map(len, folders)), 0, -1) if len({f[:n] for f in folders}) == 1), 0)
         inner = [split_of(part.names[common:]) for part in parts]
@@ -175,9 +176,10 @@ def _chosen(source: str | Path, parts: Sequence[_Part], splits: Mapping[str, Seq
 
 
 def _is_named(part: _Part, name: str) -> bool:
-    """Return whether a name denotes a part: by the path of a folder around it, its own path, or its file name.
+    """Return whether a name identifies a part.
 
-    The path and the file name may lack the suffix.
+    The name may be the path of the part, its file name, or the path of a folder around it. The path and the file name
+    may be without the suffix.
     """
     path = PurePosixPath(part.name)
     wanted = PurePosixPath(name)
@@ -193,7 +195,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _with_distinct_ids(parts: Sequence[_Part]) -> list[Document]:
-    """Return the documents of all parts. An id that occurs in several parts gets a prefix from the path of its part."""
+    """Return the documents of all parts. If an id occurs in several parts, add the path of the part as a prefix."""
     read = [(part, part.read()) for part in parts]
     counts = Counter(identifier for _, items in read for identifier in {document.id for document in items})
     documents = []

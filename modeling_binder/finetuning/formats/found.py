@@ -1,4 +1,4 @@
-"""The input of all writers: documents, or texts with the entities that a model predicted and their scores."""
+"""Convert the input of writers: documents, or texts with predicted entities and their scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ..offsets import distinct_ids
 
 
 class Found(NamedTuple):
-    """A document, and the score of each of its mentions. The score is None if a mention has none."""
+    """A document, and the score of each of its mentions. A missing score is None."""
 
     document: Document
     scores: tuple[float | None, ...]
@@ -19,12 +19,12 @@ class Found(NamedTuple):
 def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
     """Convert documents, or dictionaries with "text" and "entities", into documents with scores.
 
-    An entity in a dictionary has its type in "label", as in a corpus file, or in "entity_group", as in the output of
-    the pipeline. It may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing or
-    blank id becomes the number of the document, and duplicate ids are made distinct.
+    The type of an entity in a dictionary is in "label", as in a corpus file, or in "entity_group", as in the output of
+    the pipeline. An entity may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing
+    or blank id becomes the number of the document. Duplicate ids are made distinct.
 
     Raises:
-        DataError: an item is malformed; the message names the document and the field.
+        DataError: an item is malformed. The message names the document and the field.
     """
     found: list[Found] = []
     for number, item in enumerate(items, 1):
@@ -35,8 +35,8 @@ def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found
             document, scores = _from_mapping(item, number)
         else:
             raise DataError(f"document {number}: expected a Document or a dictionary, got {type(item).__name__}.")
-        # With a blank id, the files of brat would be hidden (`.txt`, `.ann`), and the lines of PubTator could not be
-        # read back.
+        # With a blank id, the files of brat would be hidden (`.txt`, `.ann`), and PubTator files could not be read
+        # again.
         if not document.id.strip():
             document = replace(document, id=str(number))
         found.append(Found(document, tuple(scores)))
@@ -70,7 +70,7 @@ def _from_mapping(item: Mapping[str, Any], number: int) -> tuple[Document, list[
 
 
 def with_label(entity: Any) -> Any:
-    """Return an entity with its type in "label". If the type is there already, the result is the entity itself."""
+    """Return an entity with its type in "label". An entity that already has a "label" is returned unchanged."""
     if isinstance(entity, Mapping) and "label" not in entity and "entity_group" in entity:
         return {**entity, "label": entity["entity_group"]}
     return entity

@@ -1,4 +1,4 @@
-"""The text of HTML as a browser sees it, for annotations with offsets in the nodes of the DOM."""
+"""Extract the text of HTML as a browser does, for annotations with offsets in the nodes of the DOM."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -29,7 +29,7 @@ _BLOCKS = {
     ),
     *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
 }
-# Open element, whose end tag may be missing -> elements whose start tag also closes the open element
+# Some elements need no end tag. Such an element -> elements whose start tags close it
 _ENDED_BY = {
     "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
     "li": {"li"},
@@ -45,7 +45,7 @@ _STEP = re.compile(r"([\w:.-]+|text\(\))(?:\[(\d+)\])?")
 
 @dataclass
 class _Node:
-    """A node of the DOM: an element, a text or a comment, and the offset in the text where it starts."""
+    """A node of the DOM (an element, a text or a comment), and its start in the text."""
 
     name: str
     start: int = 0
@@ -53,7 +53,7 @@ class _Node:
 
 
 class HtmlText(HTMLParser):
-    """Parses HTML, and contains its text.
+    """Parses HTML and extracts its text.
 
     Args:
         html: the HTML.
@@ -91,7 +91,7 @@ class HtmlText(HTMLParser):
         self._break(tag)
 
     def handle_comment(self, data: str) -> None:
-        # A comment splits a text into two text nodes.
+        # A comment splits a text into two text nodes, so it must be a node too.
         self._open[-1].children.append(_Node("comment()", len(self.text)))
 
     def handle_data(self, data: str) -> None:
@@ -105,7 +105,7 @@ class HtmlText(HTMLParser):
             self._breaks.append(len(self.text))
 
     def start_of(self, path: str) -> int | None:
-        """Return the offset where a node starts in the text, or None if the node does not exist.
+        """Return the offset of a node in the text, or None if the node does not exist.
 
         Args:
             path: path of the node, such as "/div[1]/p[2]/text()[1]".
@@ -145,9 +145,9 @@ class LineEnds:
         self.places = places
 
     def start(self, offset: int) -> int:
-        """Convert the start of a mention. A line end that is inserted at this offset comes before the mention."""
+        """Convert the start of a mention. A line end inserted at this offset comes before the mention."""
         return offset + bisect_right(self.places, offset)
 
     def end(self, offset: int) -> int:
-        """Convert the end of a mention. A line end that is inserted at this offset comes after the mention."""
+        """Convert the end of a mention. A line end inserted at this offset comes after the mention."""
         return offset + bisect_left(self.places, offset)

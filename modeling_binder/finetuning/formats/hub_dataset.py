@@ -1,4 +1,4 @@
-"""Read datasets with columns of tokens and tags, on the Hub or in a folder, with the package `datasets`."""
+"""Read datasets with columns of tokens and tags, from the Hub or a folder, with the package `datasets`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +15,12 @@ def read_hub_dataset(
 
     Args:
         name: id of the dataset on the Hub, or a folder.
-        config: name of the configuration, if the dataset has several.
+        config: name of the configuration. It is required if the dataset has several configurations.
         token_column, tag_column: names of the columns with the tokens and with their tags.
 
     Raises:
-        DataError: the dataset cannot be loaded, has several configurations, or does not have the columns; or a tag is a
-            number for which the dataset has no class name.
+        DataError: the dataset cannot be loaded, `config` is missing, a column is missing, or a tag is a number without
+            a class name.
         ModuleNotFoundError: datasets is not installed.
     """
     try:
@@ -29,7 +29,7 @@ def read_hub_dataset(
         raise ModuleNotFoundError("the package datasets is not installed: pip install datasets") from None
     try:
         loaded = load_dataset(name, config)
-    except Exception as error:  # datasets, huggingface_hub and pyarrow raise errors of many classes
+    except Exception as error:  # the errors of datasets, huggingface_hub and pyarrow have many classes
         several = "Config name is missing" in str(error)
         advice = " Choose one with config=... (--config)." if several or "BuilderConfig" in str(error) else ""
         raise DataError(f"{name}: the dataset cannot be loaded: {str(error).strip():.600}{advice}") from None
@@ -52,7 +52,7 @@ def read_hub_dataset(
 
 
 def _names(tags: Sequence[Any] | None, names: Sequence[str] | None, where: str) -> list[Any]:
-    """Convert class numbers into the names of tags. Tags are unchanged if the dataset has no class names."""
+    """Convert class numbers into the names of tags. If the dataset has no class names, return the tags unchanged."""
     if names is None:
         return list(tags or [])
     for tag in tags or []:

@@ -1,7 +1,7 @@
-"""Label Studio: read exports in JSON and JSON-MIN, and write predictions that annotators can correct.
+"""Read exports of Label Studio in JSON and JSON-MIN, and write predictions that annotators can correct.
 
-Its editor runs in a browser. So offsets count UTF-16 units (code points in newer versions), and "\\r\\n" counts as one
-character.
+The editor of Label Studio runs in a browser. So offsets count UTF-16 units, and "\\r\\n" counts as one character. Newer
+versions count code points.
 """
 
 import json
@@ -31,7 +31,7 @@ _SPEAKERS = ("author", "speaker", "name", "role", "user")
 
 @dataclass
 class _Annotation:
-    """One annotation of a task (a text): the result of one annotator.
+    """An annotation of a task: the regions that one annotator has marked in one text.
 
     Args:
         where: file and task, for messages.
@@ -51,20 +51,23 @@ class _Annotation:
 def read_label_studio(path: str | Path, text_field: str | None = None) -> list[Document]:
     """Read an export of Label Studio: JSON or JSON-MIN, also from old versions ("completions").
 
-    Regions can be in plain text, in HTML (`hypertextlabels`) or in dialogues (`paragraphlabels`). The text of an HTML
-    document is the HTML without tags, with one line per block; the text of a dialogue has one line per turn. Each
-    annotation of a task becomes a document. If some annotations of a task are marked as ground truth, its other
-    annotations are ignored. Skipped tasks and cancelled annotations are left out. If a task has predictions but no
-    field for annotations, as in files of `write_label_studio`, the predictions are read.
+    Texts can be plain text, HTML (`hypertextlabels`) or dialogues (`paragraphlabels`). HTML is converted into text
+    without tags, with one line per block. The text of a dialogue has one line per turn.
+
+    Each annotation of a task becomes a document:
+
+    - If some annotations of a task are marked as ground truth, the other annotations of this task are ignored.
+    - Skipped tasks and cancelled annotations are ignored.
+    - If a task has no field for annotations, its predictions are used, as in files of `write_label_studio`.
 
     Args:
         path: the file.
-        text_field: the field that contains the text. If it is None, the field "text" is used. If a task has no field
-            "text", the field "html" is used for HTML, and the only field with a list of turns for dialogues.
+        text_field: the field that contains the text. Defaults to "text". If there is no field "text", it defaults to
+            "html" for HTML, and to the only field with a list of turns for dialogues.
 
     Raises:
-        DataError: a task has an unknown kind of label, no text, or a region whose offsets do not select its text (the
-            message names the task); or no task is annotated.
+        DataError: no task is annotated; or a task has an unknown kind of label, no text, or a region whose offsets do
+            not select its text. The message names the task.
     """
     records = read_records(path, _EXPECTED, "task")
     found = [annotation for number, record in enumerate(records, 1) for annotation in _annotations(record, number)]
@@ -100,8 +103,8 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
     task_id = identifier_of(data, identifier_of(task, str(number)))
     key = next((key for key in ("annotations", "completions", "predictions") if key in task), None)
     if key is None and data is not task:
-        return []  # a task that was imported and not annotated
-    if key is None:  # JSON-MIN, in which each record is an annotation
+        return []  # an imported task without annotations
+    if key is None:  # in JSON-MIN, each record is an annotation
         return [_Annotation(where, task_id, str(task.get("annotation_id", number)), data, _minimal_regions(record))]
     listed = list_of(task[key], key, where)
     for item in listed:
@@ -123,12 +126,12 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
 
 
 def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
-    """Return the regions of a record of JSON-MIN. They can be in any field: each project names its fields."""
+    """Return the regions of a JSON-MIN record. They can be in any field, because projects choose the field names."""
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
             if not isinstance(item, Mapping) or (any(key in item for key in _SPEAKERS) and not _labels(item)):
-                continue  # not a region, but a choice or a turn of a dialogue
+                continue  # skip a choice, or a turn of a dialogue
             regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
     return [region for region in regions if region is not None]
 
@@ -140,14 +143,14 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
 
 
 def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[str, Any] | None:
-    """Return the region that a result describes: a dictionary with offsets and labels.
+    """Return the region of a result: a dictionary with offsets and labels.
 
-    The function returns None for a result without labels, such as a choice or a relation. Such a result may have
-    offsets only if another result with the same id has labels.
+    A result without labels, such as a choice or a relation, gives None. It may have offsets only if another result with
+    the same id has labels.
 
     Args:
         result: an item of "result" in an annotation, or of a list in JSON-MIN.
-        value: the field "value" of the result; in JSON-MIN, the result itself.
+        value: the field "value" of the result. In JSON-MIN, it is the result itself.
         labelled: the ids of all results with labels, converted with `repr`.
         where: file and task, for error messages.
     """
@@ -213,10 +216,10 @@ def _document(
 
 
 def _other_text(region: Mapping[str, Any], data: Mapping[str, Any], field: str) -> str | None:
-    """Return the name of the text that a region belongs to, if this is not the text in `field`; otherwise None.
+    """Return the field of a region's text if it is not `field`, otherwise None.
 
-    The region gives this name in `to_name`, which is not always the name of a field of the task. So the result is a
-    name only if the offsets select the text of the region in the field with this name.
+    `to_name` of a region may be the name of its field, but it may also be another name. So the function returns
+    `to_name` only if the offsets select the text of the region in a field with this name.
     """
     name = region.get("to_name")
     if name == field or not isinstance(name, str) or not isinstance(text := data.get(name), str):
@@ -244,7 +247,7 @@ def _text_field(annotation: _Annotation, is_html: bool) -> str:
         ]
         if len(turns) == 1:
             return turns[0]
-    return "text"  # no field contains the text; the caller then raises an error that names "text"
+    return "text"  # no field contains the text, so the caller will raise an error
 
 
 def _turns(values: Sequence[Any], where: str) -> list[str]:
@@ -263,7 +266,7 @@ def _turns(values: Sequence[Any], where: str) -> list[str]:
 
 
 def _strings(turn: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a turn that may contain its text, without those that contain the speaker."""
+    """Return the fields of a turn that may contain its text, without the fields for the speaker."""
     return {key: value for key, value in turn.items() if isinstance(value, str) and key not in _SPEAKERS}
 
 
@@ -272,9 +275,8 @@ def _places(
 ) -> list[tuple[Offset, Offset]]:
     """Return the possible offsets (start, end) of a region.
 
-    There are several if a region in HTML has global offsets, which count from the start of the text, and also paths of
-    two nodes with offsets that count from the start of these nodes. The caller uses the offsets that select the text of
-    the region.
+    A region in HTML may have two kinds of offsets. Global offsets count from the start of the text. Other offsets count
+    from the start of a node, which is given as a path. The caller uses the offsets that select the text of the region.
     """
     if bases is not None:
         edges = []
@@ -305,7 +307,7 @@ def _places(
 
 
 def _on_lines(document: Document, page: HtmlText) -> Document:
-    """Return the document with a line end between the blocks of its HTML page."""
+    """Insert line ends between the blocks of an HTML page into the text of its document."""
     text, line_ends = page.with_line_ends()
     moved = (Mention(line_ends.start(m.start), line_ends.end(m.end), m.label) for m in document.entities)
     return replace(document, text=text, entities=tuple(moved))
@@ -318,17 +320,17 @@ def write_label_studio(
     to_name: str = "text",
     model_version: str = "binder-ner",
 ) -> None:
-    """Write tasks with predictions, which can be imported into a project of Label Studio and corrected there.
+    """Write tasks with predictions. Annotators can import them into Label Studio and correct them.
 
-    Each region has the score of its mention. The score of a prediction is the smallest score of its regions; Label
-    Studio can sort tasks by it. The id of a document becomes the field "id" in the data of its task.
+    Each region has the score of its mention. The score of a prediction is the smallest score of its regions. Label
+    Studio can sort tasks by this score. The id of a document becomes the field "id" in the data of its task.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).
         path: the JSON file to write.
-        from_name: name of the <Labels> tag in the labeling interface of the project.
-        to_name: name of the <Text> tag in this interface; the value of this tag must be $text.
-        model_version: the name under which Label Studio shows the predictions.
+        from_name: name of the <Labels> tag in the labelling interface of the project.
+        to_name: name of the <Text> tag in the labelling interface. The value of this tag must be $text.
+        model_version: name of the model that Label Studio shows with the predictions.
     """
     tasks = []
     for document, scores in found_documents(documents):

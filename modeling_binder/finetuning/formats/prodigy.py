@@ -1,4 +1,4 @@
-"""Prodigy: read annotation tasks in JSONL. Offsets count code points, as in spaCy."""
+"""Read annotation tasks of Prodigy in JSONL. Offsets count code points, as in spaCy."""
 
 import logging
 from collections import Counter
@@ -20,12 +20,12 @@ _EXPECTED = "'text' and 'spans': [{'start', 'end', 'label'}, ...]"
 def read_prodigy(path: str | Path) -> list[Document]:
     """Read tasks that Prodigy exported (`prodigy db-out`): `{"text", "spans": [{"start", "end", "label"}], "answer"}`.
 
-    Tasks that were rejected or ignored are left out, with a warning. The offsets of a span are compared with its
-    "text", or with the text of its tokens. If several people annotated a text, each task becomes a document.
+    Rejected and ignored tasks are skipped, and a warning reports their number. The offsets of a span are compared with
+    its "text", or with the text of its tokens. If several people annotated a text, each task becomes a document.
 
     Raises:
-        DataError: a field is missing or malformed, or the offsets of a span do not select its text (the message names
-            the task); or no task was accepted.
+        DataError: a field is missing or malformed, the offsets of a span do not select its text, or no task was
+            accepted. The message names the task.
     """
     records = read_records(path, _EXPECTED, "task")
     documents: list[RawDocument] = []
@@ -50,7 +50,7 @@ def read_prodigy(path: str | Path) -> list[Document]:
 
 def _mentions(record: Record) -> Iterator[RawMention]:
     where, data = record
-    is_choice = bool({"options", "accept", "label"} & set(data))  # a task to choose a category of the text
+    is_choice = bool({"options", "accept", "label"} & set(data))  # the task is to choose a category for the text
     if "spans" not in data and "tokens" not in data and (is_choice or "answer" not in data):
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, data)):.200}.")
     tokens = [token for token in list_of(data.get("tokens"), "tokens", where) if isinstance(token, Mapping)]
@@ -64,7 +64,7 @@ def _mentions(record: Record) -> Iterator[RawMention]:
 
 
 def _stated(span: Mapping[str, Any], tokens: list[Mapping[str, Any]]) -> str | None:
-    """Return the text of a span, from its field "text" or from its tokens, or None if it has neither."""
+    """Return the text of a span, from its field "text" or from its tokens. Return None if there is neither."""
     if isinstance(span.get("text"), str):
         return str(span["text"])
     first, last = span.get("token_start"), span.get("token_end")

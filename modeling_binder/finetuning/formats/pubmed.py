@@ -1,4 +1,4 @@
-"""Read the XML of PubMed as texts without mentions: title and abstract of each article."""
+"""Read PubMed XML: the title and the abstract of each article become a document without mentions."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,8 @@ _ARTICLES = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation")
 def read_pubmed(path: str | Path) -> list[Document]:
     """Read the articles of a PubMed XML file (`PubmedArticleSet`). The text of an article is `title + " " + abstract`.
 
-    The id of a document is the PMID. The sections of a structured abstract are joined by blanks, and each begins with
-    its label. If an article has no abstract, its text is the title. Markup such as <i> is removed.
+    The id of a document is the PMID. The sections of a structured abstract are joined by spaces, and each section
+    begins with its label. If an article has no abstract, its text is the title. Markup such as <i> is removed.
 
     Args:
         path: the file, which may be compressed with gzip.
@@ -26,7 +26,7 @@ def read_pubmed(path: str | Path) -> list[Document]:
     """
     documents: list[Document] = []
     with open_bytes(path) as file, xml_errors(path):
-        depth = 0  # a MedlineCitation inside a PubmedArticle must not count as another article
+        depth = 0  # number of open elements: a MedlineCitation inside a PubmedArticle must not count as another article
         for event, element in ElementTree.iterparse(file, events=("start", "end")):
             if element.tag not in _ARTICLES:
                 continue
@@ -51,5 +51,5 @@ def _document(article: ElementTree.Element, number: int) -> Document:
 
 
 def _text(element: ElementTree.Element) -> str:
-    # The XML is indented, so line ends and sequences of blanks are not part of the text.
+    # The XML is indented, so line ends and sequences of spaces are not part of the text.
     return re.sub(r"[ \t\r\n]+", " ", "".join(element.itertext())).strip(" ")

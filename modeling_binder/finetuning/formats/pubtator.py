@@ -1,4 +1,4 @@
-"""PubTator: read and write records with a title, an abstract, and a row for each mention.
+"""Read and write PubTator: records with a title, an abstract, and a row for each mention.
 
 Offsets count code points.
 """
@@ -16,23 +16,23 @@ from .found import found_documents
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _RELATION = re.compile(r"[A-Za-z_]\S*(?: \S+)*")
-# Characters that must not occur in a field: the tab, which separates fields, and all characters that end a line in some
-# program
+# Characters that must not occur in a field: the tab, which separates fields, and all characters that some programs use
+# as line ends
 _SEPARATORS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def read_pubtator(path: str | Path, types: Mapping[str, str] | None = None, repair_within: int = 0) -> list[Document]:
     """Read the documents of a PubTator file. The offsets refer to the text `title + " " + abstract`.
 
-    Rows of relations (the second field is a word) are skipped. An abstract may be missing. If several records have the
-    same id, the ids are made distinct.
+    Rows of relations (their second field is a word) are skipped. An abstract may be missing. If several records have
+    the same id, the ids are made distinct.
 
     Args:
         path: the file.
-        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
-            file are the entity types.
-        repair_within: maximum distance to which a mention with wrong offsets is moved, see `offsets.align`. 0 raises an
-            error instead.
+        types: type in the file -> entity type. Mentions of other types are skipped. `None` means that the entity types
+            are the types in the file.
+        repair_within: maximum number of characters by which a mention with wrong offsets may be moved, see
+            `offsets.align`. 0 raises an error instead.
 
     Raises:
         DataError: a line is not part of a record, or the offsets of a mention do not select the text in its row.
@@ -72,7 +72,7 @@ def _records(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _mention(line: str, identifier: str, where: str) -> RawMention | None:
-    """Return the mention of a row; None if the row is a relation."""
+    """Return the mention of a row, or None if the row is a relation."""
     fields = line.split("\t")
     if fields[0].strip() != identifier:
         raise DataError(f"{where}: expected a row of the record {identifier!r}, got {line!r:.60}.")
@@ -80,7 +80,7 @@ def _mention(line: str, identifier: str, where: str) -> RawMention | None:
         return None
     if len(fields) < 5 or not (fields[1].isdecimal() and fields[2].isdecimal()):
         raise DataError(f"{where}: expected ID, start, end, text and class, separated by tabs, got {line!r:.60}.")
-    # Some mentions in public corpora end in blanks, which can lie after the end of the text. So remove these blanks.
+    # In public corpora, some mentions end in spaces that lie after the end of the text. So remove these spaces.
     stated = fields[3].rstrip()
     end = int(fields[2]) - (len(fields[3]) - len(stated))
     return RawMention(((int(fields[1]), end),), fields[4].strip(), stated, where)
@@ -89,8 +89,9 @@ def _mention(line: str, identifier: str, where: str) -> RawMention | None:
 def write_pubtator(documents: Iterable[Document | Mapping[str, Any]], path: str | Path) -> None:
     """Write a PubTator file. The first line of a text is its title, and the rest is its abstract.
 
-    Each tab and each character of a line end becomes one blank, so that offsets do not change. Bars and blanks in an id
-    become underscores, because the format does not allow them. Scores are left out.
+    - Each tab and each character of a line end becomes one space, so that offsets do not change.
+    - Bars and white space in an id become underscores, because the format does not allow them.
+    - Scores are not written.
 
     Args:
         documents: documents, or texts with predicted entities (see `found_documents`).

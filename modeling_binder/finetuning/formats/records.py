@@ -10,7 +10,7 @@ from ..files import read_text
 
 
 class Record(NamedTuple):
-    """An object in a JSON file, and its position as error messages show it: "FILE:LINE" or "FILE: record N"."""
+    """An object in a JSON file, and its position for error messages: "FILE:LINE" or "FILE: record N"."""
 
     where: str
     data: Mapping[str, Any]
@@ -22,7 +22,7 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
     Args:
         path: the file.
         expected: the content that an object should have, for error messages.
-        name: the word for an object in messages.
+        name: the word for an object in error messages, such as "task".
 
     Raises:
         DataError: a line is not JSON, a record is not an object, or the file is empty.
@@ -35,8 +35,8 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
         try:
             value = json.loads(part)
         except (ValueError, RecursionError) as error:
-            # For a JSONDecodeError, `str(error)` is replaced: its line number counts from the start of the parsed part
-            # ("line 1"), so it can differ from the line number in the file.
+            # Do not use `str(error)` of a JSONDecodeError: its line number may differ from the line number in the file,
+            # because lines are parsed separately.
             line, reason = number, str(error)
             if isinstance(error, json.JSONDecodeError):
                 line, reason = error.lineno if whole else number, f"{error.msg} at column {error.colno}"
@@ -68,10 +68,10 @@ def text_of(data: Mapping[str, Any], field: str, where: str, option: str = "") -
         data: the record.
         field: the name of the field.
         where: file and record, for the error message.
-        option: text added to the error message: which option to use if the text is in a field with another name.
+        option: advice for the error message, which names the option for another field.
 
     Raises:
-        DataError: the field is missing or not a string; the message lists the fields of the record.
+        DataError: the field is missing or not a string. The message lists the fields of the record.
     """
     value = data.get(field)
     if not isinstance(value, str):
@@ -116,6 +116,6 @@ def label_of(value: Any, where: str) -> str:
 
 
 def identifier_of(data: Mapping[str, Any], default: str, key: str = "id") -> str:
-    """Return the id of a record as a string, or the default if it has none."""
+    """Return the id of a record as a string, or the default if the record has no id."""
     value = data.get(key)
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value) else default

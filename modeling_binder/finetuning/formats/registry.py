@@ -1,4 +1,4 @@
-"""The list of all formats (`FORMATS`): detect the format of a file, and read and write files in any format."""
+"""Detect the format of a file, and read and write files in any format. `FORMATS` lists all formats."""
 
 import inspect
 import json
@@ -34,9 +34,10 @@ class Format:
     """A file format for annotated texts.
 
     Args:
-        read: function that reads the documents of a file. Its first argument is the path, the others are options.
+        read: function that reads the documents of a file. Its first argument is the path. All other arguments are
+            options.
         suffixes: usual suffixes of files in the format.
-        write: function that writes documents to a path; None if the package cannot write the format.
+        write: function that writes documents to a path. None if the package cannot write the format.
     """
 
     read: Callable[..., list[Document]]
@@ -95,7 +96,7 @@ SUFFIXES = tuple(dict.fromkeys(suffix for format in FORMATS.values() for suffix 
 
 _ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz")
 _COMPRESSED_ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz")
-_HEAD = 50  # number of records or lines at the start of a file that are used to detect its format
+_HEAD = 50  # number of records or lines at the start of a file from which its format is detected
 _LABEL_STUDIO = {
     "annotations",
     "completions",
@@ -109,10 +110,10 @@ _PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "s
 
 
 def format_named(name: str) -> tuple[str, Format]:
-    """Return the usual name of a format, and the format, for a name such as "label-studio", "label_studio" or "iob".
+    """Return the standard name of a format, and the format. Names such as "label_studio" or "iob" are accepted too.
 
     Raises:
-        DataError: the format is unknown; the message lists the formats.
+        DataError: the format is unknown. The message lists the formats.
     """
     key = name.lower().replace("_", "-")
     key = _OTHER_NAMES.get(key, key)
@@ -122,7 +123,7 @@ def format_named(name: str) -> tuple[str, Format]:
 
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], skipped: int = 1) -> None:
-    """Raise an error for options that a reader or a writer does not have.
+    """Check that a reader or a writer has the given options.
 
     Args:
         name: name of the format.
@@ -131,7 +132,7 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
         skipped: number of leading arguments of `function` that are not options.
 
     Raises:
-        DataError: an option is unknown; the message lists the options.
+        DataError: an option is unknown. The message lists the options.
     """
     known = list(inspect.signature(function).parameters)[skipped:]
     if unknown := [option for option in options if option not in known]:
@@ -148,11 +149,11 @@ def read_documents(path: str | Path, format: str | None = None, **options: Any) 
 
     Args:
         path: a file, which may be compressed with gzip. For brat, also a folder or a tar archive.
-        format: name of the format; defaults to the result of `detect_format`.
+        format: name of the format. By default, `detect_format` detects it.
         options: options of the reader, for example `text_field` of `read_label_studio`.
 
     Raises:
-        DataError: the file is malformed, its format is unknown, or the format does not have one of the options.
+        DataError: the file is malformed, its format is unknown, or an option is unknown.
     """
     name, chosen = format_named(format or detect_format(path))
     check_options(name, chosen.read, options)
@@ -170,14 +171,13 @@ def write_format(
 
     Args:
         documents: documents, or dictionaries with "text" and "entities" (see `found_documents`).
-        path: the file to write; for brat a folder.
+        path: the file to write. For brat, a folder.
         format: "jsonl", "brat", "pubtator", "bioc", "label-studio", "doccano", "conll" or "docbin". Offsets are written
             in the unit of the format.
         options: options of the writer, for example `from_name` of `write_label_studio`.
 
     Raises:
-        DataError: the format is unknown or cannot be written, it does not have one of the options, or it cannot
-            represent the documents.
+        DataError: the format is unknown, cannot be written or cannot represent the documents; or an option is unknown.
     """
     name, chosen = format_named(format)
     if chosen.write is None:

@@ -16,14 +16,14 @@ _TOKENS = ("tokens", "sentence", "tokenized_text")
 
 
 class _Span(NamedTuple):
-    """A span of tokens, as the file gives it.
+    """A span of tokens in the file.
 
     Args:
         first: index of the first token.
         last: the end of the span: index of the last token if `inclusive`, otherwise index of the token after it.
         label: the entity type.
-        stated: the text of the span in the file; None if the file does not contain this text.
-        inclusive: whether `last` is read as an inclusive end, as the form of the file defines it or after `turned`.
+        stated: the text of the span according to the file. None if the file does not contain this text.
+        inclusive: whether `last` is an inclusive end. The format of the file defines this; `turned` negates it.
     """
 
     first: int
@@ -39,33 +39,36 @@ class _Span(NamedTuple):
 
     @property
     def other(self) -> int:
-        """Index of the last token if an inclusive end is read as exclusive, and an exclusive end as inclusive."""
+        """Index of the last token if `inclusive` were negated."""
         return self.last - 1 if self.inclusive else self.last
 
     def turned(self) -> "_Span":
-        """Return the span with `inclusive` negated, so that `read` and `other` change places."""
+        """Return the span with `inclusive` negated. The results of `read` and `other` are then exchanged."""
         return self._replace(inclusive=not self.inclusive)
 
 
 def read_token_spans(path: str | Path, types: Mapping[str, str] | None = None) -> list[Document]:
-    """Read documents from a JSON list, or from one JSON object a line, in any of three forms.
+    """Read documents from a JSON list, or from a file with one JSON object per line. There are three formats:
 
     - `{"tokens": [...], "entities": [{"start", "end" (exclusive), "type"}]}`
     - `{"sentence": [...], "ner": [{"index": [...], "type"}]}`
     - `{"tokenized_text": [...], "ner": [[first, last (inclusive), "type"]]}` (GLiNER)
 
-    If a span also has its text ("text", or a fourth item of the list), this text is compared with the tokens. If the
-    text and the tokens differ, an end that is inclusive in this form is taken as exclusive, and an exclusive end as
-    inclusive. If all texts of the file need this change, it also applies to the spans without a text. The text of a
-    document consists of its tokens joined by blanks, and its words are the tokens. Blank tokens are left out.
+    The words of a document are its tokens, and its text consists of the tokens, joined by spaces. Blank tokens are
+    skipped.
+
+    Some files use inclusive ends where the format has exclusive ends, or vice versa. If a span also has its text
+    ("text", or a fourth item of the list), the reader compares this text with the tokens. If they differ, the reader
+    tries the other kind of end. If all texts of the file need the other kind, it also applies to the spans without a
+    text.
 
     Args:
         path: the file.
-        types: type in the file -> entity type. Mentions of other types are left out. If it is None, the types of the
-            file are the entity types.
+        types: type in the file -> entity type. Mentions of other types are skipped. `None` means that the entity types
+            are the types in the file.
 
     Raises:
-        DataError: a row has none of these forms, or a span is outside the tokens or differs from its text.
+        DataError: a row has none of these formats, or a span is outside the tokens or differs from its text.
     """
     records = read_records(path, _EXPECTED, "row")
     rows = [_tokens_and_spans(record) for record in records]
@@ -88,7 +91,7 @@ def _tokens_and_spans(record: Record) -> tuple[list[str], list[_Span]]:
         spans = [_span(entity) for entity in row.get("entities", row.get("ner", []))]
     except (StopIteration, TypeError, KeyError, AttributeError, ValueError, IndexError):
         raise DataError(f"{where}: expected {_EXPECTED}, got {dict(row)!r:.80}.") from None
-    if not {"entities", "ner"} & set(row):  # a misspelt key would otherwise give texts without mentions
+    if not {"entities", "ner"} & set(row):  # otherwise, a misspelt key would give texts without mentions
         raise DataError(f"{where}: expected {_EXPECTED}, got the fields {', '.join(map(repr, row)):.80}.")
     for token in tokens:
         if not isinstance(token, str):
@@ -122,8 +125,8 @@ def _document(
 def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], where: str) -> list[tuple[int, int]]:
     """Return the character spans of the words of a span of tokens.
 
-    The end of the span is first taken as inclusive or exclusive, as the form of the file defines it. If the tokens then
-    differ from the stated text, an inclusive end is taken as exclusive, and an exclusive end as inclusive.
+    The format of the file defines whether the end of the span is inclusive. If the tokens then differ from the stated
+    text, the function tries the other kind of end.
     """
     if not span.label.strip():
         raise DataError(f"{where}: the span {span.first}..{span.last} has no type.")
@@ -146,7 +149,7 @@ def _words(span: _Span, tokens: list[str], words: list[tuple[int, int] | None], 
 
 
 def _has_text(span: _Span, tokens: list[str], last: int) -> bool:
-    """Return whether the tokens from `span.first` to `last` exist, and have the stated text if there is one."""
+    """Return whether the tokens from `span.first` to `last` exist and match the stated text, if there is a text."""
     exist = 0 <= span.first <= last < len(tokens)
     return exist and (span.stated is None or same_text("".join(tokens[span.first : last + 1]), span.stated))
 
@@ -161,7 +164,7 @@ def _span(entity: Any) -> _Span:
             return _Span(min(index), max(index), label, stated, True)
         return _Span(_integer(entity["start"]), _integer(entity["end"]), label, stated, False)
     first, last, label, *stated = entity
-    text = stated[0] if stated and isinstance(stated[0], str) else None  # some tools put a score here
+    text = stated[0] if stated and isinstance(stated[0], str) else None  # some tools write a score instead of a text
     return _Span(_integer(first), _integer(last), _string(label), text, True)
 
 

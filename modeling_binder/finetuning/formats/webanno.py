@@ -1,6 +1,6 @@
 """Read WebAnno TSV 3, which INCEpTION and WebAnno export.
 
-Both tools are written in Java, so offsets count UTF-16 units.
+WebAnno and INCEpTION are written in Java, so offsets count UTF-16 units.
 """
 
 import logging
@@ -21,7 +21,7 @@ _BUILT_IN = "de.tudarmstadt.ukp.dkpro.core.api."  # prefix of the names of built
 _ENTITIES = "NamedEntity"
 _VALUE = re.compile(r"((?:\\.|[^\\])*?)(?:\[(\d+)\])?", re.DOTALL)  # a value, and the number of its annotation
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f"}
-_MAX_GAP = 100  # a gap of at most so many characters between sentences becomes blanks, a larger gap becomes a line end
+_MAX_GAP = 100  # a gap of at most 100 characters between sentences becomes spaces, a larger gap a line end
 
 
 @dataclass
@@ -32,7 +32,7 @@ class _Layer:
         name: name of the layer.
         features: names of its features (attributes of an annotation, such as its type).
         column: column of the first feature.
-        is_span: whether its annotations are spans of text, and not relations between spans.
+        is_span: whether its annotations are spans of text. Otherwise, they are relations between spans.
     """
 
     name: str
@@ -43,7 +43,7 @@ class _Layer:
 
 @dataclass
 class _Sentence:
-    """A sentence with its text and its rows: number of the line, and cells."""
+    """A sentence: its text, and its rows. A row consists of its line number and its cells."""
 
     text: str
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
@@ -52,19 +52,19 @@ class _Sentence:
 def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
     """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
 
-    The mentions are the spans of the layer NamedEntity, and their types are the values of its feature "value". A file
-    without this layer must have exactly one custom layer, whose spans are used instead. Several spans may have the same
-    tokens, and spans may be nested or begin inside a token.
+    The mentions are the spans of the layer NamedEntity, and their types are the values of its feature "value". If a
+    file does not have this layer, the spans of its custom layer are used. There must then be exactly one custom layer.
+    Several spans may have the same tokens. Spans may be nested, and may begin inside a token.
 
     Args:
         path: the file.
-        layer: name of the layer, or the last part of its name ("webanno.custom.Drug" or "Drug").
-        feature: name of the feature that contains the type; defaults to "value", or to the only feature. In a layer
+        layer: name of the layer ("webanno.custom.Drug"), or its last component ("Drug").
+        feature: name of the feature that contains the type. Defaults to "value", or to the only feature. In a layer
             without features, the type is the name of the layer.
 
     Raises:
         DataError: a line is malformed, a span has no type, or the offsets of a token do not select its text (the
-            message names the line); or the layer or the feature is unknown, or cannot be determined.
+            message names the line). Or the layer or the feature is unknown or cannot be determined.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -144,7 +144,7 @@ def _column(path: Path, layer: _Layer, feature: str | None) -> int:
 
 
 def _values(cell: str) -> list[tuple[str, str]]:
-    """Split a cell into its annotations: pairs of a value, still with escapes, and a number ("" if there is none)."""
+    """Split a cell into annotations (value, number). The value still has escapes. A missing number is ""."""
     if cell in ("_", ""):
         return []
     parts = re.findall(r"((?:\\.|[^\\|])+)", cell, re.DOTALL)
@@ -162,7 +162,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
         if line.startswith("#Text="):
             text = _unescape(line.removeprefix("#Text="))
             if sentence is not None and not sentence.rows:
-                sentence.text += "\n" + text  # a sentence with several lines has several rows "#Text"
+                sentence.text += "\n" + text  # a sentence with several lines has several "#Text" rows
                 continue
             if sentence is not None:
                 yield sentence
@@ -180,7 +180,7 @@ def _sentences(path: Path, lines: Sequence[str]) -> Iterator[_Sentence]:
 def _placed(
     path: Path, lines: Sequence[str], document: RawDocument
 ) -> Iterator[tuple[_Sentence, list[tuple[int, int]]]]:
-    """Add the sentences to the text of a document, and yield each with the spans of its rows in code points."""
+    """Add the sentences to the text of a document. Yield each sentence with the spans of its rows in code points."""
     end_before: int | None = None
     for sentence in _sentences(path, lines):
         tokens = [
@@ -203,6 +203,7 @@ def _placed(
             document.text += " " * gap if 0 <= gap <= _MAX_GAP else "\n"
         base = len(document.text)
         document.text += sentence.text
-        # Where the sentence ends in the offsets of the file: the end of its last token, plus the characters after it.
+        # End of the sentence in the offsets of the file: the end of its last token, plus the characters after this
+        # token
         end_before = max(end for _, _, end, _ in tokens) + len(sentence.text) - max(end for _, end in places)
         yield sentence, [(base + start, base + end) for start, end in places]
