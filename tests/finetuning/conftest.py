@@ -1,4 +1,4 @@
-"""Adapters of the tiny model."""
+"""Fixtures that build LoRA adapters of the tiny model."""
 
 import pytest
 import torch
@@ -11,12 +11,13 @@ from tests.tiny import build_trainer
 
 @pytest.fixture
 def base(checkpoint):
+    """Return the folder of the base model, to which the adapters belong."""
     return checkpoint
 
 
 @pytest.fixture
 def make_adapter(base, tokenizer, tmp_path):
-    """Return a function that saves an adapter of the tiny model with random weights, and returns its folder."""
+    """Return a function that saves an adapter with random weights and returns the folder of the adapter."""
 
     def make(name, seed=1, **config):
         model = AutoModel.from_pretrained(base)

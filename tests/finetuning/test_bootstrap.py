@@ -46,8 +46,8 @@ def test_swapping_the_models_changes_only_the_sign(pairs):
     assert there.better + back.better <= 1
 
 
-def test_the_result_approaches_that_of_all_possible_samples():
-    """Three documents have 27 equally likely samples, from which p-value, interval and `better` are computed here."""
+def test_the_result_approaches_the_result_over_all_possible_samples():
+    """Three documents have 27 equally likely samples. The expected results are computed from these samples."""
     first = np.array([[2, 2, 3], [1, 3, 2], [3, 4, 3]], dtype=float)
     second = np.array([[1, 2, 3], [1, 1, 2], [2, 4, 3]], dtype=float)
     observed = f1(first) - f1(second)
@@ -61,10 +61,11 @@ def test_the_result_approaches_that_of_all_possible_samples():
     assert (result.low, result.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
 
 
-def test_a_difference_in_one_document():
+def test_a_difference_in_one_document_has_the_expected_p_value():
     """The models differ in one of N documents.
 
-    A sample lacks this document with probability (1 - 1/N)^N, and has it exactly once with (1 - 1/N)^(N - 1).
+    A sample of N documents lacks this document with the probability (1 - 1/N)^N.
+    A sample contains this document exactly once with the probability (1 - 1/N)^(N - 1).
     """
     first = np.ones((300, 3))
     second = first.copy()
@@ -72,8 +73,8 @@ def test_a_difference_in_one_document():
     result = bootstrap_counts(first, second, resamples=5000)
     assert result.difference == pytest.approx(1 / 300) and result.low == 0.0
     assert result.better == pytest.approx(1 - (299 / 300) ** 300, abs=0.03)
-    # A sample that has the document once has the observed difference. All other samples deviate from the observed
-    # difference by at least this difference, so they count for the p-value.
+    # A sample that contains the document once has the observed difference. Every other sample deviates from the
+    # observed difference by at least this difference, so the sample counts for the p-value.
     assert result.p_value == pytest.approx(1 - (299 / 300) ** 299, abs=0.03)
 
 
@@ -93,7 +94,7 @@ def test_the_block_size_does_not_change_the_samples(monkeypatch):
     assert bootstrap_counts(first, second, resamples=100, seed=1) != whole
 
 
-def test_predictions_are_compared_by_each_scheme():
+def test_predictions_are_compared_with_the_scores_of_each_scheme():
     gold = [[(0, 4, "A"), (6, 9, "B")], [(2, 5, "A")], [(1, 3, "B")]] * 5
     one = [[(0, 4, "A"), (6, 9, "A")], [(2, 6, "A")], [(1, 3, "B")]] * 5
     two = [[(0, 4, "A")], [], [{"start": 1, "end": 3, "entity_group": "B"}]] * 5

@@ -1,4 +1,7 @@
-"""Documents in JSONL files: a round trip changes nothing, and errors give file, line and field."""
+"""Documents in JSONL files, and the entity types of a corpus.
+
+Writing and reading leaves documents unchanged. Errors contain the file, the line and the field.
+"""
 
 import json
 
@@ -108,12 +111,12 @@ def test_a_write_that_fails_does_not_change_the_old_file(tmp_path):
         (line(id="first"), r"2: the id 'first' is also the id of line 1"),
     ],
 )
-def test_errors_give_file_line_and_field(tmp_path, content, message):
+def test_errors_contain_the_file_the_line_and_the_field(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_jsonl(write(tmp_path / "file.jsonl", line(id="first"), content))
 
 
-def test_an_error_shows_five_problems_and_counts_all(tmp_path):
+def test_an_error_shows_five_problems_and_the_number_of_all_problems(tmp_path):
     with pytest.raises(DataError) as caught:
         read_jsonl(write(tmp_path / "file.jsonl", *["{"] * 20))
     assert str(caught.value).count("not valid JSON") == 5
@@ -167,7 +170,7 @@ def test_malformed_types_raise_an_error(tmp_path, content, message):
         read_types(write(tmp_path / "types.json", content))
 
 
-def test_types_keep_their_order(tmp_path):
+def test_entity_types_keep_their_order_in_the_file(tmp_path):
     assert list(read_types(write(tmp_path / "types.json", '{"B": "b", "A": "a"}'))) == ["B", "A"]
 
 
@@ -215,7 +218,7 @@ def test_load_corpus_accepts_all_suffixes_of_column_files(tmp_path, name, suffix
     assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
-def test_as_documents_accepts_dictionaries_and_errors_give_the_row():
+def test_as_documents_accepts_dictionaries_and_errors_contain_the_row():
     assert as_documents([{"text": "a"}, Document("x", "b")]) == [Document("0", "a"), Document("x", "b")]
     with pytest.raises(DataError, match=r"row 1: expected a Document or a dictionary, got str"):
         as_documents([{"text": "a"}, "b"])

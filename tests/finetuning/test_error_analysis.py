@@ -1,4 +1,4 @@
-"""The analysis of errors by kind, and its HTML page."""
+"""The analysis of errors by kind, and the HTML page that shows the errors."""
 
 import json
 import re
@@ -29,7 +29,7 @@ MENTIONS = st.lists(
 )
 
 
-def test_errors_are_sorted_by_kind():
+def test_each_error_has_the_right_kind():
     analysis = analyse_errors([GOLD], [PREDICTED])
     assert analysis.correct == 1
     assert [(error.kind, error.gold, error.predicted) for error in analysis.errors] == [
@@ -59,7 +59,7 @@ def test_errors_are_sorted_by_kind():
 
 @settings(max_examples=50, deadline=None)
 @given(MENTIONS, MENTIONS)
-def test_errors_agree_with_the_scores(gold, predicted):
+def test_the_numbers_of_errors_agree_with_the_scores(gold, predicted):
     document = Document("a", "x" * 40, tuple(Mention(*span) for span in gold))
     analysis = analyse_errors([document], [predicted])
     metrics = compute_scheme_metrics([document], [predicted])
@@ -71,7 +71,7 @@ def test_errors_agree_with_the_scores(gold, predicted):
     assert sum(analysis.confusion.values()) == analysis.correct + len(analysis.errors)
 
 
-def test_predictions_must_fit_the_documents():
+def test_predictions_that_do_not_match_the_documents_raise_an_error():
     with pytest.raises(ValueError, match="1 documents with gold mentions and 2 with predictions"):
         analyse_errors([GOLD], [[], []])
     with pytest.raises(ValueError, match=r"ends after the text of document 'a', which has 54 characters"):
@@ -95,10 +95,10 @@ def test_the_page_shows_each_error_in_its_section(tmp_path):
     assert "document a, characters 47 to 53" in words["missed"] and "gold Place “Berlin”" in words["missed"]
     assert "predicted Cell “active”" in words["spurious"]
     assert page.index('<th scope="row">Place</th>') < page.index('<th scope="row">Cell</th>') < page.index(">DNA</th>")
-    assert 'data-span="4-22-' in page, "the drawing contains the bar of a mention"
+    assert 'data-span="4-22-' in page, "the drawing contains a bar for the mention"
 
 
-def test_all_texts_are_escaped_and_nothing_is_loaded(tmp_path):
+def test_the_page_escapes_all_texts_and_loads_no_other_files(tmp_path):
     evil = "<script>alert(1)</script> & \"quoted\" 'text'"
     gold = Document(evil, evil, (Mention(0, 8, evil),))
     page = page_of(tmp_path, analyse_errors([gold], [[(0, 6, "<b>")]]), title=evil)
@@ -118,7 +118,7 @@ def test_the_page_limits_the_errors_of_each_kind(tmp_path):
         write_error_page(tmp_path / "errors.html", analysis, max_errors=0)
 
 
-def test_long_documents_and_mentions_are_cut_to_a_passage(tmp_path):
+def test_long_documents_and_mentions_are_shortened(tmp_path):
     text = "before " * 300 + "the mention " + "after " * 300
     start = text.index("the mention")
     around = (Mention(start, start + 11, "A"), Mention(0, len(text), "Whole"))
@@ -128,7 +128,7 @@ def test_long_documents_and_mentions_are_cut_to_a_passage(tmp_path):
     assert f"characters {start} to {start + 11}" in missed and f"characters 0 to {len(text)}" in missed
 
 
-def test_a_corpus_without_mentions_or_documents_gives_a_page(tmp_path):
+def test_a_page_is_written_for_a_corpus_without_mentions_or_documents(tmp_path):
     assert "0 documents" in page_of(tmp_path, analyse_errors([], []))
     one = analyse_errors([Document("a", "word", (Mention(0, 4, "A"),))], [[]])
     assert "<p>1 document, 1 gold mention, 0 predictions, " in page_of(tmp_path, one)

@@ -31,7 +31,9 @@ def test_types_and_settings_of_the_checkpoint_can_be_replaced(checkpoint):
 
 def test_a_shorter_window_reduces_the_default_stride(checkpoint):
     documents = [Document("a", "the gene of cells " * 6)]
-    metrics, _ = evaluate(checkpoint, documents, max_length=12)  # the stride of the checkpoint is 16
+    metrics, _ = evaluate(
+        checkpoint, documents, max_length=12
+    )  # the stride of the checkpoint, 16, is too large for this length
     assert metrics.micro.predicted > 0
     with pytest.raises(ValueError, match="stride must be at least 0 and less than max_length"):
         evaluate(checkpoint, documents, max_length=12, stride=12)

@@ -1,4 +1,4 @@
-"""Opening, listing and writing files, and finding the split of a file from its name."""
+"""Reading, listing and writing files, and detecting the split of a corpus from a file name."""
 
 import gzip
 
@@ -39,11 +39,11 @@ def test_a_text_is_read_unchanged_without_its_byte_order_mark(tmp_path, mark, co
         (b"abc\nd\xe9f", r"a\.txt:2: not UTF-8: byte 5 is 0xe9; convert the file, for example with iconv"),
         (b"\xef\xbb\xbfabc\xe9", r"a\.txt:1: not UTF-8: byte 6 is 0xe9"),
         ("abc".encode("utf-16"), r"a\.txt:1: not UTF-8 but UTF-16; convert the file"),
-        (b"\xed\xa0\x80", r"a\.txt:1: not UTF-8: byte 0 is 0xed"),  # half of a surrogate pair
+        (b"\xed\xa0\x80", r"a\.txt:1: not UTF-8: byte 0 is 0xed"),  # half of a surrogate pair, which is not a character
         (gzip.compress(b"abc" * 100, mtime=0)[:-12], r"a\.txt: not a complete gzip file"),
     ],
 )
-def test_errors_for_files_that_are_not_text_give_file_line_and_byte(tmp_path, content, message):
+def test_errors_for_files_that_are_not_text_contain_file_line_and_byte(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
     for read in (read_text, read_lines):
         with pytest.raises(DataError, match=message):
@@ -89,7 +89,7 @@ def test_a_compressed_file_is_written_and_read(tmp_path):
     assert read_jsonl(tmp_path / "a.jsonl.gz") == documents
 
 
-# ---- splits ----
+# ---- splits from file names ----
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_compressed_file_is_written_and_read(tmp_path):
         ("test_of_train", None),
     ],
 )
-def test_a_word_in_a_name_determines_the_split(name, split):
+def test_a_word_in_a_file_name_determines_the_split(name, split):
     assert split_of(name) == split
 
 
@@ -135,7 +135,7 @@ def test_load_corpus_accepts_all_names_of_a_split(tmp_path, dev):
     assert len(corpus.train) == len(corpus.dev) == 1 and corpus.test == []
 
 
-def test_the_suffix_of_a_file_may_be_its_split(tmp_path):
+def test_the_suffix_of_a_file_can_determine_the_split(tmp_path):
     (tmp_path / "types.json").write_text('{"G": "a gene"}')
     for name in ("esp.train", "esp.testa", "esp.testb"):
         (tmp_path / name).write_text("IL-2 B-G\n")
@@ -182,7 +182,7 @@ def test_the_file_whose_whole_name_is_the_split_is_preferred(tmp_path):
     assert corpus.train[0].text == "IL-2" and corpus.test[0].text == "a"
 
 
-def test_an_output_that_cannot_be_written_is_found_beforehand(tmp_path):
+def test_check_writable_raises_an_error_for_an_output_that_cannot_be_written(tmp_path):
     check_writable(tmp_path / "new" / "out.json")
     assert list(tmp_path.iterdir()) == [tmp_path / "new"] and not list((tmp_path / "new").iterdir())
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Column files and lists of tags in all tagging schemes."""
+"""Reading mentions from column files and lists of tags, in all tagging schemes."""
 
 import logging
 import os
@@ -32,11 +32,11 @@ def mentions(document):
         ("B-G E-G S-G S-C", [("a b", "G"), ("c", "G"), ("d", "C")]),  # BIOES
         ("B-G I-G L-G U-C", [("a b c", "G"), ("d", "C")]),  # BILOU
         ("B-G M-G E-G S-C", [("a b c", "G"), ("d", "C")]),  # BMES
-        ("O E-G O B-G", [("b", "G"), ("d", "G")]),  # an invalid sequence, which is repaired by conlleval's rules
+        ("O E-G O B-G", [("b", "G"), ("d", "G")]),  # an invalid sequence, which the rules of conlleval repair
         ("O O O O", []),
     ],
 )
-def test_mentions_of_all_schemes(tmp_path, tags, expected):
+def test_mentions_are_read_in_all_tagging_schemes(tmp_path, tags, expected):
     (document,) = read(tmp_path, "\n".join(f"{t}\t{g}" for t, g in zip("abcd", tags.split(), strict=True)))
     assert mentions(document) == expected
     assert document.text == "a b c d" and document.words == ((0, 1), (2, 3), (4, 5), (6, 7))
@@ -51,7 +51,7 @@ def test_rows_between_sentences_are_skipped(tmp_path):
     assert mentions(first) == [("IL-2 gene", "G")]
 
 
-def test_a_row_that_begins_a_document_ends_the_sentence(tmp_path):
+def test_a_row_that_starts_a_document_ends_the_sentence(tmp_path):
     first, second = read(tmp_path, "a\tB-G\n###MEDLINE:1\nb\tI-G\n")
     assert mentions(first) == [("a", "G")] and mentions(second) == [("b", "G")]
 
@@ -59,7 +59,7 @@ def test_a_row_that_begins_a_document_ends_the_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # columns are separated by tabs, and the comments have no tab
+        ("# id = 1\n# vitamin B\na\tB-G\n#\tO\n", "a #"),  # tabs separate the columns, and the comments contain no tab
         ("# id = 1\n# vitamin B\na B-G\n# O\n", "a #"),  # "# O" has two columns, like the row with a token
         ("# id 1\tdomain=en\na\tB-G\n#tag\tO\n", "a #tag"),
     ],
@@ -93,7 +93,7 @@ def test_no_break_spaces_and_line_separators_do_not_split_rows(tmp_path):
         ("B-G M-G E-G", "file.tsv: the tags are read as BMES."),
     ],
 )
-def test_one_warning_names_a_scheme_other_than_iob2(tmp_path, caplog, tags, message):
+def test_a_tagging_scheme_other_than_iob2_is_logged_once(tmp_path, caplog, tags, message):
     with caplog.at_level(logging.WARNING):
         read(tmp_path, "\n".join(f"a\t{tag}" for tag in tags.split()))
     assert [record.getMessage().removeprefix(f"{tmp_path}{os.sep}") for record in caplog.records] == (
@@ -114,7 +114,7 @@ def test_one_warning_names_a_scheme_other_than_iob2(tmp_path, caplog, tags, mess
         ("", "the file is empty"),
     ],
 )
-def test_errors_give_file_and_line(tmp_path, content, message):
+def test_errors_contain_the_file_and_the_line(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, content)
 
@@ -143,7 +143,7 @@ def test_lists_of_different_length_raise_an_error():
         ("a\ud83d", "O", "row 1: the text contains a lone surrogate"),
     ],
 )
-def test_errors_for_words_and_tags_give_the_row(word, tag, message):
+def test_errors_for_words_and_tags_contain_the_row(word, tag, message):
     with pytest.raises(DataError, match=message):
         documents_from_words([[], [word]], [[], [tag]])
 
@@ -160,7 +160,7 @@ def test_rows_may_be_empty():
     assert (document.id, document.text, document.words) == ("0", "", ())
 
 
-@pytest.mark.skipif(not DATA, reason="BINDER_DATA is not the folder of the real corpora")
+@pytest.mark.skipif(not DATA, reason="BINDER_DATA is not set")
 @pytest.mark.parametrize(
     ("file", "sentences", "expected"),
     [
@@ -181,7 +181,7 @@ def test_rows_may_be_empty():
         ("jnlpba/iob/Genia4EReval1.iob2", 3856, 8662),
     ],
 )
-def test_counts_of_real_corpora(file, sentences, expected):
+def test_published_corpora_have_the_expected_numbers_of_sentences_and_mentions(file, sentences, expected):
     documents = read_iob(Path(DATA) / file)
     assert sum(Counter(m.label for d in documents for m in d.entities).values()) == expected
     assert sentences is None or len(documents) == sentences

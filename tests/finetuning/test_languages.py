@@ -10,8 +10,9 @@ from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer, Document, Mention
 from tests.tiny import build_multilingual_tokenizer, keys, small_model, tiny_encoder_config
 
-# Each item is a text, its persons and its places. The scripts differ in ways that can break offsets: Devanagari has
-# vowel signs, Arabic has marks and attached particles, Greek has accents, and Chinese has no spaces.
+# Each item contains a text, the persons in the text and the places in the text.
+# The scripts differ in ways that can lead to wrong offsets: Devanagari has vowel signs, Arabic has marks and attached
+# particles, Greek has accents, and Chinese has no spaces.
 SENTENCES = [
     ("Η Μαρία Παπαδοπούλου γεννήθηκε στην Αθήνα.", ["Μαρία Παπαδοπούλου"], ["Αθήνα"]),
     ("Ο Γιώργος Ιωάννου ζει στη Θεσσαλονίκη, όχι στην Πάτρα.", ["Γιώργος Ιωάννου"], ["Θεσσαλονίκη", "Πάτρα"]),

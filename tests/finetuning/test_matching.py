@@ -44,7 +44,7 @@ def test_the_matching_has_the_largest_sum_of_weights(weights):
 
 @settings(max_examples=50, deadline=None)
 @given(SPANS, SPANS)
-def test_overlapping_pairs_are_those_with_a_common_character(gold, predicted):
+def test_overlapping_returns_all_pairs_with_a_common_character(gold, predicted):
     expected = {
         (i, j)
         for (i, g), (j, p) in itertools.product(enumerate(gold), enumerate(predicted))
@@ -56,7 +56,7 @@ def test_overlapping_pairs_are_those_with_a_common_character(gold, predicted):
 
 @settings(max_examples=50, deadline=None)
 @given(SPANS, SPANS)
-def test_no_assignment_of_overlapping_mentions_has_a_larger_credit(gold, predicted):
+def test_the_matching_of_overlapping_mentions_has_the_largest_credit(gold, predicted):
     allowed = [
         [Pair(g, p) for g, p in assignment]
         for assignment in assignments(gold, predicted)
@@ -70,14 +70,15 @@ def test_no_assignment_of_overlapping_mentions_has_a_larger_credit(gold, predict
     assert (sum(pair.same_label for pair in pairs), len(pairs)) == best
 
 
-def test_every_mention_has_a_partner_if_such_an_assignment_exists():
+def test_every_mention_is_matched_if_this_is_possible():
     gold, predicted = [(0, 9, "A"), (10, 19, "A")], [(4, 15, "A"), (0, 3, "A")]
     pairs = match_by_span(gold, predicted)
     assert pairs == [Pair((0, 9, "A"), (0, 3, "A")), Pair((10, 19, "A"), (4, 15, "A"))]
     assert match_by_label(gold, predicted) == pairs
 
 
-def test_equal_spans_come_before_equal_labels_and_near_boundaries_decide_last():
+def test_matching_by_span_or_by_label_prefers_near_boundaries_among_equal_pairs():
+    """`match_by_span` prefers pairs with equal spans, and `match_by_label` prefers pairs with equal labels."""
     assert match_by_span([(0, 9, "A")], [(0, 9, "B"), (0, 8, "A")]) == [Pair((0, 9, "A"), (0, 9, "B"))]
     assert match_by_label([(0, 9, "A")], [(0, 9, "B"), (0, 8, "A")]) == [Pair((0, 9, "A"), (0, 8, "A"))]
     nested = [(0, 20, "A"), (0, 5, "A")]
@@ -95,7 +96,7 @@ def test_the_order_of_the_mentions_does_not_matter(gold, predicted, shuffle):
 
 
 @pytest.mark.parametrize("match", [match_by_span, match_by_label])
-def test_many_mentions_inside_one_long_mention(match):
+def test_many_mentions_inside_one_long_mention_are_matched(match):
     shuffle = random.Random(1)
     gold = [(10 * i, 10 * i + shuffle.randint(3, 8), "A") for i in range(300)]
     predicted = [(start + 1, end + 1, "A") for start, end, _ in gold]

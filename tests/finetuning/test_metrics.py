@@ -1,4 +1,7 @@
-"""Span metrics compared with examples computed by hand, and nesting compared with a simple quadratic loop."""
+"""Span metrics, compared with examples computed by hand.
+
+The detection of nested mentions is compared with a loop over all pairs of mentions.
+"""
 
 import json
 
@@ -19,10 +22,10 @@ def test_metrics_equal_an_example_computed_by_hand():
     assert metrics.micro.f1 == pytest.approx(4 / 7)
     assert [metrics.per_type[label].f1 for label in ("G", "P", "C", "unused")] == [0.5, 0.0, 1.0, 0.0]
     assert metrics.macro_f1 == pytest.approx(0.5)  # the mean over the three types that occur
-    # Nested gold mentions: (0, 9, G) and (0, 4, P); the first one is predicted. Nested predictions: (0, 9, G) and
-    # (0, 4, G); the first one is correct.
+    # The nested gold mentions are (0, 9, G), which is predicted, and (0, 4, P). The nested predictions are (0, 9, G),
+    # which is correct, and (0, 4, G).
     assert (metrics.nested.gold, metrics.nested.predicted, metrics.nested.correct, metrics.nested.found) == (2, 2, 1, 1)
-    # means over G (precision 1/2, recall 1/1), P (0, 0) and C (1/1, 1/1)
+    # The means are over G (precision 1/2, recall 1/1), P (0, 0) and C (1/1, 1/1).
     assert metrics.macro_precision == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert metrics.macro_recall == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert json.loads(json.dumps(metrics.to_dict())) == metrics.to_dict()
@@ -33,7 +36,7 @@ def test_metrics_equal_an_example_computed_by_hand():
 
 
 def test_nested_precision_and_recall_count_different_mentions():
-    """A correct prediction can be nested only among the gold mentions, or only among the predictions."""
+    """A correct prediction can be nested with another gold mention but not with another prediction, or vice versa."""
     gold, found = [[(0, 9, "G"), (0, 4, "G"), (20, 25, "G")]], [[(0, 9, "G"), (20, 25, "G"), (21, 24, "G")]]
     nested = compute_span_metrics(gold, found, ["G"]).nested
     assert (nested.correct, nested.predicted, nested.found, nested.gold) == (1, 2, 1, 2)
@@ -52,8 +55,8 @@ def test_a_mention_in_another_document_is_not_correct():
     [
         ([], [], False),
         ([(0, 4, "A")], [False], False),
-        ([(0, 4, "A"), (4, 8, "A")], [False, False], False),  # touching
-        ([(0, 4, "A"), (2, 8, "A")], [False, False], True),  # crossing
+        ([(0, 4, "A"), (4, 8, "A")], [False, False], False),  # adjacent spans
+        ([(0, 4, "A"), (2, 8, "A")], [False, False], True),  # crossing spans
         ([(0, 4, "A"), (0, 4, "B")], [True, True], True),  # two types on one span
         ([(0, 4, "A"), (0, 4, "A")], [False, False], False),  # the same mention
         ([(2, 3, "A"), (0, 4, "A"), (5, 6, "A")], [True, True, False], True),
@@ -65,8 +68,8 @@ def test_nested_and_overlapping_mentions_are_detected(spans, flags, overlap):
     assert nested_flags([Mention(*span) for span in spans]) == flags
 
 
-def test_nesting_of_many_mentions_does_not_take_quadratic_time():
-    count = 100_000  # a quadratic loop would take hours
+def test_nested_mentions_are_detected_fast_among_many_mentions():
+    count = 100_000  # a loop over all pairs would take hours
     spans = [(2 * i, 2 * i + 1, "A") for i in range(count)]
     assert not any(nested_flags(spans))
     assert all(nested_flags([*spans, (0, 2 * count, "A")]))
@@ -91,7 +94,7 @@ SPANS = st.lists(
 
 
 @given(SPANS)
-def test_nesting_equals_the_quadratic_loop(spans):
+def test_nested_mentions_equal_the_result_of_a_loop_over_all_pairs(spans):
     def inside(a, b):
         return a != b and b[0] <= a[0] and a[1] <= b[1]
 

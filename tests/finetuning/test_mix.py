@@ -41,8 +41,8 @@ def arguments(folder, **options):
     )
 
 
-def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
-    """The windows of the mix are compared with all descriptions, as windows of documents without a mix always are."""
+def test_a_mix_of_one_corpus_has_the_same_loss_as_a_list_of_its_documents(tokenizer):
+    """Every window is compared with all descriptions, in the mix and in the list of documents."""
     mix = packed(tokenizer, name=0.0, named_description=0.0, description=1.0, tokens_per_batch=10**6)
     windows = list(range(len(mix)))
     tokenized = [tokenizer(text)["input_ids"] for text in mix.table.texts]
@@ -58,7 +58,7 @@ def test_a_mix_of_one_corpus_has_the_same_loss_as_its_documents(tokenizer):
 
 
 def test_types_of_other_windows_do_not_change_the_loss_of_a_window(tokenizer):
-    """The loss of a window is the same if other windows of its batch are compared with additional types."""
+    """A window has the same loss if another window of the batch is compared with additional entity types."""
     model = small_model().eval()
     documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]
     both = packed(tokenizer, part(documents=documents), part("two"), foreign_types=0)
@@ -84,7 +84,7 @@ def test_types_of_other_windows_do_not_change_the_loss_of_a_window(tokenizer):
     assert torch.stack(padded).tolist() == torch.stack(bare).tolist()
 
 
-def test_a_mention_counts_once_as_a_mention_of_each_ancestor(tokenizer):
+def test_a_mention_counts_once_for_each_ancestor_of_its_type(tokenizer):
     types = (
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),
@@ -101,7 +101,7 @@ def test_a_mention_counts_once_as_a_mention_of_each_ancestor(tokenizer):
 
 
 def test_a_type_that_may_apply_to_a_mention_is_not_drawn_as_a_negative(tokenizer):
-    """In one text, a mention is a politician and a human. So "human" may apply to a politician in another text."""
+    """One text labels a mention as politician and human. So "human" may also apply to a politician in another text."""
     types = tuple(EntityType(name, (f"about {name}",)) for name in ("human", "politician", "stone", "moon"))
     documents = [
         Document("a", "ann", (Mention(0, 3, "politician"), Mention(0, 3, "human")), types=("politician", "human")),
@@ -133,15 +133,15 @@ def test_labels_in_a_batch_have_the_right_type_and_tokens(tokenizer):
             phrasing = batch["type_phrasings"][batch["type_index"][window, place]]
             index = keys[1 + window]
             rows = mix.windows.rows[mix.row_first[index] : mix.row_first[index + 1]]
-            names = [TYPES_BY_NUMBER[row[0]] for row in rows if (row[1], row[2]) == (first, last)]
+            names = [TYPE_NAMES[row[0]] for row in rows if (row[1], row[2]) == (first, last)]
             assert any(mix.table.texts[phrasing].split(":")[0] in (name, TYPES[name]) for name in names)
         assert batch["counts"].tolist() == [len(batch["labels"]), int((batch["type_index"] >= 0).sum())]
 
 
-TYPES_BY_NUMBER = list(TYPES)
+TYPE_NAMES = list(TYPES)
 
 
-def test_shares_and_weights_determine_the_windows_of_an_epoch(tokenizer):
+def test_shares_determine_how_many_windows_of_each_corpus_an_epoch_contains(tokenizer):
     mix = packed(tokenizer, part(), part("two", documents=corpus(16)), part("three", share=0.5))
     assert mix.shares.tolist() == pytest.approx([0.5 / 3, 1 / 3, 0.5])
     sampler = MixSampler(mix, 60, 3, lambda: 0.0)
@@ -189,7 +189,7 @@ def test_a_frozen_type_encoder_encodes_each_phrasing_once(tokenizer, tmp_path):
     assert changed == {"text_encoder", "start_head", "end_head", "span_head"}
 
 
-def test_training_on_a_mix_learns_and_evaluation_returns_the_mean_over_data_sets(tokenizer, tmp_path):
+def test_a_model_learns_from_a_mix_and_evaluation_returns_the_mean_over_data_sets(tokenizer, tmp_path):
     genes = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Gene")) for d in corpus()]
     cells = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Cell")) for d in corpus()]
     mix = Mix(
@@ -220,7 +220,7 @@ def phrasings_of(mix, batch, window):
     return [mix.table.texts[batch["type_phrasings"][i]] for i in index if i >= 0]
 
 
-def test_a_partial_corpus_has_few_negatives_outside_its_mentions(tokenizer):
+def test_a_partially_annotated_corpus_has_few_negatives_outside_its_mentions(tokenizer):
     document = Document("a", "the cell in the gene of the cell " * 3, (Mention(4, 8, "Cell"), Mention(16, 28, "Gene")))
     whole, partly, none = (
         one_batch(packed(tokenizer, part(documents=[document] * 40, negative_rate=rate))) for rate in (1.0, 0.2, 0.0)
@@ -235,7 +235,7 @@ def test_a_partial_corpus_has_few_negatives_outside_its_mentions(tokenizer):
         assert torch.equal(none[name], whole[name] & marked)
 
 
-def test_undecided_spans_are_excluded_for_each_type_of_their_window(tokenizer):
+def test_undecided_spans_are_excluded_for_every_type_of_the_window(tokenizer):
     gene = Mention(0, 8, "Gene")
     document = Document("a", "the gene in cells", (gene,), undecided=((12, 17),), types=("Gene", "Cell"))
     batch = one_batch(packed(tokenizer, part(documents=[document]), foreign_types=0))
@@ -250,7 +250,7 @@ def test_undecided_spans_are_excluded_for_each_type_of_their_window(tokenizer):
     assert mention in batch["excluded"].tolist()
 
 
-def test_additional_types_come_from_other_texts_and_have_no_word_in_common_with_own_types(tokenizer):
+def test_additional_types_come_from_other_texts_and_share_no_word_with_the_types_of_the_text(tokenizer):
     names = ("old city", "new city", "river", "mountain")
     types = tuple(EntityType(name, (f"what is called {name}",)) for name in names)
     documents = [
@@ -269,7 +269,7 @@ def test_additional_types_come_from_other_texts_and_have_no_word_in_common_with_
     assert max(sizes) == 3 and sum(sizes) > 2 * len(sizes)
 
 
-def test_types_with_the_same_name_are_given_with_their_descriptions(tokenizer):
+def test_types_with_the_same_name_are_encoded_with_their_descriptions(tokenizer):
     types = (EntityType("a", ("city: where a bus starts",)), EntityType("b", ("city: where a bus ends",)))
     mix = packed(
         tokenizer, part(documents=[Document("x", "the gene")], types=types, named=True), name=1.0, description=0.0
@@ -289,7 +289,7 @@ def test_phrasings_are_drawn_in_proportion_to_their_shares(tokenizer):
     assert shares == pytest.approx({"Gene": 0.5, **dict.fromkeys(others, 0.125)}, abs=0.05)
 
 
-def test_augmented_texts_keep_their_offsets():
+def test_mentions_keep_their_offsets_in_augmented_texts():
     text = "Straße in İzmir: the IL-2 Gene"
     document = Document("a", text, (Mention(21, 25, "Gene"),))
     for shape, expected in (("lower", "straße in İzmir: the il-2 gene"), ("upper", "STRAßE IN İZMIR: THE IL-2 GENE")):
@@ -308,7 +308,7 @@ def test_a_mention_whose_type_is_missing_from_the_types_of_its_document_raises_a
 
 
 def test_evaluation_predicts_only_the_types_of_a_document(tokenizer, tmp_path):
-    """Types that are missing from `Document.types` are not predicted, because the text is not annotated for them."""
+    """`Document.types` lists the types that a text is annotated for. Other types are not predicted."""
     model = build_model()
     free = [Document(d.id, d.text) for d in corpus(1)]
     bound = [Document(d.id, d.text, types=("Cell",)) for d in corpus(1)]

@@ -1,4 +1,7 @@
-"""Offsets in the units of other tools are converted, and compared with the texts of mentions in the file."""
+"""Offsets that other tools count in other units, such as bytes or UTF-16 code units.
+
+The offsets are converted to characters and compared with the texts of the mentions in the file.
+"""
 
 import json
 
@@ -29,7 +32,10 @@ OSLO = "Great news 🎉 from Oslo"
 
 
 def read(text, *spans, units=PYTHON_UNITS, **options):
-    """Align mentions, given as (start, end, stated text), with a text, and return the texts that they then select."""
+    """Align mentions with a text and return the part of the text that each mention covers.
+
+    Each item of `spans` is (start, end, stated). `stated` is the text of the mention in the file, or None.
+    """
     mentions = [RawMention(((start, end),), "X", stated, "file:1") for start, end, stated in spans]
     (document,) = align([RawDocument("1", text, mentions)], units, **options)
     return [document.text[mention.start : mention.end] for mention in document.entities]
@@ -46,21 +52,21 @@ def test_an_emoji_may_count_as_one_or_two_characters(span, stated, units):
     ("text", "span", "stated"),
     [
         ("a\r\nb\r\nOslo", (6, 10), "Oslo"),
-        ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n counts as one
-        ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16 units, \r\n counts as one
+        ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n counts as one character
+        ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16 units, and \r\n counts as one unit
         ("🎉\r\nb\r\nOslo", (7, 11), "Oslo"),  # UTF-16 units
         ("New\r\nYork", (0, 8), "New York"),  # the stated text has a blank for the line end
         ("New\nYork", (0, 8), "New\\nYork"),  # a line end as Label Studio writes it
         ("in Oslo .", (2, 8), "Oslo"),  # the span includes blanks
     ],
 )
-def test_the_unit_in_which_offsets_select_the_stated_text_is_used(text, span, stated):
+def test_offsets_are_read_in_the_unit_that_gives_the_text_in_the_file(text, span, stated):
     (mention,) = read(text, (*span, stated))
     assert same_text(mention, stated) and mention == mention.strip()
 
 
 def test_all_documents_of_a_file_have_the_same_unit():
-    """If a mention is correct in several units, the unit in which all mentions of the file are correct is used."""
+    """A mention may be correct in several units. The reader uses the unit in which all mentions are correct."""
     mentions = [RawMention(((2, 3),), "X", "1", "a:1"), RawMention(((6, 10),), "X", "Oslo", "a:1")]
     first, second = RawDocument("1", "🎉111", [mentions[0]]), RawDocument("2", "🎉 in Oslo", [mentions[1]])
     assert align([first, second])[0].entities == (Mention(1, 2, "X"),), (
@@ -104,7 +110,7 @@ def test_an_offset_inside_an_emoji_raises_an_error():
         read(OSLO, (12, 13, None), units=(UTF16,))
 
 
-def test_fragments_may_be_unsorted_and_nested():
+def test_fragments_of_a_mention_may_be_unsorted_and_nested():
     for fragments in (((14, 18), (18, 22)), ((18, 22), (14, 18)), ((14, 22), (18, 22))):
         raw = RawDocument("1", OSLO, [RawMention(fragments, "X", None, "file:1")])
         (document,) = align([raw], (CODE_POINTS,))
@@ -148,7 +154,7 @@ def test_duplicate_ids_are_made_distinct():
     assert [document.id for document in documents] == ["a", "a-2", "a-2-2", "b", "a-3"]
 
 
-# ---- texts of entities in JSONL ----
+# ---- texts of entities in JSONL files ----
 
 
 @pytest.mark.parametrize("key", ["text", "word"])

@@ -1,4 +1,4 @@
-"""Adapters of PEFT (LoRA) in Python: training, loading, switching and merging, and the cache of types."""
+"""LoRA adapters of PEFT in Python: training, loading, switching and merging, and the cache of type vectors."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def found(model, tokenizer, **options):
 # ---- the configuration ----
 
 
-def test_the_default_adapts_the_encoders_and_trains_the_heads_in_full():
+def test_the_default_configuration_adapts_the_encoders_and_trains_all_weights_of_the_heads():
     model = small_model()
     adapted = get_peft_model(model, lora_config(model, r=4))
     trained = {name.removeprefix("base_model.model.") for name, p in adapted.named_parameters() if p.requires_grad}
@@ -69,7 +69,7 @@ def test_the_default_adapts_the_encoders_and_trains_the_heads_in_full():
     assert {f"{layer}{part}.lora_A.default.weight" for part in ("attention.self.query", "output.dense")} <= trained
 
 
-def test_frozen_parts_get_no_adapters_and_targets_can_be_chosen():
+def test_frozen_parts_of_the_model_get_no_adapters_and_targets_can_be_chosen():
     model = small_model()
     adapted = get_peft_model(model, lora_config(model, 2, target=["query", "value"], freeze=["type_encoder", "heads"]))
     trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
@@ -93,13 +93,13 @@ def test_a_shared_encoder_gets_adapters():
         ({"freeze": ["decoder"]}, "freeze accepts the parts"),
     ],
 )
-def test_invalid_settings_raise_errors(options, message):
+def test_invalid_settings_raise_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         lora_config(small_model(), **options)
 
 
-def test_lora_on_all_linear_layers_trains_the_heads(tokenizer):
-    """Here, adapters in the heads are trained, and not the heads in full."""
+def test_lora_on_all_linear_layers_trains_adapters_in_the_heads(tokenizer):
+    """This configuration trains adapters in the heads instead of all weights of the heads."""
     model = small_model(initializer_range=0.5)
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
     trainer = build_trainer(adapted, tokenizer, "unused", corpus(1))
@@ -124,7 +124,7 @@ def test_lora_on_all_linear_layers_trains_the_heads(tokenizer):
 # ---- saving and loading ----
 
 
-def test_a_trained_adapter_is_loaded_by_folder_with_its_own_types(base, tokenizer, tmp_path):
+def test_a_trained_adapter_is_loaded_from_its_folder_with_its_types(base, tokenizer, tmp_path):
     model = AutoModel.from_pretrained(base)
     model.config.entity_types = [{"name": "Gene", "description": "A gene."}, {"name": "Cell", "description": "Cells."}]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -137,7 +137,7 @@ def test_a_trained_adapter_is_loaded_by_folder_with_its_own_types(base, tokenize
     ner = pipeline("binder-ner", model=str(folder))
     assert list(ner.model.config.type_descriptions) == ["Gene", "Cell"]
     state = ner.model.state_dict()
-    for name, tensor in before.items():  # the base is unchanged
+    for name, tensor in before.items():  # the base model is unchanged
         kept = name.replace("_head.", "_head.original_module.")
         assert torch.equal(state.get(kept, state.get(kept.replace(".weight", ".base_layer.weight"), tensor)), tensor)
     assert_same_entities(ner(TEXT), found(trainer.model, tokenizer))
@@ -147,10 +147,13 @@ def test_a_trained_adapter_is_loaded_by_folder_with_its_own_types(base, tokenize
     assert "license: mit" in (folder / "README.md").read_text()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have modes of files")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have file modes")
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077], ids=oct)
-def test_all_files_of_an_adapter_have_the_mode_of_its_configuration(umask, make_adapter, tmp_path):
-    """A second user of a shared folder can read the adapter, although safetensors writes files for one user only."""
+def test_all_files_of_an_adapter_have_the_default_file_mode(umask, make_adapter, tmp_path):
+    """Another user of a shared folder must be able to read the adapter.
+
+    safetensors writes files that only their owner can read, so the mode is changed afterwards.
+    """
     before = os.umask(umask)
     try:
         folder = make_adapter("adapter")
@@ -162,7 +165,7 @@ def test_all_files_of_an_adapter_have_the_mode_of_its_configuration(umask, make_
         assert set(modes.values()) == {0o666 & ~umask}, modes
 
 
-def test_loading_and_saving_an_adapter_again_keeps_it(make_adapter, tokenizer, tmp_path):
+def test_an_adapter_is_unchanged_by_loading_and_saving(make_adapter, tokenizer, tmp_path):
     adapter = make_adapter("first", decoding="flat")
     model = AutoModel.from_pretrained(adapter)
     assert model.config.decoding == "flat"
@@ -173,7 +176,7 @@ def test_loading_and_saving_an_adapter_again_keeps_it(make_adapter, tokenizer, t
     assert again.config.decoding == "flat"
 
 
-def test_a_folder_of_an_adapter_needs_no_tokenizer(make_adapter, tokenizer, tmp_path):
+def test_an_adapter_without_a_tokenizer_uses_the_tokenizer_of_its_base(make_adapter, tokenizer, tmp_path):
     AutoModel.from_pretrained(make_adapter("first")).save_pretrained(tmp_path / "second")
     assert {path.name for path in (tmp_path / "second").iterdir()} == ADAPTER_FILES
     assert load_tokenizer(tmp_path / "second").get_vocab() == tokenizer.get_vocab()
@@ -185,13 +188,13 @@ def test_a_folder_of_an_adapter_needs_no_tokenizer(make_adapter, tokenizer, tmp_
     assert load_tokenizer(tmp_path / "frozen").get_vocab() == tokenizer.get_vocab()
 
 
-def test_an_adapter_without_settings_uses_the_types_of_the_base_and_warns(make_adapter, caplog):
+def test_an_adapter_without_settings_uses_the_types_of_its_base(make_adapter, caplog):
     adapter = make_adapter("a", entity_types=[{"name": "Gene", "description": "A gene."}])
     (adapter / ADAPTER_SETTINGS).unlink()
     assert AutoModel.from_pretrained(adapter).config.type_descriptions == TYPES
 
 
-def test_two_encoders_with_two_tokenizers(tokenizer, tmp_path):
+def test_an_adapter_of_a_model_with_two_tokenizers_is_loaded(tokenizer, tmp_path):
     base = tmp_path / "base"
     build_two_tokenizer_model().save_pretrained(base)
     tokenizer.save_pretrained(base)
@@ -209,7 +212,7 @@ def test_a_bfloat16_model_keeps_the_trained_heads_in_float32(make_adapter, token
     assert found(model, tokenizer)
 
 
-def test_training_in_bfloat16_mixed_precision(tokenizer, tmp_path):
+def test_training_in_bfloat16_mixed_precision_reduces_the_loss(tokenizer, tmp_path):
     model = small_model()
     adapted = get_peft_model(model, lora_config(model, r=4))
     trainer = build_trainer(adapted, tokenizer, tmp_path, corpus(2), DEV, max_steps=8, learning_rate=0.02, bf16=True)
@@ -229,7 +232,7 @@ def test_switching_adapters_switches_types_settings_and_cached_vectors(make_adap
     expected = {name: pipeline("binder-ner", model=str(name)) for name in (one, two, base)}
     model = AutoModel.from_pretrained(base)
     ner = BinderNerPipeline(model=model, tokenizer=tokenizer)
-    same = {"Gene": "A gene.", "Place": "A city or a country."}  # the same descriptions with every adapter
+    same = {"Gene": "A gene.", "Place": "A city or a country."}  # every adapter encodes these descriptions
 
     def check(folder):
         other = expected[folder]
@@ -270,7 +273,7 @@ def test_a_second_adapter_is_loaded_without_reports_about_the_first(make_adapter
     assert not info["missing_keys"]
 
 
-def test_missing_weights_of_the_second_adapter_are_reported(make_adapter, base, monkeypatch):
+def test_missing_and_unused_weights_of_the_second_adapter_are_reported(make_adapter, base, monkeypatch):
     one, two = make_adapter("one", 1), make_adapter("two", 2)
     weights = load_file(two / "adapter_model.safetensors")
     removed = next(name for name in weights if "lora_B" in name)
@@ -290,7 +293,7 @@ def test_missing_weights_of_the_second_adapter_are_reported(make_adapter, base, 
     assert message.startswith("The adapter two has no weights for 1 of its tensors") and "lora_B.two" in message
 
 
-def test_an_adapter_that_does_not_exist_is_named_in_one_sentence(base, tmp_path, hub):
+def test_loading_an_adapter_that_does_not_exist_raises_an_error(base, tmp_path, hub):
     model = AutoModel.from_pretrained(base)
     with pytest.raises(
         OSError, match=r"^cannot load the adapter '.*nope': there is no such folder, and loading from .*"
@@ -300,7 +303,7 @@ def test_an_adapter_that_does_not_exist_is_named_in_one_sentence(base, tmp_path,
 
 
 def test_cached_vectors_follow_the_adapter_of_a_peft_model(tokenizer):
-    """Switching an adapter changes no tensor, so the cache must compare which adapter is active."""
+    """Switching the adapter changes no tensor, so the cache must check which adapter is active."""
     model = build_model()
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False), "one")
     adapted.add_adapter("two", LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False))
@@ -313,17 +316,19 @@ def test_cached_vectors_follow_the_adapter_of_a_peft_model(tokenizer):
     assert torch.equal(*vectors["one"])
     assert not torch.allclose(vectors["one"][0], vectors["two"][0], atol=1e-3)
     with adapted.disable_adapter():
-        assert torch.allclose(ner.type_vectors(), build_pipeline_vectors(tokenizer), atol=1e-6)
+        assert torch.allclose(ner.type_vectors(), type_vectors_without_adapter(tokenizer), atol=1e-6)
     layer = next(module for module in model.type_encoder.modules() if hasattr(module, "lora_A"))
     layer.set_scale("one", 5.0)
     assert not torch.allclose(ner.type_vectors(), vectors["one"][0], atol=1e-4)
 
 
-def build_pipeline_vectors(tokenizer):
+def type_vectors_without_adapter(tokenizer):
     return BinderNerPipeline(model=build_model(), tokenizer=tokenizer).type_vectors()
 
 
-def test_an_evaluation_after_a_switch_does_not_use_states_of_the_other_adapter(make_adapter, base, tokenizer, tmp_path):
+def test_evaluation_after_a_switch_does_not_use_cached_states_of_another_adapter(
+    make_adapter, base, tokenizer, tmp_path
+):
     one, two = make_adapter("one", 1), make_adapter("two", 2)
     model = AutoModel.from_pretrained(one, adapter_name="one").requires_grad_(False)
     model.load_adapter(two, "two")
@@ -372,7 +377,7 @@ def test_an_adapter_and_a_complete_model_are_not_saved_in_one_folder(make_adapte
         loaded.save_pretrained(Path(loaded.name_or_path))
 
 
-def test_exporting_and_starting_from_an_adapter_merge_it(make_adapter, tokenizer, recipe, tmp_path):
+def test_export_and_finetuning_merge_an_adapter_into_its_base(make_adapter, tokenizer, recipe, tmp_path):
     adapter = make_adapter("a")
     tokenizer.save_pretrained(adapter)
     export(str(adapter), tmp_path / "frozen", onnx=False, freeze_types=True)

@@ -1,4 +1,4 @@
-"""Adapters of PEFT (LoRA) in the commands and on the Hub, and errors."""
+"""LoRA adapters of PEFT: the commands, the Hub, and errors."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", ADAPTER_SET
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 
 
-def lora(recipe, output, *arguments):
+def finetune_with_lora(recipe, output, *arguments):
     return finetune([str(recipe), "--output_dir", str(output), "--lora-r", "4", *arguments])
 
 
 def test_finetune_from_bare_encoders_saves_the_base_in_the_output_folder(recipe, tmp_path, capsys):
     output = tmp_path / "run"
-    results = lora(recipe, output, "--num_train_epochs", "10", "--learning_rate", "0.01")
+    results = finetune_with_lora(recipe, output, "--num_train_epochs", "10", "--learning_rate", "0.01")
     assert results["metrics"]["test"]["micro"]["f1"] > 0.8
     assert results["peak_memory_mb"] > 100
     weights = load_file(output / "adapter_model.safetensors")
@@ -55,7 +55,7 @@ def test_finetune_from_bare_encoders_saves_the_base_in_the_output_folder(recipe,
 
 def test_finetune_from_a_checkpoint_uses_this_checkpoint_as_the_base(recipe, base, tmp_path, monkeypatch):
     monkeypatch.chdir(base.parent)
-    lora(recipe, tmp_path / "run", "--init_from", base.name, "--max_steps", "2", "--lora-target", "query")
+    finetune_with_lora(recipe, tmp_path / "run", "--init_from", base.name, "--max_steps", "2", "--lora-target", "query")
     config = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base) and config["lora_alpha"] == 8
     assert config["target_modules"] == ["query"]
@@ -73,12 +73,12 @@ def test_a_recipe_can_contain_the_settings_of_lora(recipe, tmp_path):
 def test_a_resumed_run_ends_with_the_same_adapter(recipe, tmp_path):
     steps = ("--save_strategy", "steps", "--save_steps", "4", "--eval_strategy", "steps", "--eval_steps", "4")
     arguments = (*steps, "--max_steps", "12", "--save_total_limit", "5", "--lora-dropout", "0.1")
-    whole = lora(recipe, tmp_path / "whole", *arguments)
+    whole = finetune_with_lora(recipe, tmp_path / "whole", *arguments)
     (tmp_path / "killed").mkdir()
     shutil.copy(tmp_path / "whole" / "settings.json", tmp_path / "killed")
     for name in ("checkpoint-4", "base"):
         shutil.copytree(tmp_path / "whole" / name, tmp_path / "killed" / name)
-    resumed = lora(recipe, tmp_path / "killed", *arguments)
+    resumed = finetune_with_lora(recipe, tmp_path / "killed", *arguments)
     assert resumed["minutes"] is None and resumed["metrics"] == whole["metrics"]
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
@@ -123,11 +123,13 @@ def test_a_pushed_adapter_is_loaded_with_its_base(hub, base, make_adapter, token
     ner = pipeline("binder-ner", model="alice/genes")
     assert_same_entities(ner(TEXT), BinderNerPipeline(model=trainer.model, tokenizer=tokenizer)(TEXT))
     assert list(load_pipeline("alice/genes").model.config.type_descriptions) == ["Gene"]
-    # The facts on the card come from the adapter, and another push keeps them.
+    # The card gets the license from the adapter, so a second push keeps the license.
     ner.push_to_hub("alice/again")
     assert yaml.safe_load(hub.files("alice/again")["README.md"].decode().split("---")[1])["license"] == "mit"
     push_model(ner.model.merge_and_unload(), "alice/again", tokenizer=tokenizer)
-    assert not ADAPTER_FILES & set(hub.files("alice/again")), "an adapter next to a complete model would be loaded too"
+    assert not ADAPTER_FILES & set(hub.files("alice/again")), (
+        "from_pretrained would load an adapter next to a complete model"
+    )
     assert pipeline("binder-ner", model="alice/again")(TEXT)
 
 
@@ -136,14 +138,14 @@ def test_an_adapter_whose_base_is_a_folder_is_not_pushed(hub, make_adapter, reci
     with pytest.raises(ValueError, match="Push the base first"):
         model.push_to_hub("alice/adapter", tokenizer=tokenizer)
     with pytest.raises(SystemExit, match="push it first and start from it with --init_from"):
-        lora(recipe, tmp_path / "run", "--push_to_hub", "alice/adapter")
+        finetune_with_lora(recipe, tmp_path / "run", "--push_to_hub", "alice/adapter")
     assert ("model", "alice/adapter") not in hub.repos
 
 
 # ---- errors ----
 
 
-def test_without_peft_the_error_names_the_extra(make_adapter, recipe, tmp_path, monkeypatch, capsys):
+def test_without_peft_the_error_shows_the_command_that_installs_it(make_adapter, recipe, tmp_path, monkeypatch, capsys):
     adapter = make_adapter("a")
     monkeypatch.setattr("modeling_binder.adapters_binder.is_peft_available", lambda: False)
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -152,7 +154,7 @@ def test_without_peft_the_error_names_the_extra(make_adapter, recipe, tmp_path, 
         with pytest.raises(ValueError, match=message):
             load(str(adapter))
     with pytest.raises(SystemExit, match=message):
-        lora(recipe, tmp_path / "run")
+        finetune_with_lora(recipe, tmp_path / "run")
     assert cli(["find", "--model", str(adapter), TEXT]) != 0
     assert "binder-ner[peft]" in capsys.readouterr().err
 
@@ -180,7 +182,7 @@ def write_test_file(folder):
     return folder / "test.jsonl"
 
 
-def test_a_pickle_of_adapter_weights_is_not_loaded(make_adapter):
+def test_adapter_weights_in_a_pickle_file_are_not_loaded(make_adapter):
     adapter = make_adapter("a")
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
@@ -189,7 +191,7 @@ def test_a_pickle_of_adapter_weights_is_not_loaded(make_adapter):
 
 
 @pytest.mark.parametrize("content", ["[", "[]", '{"entity_types": [{"name": "x"}]}', '{"hidden_size": 5}'])
-def test_malformed_settings_are_refused(content, make_adapter):
+def test_malformed_adapter_settings_raise_an_error(content, make_adapter):
     adapter = make_adapter("a")
     (adapter / ADAPTER_SETTINGS).write_text(content)
     with pytest.raises(ValueError, match=ADAPTER_SETTINGS):
@@ -203,13 +205,13 @@ def test_malformed_settings_are_refused(content, make_adapter):
         (("--lora-r", "0"), "r >= 1"),
     ],
 )
-def test_invalid_settings_of_the_command(recipe, tmp_path, arguments, message):
+def test_invalid_lora_arguments_raise_an_error(recipe, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        lora(recipe, tmp_path / "run", *arguments)
+        finetune_with_lora(recipe, tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
 
 
-def test_lora_settings_need_a_rank_and_full_training_needs_another_folder(recipe, make_adapter, tmp_path):
+def test_lora_arguments_need_a_rank_and_full_training_needs_a_folder_without_an_adapter(recipe, make_adapter, tmp_path):
     with pytest.raises(SystemExit, match="need --lora-r"):
         finetune([str(recipe), "--lora-alpha", "4"])
     with pytest.raises(SystemExit, match="holds an adapter"):

@@ -31,7 +31,7 @@ def test_predictions_are_assigned_to_documents_by_order_or_by_id(tmp_path):
     rows = [{"text": d.text, "entities": entities} for d, entities in zip(DOCUMENTS, PREDICTIONS, strict=True)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     without_scores = [[{"start": 4, "end": 8, "label": "Protein"}], PREDICTIONS[1]]
-    assert read_predictions(path, DOCUMENTS) == without_scores, "scores are found by id, and these rows have no ids"
+    assert read_predictions(path, DOCUMENTS) == without_scores, "scores are assigned by id, and these rows have no ids"
     write_format(
         [{"id": d.id, "text": d.text, "entities": e} for d, e in zip(DOCUMENTS, PREDICTIONS, strict=True)],
         tmp_path / "found.json",
@@ -52,7 +52,7 @@ def test_predictions_are_assigned_to_documents_by_order_or_by_id(tmp_path):
     ],
     ids=["doccano with relations", "lists", "doccano", "prodigy"],
 )
-def test_other_jsonl_formats_have_no_scores(tmp_path, rows):
+def test_predictions_in_other_jsonl_formats_are_read_without_scores(tmp_path, rows):
     path = tmp_path / "found.jsonl"
     path.write_text("".join(json.dumps({"id": "a", "text": "the IL-2 gene", **row}) + "\n" for row in rows))
     assert read_predictions(path, DOCUMENTS[:1]) == [[{"start": 4, "end": 8, "label": "Protein"}]]
@@ -60,7 +60,7 @@ def test_other_jsonl_formats_have_no_scores(tmp_path, rows):
 
 @pytest.mark.parametrize("name", ["found.jsonl", "found.json"])
 def test_output_of_the_pipeline_is_read(tmp_path, name):
-    """An entity may have its type in "entity_group", and a file may contain a list."""
+    """The pipeline returns the label of an entity as "entity_group". A file contains rows of JSON or one JSON list."""
     path = tmp_path / name
     rows = [
         {"id": d.id, "text": d.text, "entities": [{"entity_group": e.pop("label"), **e} for e in entities]}
@@ -79,14 +79,14 @@ def test_output_of_the_pipeline_is_read(tmp_path, name):
 
 
 @pytest.mark.parametrize("content", ['[{"text"', '{"text": "a"}\n[1]\n', "[1, 2]", '{"text": "a", "entities": [3]}'])
-def test_a_malformed_file_raises_the_error_of_the_reader(tmp_path, content):
+def test_a_malformed_file_raises_an_error_with_the_name_of_the_file(tmp_path, content):
     path = tmp_path / "found.jsonl"
     path.write_text(content)
     with pytest.raises(DataError, match=r"found\.jsonl"):
         read_predictions(path, DOCUMENTS)
 
 
-def test_types_that_a_document_is_not_annotated_for_are_ignored(tmp_path):
+def test_predictions_of_types_that_a_document_is_not_annotated_for_are_ignored(tmp_path):
     rows = [
         {"id": "a", "text": "the IL-2 gene", "entities": []},
         {"id": "b", "text": "T cells", "entities": [{"start": 0, "end": 7, "label": "Gene"}]},

@@ -1,4 +1,4 @@
-"""Fine-tuning on a mix that repeats texts of other corpora (replay)."""
+"""Replay: fine-tuning on a new corpus together with texts of the old corpora, so that the model forgets less."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def old(name="old", count=40, weight=1.0):
 
 
 def drawn(tokenizer, mix, epoch=0):
-    """Return, for each corpus of a mix, the windows that an epoch draws."""
+    """Return the numbers of the windows in an epoch, one array for each corpus of the mix."""
     packed = PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
     windows = np.concatenate(MixSampler(packed, 60, 3, lambda: epoch).plan(epoch))
     return [windows[packed.part[windows] == index] for index in range(len(mix.parts))]
@@ -49,7 +49,7 @@ def test_the_share_is_divided_between_old_corpora_by_their_weights(tokenizer):
     assert counts == [12, 2, 6]
 
 
-def test_without_replay_types_are_passed_only_by_description(tokenizer):
+def test_without_replay_the_model_gets_only_the_descriptions_of_types(tokenizer):
     mix = replay_mix(MixPart("new", corpus(3), DESCRIBED), share=0)
     assert [part.name for part in mix.parts] == ["new"] and mix.settings.description == 1.0
     assert [len(windows) for windows in drawn(tokenizer, mix)] == [12]
@@ -73,7 +73,7 @@ def test_epoch_of_an_unknown_corpus_raises_an_error():
         Mix([MixPart("new", corpus(1), DESCRIBED)], MixSettings(epoch_of="other"))
 
 
-def test_training_with_replay_forgets_less(tokenizer, tmp_path):
+def test_a_model_trained_with_replay_forgets_less(tokenizer, tmp_path):
     """A model is trained on one type, then fine-tuned on other types. Replay reduces its loss on the first type."""
     arguments = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "seed": 1}
     new = MixPart("new", corpus(2), DESCRIBED)

@@ -1,4 +1,7 @@
-"""The four schemes of SemEval-2013, compared with examples computed by hand, and relations between them."""
+"""The four evaluation schemes of SemEval-2013: strict, boundary, partial and type.
+
+Scores are compared with examples computed by hand and with the scores of the other schemes.
+"""
 
 import json
 
@@ -16,14 +19,14 @@ SPANS = st.lists(
 )
 DOCUMENTS = st.lists(st.tuples(SPANS, SPANS), max_size=4)
 
-# One document for each of the six scenarios of the task, numbered as in the documentation of nervaluate
+# There is one document for each of the six scenarios. Their numbers are those in the documentation of nervaluate.
 GOLD = [
-    [(0, 7, "DRUG")],  # I: found
+    [(0, 7, "DRUG")],  # I: a correct prediction
     [],  # II: a spurious prediction
-    [(0, 8, "BRAND")],  # III: missed
-    [(0, 11, "DRUG")],  # IV: another type
-    [(3, 11, "DRUG")],  # V: other boundaries
-    [(5, 19, "GROUP")],  # VI: another type and other boundaries
+    [(0, 8, "BRAND")],  # III: a missed mention
+    [(0, 11, "DRUG")],  # IV: a prediction with another type
+    [(3, 11, "DRUG")],  # V: a prediction with other boundaries
+    [(5, 19, "GROUP")],  # VI: a prediction with another type and other boundaries
 ]
 PREDICTED = [[(0, 7, "DRUG")], [(0, 7, "BRAND")], [], [(0, 11, "BRAND")], [(0, 11, "DRUG")], [(0, 19, "DRUG")]]
 
@@ -37,7 +40,7 @@ PREDICTED = [[(0, 7, "DRUG")], [(0, 7, "BRAND")], [], [(0, 11, "BRAND")], [(0, 1
         ("type", (2, 2, 0, 1, 1), 2),
     ],
 )
-def test_the_six_scenarios_of_semeval(scheme, outcomes, credit):
+def test_the_six_scenarios_of_semeval_have_the_expected_outcomes(scheme, outcomes, credit):
     scores = getattr(compute_scheme_metrics(GOLD, PREDICTED), scheme)
     counts = scores.outcomes
     assert (counts.correct, counts.incorrect, counts.partial, counts.missed, counts.spurious) == outcomes
@@ -47,18 +50,21 @@ def test_the_six_scenarios_of_semeval(scheme, outcomes, credit):
 
 
 def test_scores_per_type_count_the_mentions_of_this_type():
-    """If a scheme ignores types, the recall of a type counts its gold mentions, and precision its predictions."""
+    """Recall of a type counts the gold mentions of this type, and precision counts the predictions of this type.
+
+    This matters in schemes that ignore types, where a prediction may have another type than its gold mention.
+    """
     metrics = compute_scheme_metrics(GOLD, PREDICTED, ["DRUG", "unused"])
     assert list(metrics.partial.per_type) == ["DRUG", "unused", "BRAND", "GROUP"]
-    # Of the 3 gold mentions of DRUG, I and IV count 1, and V counts 1/2. Of the 3 predictions, I counts 1, and V and VI
-    # count 1/2.
+    # DRUG has 3 gold mentions: I and IV count 1 each, and V counts 1/2.
+    # DRUG has 3 predictions: I counts 1, and V and VI count 1/2 each.
     drug = metrics.partial.per_type["DRUG"]
     assert (drug.found, drug.gold, drug.correct, drug.predicted) == (2.5, 3, 2.0, 3)
     group = metrics.partial.per_type["GROUP"]
     assert (group.found, group.gold, group.correct, group.predicted) == (0.5, 1, 0, 0)
     assert metrics.type.per_type["DRUG"].found == metrics.type.per_type["DRUG"].correct == 2
-    # Means over DRUG, BRAND and GROUP. The gold mention of BRAND is missed, and one of its two predictions has a
-    # correct span.
+    # The means are over DRUG, BRAND and GROUP. The gold mention of BRAND is missed. One of the two predictions of BRAND
+    # has a correct span.
     assert metrics.boundary.macro_recall == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert metrics.boundary.macro_precision == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
 
@@ -71,7 +77,7 @@ def test_one_prediction_is_correct_for_one_mention_only():
 
 @settings(max_examples=50, deadline=None)
 @given(DOCUMENTS)
-def test_relations_between_the_schemes(documents):
+def test_stricter_schemes_have_lower_scores_and_every_scheme_counts_all_mentions(documents):
     gold, predicted = [g for g, _ in documents], [p for _, p in documents]
     metrics = compute_scheme_metrics(gold, predicted)
     exact = compute_span_metrics(gold, predicted)
@@ -103,9 +109,9 @@ def test_perfect_predictions_have_no_errors(documents):
         assert scores.outcomes.incorrect == scores.outcomes.missed == scores.outcomes.spurious == 0
 
 
-def test_all_notations_give_the_same_result():
+def test_all_formats_of_predictions_give_the_same_scores():
     gold = [Document("a", "the IL-2 gene", (Mention(4, 8, "gene"),))]
-    notations = [
+    formats = [
         [[Mention(4, 8, "gene")]],
         [[(4, 8, "gene")]],
         [[{"start": 4, "end": 8, "label": "gene"}]],
@@ -113,7 +119,7 @@ def test_all_notations_give_the_same_result():
         [{"id": "a", "text": "the IL-2 gene", "entities": [{"start": 4, "end": 8, "label": "gene"}]}],
         gold,
     ]
-    for predicted in notations:
+    for predicted in formats:
         assert compute_scheme_metrics(gold, predicted).strict.micro.f1 == 1.0
         assert compute_span_metrics(gold, predicted).micro.f1 == 1.0
 

@@ -1,4 +1,7 @@
-"""The search for thresholds, compared with known results and with all combinations; temperatures and calibration."""
+"""The search for thresholds, and the calibration of scores with temperatures.
+
+The results of the search are compared with known results and with the best of all combinations.
+"""
 
 import itertools
 import math
@@ -32,16 +35,19 @@ from modeling_binder.finetuning.threshold_search import (
 
 
 def curve(text, gold=None, floor=-5.0):
-    """Build a curve from signs such as "+-+": candidates with the margins 3, 2, 1, ...; "+" is a gold mention."""
+    """Build a curve from signs such as "+-+".
+
+    Each sign is a candidate span. The spans have the margins 3, 2, 1, ... in this order. "+" is a gold mention.
+    """
     return Curve.of(
         np.arange(3.0, 3.0 - len(text), -1), np.array([sign == "+" for sign in text]), gold or text.count("+"), floor
     )
 
 
-# ---- single curves ----
+# ---- single curves. A cut is the number of candidate spans above the threshold. ----
 
 
-def test_a_curve_counts_what_each_threshold_keeps():
+def test_a_curve_counts_the_predictions_above_each_threshold():
     found = Curve.of(np.array([1.0, 2.0, 1.0, -1.0]), np.array([True, False, True, False]), gold=5, floor=-4.0)
     assert found.margins.tolist() == [2, 1, -1]
     assert found.correct.tolist() == [0, 0, 2, 2] and found.predicted.tolist() == [0, 1, 3, 4]
@@ -56,16 +62,16 @@ def test_a_curve_counts_what_each_threshold_keeps():
     [
         ("++-+--", Objective("f1"), 4),  # F1 4/5, 4/6, 6/7
         ("++---+", Objective("f1"), 2),
-        ("--", Objective("f1"), 2),  # all cuts are equally bad: the one nearest to the threshold 0.05
+        ("--", Objective("f1"), 2),  # all cuts are equally bad, so the cut at the threshold 0.05 is kept
         ("+-+-+", Objective("precision", 0.6), 5),
         ("+-+--", Objective("precision", 0.6), 3),
-        ("-+-", Objective("precision", 0.9), 2),  # the target is not reached, and this is the best precision
-        ("--", Objective("precision", 0.9), 2),  # no candidate is correct: nothing changes
+        ("-+-", Objective("precision", 0.9), 2),  # no cut reaches the target; this cut has the best precision
+        ("--", Objective("precision", 0.9), 2),  # no candidate is correct, so the cut at the threshold is kept
         ("+-+-+", Objective("recall", 0.6), 3),
         ("+-+-+", Objective("recall", 1.0), 5),
     ],
 )
-def test_the_best_cut(signs, objective, expected):
+def test_the_best_cut_of_a_curve_is_found(signs, objective, expected):
     assert best_cut(curve(signs), objective, near=0.05) == expected
 
 
@@ -73,36 +79,36 @@ def test_the_highest_possible_recall_is_kept_if_the_target_is_not_reached():
     assert best_cut(curve("+-+-", gold=4), Objective("recall", 0.9), near=0.5) == 3
 
 
-def test_of_equally_good_thresholds_the_nearest_is_chosen():
+def test_the_nearest_of_equally_good_thresholds_is_chosen():
     found = curve("+-+")  # F1: 2/3 after one candidate, 4/5 after three
     even = Curve.of(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), gold=3, floor=-5.0)
     assert even.f1().tolist() == pytest.approx([0, 1 / 2, 2 / 5, 2 / 3])
-    assert found.threshold(3, near=0.3) == 0.3, "the given threshold lies between 1 and the floor"
-    assert found.threshold(1, near=0.3) == 0.92, "between 2 and 3, with few digits"
+    assert found.threshold(3, near=0.3) == 0.3, "the given threshold lies between the margin 1 and the floor"
+    assert found.threshold(1, near=0.3) == 0.92, "the threshold lies between the margins 2 and 3 and has few digits"
     assert 2 < logit(0.92) < 3
 
 
 @given(st.floats(-20, 12), st.floats(1e-6, 5), st.floats(0.01, 0.99))
-def test_a_probability_between_two_margins(low, width, near):
+def test_probability_between_returns_a_probability_between_two_margins(low, width, near):
     high = low + width
     value = probability_between(low, high, near)
     assert low < logit(value) < high
     assert value == near or not low < logit(near) < high
 
 
-def test_a_threshold_above_all_candidates():
+def test_probability_between_accepts_an_infinite_upper_margin():
     assert 5 < logit(probability_between(5, math.inf, 0.5)) < math.inf
     assert probability_between(60.0, math.inf, 0.5) == 1.0
 
 
-# ---- several types ----
+# ---- several entity types ----
 
 CANDIDATES = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), max_size=5)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(CANDIDATES, st.integers(0, 2)), min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 3))
-def test_micro_f1_is_the_largest_of_all_combinations(types, hits, misses):
+def test_the_search_finds_the_largest_micro_f1_of_all_combinations(types, hits, misses):
     curves = []
     for candidates, missed in types:
         margins, is_gold = (np.array(column) for column in zip(*candidates, strict=True)) if candidates else ([], [])
@@ -134,8 +140,11 @@ def test_types_with_few_mentions_share_a_threshold(metric):
     assert pooled.cut(shared) == best_cut(pooled, objective, 0.5)
 
 
-def test_micro_f1_sacrifices_a_type_for_the_total():
-    """The F1 of "weak" alone is best with all 10 predictions, 9 of them wrong; the total F1 is better without them."""
+def test_maximising_micro_f1_may_reject_all_predictions_of_one_type():
+    """The type "weak" has its best F1 with all 10 predictions.
+
+    But 9 of these predictions are wrong, so micro-F1 is better without them.
+    """
     strong, weak = curve("+" * 20, gold=20), Curve.of(np.arange(0.0, -10, -1), np.arange(10) == 9, gold=1, floor=-20.0)
     assert best_cut(weak, Objective("f1"), 0.5) == 10
     assert maximise_micro_f1([strong, weak], 0.5) == [20, 0]
@@ -156,7 +165,7 @@ def test_invalid_objectives_raise_an_error(fields, message):
 
 
 def test_refine_improves_all_thresholds_with_few_measurements():
-    """Both thresholds are best after two candidates. The second improves the result only if the first is best."""
+    """The best cut of each type is 2. The cut of type "b" improves the result only if type "a" has its best cut."""
     curves, calls = {"a": curve("++--"), "b": curve("++--")}, []
 
     def measure(thresholds, key):
@@ -170,7 +179,7 @@ def test_refine_improves_all_thresholds_with_few_measurements():
     long = curve("+-" * 100)
     cuts = trial_cuts(long, 101)
     assert len(cuts) <= 12 and 101 not in cuts
-    assert {0, 97, 99, 103, 105, 199} <= set(cuts), "near the current cut, and both ends"
+    assert {0, 97, 99, 103, 105, 199} <= set(cuts), "cuts near the current cut and at both ends are tried"
     assert trial_cuts(curve("++-+"), 2) == [0, 4]
 
 
@@ -178,11 +187,13 @@ def test_refine_improves_all_thresholds_with_few_measurements():
 
 
 def test_the_temperature_of_known_probabilities_is_found():
-    """Of the spans with margin 2, three of four are gold mentions: sigmoid(2 / T) = 3/4 gives T = 2 / log(3)."""
+    """Three of the four spans with margin 2 are gold mentions. So sigmoid(2 / T) = 3/4, which gives T = 2 / log(3)."""
     margins = np.array([0.0, 0.0, 2.0, 2.0, 2.0, 2.0])
     is_gold = np.array([True, False, True, True, True, False])
     assert fit_temperature(margins, is_gold) == pytest.approx(2 / math.log(3), rel=1e-3)
-    assert fit_temperature(np.array([1.0, -1.0]), np.array([True, False])) == 0.1, "separated: the lower limit"
+    assert fit_temperature(np.array([1.0, -1.0]), np.array([True, False])) == 0.1, (
+        "all gold mentions have larger margins than other spans: the lower limit"
+    )
     assert fit_temperature(np.array([1.0, -1.0]), np.array([False, True])) == 10.0, "worse than chance: the upper limit"
 
 
@@ -199,15 +210,18 @@ def test_the_temperature_minimises_the_loss(spans):
     assert loss(found) <= min(loss(t) for t in np.geomspace(0.1, 10, 200)) + 1e-6
 
 
-def test_calibration_errors():
-    """Two bins: 4 spans with the score 0.9 of which 2 are correct, and 1 wrong span with the score 0.1."""
+def test_the_expected_calibration_error_of_two_bins():
+    """Four spans have the score 0.9, and two of them are correct. One wrong span has the score 0.1."""
     bins = reliability(np.array([0.9, 0.9, 0.9, 0.9, 0.1]), np.array([True, True, False, False, False]))
     assert expected_calibration_error(bins) == pytest.approx((4 * 0.4 + 1 * 0.1) / 5)
     assert sum(found.spans for found in bins) == 5 and reliability(np.array([1.0, 0.0]), np.array([True, False]))
 
 
 def test_temperatures_that_raise_the_calibration_error_are_rejected():
-    """The scores 0.5 and 0.99 are right as often as they say; one span with a wrong sign moves the loss, not them."""
+    """100 spans have the score 0.97, and 97 of them are gold mentions, so these scores are calibrated.
+
+    One gold mention with a very low score changes the temperature with the lowest loss.
+    """
     margins = np.concatenate([np.full(97, 3.4), np.full(3, 3.4), [-12.0]])
     is_gold = np.concatenate([np.full(97, True), np.full(3, False), [True]])
     former = Temperatures(1.0, {})
@@ -216,7 +230,7 @@ def test_temperatures_that_raise_the_calibration_error_are_rejected():
 
 
 def test_a_separate_temperature_is_used_only_where_it_lowers_the_error_of_its_type():
-    """Type 0 is overconfident. The scores of type 1 are right but for one span that moves its loss."""
+    """The scores of type 0 are too high. The scores of type 1 are calibrated, except for one gold mention."""
     margins = np.concatenate([np.full(200, 3.0), np.full(100, 3.4), [-12.0]])
     is_gold = np.concatenate([np.full(120, True), np.full(80, False), np.full(97, True), np.full(3, False), [True]])
     type_ids = np.repeat([0, 1], [200, 101])
@@ -227,10 +241,10 @@ def test_a_separate_temperature_is_used_only_where_it_lowers_the_error_of_its_ty
         spans = (margins[chosen], is_gold[chosen], type_ids[chosen])
         _, of_type = calibrate(*spans, Temperatures(found.default, {}), [key], 1)
         assert of_type.helped and own == fit_temperature(*spans[:2])
-    assert calibrate(margins, is_gold, type_ids, found, [0, 1], 3)[0] == found, "nothing changes the second time"
+    assert calibrate(margins, is_gold, type_ids, found, [0, 1], 3)[0] == found, "a second calibration changes nothing"
 
 
-def test_a_reliability_diagram(tmp_path):
+def test_calibration_draws_a_reliability_diagram(tmp_path):
     rng = np.random.default_rng(0)
     margins = rng.normal(0, 4, 500)
     is_gold = rng.random(500) < 1 / (1 + np.exp(-margins / 3))

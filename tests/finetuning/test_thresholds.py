@@ -1,4 +1,7 @@
-"""Tuning the thresholds of a checkpoint: evaluation and pipeline agree with it, and only necessary files change."""
+"""Tuning the thresholds of a checkpoint.
+
+Evaluation and the pipeline use the tuned thresholds. Saving the thresholds changes only the necessary files.
+"""
 
 import json
 import os
@@ -34,11 +37,11 @@ def contents(folder):
         ("nested", {"recall": 0.6}),
     ],
 )
-def test_tuning_improves_the_development_data_and_evaluation_agrees(checkpoint, tmp_path, decoding, goal):
+def test_tuning_improves_the_scores_and_evaluation_returns_the_same_scores(checkpoint, tmp_path, decoding, goal):
     before = contents(checkpoint)
     tuned = tune_thresholds(checkpoint, corpus(2), decoding=decoding, min_mentions=4, device="cpu", **goal)
-    assert contents(checkpoint) == before, "only save_tuned writes"
-    assert set(tuned.thresholds) == {"Gene", "Cell"}, "no mention of Place"
+    assert contents(checkpoint) == before, "only save_tuned writes files"
+    assert set(tuned.thresholds) == {"Gene", "Cell"}, "the documents contain no mention of Place"
     output = save_tuned(tuned, checkpoint, tmp_path / "tuned")
     metrics, predictions = evaluate(output, corpus(2), decoding=decoding)
     assert metrics == tuned.after
@@ -58,7 +61,7 @@ def test_tuning_improves_the_development_data_and_evaluation_agrees(checkpoint, 
         assert set(tuned.unreached) == low
 
 
-def test_calibration_changes_no_entity_and_is_written(checkpoint, tmp_path):
+def test_calibration_is_saved_and_changes_scores_but_no_entities(checkpoint, tmp_path):
     tuned = tune_thresholds(checkpoint, corpus(2), calibrate=True, min_mentions=4, device="cpu")
     report = tuned.calibration
     assert report.spans > 10 and tuned.default_temperature != 1 and report.helped
@@ -84,13 +87,15 @@ def test_calibration_that_does_not_help_is_not_saved(checkpoint, tmp_path, monke
     assert "Scores are not calibrated" in card and "Scores are calibrated" not in card and "temperature" not in card
 
 
-def test_other_types_determine_the_shared_threshold(checkpoint, tmp_path):
+def test_types_that_differ_from_the_types_of_the_model_affect_only_the_shared_threshold(checkpoint, tmp_path):
     types = {"gene": TYPES["Gene"], "Cell": "A small room in a prison.", "River": "Water.", "Place": TYPES["Place"]}
     documents = [document.to_dict() for document in corpus(2)]
     for entity in (entity for document in documents for entity in document["entities"]):
         entity["label"] = {"Gene": "gene"}.get(entity["label"], entity["label"])
     tuned = tune_thresholds(checkpoint, documents, entity_types=types, min_mentions=4, device="cpu")
-    assert set(tuned.thresholds) == {"Gene"}, "named as in the model; Cell has another description"
+    assert set(tuned.thresholds) == {"Gene"}, (
+        "gene has the description of the model's type Gene; Cell has a different description"
+    )
     assert tuned.own == {"gene": tuned.thresholds["Gene"]}
     assert (tuned.few, tuned.redescribed, tuned.unknown) == (["Place"], ("Cell",), ("River",))
     card = (save_tuned(tuned, checkpoint, tmp_path / "tuned") / "README.md").read_text()
@@ -117,10 +122,10 @@ def test_saving_in_place_changes_only_the_configuration_and_the_card(checkpoint,
     assert f"{100 * tuned.calibration.error_before:.2f} % before" in card
     assert "not calibrated" not in card
     again = save_tuned(tuned, folder)
-    assert contents(again) == after, "writing twice gives the same files"
+    assert contents(again) == after, "saving twice writes the same files"
 
 
-def test_a_card_that_was_not_generated_is_not_changed(checkpoint, tmp_path):
+def test_a_model_card_written_by_hand_is_not_changed(checkpoint, tmp_path):
     folder = tmp_path / "mine"
     shutil.copytree(checkpoint, folder)
     (folder / "README.md").write_text("# Written by hand\n")
@@ -129,7 +134,7 @@ def test_a_card_that_was_not_generated_is_not_changed(checkpoint, tmp_path):
     assert set(BinderConfig.from_pretrained(folder).thresholds) == {"Gene"}
 
 
-def test_a_failure_leaves_the_checkpoint_as_it_was(checkpoint, tmp_path, monkeypatch):
+def test_a_failure_while_saving_leaves_the_checkpoint_unchanged(checkpoint, tmp_path, monkeypatch):
     folder = tmp_path / "mine"
     shutil.copytree(checkpoint, folder)
     before, replace = contents(folder), os.replace

@@ -1,4 +1,7 @@
-"""`BinderTrainer`: it learns, its predictions equal those of the pipeline, and batch sizes do not change its loss."""
+"""`BinderTrainer`: training, evaluation, and checks of its arguments.
+
+Predictions equal the predictions of the pipeline, and the batch size does not change the loss.
+"""
 
 import copy
 from types import SimpleNamespace
@@ -41,7 +44,7 @@ def trainer(folder, tokenizer, model=None, train=None, dev=None, **changes):
     )
 
 
-def test_training_learns_and_keeps_the_best_checkpoint(tmp_path, tokenizer):
+def test_a_model_learns_and_the_best_checkpoint_is_loaded_at_the_end(tmp_path, tokenizer):
     run = trainer(
         tmp_path,
         tokenizer,
@@ -63,7 +66,7 @@ def test_training_learns_and_keeps_the_best_checkpoint(tmp_path, tokenizer):
     }
 
 
-def test_predictions_equal_those_of_the_pipeline(tmp_path, tokenizer):
+def test_predictions_equal_the_output_of_the_pipeline(tmp_path, tokenizer):
     for decoding in ("nested", "flat"):
         for inference in ("span", "joint"):
             model = build_model(decoding=decoding, inference=inference, max_length=32, stride=8)
@@ -130,7 +133,9 @@ def test_logged_losses_do_not_depend_on_the_size_of_batches(tmp_path, tokenizer)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[2] == pytest.approx(losses[0], rel=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # since transformers 5.21
+@pytest.mark.filterwarnings(
+    "ignore:`gradient_checkpointing` is deprecated:FutureWarning"
+)  # raised since transformers 5.21
 @pytest.mark.parametrize("option", ["bf16", "gradient_checkpointing"])
 def test_training_works_with_an_option_of_trainer(tmp_path, tokenizer, option):
     run = trainer(tmp_path, tokenizer, max_steps=2, **{option: True})
@@ -139,13 +144,13 @@ def test_training_works_with_an_option_of_trainer(tmp_path, tokenizer, option):
     assert all(torch.isfinite(tensor).all() for tensor in run.model.state_dict().values())
 
 
-def test_each_of_several_evaluation_sets_has_metrics(tmp_path, tokenizer):
+def test_evaluation_returns_metrics_for_each_of_several_data_sets(tmp_path, tokenizer):
     run = trainer(tmp_path, tokenizer, dev={"one": corpus(1), "two": [Document("x", "cells")]})
     metrics = run.evaluate()
     assert {"eval_one_f1", "eval_two_f1"} <= set(metrics)
 
 
-def test_early_stopping_uses_the_mean_over_evaluation_sets(tmp_path, tokenizer):
+def test_early_stopping_uses_the_mean_over_the_evaluation_sets(tmp_path, tokenizer):
     run = BinderTrainer(
         small_model(),
         arguments(
@@ -166,7 +171,7 @@ def test_early_stopping_uses_the_mean_over_evaluation_sets(tmp_path, tokenizer):
     assert run.state.epoch == 3, "the metric never improves after the first epoch"
 
 
-def test_empty_data_and_other_models_raise_an_error(tmp_path, tokenizer):
+def test_empty_data_and_models_of_other_classes_raise_an_error(tmp_path, tokenizer):
     with pytest.raises(ValueError, match="train_dataset has no documents"):
         trainer(tmp_path, tokenizer, train=[]).train()
     with pytest.raises(ValueError, match="eval_dataset is an empty dictionary"):
@@ -235,7 +240,7 @@ def test_compute_metrics_must_return_a_dictionary(tmp_path, tokenizer, result):
 
 
 @pytest.mark.parametrize("name", ["data_collator", "compute_loss_func", "preprocess_logits_for_metrics"])
-def test_arguments_without_effect_are_rejected(tmp_path, tokenizer, name):
+def test_arguments_of_trainer_that_would_have_no_effect_raise_an_error(tmp_path, tokenizer, name):
     with pytest.raises(TypeError, match=f"its own loss, batches and evaluation: leave out {name}"):
         BinderTrainer(small_model(), arguments(tmp_path), processing_class=tokenizer, **{name: print})
     with pytest.raises(ValueError, match="leave out label_smoothing_factor"):
@@ -277,7 +282,7 @@ def test_comparing_scores_in_blocks_does_not_change_predictions(tmp_path, tokeni
 
 
 def test_hyperparameter_search_creates_a_new_model_for_each_trial(tmp_path, tokenizer, monkeypatch):
-    """The test calls the trainer as the Optuna search of transformers does, and does not need Optuna itself."""
+    """The test calls the trainer in the same way as the search of transformers, so Optuna need not be installed."""
     monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial.params)
     made = []
 
@@ -306,7 +311,7 @@ def test_hyperparameter_search_creates_a_new_model_for_each_trial(tmp_path, toke
         BinderTrainer(args=arguments(tmp_path), processing_class=tokenizer)
 
 
-def test_the_old_name_of_the_windower_warns(tmp_path, tokenizer):
+def test_the_old_attribute_processor_returns_the_windower_and_warns(tmp_path, tokenizer):
     run = trainer(tmp_path, tokenizer)
     with pytest.warns(FutureWarning, match=r"processor is now BinderTrainer\.windower"):
         assert run.processor is run.windower
@@ -320,7 +325,7 @@ def test_a_pipeline_on_the_trained_model_is_deterministic(tmp_path, tokenizer):
     assert pipeline("the gene in cells") == pipeline("the gene in cells")
 
 
-def test_parts_are_frozen_and_unknown_parts_raise_an_error(tmp_path, tokenizer):
+def test_parts_of_the_model_can_be_frozen_and_unknown_parts_raise_an_error(tmp_path, tokenizer):
     model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     run = BinderTrainer(
@@ -348,7 +353,7 @@ def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
 
 
 def test_training_stops_within_the_time_limit_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
-    """The real time does not matter: the clock is moved on by one second for each step."""
+    """The test advances the clock of the trainer by one second a step, so the real time does not matter."""
     run = BinderTrainer(
         small_model(),
         arguments(tmp_path, max_steps=1000, eval_strategy="steps", eval_steps=1000),
@@ -384,7 +389,7 @@ def test_evaluation_uses_tuned_thresholds(tmp_path, tokenizer):
 
 
 def test_flat_evaluation_predicts_the_most_specific_type_of_a_span(tokenizer):
-    """The test uses all types, and then the types of a document: "mayor" and "person" without "politician"."""
+    """The prediction is chosen among all types, and then among the types of one document, "mayor" and "person"."""
     types = [
         EntityType("person", ("a person",)),
         EntityType("politician", ("a person in politics",), "person"),
@@ -407,7 +412,7 @@ def test_flat_evaluation_predicts_the_most_specific_type_of_a_span(tokenizer):
     assert by_breadth.choose(torch.tensor([[0, 3, 0], [0, 3, 1]]), margins[:2], None).tolist() == [1]
 
 
-def test_flat_predictions_with_parents_and_thresholds_equal_those_of_the_pipeline(tmp_path, tokenizer):
+def test_flat_predictions_with_parents_and_thresholds_equal_the_output_of_the_pipeline(tmp_path, tokenizer):
     types = [{"name": name, "description": text} for name, text in TYPES.items()]
     types[0]["parent"] = "Cell"
     types[1]["parent"] = "Place"

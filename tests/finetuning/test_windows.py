@@ -1,4 +1,7 @@
-"""Windows, batches and the sampler: labels are at the right tokens, and lost mentions are reported."""
+"""Token windows of the training data, batches of windows, and the sampler.
+
+Labels are at the right tokens, and lost mentions are reported.
+"""
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ def dataset(tokenizer, *documents, max_length=64, stride=16, max_span_width=12, 
     return WindowDataset(documents, BinderWindower(tokenizer, max_length, stride), types, max_span_width)
 
 
-def test_labels_are_the_tokens_of_mentions_in_every_window(tokenizer):
+def test_labels_of_every_window_are_the_tokens_of_its_mentions(tokenizer):
     text = (TEXT + ". ") * 6
     mentions = tuple(Mention(4 + 33 * i, 13 + 33 * i, "Gene") for i in range(6))
     data = dataset(tokenizer, Document("a", text, mentions), max_length=32, stride=12)
@@ -87,4 +90,4 @@ def test_the_sampler_groups_windows_by_length_and_is_deterministic():
     spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
     assert sum(spread) / len(spread) < 5
     firsts = [lengths[b[0]] for b in batches[:50]]
-    assert firsts != sorted(firsts, reverse=True)  # the batches are shuffled
+    assert firsts != sorted(firsts, reverse=True)  # the batches are shuffled, so their lengths are not sorted

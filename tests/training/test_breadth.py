@@ -1,4 +1,8 @@
-"""Breadth of types: pairs of a broad and a fine type, the network that learns their order, and the margin."""
+"""The experiment on the breadth of entity types.
+
+A network learns from pairs of types which type of a pair is broader. The margin is the difference in breadth from
+which a type counts as broader.
+"""
 
 import json
 import random
@@ -26,7 +30,7 @@ from training.experiments.zero_shot import Task
 
 
 def document(text, labels, types=None, identifier="d"):
-    """Return a document in which each word is a mention of each of its labels; `labels` has a list for each word."""
+    """Return a document whose words are mentions. `labels` contains the list of labels of each word."""
     mentions, position = [], 0
     for word, found in zip(text.split(), labels, strict=True):
         mentions += [Mention(position, position + len(word), label) for label in found]
@@ -39,13 +43,13 @@ def a_corpus(*documents, types=("person", "poet", "city")):
     return Corpus({t.name: t.description for t in described}, list(documents), [], [], described)
 
 
-def test_in_a_pair_half_of_the_fine_spans_are_broad_but_few_of_the_broad_spans_are_fine():
+def test_two_types_are_a_pair_if_fine_spans_are_often_broad_and_broad_spans_are_rarely_fine():
     people = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]])
     assert count_pairs([a_corpus(people)]) == [Pair("person", "poet")]
     # Two of four persons are poets. This is more than 30%, so "person" is not broader than "poet".
     two = document("Ada Bo Cy Di", [["person", "poet"], ["person", "poet"], ["person"], ["person"]])
     assert count_pairs([a_corpus(two)]) == []
-    # One of two poets is a person, which is the minimum share of 50%.
+    # One of two poets is a person. This is 50%, the minimum share.
     other = document("Ada Bo Cy Di Ed", [["person", "poet"], ["person"], ["person"], ["person"], ["poet"]])
     assert count_pairs([a_corpus(other)]) == [Pair("person", "poet")]
     assert count_pairs([a_corpus(other)], min_broad_given_fine=0.6) == []
@@ -53,7 +57,7 @@ def test_in_a_pair_half_of_the_fine_spans_are_broad_but_few_of_the_broad_spans_a
 
 def test_only_documents_that_were_annotated_for_both_types_count():
     mixed = document("Ada Bo Cy Di", [["person", "poet"], ["person"], ["person"], ["person"]], ("person", "poet"))
-    poets = document("Ed Flo", [["poet"], ["poet"]], ("poet",), "e")  # persons were not annotated
+    poets = document("Ed Flo", [["poet"], ["poet"]], ("poet",), "e")  # this text was not annotated for persons
     assert count_pairs([a_corpus(mixed, poets)]) == [Pair("person", "poet")]
     searched = document("Ed Flo", [["poet"], ["poet"]], ("poet", "person"), "e")
     assert count_pairs([a_corpus(mixed, searched)]) == []
@@ -79,14 +83,17 @@ def test_pairs_with_a_hidden_type_are_test_pairs():
 
 
 def phrased(labels, size=8):
-    """Return types with states from which breadth can be learned: a state's first value grows with its type's index."""
+    """Return types with states from which breadth can be learned.
+
+    The first value of a state grows with the index of its type.
+    """
     generator = torch.Generator().manual_seed(1)
     states = torch.randn(2 * len(labels), size, generator=generator) / 4
     states[:, 0] += torch.arange(len(labels)).repeat_interleave(2)
     return PhrasedTypes({label: ["name", "description"] for label in labels}, states)
 
 
-def test_the_network_learns_the_order_and_generalises_to_unseen_types():
+def test_the_network_learns_which_types_are_broader_and_generalises_to_unseen_types():
     labels = [f"t{i}" for i in range(12)]
     types = phrased(labels)
     pairs = [Pair(labels[i], labels[j]) for i in range(12) for j in range(12) if i > j]
@@ -99,7 +106,7 @@ def test_the_network_learns_the_order_and_generalises_to_unseen_types():
     assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_all_texts_of_a_type_are_drawn():
+def test_training_uses_all_texts_of_a_type():
     types = phrased(["a", "b"])
     drawn = types.draw(["b"] * 50, random.Random(0))
     assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in types.states[2:].tolist()}
@@ -114,7 +121,7 @@ def test_flat_decoding_prefers_the_finer_type():
     assert flatten([], labels, broader) == []
 
 
-def test_of_equally_good_margins_the_largest_is_chosen():
+def test_the_largest_of_equally_good_margins_is_chosen():
     scores = {"0.0": {"a": 0.2, "b": 0.4}, "1.0": {"a": 0.3, "b": 0.4}, "2.0": {"a": 0.4, "b": 0.3}}
     scores["inf"] = {"a": 0.3, "b": 0.3}
     assert best_margin(scores) == 2.0
@@ -122,7 +129,7 @@ def test_of_equally_good_margins_the_largest_is_chosen():
 
 
 class Recognizer:
-    """A pipeline that finds each text as a person, and the text "ada" as a poet as well."""
+    """A pipeline that returns each text as a person, and the text "ada" also as a poet."""
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
@@ -153,7 +160,7 @@ def test_the_margin_is_tuned_on_flat_corpora(model, tokenizer):
         str(margin) for margin in MARGINS if margin < 4.2
     }
     assert scores["inf"]["people"] == 0.5 and best_margin(scores) == 4.0
-    # The person leads by logit(0.95) - logit(0.6) = 2.54.
+    # The margin of the person is larger by logit(0.95) - logit(0.6) = 2.54.
     by_tolerance = {str(limit): nested.scores(4.0, limit) for limit in TOLERANCES}
     assert by_tolerance["2.0"]["people"] == 0.5 and by_tolerance["3.0"]["people"] == 1.0
     assert best_margin(by_tolerance) is None, "without a limit, F1 is as high as with the best limit"
@@ -161,7 +168,7 @@ def test_the_margin_is_tuned_on_flat_corpora(model, tokenizer):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Write a corpus with fine and broad types and a flat corpus; return their folder."""
+    """Write a corpus with fine and broad types and a flat corpus, and return the folder that contains both corpora."""
     broad, names = ["being", "thing", "site"], list("abcdefghij")
     types = {label: f"What a {label} is." for label in [*broad, *(f"{b} {n}" for b in broad for n in names)]}
     documents = [

@@ -1,4 +1,4 @@
-"""Conversion of checkpoints of the released BINDER code: both file formats, and weights that do not fit the model."""
+"""Conversion of checkpoints from the released BINDER code, in two file formats."""
 
 import json
 
@@ -12,7 +12,7 @@ from training.convert_reference import convert, main, rename
 
 
 def released_state(model):
-    """Return the weights of a model under the names in the released code, which also saves weights of a pooler."""
+    """Return the weights of a model with the names of the released code. That code also saves a pooler."""
     names = {
         **{f"{h}_head.text_projection.{p}": f"{h}_linear.{p}" for h in _HEADS for p in ("weight", "bias")},
         **{f"{h}_head.type_projection.{p}": f"type_{h}_linear.{p}" for h in _HEADS for p in ("weight", "bias")},
@@ -27,7 +27,7 @@ _HEADS = ("start", "end", "span")
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_command_converts_both_file_formats(tmp_path, suffix, monkeypatch):
+def test_the_command_converts_both_file_formats(tmp_path, suffix, monkeypatch):
     model = build_model()
     encoder = tmp_path / "encoder"
     model.text_encoder.save_pretrained(encoder)
@@ -47,7 +47,7 @@ def test_command_converts_both_file_formats(tmp_path, suffix, monkeypatch):
         assert torch.equal(tensor, converted.state_dict()[name])
 
 
-def test_the_error_for_weights_that_do_not_fit_the_model_contains_their_names():
+def test_weights_that_do_not_fit_the_model_raise_an_error():
     state = released_state(build_model())
     with pytest.raises(ValueError, match="not a checkpoint of the released BINDER code"):
         convert({"a": torch.zeros(1)}, tiny_encoder_config())

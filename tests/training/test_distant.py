@@ -1,4 +1,4 @@
-"""Distant supervision: labels that a dictionary gives to raw text, and how training uses undecided spans."""
+"""Distant supervision: a dictionary labels raw text, and training ignores undecided spans."""
 
 import gzip
 import json
@@ -30,7 +30,7 @@ def test_only_the_longest_of_overlapping_names_is_labelled_unless_nested_is_set(
 
 def test_names_are_found_at_word_boundaries():
     assert labels("kidneys kidneybean kidney-like", ("kidney", "Organ")) == [("kidneys", "Organ"), ("kidney", "Organ")]
-    # If the document gives its words, names are found only at the boundaries of these words.
+    # If the document has `words`, names are found only at the boundaries of these words.
     assert labels("kidney-like", ("kidney", "Organ"), words=((0, 11),)) == []
 
 
@@ -151,7 +151,7 @@ def test_names_can_contain_line_separators_and_commas(tmp_path):
     assert list(read_dictionary(tmp_path / "d.tsv.gz")) == [("IL-2", "Gene")]
 
 
-def test_raw_text_has_a_document_or_a_word_per_line(tmp_path):
+def test_each_line_of_raw_text_is_a_document_or_a_word(tmp_path):
     (tmp_path / "lines.txt").write_text("One sentence.\n\nAnother one.\n")
     assert [document.text for document in read_texts(tmp_path / "lines.txt")] == ["One sentence.", "Another one."]
     (tmp_path / "words.txt").write_text("Naloxone\nreverses\n\nit\n.\n")
@@ -160,7 +160,7 @@ def test_raw_text_has_a_document_or_a_word_per_line(tmp_path):
 
 
 def test_text_files_of_other_formats_are_recognised(tmp_path):
-    """Only \\n and \\r\\n end a line; a .txt file in PubTator format or with columns is not read as raw text."""
+    """A .txt file in PubTator format or with columns is not read as raw text. Only \\n and \\r\\n end a line."""
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\xe2\x80\xa8still one\r\ntwo\rstill two\n")
     assert [document.text for document in read_texts(tmp_path / "a.txt")] == ["one\u2028still one", "two\rstill two"]
     (tmp_path / "b.txt").write_text("1|t|In Oslo\n1|a|More.\n")
@@ -174,7 +174,7 @@ def test_text_files_of_other_formats_are_recognised(tmp_path):
         list(read_texts(tmp_path / "e.txt"))
 
 
-def test_command_refuses_output_without_mentions_and_overwriting_its_input(tmp_path):
+def test_the_command_raises_an_error_if_no_name_is_found_or_an_input_would_be_overwritten(tmp_path):
     (tmp_path / "d.tsv").write_text("Gene\tIL-2\n")
     (tmp_path / "text.txt").write_text("No name here.\n")
     (tmp_path / "empty.txt").write_text("\n")
@@ -191,7 +191,7 @@ def test_command_refuses_output_without_mentions_and_overwriting_its_input(tmp_p
     assert read_jsonl(tmp_path / "out.jsonl") == [Document("text-1", "No name here.")]
 
 
-def test_command_writes_labels_scores_and_a_report(tmp_path, capsys):
+def test_the_command_writes_labels_scores_and_a_report(tmp_path, capsys):
     (tmp_path / "d.tsv").write_text("Gene\tIL-2\nGene\tlead\nCell\tlead\nPlace\tRome\n")
     (tmp_path / "types.json").write_text('{"Gene": "A gene.", "Cell": "A cell."}')
     gold = Document("1", "IL-2 and lead in Rome", (Mention(0, 4, "Gene"), Mention(9, 13, "Gene")))
@@ -206,7 +206,7 @@ def test_command_writes_labels_scores_and_a_report(tmp_path, capsys):
     assert "1 names are ambiguous, for example lead (Cell, Gene)" in capsys.readouterr().out
 
 
-def test_large_dictionary_and_long_text():
+def test_a_large_dictionary_needs_little_memory_and_labels_a_long_text():
     """100,000 names need less than 200 megabytes, and 50,000 mentions in one text are found."""
     tracemalloc.start()
     labeler = Labeler((Entry(f"substance {number} acid", "Chemical") for number in range(100_000)), plurals=False)
@@ -228,6 +228,6 @@ def test_undecided_spans_are_neither_mentions_nor_negatives():
     sum(losses).backward()
     assert scores[0].grad[0, :, 2].abs().max() == scores[1].grad[0, :, 3].abs().max() == 0
     assert spans.grad[0, :, 2, 1].abs().max() == 0, "the scores of the undecided span have no gradient, for any type"
-    assert spans.grad[0, :, 2, 0].abs().min() > 0, "the span of its first word is still a negative"
+    assert spans.grad[0, :, 2, 0].abs().min() > 0, "the span of the first word alone is still a negative"
     alone = binder_losses(*scores, spans, words, words, torch.tensor([[[0, 1, 1], [-100, -100, -100]]]))
     assert sum(losses) < sum(alone)

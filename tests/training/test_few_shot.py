@@ -1,4 +1,4 @@
-"""Few-shot experiment: the texts that are drawn, the runs, the summary, and the command on tiny corpora."""
+"""The few-shot experiment: samples of training texts, the runs, the summary, and the command on tiny corpora."""
 
 import json
 
@@ -21,7 +21,7 @@ from training.experiments.few_shot import (
 )
 
 
-def test_a_draw_has_a_mention_of_each_type_if_possible():
+def test_a_sample_has_a_mention_of_each_type_if_possible():
     documents = [Document(str(i), "a", (Mention(0, 1, "common"),)) for i in range(50)]
     documents += [Document("r1", "a", (Mention(0, 1, "rare"),)), Document("r2", "a", (Mention(0, 1, "rarest"),))]
     documents += [Document("r3", "a", (Mention(0, 1, "rare"),)), Document("none", "a")]
@@ -36,21 +36,21 @@ def test_a_draw_has_a_mention_of_each_type_if_possible():
         draw_texts(documents, 99, 0)
 
 
-def test_training_makes_more_passes_over_fewer_texts():
+def test_the_fewer_texts_there_are_the_more_passes_training_makes():
     settings = Settings()
     passes = [settings.passes(size, CHECKPOINT) for size in (10, 50, 200, 1000)]
     assert passes == [30, 24, 6, 3]
     assert settings.passes(200, ENCODER) == settings.encoder_passes * 6
 
 
-def test_planned_runs_begin_with_the_unchanged_checkpoint_and_have_no_duplicates():
+def test_planned_runs_start_with_the_unchanged_checkpoint_and_have_no_duplicates():
     runs = list(planned(["a", "b"], [10, 50], 3, [0.0, 0.3], True))
     assert runs[:2] == [Run("a", 0, 0, CHECKPOINT), Run("b", 0, 0, CHECKPOINT)]
     assert len(runs) == len(set(runs)) == 2 + 2 * 2 * 3 * 3
     assert not any(run.start == ENCODER for run in planned(["a"], [10], 1, [0.0], False))
 
 
-def test_the_summary_has_means_and_deviations_over_draws():
+def test_the_summary_contains_means_and_deviations_over_samples():
     runs = [
         {"corpus": "a", "size": 10, "start": CHECKPOINT, "replay": 0.0, "f1": f1, "kept_f1": kept}
         for f1, kept in ((0.2, 0.5), (0.4, 0.7))
@@ -68,9 +68,10 @@ def test_the_summary_has_means_and_deviations_over_draws():
 
 @pytest.fixture
 def folders(tmp_path):
-    """Write three corpora; return their folder.
+    """Write three corpora, and return the folder that contains them.
 
-    "nested" has nested mentions, "flat" has no test set, and the types of "kept" must not be forgotten.
+    "nested" has nested mentions, and "flat" has no test set. The experiment measures how much of the types of "kept" a
+    model forgets.
     """
     for name in ("nested", "flat", "kept"):
         (tmp_path / name).mkdir()
@@ -102,13 +103,13 @@ def command(folders, checkpoint, encoder, *more):
 
 def test_an_interrupted_command_continues_without_repeating_runs(checkpoint, encoder, folders, monkeypatch, capsys):
     monkeypatch.setattr(Settings, "passes", lambda settings, size, start: 2)
-    measured, broken = [], few_shot.Experiment.measure
+    measured, original = [], few_shot.Experiment.measure
 
     def measure(self, run):
         measured.append(run)
         if len(measured) == 4:
             raise ValueError("the power is cut")
-        return broken(self, run)
+        return original(self, run)
 
     monkeypatch.setattr(few_shot.Experiment, "measure", measure)
     with pytest.raises(SystemExit, match="the power is cut"):

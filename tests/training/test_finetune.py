@@ -1,4 +1,4 @@
-"""Fine-tuning and evaluation from the command line: recipes, resuming, several processes."""
+"""Fine-tuning and evaluation from the command line: recipes, resuming and several processes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
 
 
-def test_evaluating_a_fine_tuned_checkpoint_repeats_its_test_results(recipe, tmp_path, capsys):
+def test_evaluate_returns_the_test_results_of_finetune(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     results = finetune([str(recipe), "--output_dir", str(output), "--num_train_epochs", "10"])
     printed = capsys.readouterr().out
@@ -75,14 +75,15 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
             [*command, "--output_dir", str(killed)], env=environment(), cwd=ROOT, stdout=log, stderr=log
         )
         deadline = time.time() + 200
-        # Kill the run after the first epoch (6 steps), in the middle of another epoch.
+        # Kill the run in the middle of a later epoch. An epoch has 6 steps.
         while not list(killed.glob("checkpoint-*/trainer_state.json")) or _steps(killed) < 8:
             assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
         run.wait()
     assert not (killed / "model.safetensors").exists() and _steps(killed) < 46
-    # Imitate kills during the writing of a checkpoint: its last file, trainer_state.json, is missing or incomplete.
+    # Imitate runs that were killed while they wrote a checkpoint. The last file that a run writes, trainer_state.json,
+    # is missing or incomplete.
     for ahead in (2, 4):
         half = killed / f"checkpoint-{_steps(killed) + ahead}"
         half.mkdir(exist_ok=True)
@@ -105,13 +106,13 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
 
 
 def _steps(folder):
-    """Return the step of the last whole checkpoint."""
+    """Return the step of the last complete checkpoint."""
     return max(
         (int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")), default=0
     )
 
 
-def test_a_run_with_other_settings_does_not_resume_an_interrupted_one(recipe, tmp_path, capsys):
+def test_a_run_with_other_settings_raises_an_error_unless_it_is_restarted(recipe, tmp_path, capsys):
     output = tmp_path / "run"
     finetune([str(recipe), "--output_dir", str(output), "--max_steps", "6"])
     with pytest.raises(SystemExit, match=r"learning_rate: 0\.005 before, 0\.001 now.*--restart true"):
@@ -124,7 +125,7 @@ def test_a_run_with_other_settings_does_not_resume_an_interrupted_one(recipe, tm
     )
 
 
-def test_two_processes_equal_one_process_with_twice_the_batch_size(recipe, tmp_path):
+def test_two_processes_train_the_same_weights_as_one_process_with_twice_the_batch_size(recipe, tmp_path):
     common = [str(recipe), "--projection_dropout", "0", "--optim", "sgd", "--learning_rate", "0.1"]
     common += ["--num_train_epochs", "2", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
@@ -159,7 +160,7 @@ def test_logs_for_tensorboard_are_written_if_report_to_is_tensorboard(recipe, tm
     assert list(logs.rglob("events.out.tfevents.*"))
 
 
-def test_early_stopping_ends_the_training(recipe, tmp_path):
+def test_early_stopping_ends_training(recipe, tmp_path):
     results = finetune(
         [
             *(str(recipe), "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "40"),
@@ -186,7 +187,7 @@ def test_bf16_is_ignored_on_a_cpu_without_bfloat16_instructions(recipe, monkeypa
     assert ("this CPU has no bfloat16 instructions" in caplog.text) == (not multiplies)
 
 
-def test_types_of_a_recipe_replace_those_of_the_corpus(recipe):
+def test_types_of_a_recipe_replace_the_types_of_the_corpus(recipe):
     types = {"Gene": ["A gene.", "Genes"], "Cell": "A cell.", "Place": {"description": "A place."}}
     loaded = DataArguments(corpus=str(recipe.parent / "corpus"), types=types).load()
     assert loaded.entity_types == {"Gene": "A gene.", "Cell": "A cell.", "Place": "A place."}
@@ -195,7 +196,7 @@ def test_types_of_a_recipe_replace_those_of_the_corpus(recipe):
         DataArguments(corpus=str(recipe.parent / "corpus"), types={"Gene": "A gene.", "Cell": ""}).load()
 
 
-def test_recipes_in_the_repository_parse():
+def test_all_recipes_in_the_repository_can_be_parsed():
     recipes = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
     assert recipes
     for path in recipes:
@@ -213,7 +214,7 @@ def test_recipes_in_the_repository_parse():
         ("a: [", "not valid YAML"),
     ],
 )
-def test_malformed_recipes_are_refused(tmp_path, content, message):
+def test_malformed_recipes_raise_an_error(tmp_path, content, message):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
     with pytest.raises(SystemExit, match=message):
@@ -222,7 +223,7 @@ def test_malformed_recipes_are_refused(tmp_path, content, message):
         finetune([str(tmp_path / "none.yaml")])
 
 
-def test_a_recipe_inherits_the_keys_of_another(recipe, tmp_path):
+def test_a_recipe_inherits_the_keys_of_another_recipe(recipe, tmp_path):
     (tmp_path / "folder").mkdir()
     middle, heir = tmp_path / "folder" / "middle.yaml", tmp_path / "heir.yaml"
     middle.write_text("inherit: ../recipe.yaml\nseed: 5\nmax_span_width: 10\n")
@@ -269,11 +270,11 @@ def test_invalid_data_raise_an_error_before_anything_is_written(recipe, tmp_path
     with pytest.raises(SystemExit, match="the label 'Cell'"):
         finetune(arguments)
     with pytest.raises(SystemExit, match=r"stride=64 and max_length=64"):
-        finetune([*arguments, "--stride", "64", "--corpus", _other(tmp_path)])
+        finetune([*arguments, "--stride", "64", "--corpus", other_corpus(tmp_path)])
     assert not output.exists()
 
 
-def _other(tmp_path):
+def other_corpus(tmp_path):
     folder = tmp_path / "other"
     write_jsonl(folder / "train.jsonl", corpus(1))
     (folder / "types.json").write_text(json.dumps(TYPES))

@@ -1,4 +1,4 @@
-"""Training on a mix of corpora from the command line: recipes, errors, prepared mixes, resuming, two processes."""
+"""Training on a mix of corpora from the command line: recipes, errors, prepared mixes, resuming and two processes."""
 
 import json
 import os
@@ -25,7 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def mix_recipe(recipe, tmp_path):
-    """Write a recipe and return its path; in one of its corpora only genes are annotated, in the other only cells."""
+    """Write a recipe for a mix of two corpora, and return the path of the recipe.
+
+    The corpus "genes" is annotated only for genes, and the corpus "cells" only for cells.
+    """
     for name, label in (("genes", "Gene"), ("cells", "Cell")):
         documents = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == label)) for d in corpus()]
         write_jsonl(tmp_path / name / "train.jsonl", documents)
@@ -52,9 +55,9 @@ def mix_recipe(recipe, tmp_path):
     return path
 
 
-def test_two_corpora_with_different_types_train_one_model(mix_recipe, tmp_path, capsys):
+def test_one_model_is_trained_on_two_corpora_with_different_types(mix_recipe, tmp_path, capsys):
     command = [str(mix_recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "60", "--eval_steps", "60"]
-    results = finetune(command)  # passes recipes with a mix to training.finetune_mix
+    results = finetune(command)  # the command passes a recipe with a mix to training.finetune_mix
     assert results["metrics"]["eval_both_f1"] > 0.9 and results["metrics"]["eval_genes_f1"] > 0.9
     assert [(part["name"], part["documents"]) for part in results["mix"]] == [("genes", 16), ("cells", 16)]
     assert "66.7%" in capsys.readouterr().out
@@ -96,7 +99,7 @@ def assert_equal(one, two):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_two_processes_equal_one_process_that_accumulates_gradients(mix_recipe, tmp_path):
+def test_two_processes_train_the_same_weights_as_one_process_that_accumulates_gradients(mix_recipe, tmp_path):
     common = ["-m", "training.finetune_mix", str(mix_recipe), "--projection_dropout", "0", "--optim", "sgd"]
     # All steps are within the first epoch. At the end of an epoch, the two runs may differ: if the number of batches is
     # odd, the last batch cannot be divided between two processes.
@@ -171,11 +174,14 @@ def test_types_of_development_sets_are_passed_by_name_or_description(tmp_path, m
         EntityType("PER", ("person: a person by name.",)),
         EntityType("LOC", ("place: a town.", "place: a river.")),
     )
-    assert [kind.description for kind in as_asked(types, True, "name")] == ["person", "place"]
-    assert [kind.description for kind in as_asked(types, True, "description")] == ["a person by name.", "a town."]
-    assert [kind.description for kind in as_asked(types, False, "name")] == ["PER", "LOC"]
+    assert [entity_type.description for entity_type in as_asked(types, True, "name")] == ["person", "place"]
+    assert [entity_type.description for entity_type in as_asked(types, True, "description")] == [
+        "a person by name.",
+        "a town.",
+    ]
+    assert [entity_type.description for entity_type in as_asked(types, False, "name")] == ["PER", "LOC"]
     same = (EntityType("a", ("city: where a bus starts",)), EntityType("b", ("city: where a bus ends",)))
-    assert [kind.description for kind in as_asked(same, True, "name")] == [
+    assert [entity_type.description for entity_type in as_asked(same, True, "name")] == [
         "city: where a bus starts",
         "city: where a bus ends",
     ]

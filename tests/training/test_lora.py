@@ -13,7 +13,10 @@ from training.finetune import main as finetune
 
 @pytest.fixture
 def recipes(recipe, monkeypatch):
-    """Write the recipes `full` and `small`, run `finetune` in this process, and return the list of its commands."""
+    """Write the recipes `full` and `small`, and return the list of commands that the comparison runs.
+
+    The commands run in the process of the test.
+    """
     settings = yaml.safe_load(recipe.read_text())
     folder = recipe.parent / "recipes"
     folder.mkdir()
@@ -34,7 +37,7 @@ def recipes(recipe, monkeypatch):
     return commands
 
 
-def test_the_comparison_does_the_missing_runs_and_writes_json_and_table(recipes, tmp_path, capsys):
+def test_the_comparison_trains_missing_runs_and_writes_the_json_file_and_the_table(recipes, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(f"before\n<!-- {lora.MARKER} -->\n{NOT_RUN}\n<!-- /{lora.MARKER} -->\nafter\n")
     arguments = ["--recipes", "full", "small", "--folder", str(tmp_path / "runs"), "--json", str(tmp_path / "x.json")]
@@ -52,10 +55,10 @@ def test_the_comparison_does_the_missing_runs_and_writes_json_and_table(recipes,
     assert "| full with max\\_steps=2 | all weights | 2 |" in text and "| LoRA, r = 2 | 2 |" in text
     (tmp_path / "runs" / "small-2" / "results.json").unlink()
     assert len(lora.main([*arguments, "--", "--max_steps", "2"])) == 4
-    assert len(recipes) == 5, "finished runs are not repeated"
+    assert len(recipes) == 5, "only the run without results is repeated"
 
 
-def test_a_failed_run_keeps_the_results_before_it(recipes, tmp_path, capsys):
+def test_a_failed_run_or_an_unknown_recipe_raises_an_error(recipes, tmp_path, capsys):
     with pytest.raises(SystemExit, match="full, seed 42, failed; run the same command again"):
         lora.main(["--recipes", "full", "--folder", str(tmp_path), "--json", str(tmp_path / "x.json"), "--", "--fail"])
     with pytest.raises(SystemExit, match="unknown recipe 'none'; the recipes are full, small"):

@@ -1,6 +1,6 @@
 """A model with MPNet as the text encoder and BERT as the type encoder.
 
-MPNet has relative positions, another tokenizer than BERT, and 1 as the id of `<pad>`.
+MPNet differs from BERT in its relative positions, its tokenizer, and the id of its padding token, which is 1.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ TEXTS = [TEXT, "cells", "the gene of the p5 cells. " * 18, "Cells of the (naïve
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
-    """Save an MPNet for texts and a BERT for types with their tokenizers; return the two folders."""
+    """Save an MPNet for texts and a BERT for types with their tokenizers, and return the two folders."""
     folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(5)
     MPNetModel(tiny_mpnet_config()).save_pretrained(folder / "mpnet")
@@ -72,7 +72,7 @@ def mix_of(documents=None):
 
 @pytest.fixture(scope="module")
 def trained(encoders, tmp_path_factory):
-    """Train a model on a mix; return the folder of its checkpoint, the losses, and the trainer."""
+    """Train a model on a mix, and return the folder of the checkpoint, the losses, and the trainer."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = BinderTrainingArguments(
         output_dir=str(folder), max_steps=50, learning_rate=3e-3, logging_steps=1, eval_strategy="no",
@@ -92,7 +92,7 @@ def trained(encoders, tmp_path_factory):
 
 def test_each_encoder_has_its_tokenizer_and_texts_have_at_most_64_tokens(encoders):
     model = build(encoders).eval()
-    assert model.max_positions == 64, "66 positions, numbered from 2"
+    assert model.max_positions == 64, "the encoder has 66 positions, and the first token has position 2"
     ids = [tokenizer("the gene")["input_ids"] for tokenizer in (load_tokenizers(*encoders)[0], model.type_tokenizer)]
     assert ids == [build_mpnet_tokenizer()("the gene")["input_ids"], build_tokenizer()("the gene")["input_ids"]]
     assert ids[0] != ids[1] and ids[0][0] == 0 and ids[1][0] == 2
@@ -103,10 +103,10 @@ def test_each_encoder_has_its_tokenizer_and_texts_have_at_most_64_tokens(encoder
 
 
 def test_padding_does_not_change_the_states_of_a_window(encoders):
-    """Batches of a mix are padded; MPNet counts positions only over tokens that are not padding."""
+    """Batches of a mix are padded, and MPNet counts positions only over tokens that are not padding."""
     model, tokenizer = build(encoders).eval(), load_tokenizers(*encoders)[0]
-    processor = BinderWindower.for_model(model, tokenizer)
-    mix = PackedMix.prepare(mix_of(), processor, 12, progress=False)
+    windower = BinderWindower.for_model(model, tokenizer)
+    mix = PackedMix.prepare(mix_of(), windower, 12, progress=False)
     tokenized = [model.type_tokenizer(text)["input_ids"] for text in mix.table.texts]
     batches = MixBatches(mix, tokenizer.pad_token_id, model.type_tokenizer.pad_token_id, tokenized)
     batch = batches.__getitems__([1, *range(len(mix))])
@@ -126,7 +126,7 @@ def test_padding_does_not_change_the_states_of_a_window(encoders):
             torch.testing.assert_close(vectors[index], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_training_on_a_mix_lowers_the_loss_and_learns_the_corpus(trained):
+def test_training_on_a_mix_lowers_the_loss_and_the_model_learns_the_corpus(trained):
     _, losses, trainer = trained
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert trainer.score(corpus(1)).micro.f1 > 0.9
@@ -172,7 +172,7 @@ def test_the_onnx_export_finds_the_same_entities(trained, tmp_path):
 
 @pytest.fixture
 def mpnet_in_packages(encoders, tmp_path, monkeypatch):
-    """Make "mpnet" the name of the tiny encoder, whose archive is split over two packages."""
+    """Replace the encoder with the name "mpnet" by the tiny encoder. Its archive is split over two packages."""
     folder, _ = encoders
     files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as target:
@@ -228,9 +228,9 @@ def test_a_model_is_trained_from_a_recipe_with_mpnet_and_pushed(mpnet_in_package
     assert AutoTokenizer.from_pretrained(output)("a")["input_ids"] == build_mpnet_tokenizer()("a")["input_ids"]
 
 
-def test_hub_ids_of_the_encoders_for_the_card(tmp_path):
+def test_the_card_gets_the_hub_ids_of_the_encoders(tmp_path):
     mpnet, minilm = "sentence-transformers/all-mpnet-base-v2", "sentence-transformers/all-MiniLM-L6-v2"
     assert hub_ids("mpnet", "minilm") == [mpnet, minilm] and hub_ids("mpnet", None) == [mpnet]
     assert hub_ids("google-bert/bert-base-cased", "minilm") == ["google-bert/bert-base-cased", minilm]
     assert hub_ids(str(tmp_path), "mpnet") == [mpnet]
-    assert hub_ids("google-bert/bert-base-cased", None) is None, "the id is in the configuration already"
+    assert hub_ids("google-bert/bert-base-cased", None) is None, "the configuration already contains the id"

@@ -1,4 +1,7 @@
-"""The corpus training/open_types, whose texts list the types they were annotated for: content, notation and checks."""
+"""The corpus training/open_types: its content, its notation and its checks.
+
+Every text of the corpus lists the entity types that the text was annotated for.
+"""
 
 import json
 from pathlib import Path
@@ -68,8 +71,8 @@ def test_the_card_shows_the_counts_and_the_review(corpus):
 
 def test_most_types_of_the_test_set_are_not_in_the_training_set(corpus):
     trained = {name for document in corpus.train for name in document.types}
-    asked = {name for document in corpus.test for name in document.types}
-    assert len(asked - trained) > len(asked) / 2
+    tested = {name for document in corpus.test for name in document.types}
+    assert len(tested - trained) > len(tested) / 2
     assert all(document.types for document in corpus.test)
 
 
@@ -101,13 +104,13 @@ def test_a_line_becomes_a_document():
         ("[Boston|city] is ## river; city", "'city' is marked in the text and listed as absent"),
     ],
 )
-def test_malformed_lines_are_refused(line, message):
+def test_malformed_lines_raise_an_error(line, message):
     with pytest.raises(DataError) as error:
         parse(line)
     assert message in str(error.value)
 
 
-def test_errors_give_file_and_line(tmp_path):
+def test_errors_contain_the_file_and_the_line(tmp_path):
     path = tmp_path / "bad.txt"
     path.write_text("fine\n\n[open\nfine\n", encoding="utf-8")
     with pytest.raises(DataError) as error:
@@ -115,7 +118,7 @@ def test_errors_give_file_and_line(tmp_path):
     assert f"{path}:3: the bracket" in str(error.value) and f"{path}:4: the same text as line 1" in str(error.value)
 
 
-def test_a_shared_description_is_kept_by_one_type():
+def test_a_description_that_two_types_share_is_kept_for_one_type():
     phrasings = {"compound": ["A substance.", "Two elements."], "material": ["a substance."], "matter": ["Stuff."]}
     assert distinct_phrasings(phrasings) == {
         "compound": ("Two elements.",),
@@ -148,7 +151,7 @@ def test_append_adds_texts_and_replaces_texts_of_the_same_file(sources, tmp_path
     (sources / "yours.txt").write_text("[Lena|person] swims in the [Elbe|river]. ## lake\n", encoding="utf-8")
     (sources / "yours.types.tsv").write_text("person\tAn individual.\nlake\tStill water.\n", encoding="utf-8")
     (sources / "yours.domains.tsv").write_text("1\tsport\n", encoding="utf-8")
-    for _ in range(2):  # the second call replaces the texts of the first
+    for _ in range(2):  # the second call replaces the texts of the first call
         convert([str(sources / "yours.txt"), "--out", str(folder), "--append"])
     corpus = load_corpus(folder)
     assert [document.id for document in corpus.train] == ["mine-1", "mine-3", "yours-1"] and len(corpus.dev) == 1
@@ -180,16 +183,16 @@ def test_invalid_arguments_raise_an_error(sources, arguments, message):
         ),
     ],
 )
-def test_invalid_tables_of_types_are_refused_and_nothing_is_written(sources, tmp_path, types, message):
+def test_invalid_tables_of_types_raise_an_error_and_no_file_is_written(sources, tmp_path, types, message):
     (sources / "mine.types.tsv").write_text(types, encoding="utf-8")
     with pytest.raises(SystemExit, match=message):
         convert([str(sources / "mine.txt"), "--out", str(tmp_path / "corpus")])
     assert not (tmp_path / "corpus").exists()
 
 
-# ---- the checker ----
+# ---- checks ----
 
-SOUND = Document("a-1", "Ann swims in lakes.", (Mention(0, 3, "person"),), types=("person", "lake"))
+VALID_DOCUMENT = Document("a-1", "Ann swims in lakes.", (Mention(0, 3, "person"),), types=("person", "lake"))
 
 
 def a_corpus(*documents, lake="Still water."):
@@ -213,18 +216,18 @@ def a_corpus(*documents, lake="Still water."):
         ([Document("b", "Another text.", types=("sea",))], "the type 'sea' has no description"),
     ],
 )
-def test_checks_find_problems_of_texts(documents, message):
-    assert find_problems(a_corpus(SOUND)) == []
-    assert any(message in problem for problem in find_problems(a_corpus(SOUND, *documents)))
+def test_checks_find_problems_in_texts(documents, message):
+    assert find_problems(a_corpus(VALID_DOCUMENT)) == []
+    assert any(message in problem for problem in find_problems(a_corpus(VALID_DOCUMENT, *documents)))
 
 
-def test_checks_find_problems_of_types():
-    assert "have the same description" in find_problems(a_corpus(SOUND, lake="A named human being"))[0]
-    unused = Document("a-1", SOUND.text, SOUND.entities, types=("person",))
+def test_checks_find_problems_in_types():
+    assert "have the same description" in find_problems(a_corpus(VALID_DOCUMENT, lake="A named human being"))[0]
+    unused = Document("a-1", VALID_DOCUMENT.text, VALID_DOCUMENT.entities, types=("person",))
     assert "'lake' is described, but no text uses it" in find_problems(a_corpus(unused))[0]
 
 
-def test_the_command_writes_the_card_and_fails_on_a_problem(sources, tmp_path):
+def test_the_check_command_writes_the_card_and_raises_an_error_for_a_problem(sources, tmp_path):
     folder = tmp_path / "corpus"
     convert([str(sources / "mine.txt"), "--out", str(folder)])
     marks = "<!-- counts -->\n<!-- /counts -->\n<!-- review -->\n<!-- /review -->\n"

@@ -1,4 +1,4 @@
-"""The tables of docs/how-to-ask-for-a-type.md, made from results in JSON."""
+"""The tables on the page docs/how-to-ask-for-a-type.md, which are generated from JSON files with results."""
 
 import json
 
@@ -61,7 +61,7 @@ BREADTH = {
 }  # fmt: skip
 
 
-def test_zero_shot_table_shows_each_model_in_the_decoding_that_fits_the_corpus():
+def test_the_zero_shot_table_shows_scores_with_the_decoding_of_the_corpus():
     lines = zero_shot_table(ZERO_SHOT).splitlines()
     assert "demo/model, by name" in lines[0] and "base, by name" in lines[0] and "machine" not in lines[0]
     assert lines[2] == "| news | nested | 1,200 | 7 | 50.0 | 40.0 | 1,234 | 25.0 | 20.0 | 1,234 |"
@@ -70,7 +70,7 @@ def test_zero_shot_table_shows_each_model_in_the_decoding_that_fits_the_corpus()
     assert one == "| corpus | decoding | texts | types | by name | by description | false mentions |"
 
 
-def test_wording_table_shows_means_and_spread():
+def test_the_wording_table_shows_means_and_spread():
     lines = wording_table(ZERO_SHOT).splitlines()
     assert lines[2:] == [
         "| name | 50.0 | 25.0 |",
@@ -81,14 +81,14 @@ def test_wording_table_shows_means_and_spread():
     ]
 
 
-def test_few_shot_and_forgetting_tables_show_f1_by_size_and_replay():
+def test_the_few_shot_and_forgetting_tables_show_f1_by_size_and_replay():
     lines = few_shot_table(FEW_SHOT).splitlines()
     assert "from the checkpoint, replay 0.3" in lines[0]
     assert lines[2:] == ["| news | 0 |  | 30.0 |  |", "| news | 10 | 10.0 | 40.0 ± 1.0 | 41.0 ± 2.0 |"]
     assert forgetting_table(FEW_SHOT).splitlines()[2:] == ["| news | 0 | 60.0 |  |", "| news | 10 | 20.0 | 55.0 |"]
 
 
-def test_breadth_table_shows_f1_by_margin():
+def test_the_breadth_table_shows_f1_by_margin():
     text = breadth_table(BREADTH)
     assert "1,612 pairs of a fine and a broad type, made from 1,407 types" in text
     assert "95.0% of these 400 pairs" in text

@@ -1,4 +1,4 @@
-"""The experiment on personal data: its figures on handwritten texts, the command on a tiny corpus, and the tables."""
+"""The experiment on personal data: the computed figures, the command on a tiny corpus, and the tables."""
 
 import json
 
@@ -20,8 +20,8 @@ DOCUMENTS = [
 
 
 def test_a_text_leaks_if_a_character_of_a_mention_is_visible():
-    # "Ada" and "Byron" are masked by two spans, so the whole mention is masked. One digit of "36" is visible. ", met"
-    # is masked although it is outside the mentions.
+    # Two spans mask "Ada" and "Byron", so the mention "Ada Byron" is masked. One digit of the mention "36" is visible.
+    # The span (12, 21) also masks ", met", which is outside the mentions.
     found = {"Ada Byron, 36, met Bo.": [(0, 3), (4, 9), (12, 21)], "Write to Bo.": [(9, 11), (9, 10)]}
     figures = measure(DOCUMENTS, lambda text: found.get(text, []), lambda mention: len(mention) < 3)
     assert figures == {
@@ -37,7 +37,7 @@ def test_a_text_leaks_if_a_character_of_a_mention_is_visible():
     assert (nothing["leaking_texts"], nothing["recall"], nothing["precision"]) == (0, None, None)
 
 
-def test_known_texts_differ_only_in_their_mentions():
+def test_a_text_is_known_if_a_training_text_differs_only_in_its_mentions():
     training = [Document("a", "Write to Grace.", (Mention(9, 14, "PERSON"),)), Document("b", "Something here.", ())]
     assert known_texts(DOCUMENTS, training) == 1
 
@@ -53,7 +53,7 @@ def test_the_command_measures_all_analyzers(checkpoint, tmp_path, capsys):
     rows = {(row["analyzer"], row["threshold"]): row for row in results["analyzers"]}
     assert [*rows] == [(PRESIDIO, None), ("the model", 0.5), ("both", 0.5)]
     assert results["known_texts"] == results["texts"] == 4
-    assert rows[PRESIDIO, None]["leaking_texts"] == 3, "there are no patterns in the tiny corpus"
+    assert rows[PRESIDIO, None]["leaking_texts"] == 3, "the patterns of Presidio match nothing in the tiny corpus"
     assert rows["both", 0.5]["recall"] >= rows["the model", 0.5]["recall"] > 0
     assert "leaking texts" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no documents in the split 'dev'"):

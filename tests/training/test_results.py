@@ -1,4 +1,7 @@
-"""Experiments: recorded commands and commits, collection and tables of results, ablations, held-out types, baseline."""
+"""Experiments: ablations, held-out types, and the token classifier as a baseline.
+
+Results contain the command and the commit of a run. The results are collected and shown in tables.
+"""
 
 import json
 import shutil
@@ -55,13 +58,13 @@ def runs(tmp_path):
     return folder
 
 
-def test_mean_and_standard_deviation_over_seeds():
+def test_mean_returns_the_mean_and_standard_deviation_over_seeds():
     found = [{"test": {"f1": 80.0}}, {"test": {"f1": 82.0}}, {"test": None}]
     assert mean(found, "test", "f1") == "81.00 ± 1.41" and mean(found[:1], "test", "f1") == "80.00"
     assert mean([], "test", "f1") == mean(found, "minutes") == ""
 
 
-def test_collecting_keeps_earlier_runs_and_replaces_repeated_ones(runs, tmp_path, capsys):
+def test_collecting_keeps_earlier_runs_and_replaces_repeated_runs(runs, tmp_path, capsys):
     target = ["--checkpoints", str(runs), "--json", str(tmp_path / "results.json"), "--no-tables"]
     found = main(target)
     assert [(r["model"], r["changed"], r["seed"], r["test"]["f1"]) for r in found] == [
@@ -75,7 +78,7 @@ def test_collecting_keeps_earlier_runs_and_replaces_repeated_ones(runs, tmp_path
     shutil.rmtree(runs / "deep")
     (runs / "a" / "results.json").write_text(json.dumps(run(84, 42)))
     again = main(target)
-    assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces an older one"
+    assert [r["test"]["f1"] for r in again] == [84.0, 82.0, 10.0, 79.0], "a newer result replaces an older result"
 
 
 def test_benchmark_tables_show_means_over_seeds(runs):
@@ -83,9 +86,11 @@ def test_benchmark_tables_show_means_over_seeds(runs):
     cells = [cell.strip() for cell in rows["NCBI-disease"].split("|")[2:-1]]
     ours = ["81.00 ± 1.41"] * 3
     assert cells == [*ours, "", "79.00", "2", "2", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
-    assert len(rows) == 12, "header, separator and ten benchmarks, whether they were run or not"
+    assert len(rows) == 12, "the table has a header, a separator and all ten benchmarks"
     overview = overview_table(collect(runs)).splitlines()
-    assert overview[2:] == ["| NCBI-disease | 81.00 ± 1.41 | 79.00 | 90.9 |"], "only benchmarks that were run"
+    assert overview[2:] == ["| NCBI-disease | 81.00 ± 1.41 | 79.00 | 90.9 |"], (
+        "the overview shows only benchmarks with results"
+    )
     assert "corpus not available" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
 
 
@@ -148,7 +153,7 @@ def test_every_benchmark_has_two_recipes():
 # ---- ablations ----
 
 
-def test_the_global_threshold_model_replaces_only_the_scores_of_cls():
+def test_the_global_threshold_model_replaces_only_the_scores_of_the_cls_token():
     torch.manual_seed(0)
     model = GlobalThresholdModel(build_model().config).eval()
     model.thresholds.data = torch.tensor([0.01, 0.02, 0.03])
@@ -167,7 +172,7 @@ def test_the_global_threshold_model_replaces_only_the_scores_of_cls():
 
 
 @pytest.mark.slow
-def test_each_variant_is_run_once_with_its_change(recipe, tmp_path, capsys):
+def test_each_variant_is_trained_once_with_its_changed_settings(recipe, tmp_path, capsys):
     folder = tmp_path / "ablations"
     arguments = [str(recipe), "--output_dir", str(folder), "--num_train_epochs", "1", "--first", "8"]
     ablate([*arguments, "--decoding", "flat"])
@@ -185,7 +190,9 @@ def test_each_variant_is_run_once_with_its_change(recipe, tmp_path, capsys):
     ablate([*arguments, "--decoding", "flat"])
     assert capsys.readouterr().out.count("already finished") == len(VARIANTS)
     ablate([str(recipe), "--output_dir", str(tmp_path / "nested"), "--only", "greedy flat decoding"])
-    assert not (tmp_path / "nested").exists(), "variants of flat decoding are skipped in recipes with nested decoding"
+    assert not (tmp_path / "nested").exists(), (
+        "variants for flat decoding are skipped if the recipe has nested decoding"
+    )
 
 
 # ---- new types ----

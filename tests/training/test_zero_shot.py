@@ -1,4 +1,7 @@
-"""Zero-shot evaluation: the wordings of types, the figures, and the command on tiny corpora."""
+"""The zero-shot experiment: the wordings of entity types, the figures, and the command on tiny corpora.
+
+A wording is the text that describes a type to the model, such as its name or its description.
+"""
 
 import json
 
@@ -32,7 +35,7 @@ TASK = Task("test", DOCUMENTS, TYPES)
 
 
 class Recognizer:
-    """A pipeline that finds known names if their label is passed, and records its calls."""
+    """A pipeline that finds a known name if the type of the name is passed. It records its calls."""
 
     KNOWN = {"Ada": "Person", "Basho": "Poet"}
 
@@ -66,7 +69,7 @@ def test_at_most_three_descriptions_are_evaluated():
     assert ways["description 3"] == {"tool": "three", "food": "eaten"}
 
 
-def test_types_with_the_same_name_are_passed_by_name_and_description():
+def test_types_with_the_same_name_are_passed_with_name_and_description():
     same = (EntityType("A1", ("bank: for money.",)), EntityType("A2", ("bank: of a river.",)))
     ways = {wording.name: wording.texts for wording in wordings(same)}
     assert list(ways) == ["name", "description", "name and description"]
@@ -77,7 +80,7 @@ def test_a_document_is_searched_only_for_the_types_that_it_lists():
     recognizer = Recognizer()
     found = predict(recognizer, TASK, wordings(TYPES)[0], "flat")
     assert found == [[(0, 3, "Person", 0.9), (8, 13, "Poet", 0.9)], []]
-    assert [list(asked) for _, asked, _ in recognizer.calls] == [["Person", "Poet", "time_span"], ["Person"]]
+    assert [list(searched) for _, searched, _ in recognizer.calls] == [["Person", "Poet", "time_span"], ["Person"]]
 
 
 def test_parents_are_passed_only_if_they_are_searched_too():
@@ -89,7 +92,7 @@ def test_parents_are_passed_only_if_they_are_searched_too():
     assert recognizer.calls[-1][1] == {"Poet": "Poet"}
 
 
-def test_false_mentions_are_predictions_of_types_that_the_text_has_no_mention_of():
+def test_false_mentions_are_predictions_of_types_without_a_gold_mention_in_the_text():
     found = [[(0, 3, "Person"), (4, 7, "Person"), (8, 13, "time_span")], [(0, 7, "Person")]]
     assert false_mentions(DOCUMENTS, found) == 1000.0
 
@@ -117,7 +120,7 @@ def test_figures_are_means_and_standard_deviations_over_wordings():
     assert summary["fitting"]["false mentions"] == 6.0
 
 
-def test_a_task_with_nested_mentions_is_decoded_nested_and_documents_are_evenly_spread():
+def test_nested_mentions_determine_the_decoding_and_a_limit_selects_evenly_spread_documents():
     assert TASK.decoding == "flat"
     nested = Document("3", "Basho", (Mention(0, 5, "Person"), Mention(0, 5, "Poet")))
     assert Task("test", [nested], TYPES).decoding == "nested"
@@ -125,7 +128,7 @@ def test_a_task_with_nested_mentions_is_decoded_nested_and_documents_are_evenly_
     assert (result["texts"], result["mentions"], result["types"]) == (2, 2, 3)
     own = [Document("1", "Basho.", types=("Poet",)), Document("2", "Ada.", types=("Person",))]
     corpus = Corpus({t.name: t.description for t in TYPES}, [], [], own, TYPES)
-    # With the limit of one document, only the first is left, and it lists only this type.
+    # The limit of one document keeps only the first document, which lists only the type "Poet".
     assert [t.name for t in Task.of(corpus, "here", None, [], 1).types] == ["Poet"]
     assert spread(range(10), 4) == [0, 2, 5, 7] and spread(range(3), 4) == [0, 1, 2]
 

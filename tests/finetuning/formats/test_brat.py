@@ -1,4 +1,4 @@
-"""Reading and writing brat standoff files."""
+"""Reading and writing files in the standoff format of brat."""
 
 import io
 import tarfile
@@ -13,7 +13,7 @@ def found(document):
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
-def pair(folder, name, text, annotation, encoding="utf-8"):
+def write_pair(folder, name, text, annotation, encoding="utf-8"):
     """Write the two files of a document, and return the path of the .ann file."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.txt").write_bytes(text.encode(encoding))
@@ -26,8 +26,8 @@ def test_a_folder_and_an_archive_give_the_same_documents(tmp_path, caplog):
     annotation = (
         "T1\tGene 4 13\tIL-2 gene\nT2\tProtein 4 8\tIL-2\nR1\tPart Arg1:T1 Arg2:T2\nT3\tCell 18 19;20 25\tT cells\n"
     )
-    pair(tmp_path / "corpus", "train/1", text, annotation)
-    pair(tmp_path / "corpus", "train/2-2", "Empty.", "")
+    write_pair(tmp_path / "corpus", "train/1", text, annotation)
+    write_pair(tmp_path / "corpus", "train/2-2", "Empty.", "")
     (tmp_path / "corpus" / "train" / "3.txt").write_text("Not annotated.")
     documents = read_brat(tmp_path / "corpus")
     assert "left out 1 texts without .ann, for example train/3.txt" in caplog.text
@@ -48,19 +48,27 @@ def test_a_folder_and_an_archive_give_the_same_documents(tmp_path, caplog):
     ("text", "annotation", "mention"),
     [
         ("Great news 🎉 from Oslo", "T1\tX 19 23\tOslo", "Oslo"),  # UTF-16 units
-        ("a\r\nb\r\nOslo", "T1\tX 4 8\tOslo", "Oslo"),  # \r\n counts as one
+        ("a\r\nb\r\nOslo", "T1\tX 4 8\tOslo", "Oslo"),  # \r\n counts as one character
         ("\ufeffIn Oslo", "\ufeffT1\tX 3 7\tOslo", "Oslo"),  # byte order marks
         ("IL-2\tgene", "T1\tX 0 9\tIL-2\tgene", "IL-2\tgene"),  # a tab in the text of a mention
-        ("head and neck cancer", "T1\tX 14 20;0 4\thead cancer", "head and neck cancer"),  # fragments in any order
-        ("head and neck cancer", "T1\tX 0 20;5 8\thead and neck cancer and", "head and neck cancer"),  # nested
-        ("a\u2028b Oslo\x85", "T1\tX 2 8\tb Oslo", "b Oslo"),  # characters at which str.splitlines cuts
+        (
+            "head and neck cancer",
+            "T1\tX 14 20;0 4\thead cancer",
+            "head and neck cancer",
+        ),  # the fragments are not sorted
+        (
+            "head and neck cancer",
+            "T1\tX 0 20;5 8\thead and neck cancer and",
+            "head and neck cancer",
+        ),  # the second fragment is inside the first fragment
+        ("a\u2028b Oslo\x85", "T1\tX 2 8\tb Oslo", "b Oslo"),  # characters that str.splitlines takes for line ends
         ("a\u2028b", "T1\tX 0 3\ta\u2028b", "a\u2028b"),
         ("in Oslo ,", "T1\tX 2 8\t Oslo ", "Oslo"),  # the span includes blanks
         ("New\nYork", "T1\tX 0 3;4 8\tNew York\r\n", "New\nYork"),
     ],
 )
 def test_valid_annotations_are_read(tmp_path, text, annotation, mention):
-    (document,) = read_documents(pair(tmp_path, "1", text, annotation))
+    (document,) = read_documents(write_pair(tmp_path, "1", text, annotation))
     assert found(document) == [(mention, "X")] and document.text == text.removeprefix("\ufeff")
 
 
@@ -77,7 +85,7 @@ def test_valid_annotations_are_read(tmp_path, text, annotation, mention):
     ],
 )
 def test_malformed_annotations_raise_an_error(annotation, message, tmp_path):
-    pair(tmp_path, "1", "IL-2.", annotation)
+    write_pair(tmp_path, "1", "IL-2.", annotation)
     with pytest.raises(DataError, match=message):
         read_brat(tmp_path)
 
@@ -94,8 +102,8 @@ def test_missing_files_raise_an_error(tmp_path):
         read_brat(tmp_path / "1.zip")
 
 
-def test_errors_for_other_encodings_give_file_and_byte(tmp_path):
-    pair(tmp_path, "a/1", "Café", "T1\tX 0 4\tCafé", "latin-1")
+def test_errors_for_other_encodings_contain_the_file_and_the_byte(tmp_path):
+    write_pair(tmp_path, "a/1", "Café", "T1\tX 0 4\tCafé", "latin-1")
     with pytest.raises(DataError, match=r"a/1\.txt:1: not UTF-8: byte 3 is 0xe9"):
         read_brat(tmp_path)
     (tmp_path / "a" / "1.txt").write_text("Café")
@@ -104,9 +112,9 @@ def test_errors_for_other_encodings_give_file_and_byte(tmp_path):
 
 
 def test_hidden_files_are_skipped(tmp_path):
-    pair(tmp_path, "1", "Oslo", "T1\tX 0 4\tOslo")
+    write_pair(tmp_path, "1", "Oslo", "T1\tX 0 4\tOslo")
     for name in ("._1", ".ipynb_checkpoints/1-checkpoint"):
-        pair(tmp_path, name, "\x00\xff", "\x00\xff", "latin-1")
+        write_pair(tmp_path, name, "\x00\xff", "\x00\xff", "latin-1")
     (tmp_path / ".DS_Store").write_bytes(b"\xff")
     assert list(read_brat(tmp_path)) == ["1"]
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
@@ -116,12 +124,12 @@ def test_hidden_files_are_skipped(tmp_path):
 
 def test_documents_with_the_same_name_get_their_paths_as_ids(tmp_path):
     for name in ("a/1", "b/1", "b/2"):
-        pair(tmp_path, name, "Oslo", "T1\tX 0 4\tOslo")
+        write_pair(tmp_path, name, "Oslo", "T1\tX 0 4\tOslo")
     assert [document.id for document in read_brat(tmp_path).values()] == ["a/1", "b/1", "2"]
 
 
-def test_an_archive_is_not_unpacked(tmp_path):
-    """Members are read in memory, so a member with a path such as ../../x cannot write a file."""
+def test_files_of_an_archive_are_not_written_to_disk(tmp_path):
+    """The reader keeps the files of an archive in memory, so a path such as ../../x cannot overwrite a file."""
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, content in (("../../x.txt", b"Rome"), ("../../x.ann", b"T1\tLOC 0 4\tRome\n")):
             member = tarfile.TarInfo(name)
@@ -131,7 +139,7 @@ def test_an_archive_is_not_unpacked(tmp_path):
     assert found(document) == [("Rome", "LOC")] and not (tmp_path.parent.parent / "x.txt").exists()
 
 
-def test_documents_are_written_with_safe_names_and_fragments(tmp_path):
+def test_documents_are_written_with_safe_file_names_and_one_fragment_per_line_of_a_mention(tmp_path):
     text = "The IL-2\r\ngene 🎉 of T cells."
     mentions = (Mention(4, 14, "Gene or protein"), Mention(20, 27, "Cell"))
     write_brat([Document("a/1:2", text, mentions), Document(".b", "")], tmp_path)

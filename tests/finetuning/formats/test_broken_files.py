@@ -67,7 +67,7 @@ JSON_FILES = [
         },
     ),
 ]
-WRONG = [None, 3, -1, 2.5, "x", "", [], {}, True, [[]], {"a": 1}, "\ud83d", 10**12, "/p[9]"]
+WRONG_VALUES = [None, 3, -1, 2.5, "x", "", [], {}, True, [[]], {"a": 1}, "\ud83d", 10**12, "/p[9]"]
 
 
 def paths(value, path=()):
@@ -110,10 +110,10 @@ def check(path, format):
 
 
 @pytest.mark.parametrize(("format", "value"), JSON_FILES)
-def test_json_with_one_wrong_value(tmp_path, format, value):
+def test_json_with_one_wrong_value_is_read_or_raises_a_data_error(tmp_path, format, value):
     assert any(document.entities for document in _read(tmp_path, value, format))
     for path in paths(value):
-        for new in [*WRONG, *([KeyError] if path else [])]:
+        for new in [*WRONG_VALUES, *([KeyError] if path else [])]:
             (tmp_path / "a.json").write_text(json.dumps(changed(value, path, new)))
             check(tmp_path / "a.json", format)
 
@@ -152,7 +152,7 @@ CHARACTERS = [*"\t \n\r|09-#x🎉\ufeff\u2028\x00[]\\_*;<>&é", "\udce9"]
 @pytest.mark.parametrize(("format", "content"), TEXT_FILES)
 @given(st.data())
 @settings(deadline=None, max_examples=150)
-def test_text_files_with_changed_characters(format, content, tmp_path_factory, data):
+def test_text_with_changed_characters_is_read_or_raises_a_data_error(format, content, tmp_path_factory, data):
     characters = list(content)
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(characters) - 1))

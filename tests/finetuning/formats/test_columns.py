@@ -1,4 +1,7 @@
-"""Column files: detection of the columns of tokens and tags, and writing."""
+"""Column files, with one token and its tag in each row.
+
+The reader detects the columns of tokens and tags.
+"""
 
 import logging
 
@@ -37,7 +40,7 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
         "Anna\tB-PER\n \tI-PER\nB.\tI-PER\n\tO\n",  # a blank token inside a mention
         "B-PER\tAnna\nI-PER\tB.\n",  # the tag column is the first one
         "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # a column with tags of chunks
-        "Anna O B-PER\nB. O I-PER\n",  # a column with O only
+        "Anna O B-PER\nB. O I-PER\n",  # a column that contains only O
         "Anna B-PER B-PER\nB. I-PER I-PER\n",  # two equal tag columns
         "  Anna B-PER\n  B. I-PER\n",  # the lines are indented
         "\ufeffAnna\tB-PER\t\r\nB.\tI-PER\r\n",
@@ -57,7 +60,10 @@ def test_the_columns_of_a_single_row_are_detected(tmp_path):
 
 
 def test_numbers_can_be_tokens(tmp_path):
-    """Numbers are tokens if no other column can contain tokens, or if they decrease, as row numbers never do."""
+    """Numbers are tokens if no other column can contain tokens.
+
+    Numbers are also tokens if they decrease, because row numbers never decrease.
+    """
     assert rows(tmp_path, "1\tB-N\n2\tO\n") == [("1 2", [("1", "N")])]
     assert rows(tmp_path, "5 CD B-N\n3 CD O\nx NN O\n") == [("5 3 x", [("5", "N")])]
 
@@ -90,7 +96,7 @@ def test_columns_can_be_chosen(tmp_path):
         ("d1 0 Anna B-PER\nd1 1 B. I-PER\n\nd2 0 x O\n", r"column 1 \(first cell: 'd1'\) holds one value in each"),
         ("4 Anna B-PER\n4 B. I-PER\n", r"the column of the tokens cannot be detected: column 1 .* holds numbers only"),
         ("word tag\nAnna B-PER\n", r"file\.tsv:1: unknown tag 'tag'"),
-        ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # a comment cannot be inside a sentence
+        ("Anna\tB-PER\n# x\tNOTE\nb\tO\n", r"file\.tsv:2: unknown tag 'NOTE'"),  # a sentence cannot contain a comment
         ("Anna NE B-PER\n# O\nb NN O\n", r"file\.tsv:2: expected 3 columns as in most rows, got 2: '# O'"),
         ("Anna\tB-PER\n#tag\nb\tO\n", r"file\.tsv:2: expected a token and a tag, got '#tag'"),
         (" \tB-PER\nx\tO\n", r"file\.tsv:1: the tag 'B-PER' has a blank token"),
@@ -123,10 +129,10 @@ def test_conllu_with_tags_in_misc_is_read_as_conllu(tmp_path):
     assert rows(tmp_path, content) == [("Oslo", [("Oslo", "LOC")])]
 
 
-# ---- writing ----
+# ---- writing column files ----
 
 
-def test_the_longest_mentions_are_written(tmp_path, caplog):
+def test_only_the_longest_of_overlapping_mentions_is_written(tmp_path, caplog):
     text = "The IL-2\r\ngene in 🎉 cells"
     nested = {"id": "a", "text": text}
     entities = [(4, 14, "Gene", 0.9), (4, 8, "Protein", 0.99), (18, 25, "Cell", 0.6), (18, 25, "Symbol", 0.7)]
@@ -141,7 +147,7 @@ def test_the_longest_mentions_are_written(tmp_path, caplog):
     assert [document.text for document in documents] == ["The IL - 2 gene in 🎉 cells", "x y"]
 
 
-def test_words_are_split_where_a_mention_begins_or_ends(tmp_path):
+def test_words_are_split_where_a_mention_starts_or_ends(tmp_path):
     document = Document("a", "IL-2-mediated x", (Mention(0, 4, "P"), Mention(4, 5, "Q")), words=((0, 13),))
     write_columns([document], tmp_path / "a.tsv")
     assert (tmp_path / "a.tsv").read_text() == "IL-2\tB-P\n-\tB-Q\nmediated\tO\n\n"

@@ -1,4 +1,4 @@
-"""Formats in JSON: doccano, Prodigy, BioC (also XML), and lists of tokens with spans of tokens."""
+"""JSON formats: doccano, Prodigy, BioC (JSON and XML), and lists of tokens with token spans."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def found(document):
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
-def lines(tmp_path, *rows, name="a.jsonl"):
+def write_lines(tmp_path, *rows, name="a.jsonl"):
     path = tmp_path / name
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     return path
@@ -36,7 +36,7 @@ def lines(tmp_path, *rows, name="a.jsonl"):
     "row",
     [
         {"id": 3, "text": EMOJI, "label": [[19, 23, "X"]], "Comments": []},  # UTF-16 units, as in the editor
-        {"id": 3, "text": EMOJI, "label": [[18, 22, "X"]]},  # code points, which older versions count
+        {"id": 3, "text": EMOJI, "label": [[18, 22, "X"]]},  # code points, as in older versions
         {"id": 3, "text": EMOJI, "labels": [[18, 22, "X"]]},
         {"id": 3, "data": EMOJI, "label": [[19, 23, "X"]]},
         {"id": 3, "text": EMOJI, "entities": [[19, 23, "X"]]},
@@ -50,7 +50,9 @@ def lines(tmp_path, *rows, name="a.jsonl"):
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_doccano_exports_are_read(tmp_path, row, name):
-    path = lines(tmp_path, row, {"text": "Nothing", **{key: [] for key in row if key[:2] in ("la", "en")}}, name=name)
+    path = write_lines(
+        tmp_path, row, {"text": "Nothing", **{key: [] for key in row if key[:2] in ("la", "en")}}, name=name
+    )
     assert detect_format(path) == "doccano"
     first, second = read_documents(path)
     assert first.id == "3" and found(first) == [("Oslo", "X")] and second == Document("a-2", "Nothing")
@@ -70,7 +72,7 @@ def test_malformed_doccano_records_raise_an_error(tmp_path):
         ({"text": "a \ud83d", "label": []}, "lone surrogate .* at offset 2"),
     ]:
         with pytest.raises(DataError, match=message):
-            read_doccano(lines(tmp_path, row))
+            read_doccano(write_lines(tmp_path, row))
 
 
 def test_doccano_is_written_in_utf16_units(tmp_path):
@@ -89,7 +91,7 @@ def prodigy(text, *spans, **fields):
 
 def test_accepted_prodigy_tasks_are_read(tmp_path, caplog):
     tokens = [{"text": word, "id": number} for number, word in enumerate(EMOJI.split())]
-    path = lines(
+    path = write_lines(
         tmp_path,
         prodigy(EMOJI, {"start": 18, "end": 22, "label": "X", "token_start": 4, "token_end": 4}, tokens=tokens),
         prodigy(EMOJI, {"start": 19, "end": 23, "label": "X", "token_start": 4, "token_end": 4}, tokens=tokens),
@@ -118,7 +120,7 @@ def test_malformed_prodigy_tasks_raise_an_error(tmp_path):
         ({"text": "a", "label": "X"}, "expected 'text' and 'spans'"),
     ]:
         with pytest.raises(DataError, match=message):
-            read_prodigy(lines(tmp_path, row))
+            read_prodigy(write_lines(tmp_path, row))
 
 
 # ---- BioC ----
@@ -186,9 +188,9 @@ def test_bioc_xml_is_read(tmp_path, encoding, caplog):
 
 
 def test_variants_of_bioc_are_read(tmp_path, caplog):
-    """Offsets may count bytes. They may have a large gap, because passages are not in the file.
+    """Offsets may count bytes. They have a gap if passages of the article are missing from the file.
 
-    Annotations may belong to the document or to a passage.
+    An annotation belongs to the document or to a passage.
     """
     sentences = [{"offset": 5005, "text": "Rome.", "annotations": []}]
     document = {
@@ -201,7 +203,7 @@ def test_variants_of_bioc_are_read(tmp_path, caplog):
         ],
         "annotations": [annotation(0, 2, "é")],
     }
-    (read,) = read_bioc(lines(tmp_path, document))
+    (read,) = read_bioc(write_lines(tmp_path, document))
     assert read.text == "é in Oslo\nRome." and found(read) == [("é", "X"), ("Oslo", "X"), ("Rome", "X")]
     assert "left out 1 annotations without a location" in caplog.text
 
@@ -222,7 +224,7 @@ def test_malformed_bioc_raises_an_error(tmp_path):
         ({"text": "a"}, "expected 'documents' or 'passages', got the fields 'text'"),
     ]:
         with pytest.raises(DataError, match=message):
-            read_bioc(lines(tmp_path, row))
+            read_bioc(write_lines(tmp_path, row))
     for content, message in [("<collection>", "not valid XML"), ("<collection/>", "the file contains no <document>")]:
         (tmp_path / "a.xml").write_text(content)
         with pytest.raises(DataError, match=message):
@@ -244,14 +246,17 @@ def test_bioc_is_written_with_scores(tmp_path):
     assert found(read_documents(tmp_path / "a.json")[0]) == [("Oslo", "X"), ("🎉", "Emoji")]
 
 
-# ---- tokens with spans ----
+# ---- lists of tokens with token spans ----
 
 SPAN_ROWS = [
     {"tokens": ["The", "IL-2", "gene"], "entities": [{"start": 1, "end": 3, "type": "DNA"}]},
     {"sentence": ["The", "IL-2", "gene"], "ner": [{"index": [1, 2], "type": "DNA"}]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA"]]},
     {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 2, "DNA", "IL-2 gene"]]},
-    {"tokenized_text": ["The", "IL-2", "gene"], "ner": [[1, 3, "DNA", "IL-2 gene"]]},  # the end is exclusive
+    {
+        "tokenized_text": ["The", "IL-2", "gene"],
+        "ner": [[1, 3, "DNA", "IL-2 gene"]],
+    },  # the end is exclusive, as the text of the mention shows
     {"tokens": ["The", "IL-2", "gene"], "entities": [{"start": 1, "end": 2, "type": "DNA", "text": "IL-2 gene"}]},
     {"tokens": ["The", "", "IL-2", " ", "gene "], "entities": [{"start": 1, "end": 5, "label": "DNA"}]},  # blank tokens
 ]
@@ -259,7 +264,7 @@ SPAN_ROWS = [
 
 @pytest.mark.parametrize("row", SPAN_ROWS)
 @pytest.mark.parametrize("form", ["lines", "list"])
-def test_token_spans_in_all_forms_are_read(row, form, tmp_path):
+def test_all_variants_of_token_spans_are_read(row, form, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([row, row]) if form == "list" else f"{json.dumps(row)}\n\n{json.dumps(row)}\n")
     assert detect_format(path) == "gliner"

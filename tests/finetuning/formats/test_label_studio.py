@@ -1,4 +1,7 @@
-"""Label Studio: reading JSON and JSON-MIN with plain text, HTML and dialogues, and writing predictions."""
+"""Files of Label Studio.
+
+JSON and JSON-MIN are read, with plain text, HTML and dialogues. Predictions are written.
+"""
 
 import json
 
@@ -30,7 +33,7 @@ def read(tmp_path, *tasks, **options):
     return read_label_studio(path, **options)
 
 
-def test_annotated_tasks_are_read_and_others_are_left_out(tmp_path):
+def test_annotated_tasks_are_read_and_tasks_without_annotation_are_left_out(tmp_path):
     first, second = read(
         tmp_path,
         task("IL-2 gene", region(0, 4, "IL-2", "Protein"), region(0, 9, "IL-2 gene", "Gene")),
@@ -47,8 +50,8 @@ def test_annotated_tasks_are_read_and_others_are_left_out(tmp_path):
     ("text", "start", "end", "stated", "expected"),
     [
         ("Great news 🎉 from Oslo", 19, 23, "Oslo", "Oslo"),  # UTF-16 units
-        ("Great news 🎉 from Oslo", 18, 22, "Oslo", "Oslo"),  # code points, which newer versions count
-        ("a\r\nb\r\nOslo", 4, 8, "Oslo", "Oslo"),  # \r\n counts as one, as in a browser
+        ("Great news 🎉 from Oslo", 18, 22, "Oslo", "Oslo"),  # code points, as in newer versions
+        ("a\r\nb\r\nOslo", 4, 8, "Oslo", "Oslo"),  # \r\n counts as one character, as in a browser
         ("🎉🎉\r\nOslo", 5, 9, "Oslo", "Oslo"),
         ("New\nYork", 0, 8, "New\\nYork", "New\nYork"),  # the editor writes line ends as \n
         ("in Oslo .", 2, 8, " Oslo ", "Oslo"),  # the span includes blanks
@@ -65,7 +68,7 @@ def test_offsets_in_all_units_are_converted(tmp_path, text, start, end, stated, 
 
 
 def test_regions_of_html_are_read(tmp_path):
-    """Regions have global offsets, or paths of nodes. Each block of the page becomes a line of the text."""
+    """A region has global offsets or the paths of HTML nodes. Each block of the page becomes a line of the text."""
     html = "<div><h1>Report</h1><p>Anna &amp; <b>Ben</b> met<br>in 🎉 Oslo.</p><p>Then<!-- x --> Rome</p></div>"
     page = HtmlText(html)
     assert page.text == "ReportAnna & Ben met\nin 🎉 Oslo.Then Rome"
@@ -88,7 +91,7 @@ def test_regions_of_html_are_read(tmp_path):
     (document,) = read(tmp_path, task(html, *results))
     assert document.text == "Report\nAnna & Ben met\nin 🎉 Oslo.\nThen Rome"
     assert [words for words, _ in found(document)] == ["Anna & Ben", "Oslo", "Rome"]
-    # If the global offsets are wrong, the paths are used. The text may be in a field with another name.
+    # If the global offsets are wrong, the reader uses the paths. The text may be in a field with another name.
     wrong = [{**results[0], "value": {**results[0]["value"], "globalOffsets": {"start": 0, "end": 3}}}]
     other = {"id": 1, "data": {"html": html, "title": "x"}, "annotations": [{"result": wrong}]}
     assert found(read(tmp_path, other)[0]) == [("Anna & Ben", "X")]
@@ -114,7 +117,7 @@ def test_regions_of_dialogues_are_read(tmp_path):
     assert read(tmp_path, named)[0].text == read(tmp_path, named, text_field="chat")[0].text == "In Oslo"
 
 
-def test_completions_of_old_versions_and_predictions_are_read(tmp_path):
+def test_predictions_and_completions_of_old_versions_are_read(tmp_path):
     text = "Дружеская ссылка 🎉 из Осло"
     start = text.index("Осло")
     old = {
@@ -217,7 +220,7 @@ def test_html_is_converted_to_text_with_one_line_per_block(html, text):
 
 
 def test_predictions_are_written_with_scores(tmp_path):
-    """Offsets are in UTF-16 units, and \\r\\n counts as one character."""
+    """The written offsets count UTF-16 units, and \\r\\n counts as one unit."""
     text = "A 🎉\r\nin Oslo"
     mention = {"start": 8, "end": 12, "entity_group": "Place", "score": 0.9, "word": "Oslo"}
     low = {"start": 0, "end": 1, "entity_group": "Letter", "score": 0.6, "word": "A"}

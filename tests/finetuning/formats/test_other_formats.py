@@ -1,4 +1,4 @@
-"""Other formats that can only be read: CoNLL-U, spaCy's DocBin, WebAnno TSV 3 and PubMed XML."""
+"""Reading CoNLL-U, spaCy's DocBin, WebAnno TSV 3 and PubMed XML."""
 
 import gzip
 
@@ -31,7 +31,7 @@ CONLLU = """# global.columns = ID FORM LEMMA NER
 
 
 def misc(*rows):
-    """Return rows of CoNLL-U for triples (id, form, MISC)."""
+    """Return a sentence in CoNLL-U. Each item of `rows` is (ID, FORM, MISC), the columns that the reader uses."""
     return "".join(f"{number}\t{form}\t_\t_\t_\t_\t_\t_\t_\t{value}\n" for number, form, value in rows) + "\n"
 
 
@@ -42,7 +42,7 @@ def misc(*rows):
         (misc((1, "Rome", "SpaceAfter=No|NER=B-LOC"), (2, "!", "_")), "Rome !", ["Rome"]),
         (misc((1, "Rome", "name=B-LOC"), (2, "!", "name=O")), "Rome !", ["Rome"]),
         (misc((1, "Rome", "ner=B-LOC|SpaceAfter=No"), ("1.1", "e", "NER=B-X")), "Rome", ["Rome"]),  # an empty node
-        # multi-word tokens with a tag in their own row
+        # multi-word tokens whose own row contains the tag
         (
             misc((1, "Port", "NER=B-L"), ("2-3", "du", "ner=I-L"), (2, "de", "_"), (3, "le", "_")),
             "Port du",
@@ -50,10 +50,10 @@ def misc(*rows):
         ),
         (misc(("1-2", "Du", "NER=B-L"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
         (misc(("1-2", "Du", "_"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=B-L")), "Du x", ["x"]),
-        # multi-word tokens with tags in the rows of their words
+        # multi-word tokens whose words have the tags
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=I-L"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
         (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=E-L"), (3, "x", "NER=O")), "Du x", ["Du"]),
-        # a mention begins inside a multi-word token, so the text contains the words of this token
+        # the mention starts inside a multi-word token, so the text contains the words instead of the token
         (misc(("1-2", "do", "_"), (1, "de", "NER=O"), (2, "o", "NER=B-L"), (3, "x", "NER=I-L")), "de o x", ["o x"]),
         (misc((1, "20 000", "NER=B-N"), (2, "a\u2028b", "NER=O")), "20 000 a\u2028b", ["20 000"]),
         ("\ufeff# text = Rome\r\n" + misc((1, "Rome", "NER=B-L")).replace("\n", "\r\n"), "Rome", ["Rome"]),
@@ -85,7 +85,7 @@ def test_malformed_conllu_raises_an_error(text, message, tmp_path):
 
 @pytest.fixture
 def docbin(tmp_path):
-    """Return a function that writes a DocBin with one document. `annotate` receives the document and adds spans."""
+    """Return a function that writes a DocBin with one document. Its argument `annotate` adds spans to the document."""
     import spacy
     from spacy.tokens import DocBin
 
@@ -124,7 +124,7 @@ def test_docbin_spans_without_labels_raise_an_error(docbin):
 
 
 @pytest.mark.parametrize("content", [b"nothing", b"", gzip.compress(b"nothing", mtime=0)])
-def test_other_content_in_a_docbin_file_raises_an_error(tmp_path, content):
+def test_a_docbin_file_with_other_content_raises_an_error(tmp_path, content):
     with pytest.raises(DataError, match="this is not a DocBin that spaCy"):
         read_docbin(write(tmp_path, "a.spacy", content))
 
@@ -169,8 +169,8 @@ def test_webanno_with_code_points_and_sentences_of_several_lines_is_read(tmp_pat
     assert document.text == "🎉 Anna\nLi" and found(document) == [("Anna\nLi", "PER")]
 
 
-def custom(*layers, cell="X"):
-    """Return the content of a file with one token and some layers, with the same value in all cells."""
+def webanno_file(*layers, cell="X"):
+    """Return a WebAnno file with one token. The token has the same value in all columns of the given layers."""
     columns = sum(max(1, layer.count("|")) for layer in layers)
     header = "".join(f"#T_SP={layer}\n" for layer in layers)
     return f"#FORMAT=WebAnno TSV 3.2\n{header}\n\n#Text=Oslo\n1-1\t0-4\tOslo\t" + "\t".join([cell] * columns) + "\t\n"
@@ -179,12 +179,12 @@ def custom(*layers, cell="X"):
 @pytest.mark.parametrize(
     ("content", "options", "mentions"),
     [
-        (custom("webanno.custom.Drug|kind"), {}, [("Oslo", "X")]),
-        (custom("webanno.custom.Drug|", cell="*"), {}, [("Oslo", "Drug")]),
-        (custom("webanno.custom.A|x", "webanno.custom.B|y"), {"layer": "B"}, [("Oslo", "X")]),
-        (custom("webanno.custom.A|x|y"), {"feature": "y"}, [("Oslo", "X")]),
-        (custom("webanno.custom.A|x", cell="_"), {}, []),
-        (custom("webanno.custom.A|x", cell="a\\|b\\[1\\]"), {}, [("Oslo", "a|b[1]")]),
+        (webanno_file("webanno.custom.Drug|kind"), {}, [("Oslo", "X")]),
+        (webanno_file("webanno.custom.Drug|", cell="*"), {}, [("Oslo", "Drug")]),
+        (webanno_file("webanno.custom.A|x", "webanno.custom.B|y"), {"layer": "B"}, [("Oslo", "X")]),
+        (webanno_file("webanno.custom.A|x|y"), {"feature": "y"}, [("Oslo", "X")]),
+        (webanno_file("webanno.custom.A|x", cell="_"), {}, []),
+        (webanno_file("webanno.custom.A|x", cell="a\\|b\\[1\\]"), {}, [("Oslo", "a|b[1]")]),
     ],
 )
 def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions):
@@ -196,16 +196,22 @@ def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions)
     [
         ("#FORMAT=WebAnno TSV 2\n", "expected '#FORMAT=WebAnno TSV 3.x'"),
         (
-            custom("webanno.custom.A|x", "webanno.custom.B|y"),
+            webanno_file("webanno.custom.A|x", "webanno.custom.B|y"),
             "the layers of spans are webanno.custom.A, webanno.custom.B",
         ),
-        (custom("webanno.custom.A|x|y"), "has the features x, y; choose the one that contains the type, with"),
-        (custom(), "the layers of spans are none"),
-        (custom("webanno.custom.A|x", cell="*"), r"a\.tsv:6: a span of webanno\.custom\.A has no value"),
-        (custom("webanno.custom.A|x").replace("0-4", "1-4"), r"a\.tsv:6: the text at 0\.\.3 is 'Osl', not 'Oslo'"),
-        (custom("webanno.custom.A|x").replace("\tX", ""), r"a\.tsv:6: expected 4 columns separated by tabs, got 3"),
-        (custom("webanno.custom.A|x") + "nonsense\n", r"a\.tsv:7: expected '#Text="),
-        (custom("webanno.custom.A|x").partition("1-1")[0], "the sentence 'Oslo' has no tokens"),
+        (webanno_file("webanno.custom.A|x|y"), "has the features x, y; choose the one that contains the type, with"),
+        (webanno_file(), "the layers of spans are none"),
+        (webanno_file("webanno.custom.A|x", cell="*"), r"a\.tsv:6: a span of webanno\.custom\.A has no value"),
+        (
+            webanno_file("webanno.custom.A|x").replace("0-4", "1-4"),
+            r"a\.tsv:6: the text at 0\.\.3 is 'Osl', not 'Oslo'",
+        ),
+        (
+            webanno_file("webanno.custom.A|x").replace("\tX", ""),
+            r"a\.tsv:6: expected 4 columns separated by tabs, got 3",
+        ),
+        (webanno_file("webanno.custom.A|x") + "nonsense\n", r"a\.tsv:7: expected '#Text="),
+        (webanno_file("webanno.custom.A|x").partition("1-1")[0], "the sentence 'Oslo' has no tokens"),
     ],
 )
 def test_malformed_webanno_raises_an_error(tmp_path, content, message):

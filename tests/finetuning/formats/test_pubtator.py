@@ -42,12 +42,20 @@ def test_records_are_read_without_relations(tmp_path):
         ("PMC12-a|t|Oslo.\nPMC12-a|a|x\nPMC12-a\t0\t4\tOslo\tX\n", ["PMC12-a"], ["Oslo"]),  # an id with letters
         ("1|t|In Oslo.\n1\t3\t7\tOslo\tX\n", ["1"], ["Oslo"]),  # a title without an abstract
         ("1|t|a|b Oslo\n1|a|c|t|d\n1\t4\t8\tOslo\tX\n", ["1"], ["Oslo"]),  # bars in the text
-        ("1|t|Oslo\n1|a|x\n2|t|Rome\n2|a|y\n2\t0\t4\tRome\tX\n", ["1", "2"], ["Rome"]),  # no blank line
-        ("1|t|Oslo\n1|a|x\n\n1|t|Rome\n1|a|y\n", ["1", "1-2"], []),  # the same record twice
+        (
+            "1|t|Oslo\n1|a|x\n2|t|Rome\n2|a|y\n2\t0\t4\tRome\tX\n",
+            ["1", "2"],
+            ["Rome"],
+        ),  # there is no blank line between the records
+        ("1|t|Oslo\n1|a|x\n\n1|t|Rome\n1|a|y\n", ["1", "1-2"], []),  # two records with the same id
         ("1|t|🎉 Oslo\r\n1|a|x\r\n1\t3\t7\tOslo\tX\r\n", ["1"], ["Oslo"]),  # UTF-16 units
         ("\ufeff1|t|In Oslo\n1|a|x\n1\t3\t7\tOslo\tX\n", ["1"], ["Oslo"]),  # a byte order mark
         ("1|t|a\u2028b\n1|a|x\n1\t2\t3\tb\tX\n", ["1"], ["b"]),
-        ("1|t|In Oslo\n1|a|x\n1\t8\t10\tx \tX\n", ["1"], ["x"]),  # a blank past the end of the text
+        (
+            "1|t|In Oslo\n1|a|x\n1\t8\t10\tx \tX\n",
+            ["1"],
+            ["x"],
+        ),  # the mention ends with a blank after the end of the text
     ],
 )
 def test_valid_records_are_read(tmp_path, text, ids, mentions):

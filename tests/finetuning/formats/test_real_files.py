@@ -1,6 +1,7 @@
-"""Files of published corpora, in their original formats, have the numbers of mentions that papers report.
+"""Files of published corpora are read in their original formats.
 
-These tests need the folder BINDER_DATA and are skipped without it.
+The numbers of documents and mentions equal the published numbers. The tests need the folder BINDER_DATA and
+are skipped if there is no such folder.
 """
 
 import os
@@ -24,7 +25,7 @@ FILES = [
 ]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not the folder of the real corpora")
+@pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not a folder with published corpora")
 @pytest.mark.parametrize(("name", "format", "documents", "mentions"), FILES)
 def test_the_format_is_detected_and_counts_equal_published_counts(name, format, documents, mentions):
     assert detect_format(DATA / name) == format

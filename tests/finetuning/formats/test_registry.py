@@ -1,4 +1,7 @@
-"""All formats: detection of the format, round trips of documents, and splits of a folder, a file or a dataset."""
+"""All file formats: detection of the format, round trips of documents, and the splits of a corpus.
+
+A corpus is a folder, a file or a dataset of the datasets library.
+"""
 
 import json
 import tarfile
@@ -97,7 +100,7 @@ def test_flat_mentions_are_unchanged_by_writing_and_reading_columns(tmp_path_fac
         ]
 
 
-def test_entities_of_the_pipeline_are_written(tmp_path):
+def test_output_of_the_pipeline_can_be_written(tmp_path):
     found = [{"entity_group": "Place", "score": 0.9, "word": "Oslo", "start": 3, "end": 7}]
     write_format([{"text": "In Oslo", "entities": found}, {"text": "x", "entities": []}], tmp_path / "a.jsonl", "jsonl")
     assert read_documents(tmp_path / "a.jsonl") == [
@@ -275,7 +278,7 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a"], "test": ["test.tsv"]})) == {"train": 2, "test": 1}
     assert sizes(read_splits(tmp_path, "iob", {"train": ["a/rest"], "dev": ["b/more.tsv"]})) == {"train": 1, "dev": 1}
     ids = [document.id for document in read_splits(tmp_path, "iob", {"train": ["more"]})["train"]]
-    assert ids == ["a/more-1", "b/more-1"], "the folders make the ids distinct"
+    assert ids == ["a/more-1", "b/more-1"], "the names of the folders make the ids distinct"
     with pytest.raises(DataError, match=r"nothing is named 'c'; the names are 'a/more\.tsv', 'a/rest\.tsv'"):
         read_splits(tmp_path, "iob", {"train": ["c"]})
     with pytest.raises(DataError, match="there is no split 'training'; expected train, dev, test"):
@@ -286,7 +289,10 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
 
 
 def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
-    """The names of folders determine splits. The names of files do so only if all of them contain a word of a split."""
+    """Names of folders determine the splits.
+
+    File names are used only if every file name contains the name of a split.
+    """
     for name in ("x/train/1", "x/dev/blood-test", "y/train-1", "y/test-1", "z/blood-test", "z/other"):
         write(tmp_path, f"{name}.txt", "Oslo")
         write(tmp_path, f"{name}.ann", "T1\tX 0 4\tOslo\n")
@@ -346,7 +352,7 @@ def test_splits_of_a_dataset_can_be_chosen_for_train_dev_and_test(dataset):
     assert [document.id for document in both] == ["train_en/0", "train_fr/0"]
 
 
-def test_several_dataset_splits_for_one_split_raise_an_error(dataset):
+def test_several_dataset_splits_that_match_one_split_raise_an_error(dataset):
     name = dataset({"default": {"train_en": [ROW], "train_fr": [ROW]}})
     with pytest.raises(
         DataError, match=r"'train_fr' would all belong to the split train; .*--split train=train_en, or"

@@ -1,4 +1,7 @@
-"""Files of real tools that differ from the usual form: they are read correctly, or refused with the reason."""
+"""Unusual files that real tools write.
+
+The reader returns the right documents, or raises an error that names the reason.
+"""
 
 import codecs
 import gzip
@@ -28,7 +31,7 @@ def found(documents):
 
 
 def columns(cells):
-    """Return a column file with two sentences. `cells` makes a row from the number of a word, the word and its tag."""
+    """Return a column file with the sentence WORDS twice. `cells(number, word, tag)` returns the cells of a row."""
     sentence = "".join("\t".join(cells(n, word, tag)) + "\n" for n, (word, tag) in enumerate(WORDS, 1))
     return f"{sentence}\n{sentence}"
 
@@ -44,7 +47,7 @@ def columns(cells):
         lambda n, word: "NNP" if word[0].isupper() else "." if word == "." else "VBD",
     ],
 )
-def test_indices_and_parts_of_speech_are_not_tokens(tmp_path, first):
+def test_indices_and_parts_of_speech_are_not_read_as_tokens(tmp_path, first):
     path = write(tmp_path, "a.tsv", columns(lambda n, word, tag: (first(n, word), word, tag)))
     assert found(read_documents(path)) == MENTIONS * 2
 
@@ -57,14 +60,14 @@ def test_indices_and_parts_of_speech_are_not_tokens(tmp_path, first):
         (lambda n: f"{chr(90 - n)}{10 - n}", "column 1 .* holds numbers in every cell"),
     ],
 )
-def test_columns_of_numbers_are_not_guessed_to_be_tokens(tmp_path, first, message):
+def test_a_column_of_numbers_is_not_read_as_the_column_of_tokens(tmp_path, first, message):
     path = write(tmp_path, "a.tsv", columns(lambda n, word, tag: (first(n), word, tag)))
     with pytest.raises(DataError, match=message):
         read_documents(path)
     assert found(read_documents(path, token_column=2)) == MENTIONS * 2
 
 
-def test_a_column_of_few_values_is_not_guessed_to_be_tokens(tmp_path):
+def test_a_column_with_few_different_values_is_not_read_as_the_column_of_tokens(tmp_path):
     rows = "".join(f"{'NE' if n % 2 else 'ADJA'}\tword{chr(97 + n)}\t{'B-X' if n % 2 else 'O'}\n" for n in range(24))
     with pytest.raises(
         DataError, match=r"column 1 \(first cell: 'ADJA'\) holds 2 different values, and column 2 .* 24;"
@@ -80,7 +83,7 @@ def test_a_column_of_few_values_is_not_guessed_to_be_tokens(tmp_path):
         ("a.conllu", "1\tMila\t_\tX\t_\t_\t0\troot\t_\tNER=B-PER\r2\tsings\t_\tX\t_\t_\t0\troot\t_\t_\r"),
     ],
 )
-def test_line_ends_of_the_old_mac_are_refused(tmp_path, name, content):
+def test_lines_that_end_with_a_carriage_return_alone_raise_an_error(tmp_path, name, content):
     with pytest.raises(DataError, match=r"the lines end at \\r alone"):
         read_documents(write(tmp_path, name, content), "pubtator" if name.endswith("pubtator") else None)
 
@@ -94,14 +97,14 @@ def test_line_ends_of_the_old_mac_are_refused(tmp_path, name, content):
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_without_a_mark_is_refused(tmp_path, name, content, encoding):
+def test_utf16_without_a_byte_order_mark_raises_an_error(tmp_path, name, content, encoding):
     write(tmp_path, "a.ann", "")
     with pytest.raises(DataError, match=f"{name}:1: not UTF-8 but UTF-16"):
         read_documents(write(tmp_path, name, content.encode(encoding)))
 
 
 @pytest.mark.parametrize("name", ["a.conll", "a.jsonl", "a.conllu"])
-def test_byte_order_marks_of_joined_files_are_removed(tmp_path, name):
+def test_byte_order_marks_of_concatenated_files_are_removed(tmp_path, name):
     part = {
         "a.conll": "-DOCSTART- O\n\nMila B-PER\n\n",
         "a.jsonl": '{"text": "Mila", "entities": [{"start": 0, "end": 4, "label": "PER"}]}\n',
@@ -120,14 +123,14 @@ def test_byte_order_marks_of_joined_files_are_removed(tmp_path, name):
         (["train.tsv", "types.json", "report.json"], {"train": 1}),
     ],
 )
-def test_splits_of_unusual_names(tmp_path, names, splits):
+def test_unusual_names_of_files_determine_the_right_splits(tmp_path, names, splits):
     for name in names:
         write(tmp_path, name, columns(lambda n, word, tag: (word, tag)).split("\n\n")[0])
     assert {split: len(read) for split, read in read_splits(tmp_path, "conll").items()} == splits
 
 
 @pytest.mark.parametrize("others", [["dev.bmes"], ["Test.txt.bak"], ["validation.char.bmes", "readme.md"]])
-def test_the_only_file_of_a_split_is_never_left_out(tmp_path, others):
+def test_leaving_out_the_only_file_of_a_split_raises_an_error(tmp_path, others):
     text = columns(lambda n, word, tag: (word, tag))
     for name in ("train.conll", *others):
         write(tmp_path, name, text)
@@ -137,7 +140,7 @@ def test_the_only_file_of_a_split_is_never_left_out(tmp_path, others):
     assert {split: len(documents) for split, documents in read.items()} == {"train": 2, "dev": 2}
 
 
-def test_names_with_words_of_two_splits_are_not_training_data(tmp_path):
+def test_a_file_name_that_contains_two_splits_raises_an_error(tmp_path):
     write(tmp_path, "test_of_train.tsv", "Mila\tB-PER\n")
     with pytest.raises(DataError, match=r"cannot tell the split of 'test_of_train\.tsv':"):
         read_splits(tmp_path, "conll")
@@ -145,7 +148,7 @@ def test_names_with_words_of_two_splits_are_not_training_data(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dev.bmes", "validation.parquet", "test/a.jsonl"])
-def test_a_corpus_folder_with_an_unread_split_is_refused(tmp_path, name):
+def test_a_corpus_folder_with_a_split_that_cannot_be_read_raises_an_error(tmp_path, name):
     write(tmp_path, "types.json", '{"PER": "The name of a person."}')
     write(tmp_path, "train.conll", "Mila\tB-PER\n")
     write(tmp_path, name, "Mila\tB-PER\n")
@@ -165,7 +168,7 @@ def test_brat_files_with_other_suffixes_are_read(tmp_path, suffixes):
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_offsets_of_brat_may_include_the_byte_order_mark_or_not(tmp_path, offset):
+def test_offsets_of_brat_may_count_the_byte_order_mark(tmp_path, offset):
     write(tmp_path, "a.txt", codecs.BOM_UTF8 + "Mila 🎻 in Ulm".encode())
     spans = [(0, 4, "PER", "Mila"), (10, 13, "LOC", "Ulm")]
     rows = (f"T{n}\t{label} {a + offset} {b + offset}\t{text}\n" for n, (a, b, label, text) in enumerate(spans))
@@ -177,7 +180,7 @@ def test_offsets_of_brat_may_include_the_byte_order_mark_or_not(tmp_path, offset
 @pytest.mark.parametrize(
     "spans", [[[0, 1, "PER"], [3, 5, "LOC", "Port Ellen"]], [[3, 5, "LOC", "Port Ellen"], [0, 1, "PER"]]]
 )
-def test_ends_of_token_spans_are_all_inclusive_or_all_exclusive_in_a_file(tmp_path, spans):
+def test_the_ends_of_all_token_spans_in_a_file_are_inclusive_or_all_are_exclusive(tmp_path, spans):
     rows = [{"tokenized_text": [word for word, _ in WORDS], "ner": spans}]
     assert set(found(read_documents(write(tmp_path, "a.json", json.dumps(rows))))) == set(MENTIONS)
 
@@ -199,7 +202,7 @@ def test_label_studio_regions_of_one_text_are_not_read_as_regions_of_another_tex
 
 
 @pytest.mark.parametrize("key", ["name", "role", "user"])
-def test_json_min_regions_may_have_fields_of_speakers(tmp_path, key):
+def test_json_min_regions_may_have_a_field_for_the_speaker(tmp_path, key):
     region = {"start": 0, "end": 4, "text": "Mila", "labels": ["PER"], key: "x"}
     record = {"id": 1, "text": "Mila sings", "ner": [region], "annotator": 1, "annotation_id": 1}
     assert found(read_documents(write(tmp_path, "a.json", json.dumps([record])))) == [("Mila", "PER")]
@@ -216,13 +219,13 @@ ENTITY = {"id": 1, "label": "PER", "start_offset": 0, "end_offset": 4}
         [{"id": 1, "text": "Mila sings", "label": [[0, 4, "PER"]], "entities": []}],
     ],
 )
-def test_doccano_with_empty_fields(tmp_path, rows):
+def test_doccano_files_with_empty_fields_are_read(tmp_path, rows):
     path = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert found(read_documents(path)) == [("Mila", "PER")]
 
 
 @pytest.mark.parametrize("fields", [{"options": [{"id": "A"}], "accept": ["A"]}, {"label": "A"}, {"accept": []}])
-def test_prodigy_tasks_without_spans_are_refused(tmp_path, fields):
+def test_prodigy_tasks_without_spans_raise_an_error(tmp_path, fields):
     task = {"text": "Mila sings", "_input_hash": 1, "answer": "accept", **fields}
     with pytest.raises(DataError, match="expected 'text' and 'spans'"):
         read_documents(write(tmp_path, "a.jsonl", json.dumps(task)), "prodigy")
@@ -240,11 +243,11 @@ def conllu(*rows):
         ([("1", "Ulm", "Name=Ulm|NER=B-LOC")], [("Ulm", "LOC")]),
     ],
 )
-def test_conllu_tags_are_not_lost(tmp_path, rows, expected):
+def test_all_tags_of_a_conllu_file_are_read(tmp_path, rows, expected):
     assert found(read_documents(write(tmp_path, "a.conllu", conllu(*rows)))) == expected
 
 
-def test_conllu_token_and_word_of_different_types_are_refused(tmp_path):
+def test_a_conllu_token_and_word_with_different_types_raise_an_error(tmp_path):
     rows = [("1-2", "dell'UE", "NER=B-ORG"), ("1", "di", "_"), ("2", "UE", "NER=B-LOC")]
     with pytest.raises(DataError, match=r"a\.conllu:3: the word 'UE' has the tag B-LOC, but the token"):
         read_documents(write(tmp_path, "a.conllu", conllu(*rows)))
@@ -254,13 +257,13 @@ def test_conllu_token_and_word_of_different_types_are_refused(tmp_path):
     ("cell", "labels"),
     [(r"\*", ["*"]), (r"A\\[1]|B[2]", ["A\\", "B"]), (r"code\[1\]", ["code[1]"]), (r"A\|B\_C", ["A|B_C"])],
 )
-def test_escaped_types_of_webanno(tmp_path, cell, labels):
+def test_escaped_characters_in_types_of_webanno_are_read(tmp_path, cell, labels):
     text = f"#FORMAT=WebAnno TSV 3.3\n#T_SP=webanno.custom.Drug|value\n\n\n#Text=Mila\n1-1\t0-4\tMila\t{cell}\t\n"
     assert [label for _, label in found(read_documents(write(tmp_path, "a.tsv", text)))] == labels
 
 
 @pytest.mark.parametrize("encoding", ["FOO-8", "shift_jis", "utf-16"])
-def test_xml_in_any_encoding_is_read_or_refused(tmp_path, encoding):
+def test_xml_is_read_or_an_unknown_encoding_raises_an_error(tmp_path, encoding):
     xml = f'<?xml version="1.0" encoding="{encoding}"?><collection><document><id>1</id><passage><offset>0</offset>'
     xml += "<text>Mila</text></passage></document></collection>"
     path = write(tmp_path, "a.xml", xml.encode("utf-16" if encoding == "utf-16" else "ascii"))
@@ -281,12 +284,12 @@ def test_documents_with_a_blank_id_are_written_and_read_again(tmp_path, format, 
 
 
 @pytest.mark.parametrize("value", ["[" * 200_000, '{"a":' * 200_000, "1" * 5_000])
-def test_types_that_the_json_parser_cannot_read_are_refused(tmp_path, value):
+def test_a_types_file_that_the_json_parser_cannot_read_raises_an_error(tmp_path, value):
     with pytest.raises(DataError, match=r"types\.json: not valid JSON"):
         read_entity_types(write(tmp_path, "types.json", f'{{"PER": {value}'))
 
 
 @pytest.mark.parametrize(("words", "tags"), [(["ab"], ["OO"]), ([None], [[]]), ([["a"]], ["O"])])
-def test_rows_that_are_not_lists_of_words_are_refused(words, tags):
+def test_rows_that_are_not_lists_of_words_and_tags_raise_an_error(words, tags):
     with pytest.raises(DataError, match="row 0: expected a list of words and a list of tags"):
         documents_from_words(words, tags)

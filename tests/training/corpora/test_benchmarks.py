@@ -1,6 +1,7 @@
-"""Conversion of the benchmarks' original files; the numbers of mentions must be those in the literature.
+"""The conversion of the original files of the benchmarks.
 
-Tests that read the files are skipped unless the environment variable BINDER_DATA is the folder of the corpora.
+The numbers of mentions must equal the published numbers. The environment variable BINDER_DATA is the folder of the
+original files. Without this folder, the tests that read these files are skipped.
 """
 
 import json
@@ -32,7 +33,7 @@ FOLDERS = [
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="BINDER_DATA is not set to the folder of the corpora")
 @pytest.mark.parametrize(("name", "folder"), FOLDERS)
-def test_converted_benchmark_has_expected_mentions_and_types(name, folder, tmp_path):
+def test_a_converted_benchmark_has_the_expected_mentions_and_types(name, folder, tmp_path):
     facts = convert(name, DATA / folder, tmp_path / "out")
     assert facts["expected"] and facts["differences"] == []
     assert set(json.loads((tmp_path / "out" / "types.json").read_text())) == set(recipe_types(name))

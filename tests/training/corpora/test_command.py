@@ -37,7 +37,7 @@ Rome NNP I-NP I-LOC
 """
 
 
-def test_conll_2003_with_one_document_per_news_story(tmp_path):
+def test_conll_2003_is_converted_to_one_document_per_news_story(tmp_path):
     for name in ("eng.train", "eng.testa", "eng.testb"):
         write(tmp_path, name, CONLL)
     main(["conll2003", str(tmp_path), str(tmp_path / "out"), "--context", "document"])
@@ -90,7 +90,10 @@ def test_each_format_is_converted_to_a_corpus_that_can_be_loaded(tmp_path, name,
 
 
 def test_types_whose_names_differ_only_in_case_need_descriptions(tmp_path):
-    """Without descriptions, types are described by their names, and `load_corpus` refuses equal descriptions."""
+    """A type without a description is described by its name.
+
+    `load_corpus` raises an error if two descriptions differ only in case.
+    """
     write(tmp_path, "in/a.tsv", "Rome\tB-LOC\nOslo\tB-Loc\n")
     with pytest.raises(SystemExit, match="types 'LOC' and 'Loc' have the same description"):
         main(["iob", str(tmp_path / "in"), str(tmp_path / "out")])
@@ -115,7 +118,7 @@ def test_splits_of_an_earlier_conversion_are_removed(tmp_path):
     assert load_corpus(tmp_path / "out").dev == []
 
 
-def test_a_failed_conversion_keeps_the_files_of_an_earlier_one(tmp_path):
+def test_a_failed_conversion_keeps_the_files_of_an_earlier_conversion(tmp_path):
     write(tmp_path, "in/train.tsv", "Rome\tB-LOC\n")
     main(["iob", str(tmp_path / "in"), str(tmp_path / "out")])
     before = (tmp_path / "out" / "train.jsonl").read_text()
@@ -160,8 +163,8 @@ def test_splits_can_be_passed_by_file_name(tmp_path):
 def test_a_dataset_is_converted(tmp_path):
     from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-    kinds = Sequence(ClassLabel(names=["O", "B-LOC", "I-LOC"]))
-    features = Features({"tokens": Sequence(Value("string")), "ner_tags": kinds})
+    tags = Sequence(ClassLabel(names=["O", "B-LOC", "I-LOC"]))
+    features = Features({"tokens": Sequence(Value("string")), "ner_tags": tags})
     rows = Dataset.from_dict({"tokens": [["New", "York", "won"]], "ner_tags": [[1, 2, 0]]}, features=features)
     for split in ("train", "validation"):
         rows.to_parquet(tmp_path / "in" / f"{split}.parquet")
@@ -171,7 +174,7 @@ def test_a_dataset_is_converted(tmp_path):
     assert corpus.entity_types == {"LOC": "LOC"}
 
 
-def test_an_empty_split_is_refused(tmp_path):
+def test_an_empty_split_raises_an_error(tmp_path):
     # All files contain document 1. Documents of the development set are removed from train, so train becomes empty.
     for name in ("Training", "Development", "Test"):
         write(tmp_path, f"in/CDR_{name}Set.PubTator.txt", "1|t|Ill\n1|a|x\n1\t0\t3\tIll\tDisease\n")
@@ -209,7 +212,7 @@ def test_unreadable_sources_raise_an_error(arguments, message, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_type_without_a_description_is_refused(tmp_path):
+def test_a_type_that_is_missing_from_the_given_types_raises_an_error(tmp_path):
     write(tmp_path, "train.tsv", "Rome\tB-LOC\n")
     types = write(tmp_path, "types.json", '{"PER": "A person."}')
     with pytest.raises(SystemExit, match="these types have no description: LOC"):
@@ -228,7 +231,7 @@ def test_a_type_without_a_description_is_refused(tmp_path):
         (["ncbi", "x", "y", "--split", "train=x"], "the benchmark ncbi does not accept these options: split"),
     ],
 )
-def test_invalid_arguments_are_refused(arguments, message, capsys):
+def test_invalid_arguments_raise_an_error(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err

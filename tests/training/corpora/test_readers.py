@@ -1,4 +1,4 @@
-"""Readers of formats that only the benchmarks use, tested on files that are written for these tests."""
+"""Readers of formats that only the benchmarks use. The tests write the files that they read."""
 
 import json
 
@@ -33,10 +33,10 @@ def test_genia_terms_are_reduced_to_five_types(tmp_path):
     assert title.text == "IL-2 gene expression & more." and title.id == "MEDLINE:1-1"
     assert found(title) == [("IL-2", "protein"), ("IL-2 gene", "DNA")]
     assert sentence.text == "NFAT and AP-1 in\nT cells."
-    assert found(sentence) == [("NFAT and AP-1", "protein")], "no type if the parts have different types"
+    assert found(sentence) == [("NFAT and AP-1", "protein")], "a term whose parts have different types gets no type"
 
 
-def test_genia_sentences_are_split_in_the_order_of_the_corpus(tmp_path):
+def test_genia_sentences_are_divided_into_splits_in_the_order_of_the_corpus(tmp_path):
     sentences = "".join(
         f'<sentence>Sentence <cons sem="G#RNA_molecule">{number}</cons>.</sentence>' for number in range(100)
     )
@@ -68,29 +68,29 @@ Lisbon, met her.
 """
 
 
-def ace(folder, name, sgml, mentions, counted):
-    """Write the two files of a document.
+def write_ace(folder, name, sgml, mentions, counted):
+    """Write the two files of a document: the text file and the file with the mentions.
 
     Args:
         folder: output folder.
-        name: name of the files; if it is in capitals, the suffixes are those of ACE 2004, otherwise of ACE 2005.
+        name: name of the files. A name in capitals gets the suffixes of ACE 2004, other names those of ACE 2005.
         sgml: content of the text file.
         mentions: (type, extent, head) of each mention.
-        counted: the content of the text file, with XML entities as the offsets count them (as written, or as one
-            character). The offsets do not count its tags.
+        counted: content of the text file from which the offsets are computed. An XML entity such as `&amp;` is as
+            written or is replaced by one character. The offsets do not count tags.
     """
     plain = counted.replace("<DOC>", "").replace("<DOCID>", "").replace("</DOCID>", "")
     for tag in ("<BODY>", "<TEXT>", "</TEXT>", "</BODY>", "</DOC>"):
         plain = plain.replace(tag, "")
     rows = []
-    for number, (kind, extent, head) in enumerate(mentions):
+    for number, (label, extent, head) in enumerate(mentions):
         parts = []
         for part, text in (("extent", extent), ("head", head)):
             start = plain.index(text)
             escaped = text.replace("&amp;", "&").replace("&", "&amp;")
             parts.append(f'<{part}><charseq START="{start}" END="{start + len(text) - 1}">{escaped}</charseq></{part}>')
         rows.append(
-            f'<entity ID="{number}" TYPE="{kind}"><entity_mention ID="{number}-1">'
+            f'<entity ID="{number}" TYPE="{label}"><entity_mention ID="{number}-1">'
             f"{''.join(parts)}</entity_mention></entity>"
         )
     upper = name.isupper()
@@ -111,24 +111,24 @@ MENTIONS = [
 @pytest.mark.parametrize("entities", ["counted as written", "counted as one character"])
 @pytest.mark.parametrize("name", ["ours.1", "OURS.1"])
 def test_ace_mentions_are_nested_and_cross_line_breaks_and_xml_entities(entities, name, tmp_path):
-    """Files are named as in ACE 2004 or 2005, and XML entities are counted as written or as one character."""
+    """Files have the names of ACE 2004 or 2005. Offsets count an XML entity as written or as one character."""
     sgml = ACE_TEXT.format(amp="&amp;")
     amp = "&amp;" if entities == "counted as written" else "&"
-    mentions = [(kind, extent.format(amp=amp), head.format(amp=amp)) for kind, extent, head in MENTIONS]
-    ace(tmp_path, name, sgml, mentions, sgml.replace("&amp;", amp))
+    mentions = [(label, extent.format(amp=amp), head.format(amp=amp)) for label, extent, head in MENTIONS]
+    write_ace(tmp_path, name, sgml, mentions, sgml.replace("&amp;", amp))
     document = read_ace(tmp_path)[name]
     assert "Smith & Sons" in document.text and "<" not in document.text
-    assert sorted(found(document)) == sorted((extent.format(amp="&"), kind) for kind, extent, _ in MENTIONS)
+    assert sorted(found(document)) == sorted((extent.format(amp="&"), label) for label, extent, _ in MENTIONS)
     heads = read_ace(tmp_path, "head")[name]
-    assert sorted(found(heads)) == sorted((head.format(amp="&"), kind) for kind, _, head in MENTIONS)
+    assert sorted(found(heads)) == sorted((head.format(amp="&"), label) for label, _, head in MENTIONS)
 
 
-def test_ace_reads_one_version_of_each_document_and_divides_documents_by_lists_of_ids(tmp_path):
+def test_one_version_of_each_ace_document_is_read_and_lists_of_ids_determine_the_splits(tmp_path):
     sgml = ACE_TEXT.format(amp="and")
-    mentions = [(kind, e.format(amp="and"), h.format(amp="and")) for kind, e, h in MENTIONS]
+    mentions = [(label, e.format(amp="and"), h.format(amp="and")) for label, e, h in MENTIONS]
     for number in range(3):
-        ace(tmp_path / "English" / "nw" / "timex2norm", f"ours.{number}", sgml, mentions, sgml)
-        ace(tmp_path / "English" / "nw" / "adj", f"ours.{number}", sgml, mentions[:1], sgml)
+        write_ace(tmp_path / "English" / "nw" / "timex2norm", f"ours.{number}", sgml, mentions, sgml)
+        write_ace(tmp_path / "English" / "nw" / "adj", f"ours.{number}", sgml, mentions[:1], sgml)
     lists = tmp_path / "lists"
     lists.mkdir()
     for number, split in enumerate(("train", "dev", "test")):
@@ -181,7 +181,7 @@ Rome NNP I-NP I-LOC
 """
 
 
-def test_conll_with_sentence_and_document_context(tmp_path, caplog):
+def test_conll_is_read_with_one_sentence_or_one_news_story_per_document(tmp_path, caplog):
     for name in ("eng.train", "eng.testa", "eng.testb"):
         (tmp_path / name).write_text(CONLL)
     assert len(read_iob(tmp_path / "eng.train")) == 3
