@@ -1,4 +1,4 @@
-"""Fixtures: a tiny model with tokenizer, checkpoint and training recipe, and a local Hub."""
+"""Fixtures for all tests: a tiny tokenizer, a tiny model, a checkpoint, a training recipe and a local Hub."""
 
 # ruff: noqa: E402 (huggingface_hub reads the environment when it is imported)
 
@@ -13,8 +13,8 @@ import yaml
 
 from tests.local_hub import LocalHub
 
-# Tests use only the local Hub and never an access token of the user. huggingface_hub reads the environment variables
-# below when it is imported.
+# Tests use only the local Hub, and never the user's access token. huggingface_hub reads these environment variables
+# when it is imported, so they are set before the imports below.
 HUB = LocalHub()
 _HOME = tempfile.TemporaryDirectory()
 atexit.register(_HOME.cleanup)
@@ -54,7 +54,7 @@ def checkpoint(tmp_path, model, tokenizer):
 
 @pytest.fixture
 def hub(monkeypatch) -> LocalHub:
-    """Return an empty local Hub; the process is logged in as the user alice."""
+    """Return an empty local Hub. The test process is logged in as the user alice."""
     HUB.start()
     HUB.reset()
     monkeypatch.setenv("HF_TOKEN", "hf_alice")

@@ -1,4 +1,4 @@
-"""Run Python code in a fresh process, with or without the package."""
+"""Run Python code in a fresh process. The package can be hidden from this process."""
 
 import json
 import os
@@ -14,7 +14,7 @@ def run(code, *, package, cache, offline=False, **variables):
     """Run code in a fresh process and return the JSON value in the last line that it prints.
 
     Args:
-        code: Python code; common indentation is removed.
+        code: Python code. It may be indented.
         package: whether the process can import the package. If false, `import modeling_binder` fails in the process,
             even if the package is installed.
         cache: folder for downloads, and working directory of the process.

@@ -29,7 +29,7 @@ class Repo:
     refs: dict[str, str] = field(default_factory=dict)  # branch or refs/pr/N -> sha
 
     def history(self, ref="main"):
-        """Yield the commits from the newest to the first."""
+        """Yield the commits of a branch, the newest first."""
         sha = self.refs[ref]
         while sha:
             yield self.commits[sha]
@@ -37,7 +37,7 @@ class Repo:
 
 
 class HubStorage:
-    """Stores repositories by type and id, and the contents of all their files by hash."""
+    """Stores repositories by type and id, and the contents of files by hash."""
 
     def __init__(self):
         self.counter = itertools.count()
@@ -48,14 +48,14 @@ class HubStorage:
         self.blobs = {}  # sha256 -> content
 
     def files(self, repo_id, repo_type="model", ref="main"):
-        """Return the files of a repository at a branch or commit: path -> content."""
+        """Return the files of a repository at a branch or commit, as a dictionary path -> content."""
         repo = self.repos[repo_type, repo_id]
         return {path: self.blobs[digest] for path, digest in repo.commits[repo.refs.get(ref, ref)].files.items()}
 
     def commit(self, repo_id, changes, repo_type="model", ref="main", title="by hand"):
-        """Commit changes without HTTP: a mapping path -> new content, or None to delete the file.
+        """Commit changes without HTTP. Create the repository if it does not exist.
 
-        Create the repository if it does not exist.
+        `changes` maps the path of a file to its new content, or to `None` to delete the file.
         """
         repo = self.repos.get((repo_type, repo_id)) or self.create_repo(repo_type, repo_id)
         files = dict(repo.commits[repo.refs[ref]].files)
@@ -66,7 +66,7 @@ class HubStorage:
         return self.add_commit(repo, ref, repo.refs[ref], title, files)
 
     def snapshot(self):
-        """Return everything that a push could change, for comparisons."""
+        """Return the state of all repositories. Tests compare two snapshots to see whether a push changed anything."""
         return {key: (repo.private, dict(repo.refs), len(repo.commits)) for key, repo in self.repos.items()}
 
     def store(self, content):
@@ -86,11 +86,11 @@ class HubStorage:
         return sha
 
     def card(self, commit):
-        """Return the metadata of the README.md of a commit."""
+        """Return the metadata in the README.md of a commit."""
         return metadata(self.blobs[commit.files["README.md"]].decode()) if "README.md" in commit.files else {}
 
     def entry(self, path, digest):
-        """Return a file as the Hub lists it."""
+        """Return the description of a file in the format of the Hub's API."""
         content = self.blobs[digest]
         entry = {"type": "file", "oid": git_oid(content), "size": len(content), "path": path}
         if is_lfs(path, len(content)):
@@ -107,6 +107,6 @@ def is_lfs(path, size):
 
 
 def metadata(readme):
-    """Return the metadata block of a card."""
+    """Parse the YAML block at the start of a README.md."""
     block = re.match(r"---\n(.*?)\n---", readme, re.DOTALL)
     return (yaml.safe_load(block[1]) if block else None) or {}

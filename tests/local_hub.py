@@ -1,10 +1,16 @@
-"""A local Hub for tests: it serves the real protocol over HTTP to an unchanged huggingface_hub.
+"""A local Hub for tests. It speaks the HTTP protocol of the real Hub, so huggingface_hub works with it unchanged.
 
-It has repositories of models, datasets and Spaces; branches, pull requests, private and gated repositories; regular and
-LFS uploads; downloads with ETag and Range. `LocalHub.fail` makes requests fail. Tests inspect `LocalHub.repos`.
+The local Hub supports:
 
-Every request is handled in one step: `_endpoint` receives the whole body before it calls the handler, which is a plain
-function. So no other request can change a repository after a handler has checked it and before the handler changes it.
+- repositories of models, datasets and Spaces, which may be private or gated;
+- branches and pull requests;
+- regular and LFS uploads;
+- downloads with ETag and Range.
+
+`LocalHub.fail` makes requests fail. Tests inspect `LocalHub.repos`.
+
+Requests are handled one after the other. `_endpoint` first receives the whole body, and then calls the handler, which
+is a plain function. So a repository cannot change while a handler uses it.
 """
 
 import base64
@@ -25,7 +31,7 @@ from starlette.routing import Route
 from tests.hub_storage import HubStorage, git_oid, is_lfs, metadata
 
 REPO_TYPES = {"models": "model", "datasets": "dataset", "spaces": "space"}
-_SLASH = "\x01"  # replaces a slash inside a segment of a path
+_SLASH = "\x01"  # replaces the escaped slash in names such as refs%2Fpr%2F1
 
 
 @dataclass
@@ -40,7 +46,7 @@ class User:
 
 @dataclass
 class Failure:
-    """Which requests fail, and how: they get an error status, or the connection is closed after some bytes."""
+    """Requests that fail. Either they get an error status, or the connection is closed after some bytes."""
 
     method: str
     path: str  # a regular expression
@@ -58,15 +64,15 @@ class HubError(Exception):
 
 
 class LocalHub(HubStorage):
-    """The local Hub as an HTTP server, which runs after `start`.
+    """The HTTP server of the local Hub. It runs after `start`.
 
-    The constructor already binds a free port, because huggingface_hub reads HF_ENDPOINT when it is imported.
+    The constructor already binds a free port. huggingface_hub needs the address (HF_ENDPOINT) when it is imported.
     """
 
     users = {
         "hf_alice": User("alice", organisations=("lab",)),
         "hf_bob": User("bob"),
-        "hf_user": User("user"),  # pages of the documentation push to user/name
+        "hf_user": User("user"),  # examples in the documentation push to user/name
         "hf_reader": User("alice", role="read"),
     }
 
@@ -93,13 +99,13 @@ class LocalHub(HubStorage):
                 time.sleep(0.01)
 
     def fail(self, method, path, status=None, after=0, times=1, late=False):
-        """Make the next requests fail if their path matches a pattern; the arguments are the fields of `Failure`."""
+        """Make the next requests that match fail. The arguments are the fields of `Failure`."""
         self.failures.append(Failure(method, path, status, after, times, late))
 
     # ---- permissions ----
 
     def _user(self, request):
-        """Return the user of a request; None for an anonymous one."""
+        """Return the user of a request, or None if the request has no token."""
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token and token not in self.users:
             raise HubError(401, "", "Invalid credentials in Authorization header")
@@ -117,7 +123,7 @@ class LocalHub(HubStorage):
         repo = self.repos.get((repo_type, repo_id))
         member = user is not None and path["namespace"] in (user.name, *user.organisations)
         if repo is None or (repo.private and not member):
-            # Like the real Hub, this one does not tell an anonymous user whether a private repository exists.
+            # Like the real Hub, do not reveal to an anonymous user whether a private repository exists.
             raise HubError(401 if user is None else 404, "RepoNotFound", "Repository not found")
         return repo
 
@@ -138,7 +144,7 @@ class LocalHub(HubStorage):
     def _url(self, repo_type, repo_id):
         return f"{self.url}/{'' if repo_type == 'model' else repo_type + 's/'}{repo_id}"
 
-    # ---- the protocol: each handler takes a request and its body ----
+    # ---- handlers of requests: each accepts a request and its body ----
 
     def whoami(self, request, body):
         user = self._logged_in(request)
@@ -374,14 +380,14 @@ class LocalHub(HubStorage):
         ]
         inner = Starlette(
             routes=[Route(path, _endpoint(handler), methods=methods.split()) for methods, path, handler in routes],
-            exception_handlers={HubError: _refusal},
+            exception_handlers={HubError: _error_response},
         )
 
         async def app(scope, receive, send):
             if scope["type"] != "http":
                 return await inner(scope, receive, send)
             raw = scope["raw_path"].decode().split("?")[0]
-            # A revision such as refs%2Fpr%2F1 is one segment of the path.
+            # A revision such as refs%2Fpr%2F1 must stay one segment of the path.
             scope = {**scope, "path": unquote(re.sub("%2f", _SLASH, raw, flags=re.IGNORECASE))}
             failure = self._failure(scope["method"], raw)
             if failure is not None and failure.status is not None:
@@ -416,7 +422,7 @@ class LocalHub(HubStorage):
 
 
 def _endpoint(handler):
-    """Return an endpoint that reads the whole body and then calls a handler, which cannot be interrupted."""
+    """Return an endpoint that receives the whole body and then calls a handler."""
 
     async def endpoint(request):
         return handler(request, await request.body())
@@ -424,5 +430,5 @@ def _endpoint(handler):
     return endpoint
 
 
-async def _refusal(request, error):
+async def _error_response(request, error):
     return error.response

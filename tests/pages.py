@@ -1,13 +1,13 @@
 """Run a page of the documentation: its code blocks in order, in one namespace.
 
 - ```python blocks are executed. ```py blocks are fragments and are not executed.
-- ```bash and ```sh blocks that start with `binder-ner` or `python -m` are run command by command, in this process, and
-  must exit with 0. `> file` at the end of a command writes its output to a file. Other blocks (`pip install ...`) are
-  not run.
-- In a ```console block, lines that start with "$ " are commands, and the lines after them are their output.
-- A ```text block directly after one of these blocks contains what that block prints to stdout. "..." matches any text.
+- ```bash and ```sh blocks are run if they start with `binder-ner` or `python -m`. Each command runs in this process and
+  must exit with 0. `> file` at the end of a command writes its output to a file. Other shell blocks, such as
+  `pip install ...`, are not run.
+- In a ```console block, lines that start with "$ " are commands. The lines after a command are its expected output.
+- A ```text block directly after a block that is run contains the expected stdout of that block. "..." matches any text.
 
-The mark `<!-- not run: REASON -->` directly before a block excludes the block. Readers of the page do not see the mark.
+A block directly after the comment `<!-- not run: REASON -->` is not run. Readers of the page do not see the comment.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from modeling_binder.cli import main as binder_ner
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELL = ("bash", "sh")
-# An optional mark, the fence with the language, and the code up to a fence of the same indentation.
+# An optional HTML comment, the opening fence with the language, and the code up to a fence with the same indentation.
 _BLOCK = re.compile(
     r"(?:^[ ]*<!-- *(?P<mark>[^\n]*?) *-->\n\s*)?"
     r"^(?P<indent>[ ]*)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```[ ]*$",
@@ -42,7 +42,7 @@ class Block:
         code: the code without indentation.
         line: number of the first line of code in the page.
         mark: the HTML comment directly before the block, or "".
-        adjacent: whether only blank lines separate the block from the block before.
+        adjacent: whether only blank lines separate this block from the previous block.
     """
 
     language: str
@@ -78,9 +78,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run_page(page: Path) -> dict[str, object]:
-    """Run the blocks of a page in the current folder, compare what they print, and return the names they define."""
+    """Run the blocks of a page in the current folder and compare their output. Return the names that they define."""
     names: dict[str, object] = {"__name__": "__main__"}
-    printed = None  # the output of the block before, if it was run
+    printed = None  # the output of the previous block, or None if the previous block was not run
     for block in blocks(page):
         place = f"{page}:{block.line}"
         if block.language == "text":
@@ -104,7 +104,7 @@ def run_page(page: Path) -> dict[str, object]:
 
 
 def commands(code: str) -> list[str]:
-    """Return the commands of a shell block, without comments; "\\" at the end of a line continues a command."""
+    """Return the commands of a shell block, without comments. Join lines that end with a backslash."""
     lines = code.replace("\\\n", " ").splitlines()
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
@@ -142,7 +142,10 @@ def _main(words: list[str], place: str) -> int:
 
 
 def _run_session(code: str, place: str) -> None:
-    """Run the commands of a ```console block and compare what they print. `find` draws, as on a terminal."""
+    """Run the commands of a ```console block and compare their output.
+
+    `binder-ner find` draws the entities, as it does on a terminal.
+    """
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", code, re.MULTILINE):
         drawn = command.startswith("binder-ner find") and "--format" not in command
         with captured() as output:
@@ -153,11 +156,11 @@ def _run_session(code: str, place: str) -> None:
 def _compare(expected: str, printed: str, place: str) -> None:
     want, got = (re.sub(r"[ ]+$", "", text, flags=re.MULTILINE).strip("\n") + "\n" for text in (expected, printed))
     same = doctest.OutputChecker().check_output(want, got, doctest.ELLIPSIS)
-    assert same, f"{place} shows\n{want}\nbut the code before prints\n{got}"
+    assert same, f"{place} shows\n{want}\nbut the code before it prints\n{got}"
 
 
 class _Output(io.TextIOWrapper):
-    """A stdout in memory, which also has a `buffer`."""
+    """A replacement for stdout that keeps the output in memory. Like stdout, it has a `buffer` for bytes."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
@@ -174,7 +177,7 @@ def captured():
 
 
 def link_inputs(folder: Path) -> None:
-    """Put links to `demo/model` and `training/sample` into a working folder, so that it looks like a clone."""
+    """Link `demo/model` and `training/sample` into a working folder. Pages expect both as in a clone."""
     for name in ("demo/model", "training/sample"):
         (folder / name).parent.mkdir()
         (folder / name).symlink_to(ROOT / name, target_is_directory=True)

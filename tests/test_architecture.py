@@ -1,4 +1,4 @@
-"""The structure of the package: which modules may import which others, and how long a file may be."""
+"""Tests of the package's structure: which modules a module may import, and how long a file may be."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ def name_of(path):
 
 
 def imports_of(path):
-    """Yield for each import the absolute name of the module, the line, and whether it is outside functions."""
+    """Yield the module's absolute name and the line of each import, and whether the import is outside functions."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}
@@ -77,7 +77,7 @@ def test_relative_imports_are_resolved_and_imports_in_functions_are_marked(tmp_p
 
 @pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.name)
 def test_travelling_files_import_only_travelling_files(path):
-    """The files `*_binder.py` are copied to the Hub with a checkpoint, where the rest of the package is missing."""
+    """A checkpoint on the Hub contains the files `*_binder.py`, but not the rest of the package."""
     names = {other.stem for other in TRAVELLING}
     for target, line, top in imports_of(path):
         if target.startswith("modeling_binder") and top:
@@ -87,9 +87,9 @@ def test_travelling_files_import_only_travelling_files(path):
 def test_subpackages_import_each_other_in_one_direction():
     """The package does not import training, demo or tests.
 
-    A subpackage does not import another subpackage that builds on it.
+    A subpackage does not import the subpackages that are built on it.
     """
-    above = {
+    above = {  # subpackage -> subpackages that it must not import
         "drawing": ("finetuning", "hub", "annotating", "backends", "integrations", "serving", "cli"),
         "finetuning": ("backends", "integrations", "serving", "cli"),
         "hub": ("backends", "integrations", "serving", "cli"),

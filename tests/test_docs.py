@@ -1,4 +1,7 @@
-"""README.md and docs/: the Python examples run on a tiny encoder and corpus, and all files and commands exist."""
+"""Tests of README.md and docs/: Python examples run, and links and commands exist.
+
+The examples run with a tiny encoder and a tiny corpus.
+"""
 
 import json
 import re
@@ -22,7 +25,7 @@ MODULE = re.compile(r"python -m ((?:training|demo|modeling_binder)(?:\.\w+)*)")
 
 
 def examples(name):
-    """Return the ```python blocks of a page. They must run; ```py blocks are fragments."""
+    """Return the ```python blocks of a page. ```py blocks are fragments that cannot run."""
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -33,12 +36,13 @@ def run(code, names=None):
 
 
 def relabelled(document, labels):
+    """Return a copy of a document with other labels."""
     mentions = (replace(mention, label=labels.get(mention.label, mention.label)) for mention in document.entities)
     return replace(document, entities=tuple(mentions))
 
 
 @pytest.mark.slow
-def test_python_examples(hub, tmp_path, monkeypatch, capsys):
+def test_python_examples_run(hub, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small_model().text_encoder.save_pretrained("encoder")
     build_tokenizer().save_pretrained("encoder")
@@ -97,18 +101,18 @@ def test_commands_and_links_exist(page):
         assert f"\n{target}:" in makefile, target
 
 
-def test_every_page_is_listed():
+def test_docs_readme_lists_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in ROOT.glob("docs/*.md"):  # the tutorials are in the navigation of the site
+    for page in ROOT.glob("docs/*.md"):  # tutorials are in a subfolder; the navigation of the site lists them
         name = page.relative_to(ROOT / "docs").as_posix()
-        assert name == "README.md" or f"({name})" in index, f"docs/README.md does not list {name}"
+        assert name == "README.md" or f"({name})" in index, f"docs/README.md has no link to {name}"
 
 
-def test_pictures_of_the_readme_have_absolute_addresses():
-    """A package index shows README.md without the files of the repository."""
+def test_pictures_in_the_readme_have_absolute_urls():
+    """A package index shows README.md without the other files, so relative links to pictures would not work there."""
     (repository,) = re.findall(r'Repository = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert f"repository-code: {repository}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert repository == REPOSITORY, "the address in model cards"
+    assert repository == REPOSITORY, "model cards must link to the same address"
     raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main/"
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert pictures
@@ -116,5 +120,5 @@ def test_pictures_of_the_readme_have_absolute_addresses():
         assert picture.startswith(raw) and (ROOT / picture.removeprefix(raw)).exists(), picture
 
 
-def test_the_readme_is_short():
+def test_the_readme_has_at_most_110_lines():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110

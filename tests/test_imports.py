@@ -1,4 +1,4 @@
-"""What importing the package loads and registers, in fresh processes and in any order of imports."""
+"""Tests of importing the package in fresh processes: what an import loads and registers, and in which order."""
 
 import ast
 import importlib
@@ -25,7 +25,7 @@ PACKAGES = ["modeling_binder", "modeling_binder.finetuning", "modeling_binder.ba
         "from modeling_binder.adapters_binder import AdapterMixin",
     ],
 )
-def test_everything_is_registered_in_any_order(statements, checkpoint, tmp_path):
+def test_all_classes_are_registered_in_any_order_of_imports(statements, checkpoint, tmp_path):
     code = f"""
     {statements}
     import json
@@ -40,7 +40,7 @@ def test_everything_is_registered_in_any_order(statements, checkpoint, tmp_path)
     assert run(code, package=True, cache=tmp_path) == ["AutoConfig", "AutoModel"]
 
 
-def test_auto_model_knows_the_model_if_nothing_else_is_imported_from_transformers(checkpoint, tmp_path):
+def test_auto_model_works_if_nothing_else_is_imported_from_transformers(checkpoint, tmp_path):
     code = f"""
     import inspect, json
     import modeling_binder
@@ -53,7 +53,7 @@ def test_auto_model_knows_the_model_if_nothing_else_is_imported_from_transformer
     assert run(code, package=True, cache=tmp_path) == "BinderModel"
 
 
-def test_importing_does_not_load_torch(tmp_path):
+def test_importing_the_package_does_not_load_large_libraries(tmp_path):
     code = """
     import json, sys
     import modeling_binder, modeling_binder.cli, modeling_binder.finetuning.formats, modeling_binder.backends.command
@@ -65,7 +65,7 @@ def test_importing_does_not_load_torch(tmp_path):
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_lazy_names_are_the_public_names(name):
-    """Type checkers, imports and `__all__` have the same names from the same modules."""
+    """Lazy imports, `__all__` and the imports for type checkers list the same names of the same modules."""
     package = importlib.import_module(name)
     source = ROOT.joinpath(*name.split("."), "__init__.py").read_text(encoding="utf-8")
     blocks = (node for node in ast.parse(source).body if isinstance(node, ast.If))

@@ -1,4 +1,4 @@
-"""The documentation site is built in strict mode; its links, its pictures and its API reference are complete."""
+"""Tests of the documentation site, which is built in strict mode: links, loaded files and the API reference."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.pages import ROOT
 
 
 class Page(HTMLParser):
-    """The ids of a page, its links, and the addresses of files that a browser loads with it."""
+    """The ids in a page, its links, and the URLs of the files that a browser loads with the page."""
 
     def __init__(self, text):
         super().__init__()
@@ -50,7 +50,7 @@ def site(tmp_path_factory):
     return folder, {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
 
 
-def test_links_and_anchors_exist_and_nothing_is_loaded_from_elsewhere(site):
+def test_links_and_anchors_exist_and_pages_load_only_local_files(site):
     folder, pages = site
     for path, page in pages.items():
         for link in page.loaded:
@@ -89,12 +89,12 @@ def test_the_reference_has_every_public_name(site):
 def test_examples_and_arguments_of_docstrings_are_formatted(site):
     folder, _ = site
     for path in folder.glob("reference/*.html"):
-        assert "<blockquote>" not in path.read_text(encoding="utf-8"), f"{path.name}: an example is read as a quotation"
+        assert "<blockquote>" not in path.read_text(encoding="utf-8"), f"{path.name}: an example looks like a quotation"
     page = (folder / "reference/pipeline.html").read_text(encoding="utf-8")
     assert "<code>threshold</code>" in page and "doctest" not in page
 
 
-def test_formulas_are_drawn_without_a_script(site):
+def test_formulas_are_rendered_without_javascript(site):
     folder, _ = site
     text = (folder / "how-it-works.html").read_text(encoding="utf-8")
     assert text.count("<math ") > 20 and "arithmatex" not in text

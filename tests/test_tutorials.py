@@ -1,6 +1,6 @@
-"""The code blocks of the tutorials, of README.md and of marked pages run as they are written (see tests/pages.py).
+"""Tests that run the code blocks of README.md, of the tutorials and of marked pages (see tests/pages.py).
 
-A page outside docs/tutorials is marked with the comment `<!-- run by tests -->`.
+Marked pages are pages outside docs/tutorials that contain the comment `<!-- run by tests -->`.
 """
 
 import re
@@ -15,8 +15,8 @@ OTHERS = [page for page in sorted(ROOT.glob("docs/*.md")) if "<!-- run by tests 
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *TUTORIALS, *OTHERS], ids=lambda p: str(p.relative_to(ROOT)))
-def test_page(page, hub, tmp_path, monkeypatch):
-    """Each page runs in a folder with demo/model and training/sample. The user `user` is logged in to a local Hub."""
+def test_code_blocks_of_a_page_run(page, hub, tmp_path, monkeypatch):
+    """Each page runs in a folder that has demo/model and training/sample. `user` is logged in to the local Hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "hf_user")
     link_inputs(tmp_path)
@@ -25,6 +25,7 @@ def test_page(page, hub, tmp_path, monkeypatch):
 
 
 def write(folder, text):
+    """Write a page. In the text, ~~~ means ```."""
     page = folder / "page.md"
     page.write_text(text.replace("~~~", "```"), encoding="utf-8")
     return page
@@ -63,14 +64,14 @@ def test_commands_are_run(tmp_path, monkeypatch):
         run_page(write(tmp_path, "~~~bash\nbinder-ner find --model x | head\n~~~\n"))
 
 
-def test_an_error_names_the_line_of_the_page(tmp_path):
+def test_a_traceback_has_the_line_number_of_the_page(tmp_path):
     with pytest.raises(ZeroDivisionError) as error:
         run_page(write(tmp_path, "one\n\n~~~python\n\n1 / 0\n~~~\n"))
     assert error.traceback[-1].lineno + 1 == 5
 
 
 def test_every_not_run_comment_is_directly_before_a_block():
-    """A comment elsewhere would have no effect."""
+    """A comment at another place would have no effect."""
     for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
         marks = re.findall("<!-- not run", page.read_text(encoding="utf-8"))
         assert len(marks) == sum(block.not_run for block in blocks(page)), page

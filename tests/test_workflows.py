@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: valid YAML, fixed versions, few permissions, and commands that exist."""
+"""Tests of the GitHub Actions workflows: permissions, fixed versions, and commands that exist."""
 
 import os
 import re
@@ -12,7 +12,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 
 
 def load(path):
-    # BaseLoader: YAML 1.1 would read the key `on` as true and a version such as 3.10 as a number.
+    # BaseLoader returns strings. The default loader would parse the key `on` as true, and the version 3.10 as 3.1.
     return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
 
 
@@ -23,10 +23,10 @@ def jobs():
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_may_only_read(path):
+def test_workflows_have_only_read_permission(path):
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(workflow["on"]) == {"push", "pull_request"}, "pull_request_target would give forks our permissions"
+    assert set(workflow["on"]) == {"push", "pull_request"}, "pull_request_target would give forks write permission"
     for job in workflow["jobs"].values():
         assert "permissions" not in job
         assert set(job.get("needs", "").split()) <= set(workflow["jobs"])

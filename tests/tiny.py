@@ -1,4 +1,4 @@
-"""Builders of tiny objects for tests, without network or pretrained weights: tokenizers, models, a corpus."""
+"""Builders of tiny tokenizers, models and corpora for tests. They need no network and no pretrained weights."""
 
 import string
 
@@ -18,7 +18,7 @@ TYPES = {
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build a WordPiece tokenizer of single letters and a few pieces, so that most words have several tokens."""
+    """Build a WordPiece tokenizer. Its vocabulary is mostly single letters, so most words have several tokens."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     pieces = ["the", "gene", "cell", "##s", "il", "pro", "##mo", "##ter", "##ing", "of", "in"]
@@ -43,7 +43,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Build a byte-level tokenizer like that of RoBERTa, with `<s>` and `</s>`; each byte is a token."""
+    """Build a byte-level tokenizer with `<s>` and `</s>`, like RoBERTa's. Each byte is a token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -62,14 +62,14 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_mpnet_tokenizer() -> MPNetTokenizer:
-    """Build an MPNet tokenizer: it adds `<s>` and `</s>`, and has the pieces of `build_tokenizer` under other ids."""
+    """Build an MPNet tokenizer. It adds `<s>` and `</s>`. Its tokens are those of `build_tokenizer`, with other ids."""
     pieces = [piece for piece in build_tokenizer().get_vocab() if piece == "[" or not piece.startswith("[")]
     vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pieces), "[UNK]", "<mask>"]
     return MPNetTokenizer(vocab={token: index for index, token in enumerate(vocabulary)}, model_max_length=128)
 
 
 def tiny_mpnet_config(**overrides) -> MPNetConfig:
-    """Return the configuration of an MPNet with two layers and 48 dimensions that reads 64 tokens."""
+    """Return the configuration of an MPNet with two layers, 48 dimensions and at most 64 tokens."""
     sizes = {
         "vocab_size": len(build_mpnet_tokenizer()),
         "hidden_size": 48,
@@ -85,7 +85,7 @@ def tiny_mpnet_config(**overrides) -> MPNetConfig:
 
 
 def build_multilingual_tokenizer(texts) -> PreTrainedTokenizerFast:
-    """Train a SentencePiece tokenizer like that of XLM-RoBERTa on texts: Unigram, with `<s>` and `</s>`, no [CLS]."""
+    """Train a Unigram tokenizer on texts. Like XLM-RoBERTa's tokenizer, it adds `<s>` and `</s>` and has no [CLS]."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -143,7 +143,7 @@ SENTENCES = ["the IL-2 gene promoter", "cells of the gene", "the p5 gene in cell
 
 
 def corpus(copies=4):
-    """Build a corpus of short sentences; it has each sentence `copies` times."""
+    """Build a corpus of four short sentences. It contains each sentence `copies` times."""
     documents = []
     for index, text in enumerate(SENTENCES * copies):
         mentions = []
@@ -160,7 +160,7 @@ def corpus(copies=4):
 
 
 def small_model(**overrides):
-    """Build a tiny model to be trained: without dropout, and with small initial weights."""
+    """Build a tiny model for training. It has no dropout and small initial weights."""
     encoder = build_model().config.text_config.to_dict()
     encoder |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     options = {"text_config": encoder, "projection_dropout": 0.0, "initializer_range": 0.1}
@@ -168,7 +168,7 @@ def small_model(**overrides):
 
 
 def build_two_tokenizer_model(**overrides) -> BinderModel:
-    """Build a tiny model with a BERT as text encoder, and a RoBERTa with a separate tokenizer as type encoder."""
+    """Build a tiny model. Its text encoder is a BERT. Its type encoder is a RoBERTa with a separate tokenizer."""
     type_config = RobertaConfig(
         vocab_size=300,
         hidden_size=24,
@@ -193,7 +193,7 @@ def build_pipeline(options=None, **overrides) -> BinderNerPipeline:
 
 
 def build_trainer(model, tokenizer, folder, train=None, dev=None, **arguments):
-    """Return a trainer for the CPU; `arguments` are those of `TrainingArguments`."""
+    """Return a trainer that runs on the CPU. `arguments` are passed to `TrainingArguments`."""
     from transformers import TrainingArguments
 
     from modeling_binder.finetuning import BinderTrainer
@@ -203,11 +203,11 @@ def build_trainer(model, tokenizer, folder, train=None, dev=None, **arguments):
 
 
 def keys(entities):
-    """Return the label, the start and the end of each entity that a pipeline found."""
+    """Return the label, the start and the end of each entity in a pipeline's output."""
     return [(e["entity_group"], e["start"], e["end"]) for e in entities]
 
 
 def assert_same_entities(one, two, tolerance=1e-5):
-    """Check that two results have the same spans with the same scores, except for rounding."""
+    """Check that two pipeline outputs have the same entities, with the same scores up to `tolerance`."""
     assert keys(one) == keys(two)
     assert [e["score"] for e in one] == pytest.approx([e["score"] for e in two], abs=tolerance)

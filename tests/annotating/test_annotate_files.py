@@ -1,4 +1,4 @@
-"""Annotate tables on this machine: the same entities as the pipeline's, in parts that a later run does not repeat."""
+"""Tests of annotating tables on one machine: entities, errors of single rows, and jobs that are continued."""
 
 import json
 import random
@@ -33,6 +33,7 @@ def rows_in(folder):
 
 
 def assert_as_pipeline(rows, **arguments):
+    """Check that the rows have the entities that the pipeline finds in their texts."""
     pipe = build_pipeline()
     for row, expected in zip(rows, pipe([row["text"] for row in rows], **arguments), strict=True):
         assert_same_entities([{**entity, "entity_group": entity["label"]} for entity in row["entities"]], expected)
@@ -44,7 +45,7 @@ def table(tmp_path):
     return write_table(tmp_path / "table.jsonl", [{"text": text, "n": n} for n, text in enumerate(texts(30))])
 
 
-def test_the_same_entities_as_the_pipeline(tmp_path, table, checkpoint):
+def test_annotate_files_finds_the_entities_of_the_pipeline(tmp_path, table, checkpoint):
     summary = annotate_files(table, tmp_path / "out", checkpoint, rows_per_part=8, entity_types=TYPES, decoding="flat")
     assert summary == (30, 0, 0)
     rows = rows_in(tmp_path / "out")
@@ -53,7 +54,7 @@ def test_the_same_entities_as_the_pipeline(tmp_path, table, checkpoint):
     assert_as_pipeline(rows, entity_types=TYPES, decoding="flat")
 
 
-def test_jsonl_out(tmp_path, table, checkpoint):
+def test_parts_can_be_written_as_jsonl(tmp_path, table, checkpoint):
     annotate_files(table, tmp_path / "out", checkpoint, format="jsonl", rows_per_part=20)
     annotate_files(table, tmp_path / "parquet", checkpoint, rows_per_part=20)
     parts = sorted((tmp_path / "out").glob("part-*.jsonl"))
@@ -89,7 +90,7 @@ def test_a_text_that_fails_does_not_end_the_job(checkpoint, monkeypatch):
         annotator(pa.table({"text": ["a promoter", "promoters"]}))
 
 
-def test_a_run_continues_with_the_parts_that_are_missing(tmp_path, table, checkpoint):
+def test_a_second_run_writes_only_the_missing_parts(tmp_path, table, checkpoint):
     out = tmp_path / "out"
     annotate_files(table, out, checkpoint, rows_per_part=8)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
@@ -115,13 +116,13 @@ def test_a_run_continues_with_the_parts_that_are_missing(tmp_path, table, checkp
         ({"new_id_column": "key"}, 'Its id_column is "id", and the new job\'s is "key".'),
     ],
 )
-def test_the_folder_of_another_job_is_refused(tmp_path, table, checkpoint, options, difference):
+def test_the_output_folder_of_another_job_is_rejected(tmp_path, table, checkpoint, options, difference):
     annotate_files(table, tmp_path / "out", checkpoint, rows_per_part=8)
     with pytest.raises(ValueError, match=f"belongs to another job. .*{difference}"):
         prepare(table, tmp_path / "out", checkpoint, **{"rows_per_part": 8, **options})
 
 
-def test_other_data_and_other_weights_are_another_job(tmp_path, table, checkpoint, model):
+def test_changed_data_or_weights_are_another_job(tmp_path, table, checkpoint, model):
     annotate_files(table, tmp_path / "out", checkpoint)
     model.span_head.text_projection.bias.data += 0.1
     model.save_pretrained(checkpoint)
@@ -132,7 +133,7 @@ def test_other_data_and_other_weights_are_another_job(tmp_path, table, checkpoin
         prepare(table, tmp_path / "out", checkpoint)
 
 
-def test_folders_that_cannot_be_the_output(tmp_path, table, checkpoint):
+def test_unsuitable_output_folders_are_rejected(tmp_path, table, checkpoint):
     with pytest.raises(ValueError, match="has files of other programs"):
         prepare(table, tmp_path, checkpoint)
     for name in ("out.parquet", "table.jsonl"):
@@ -148,7 +149,7 @@ def test_folders_that_cannot_be_the_output(tmp_path, table, checkpoint):
         prepare(table, tmp_path / "out", checkpoint)
 
 
-def test_nothing_is_written_before_everything_is_checked(tmp_path, table, checkpoint):
+def test_nothing_is_written_if_an_argument_is_invalid(tmp_path, table, checkpoint):
     for model, options, error in (
         (checkpoint, {"text_column": "body"}, "no column 'body'"),
         (checkpoint, {"decoding": "best"}, "decoding must be one of"),
@@ -161,7 +162,7 @@ def test_nothing_is_written_before_everything_is_checked(tmp_path, table, checkp
         assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_not_on_this_machine(table, checkpoint):
+def test_the_output_folder_may_be_on_another_file_system(table, checkpoint):
     annotate_files(table, "memory://out", checkpoint, rows_per_part=20)
     folder = OutputFolder("memory://out")
     assert folder.done() == {"00000-000000000000", "00000-000000000020"}
@@ -181,8 +182,8 @@ def test_types_are_encoded_once(checkpoint, monkeypatch):
     assert annotator(table).equals(expected)
 
 
-def test_killed_and_continued(tmp_path, checkpoint):
-    """A process that is killed leaves whole parts, and the next one goes on with those that are missing."""
+def test_a_job_continues_after_its_process_was_killed(tmp_path, checkpoint):
+    """A killed process leaves only complete parts. The next process writes the missing parts."""
     table = write_table(tmp_path / "table.jsonl", [{"text": text, "n": n} for n, text in enumerate(texts(400))])
     out = tmp_path / "out"
     code = (

@@ -1,4 +1,4 @@
-"""Tables in files: found, scanned and read in chunks, with what is wrong in a row or in a file."""
+"""Tests of reading tables: files are found, scanned and read in chunks, and invalid rows and files have errors."""
 
 import gzip
 import json
@@ -20,6 +20,8 @@ WRITERS = {}
 
 
 def writer(suffix):
+    """Return a decorator that registers the function that writes a file format."""
+
     def register(function):
         WRITERS[suffix] = function
         return function
@@ -55,11 +57,13 @@ def _parquet(path, rows):
 
 
 def read(path, rows_per_part=4, done=frozenset(), **columns):
+    """Return the source, and the tables of all chunks that are not in `done`."""
     source = Source(find_files(path), Columns(**columns), rows_per_part, str(path))
     return source, [table for task in source.tasks(done) for table in task()]
 
 
 def rows_of(tables):
+    """Return the rows of several tables as dictionaries."""
     return [row for table in tables for row in table.drop_columns([PART_COLUMN]).to_pylist()]
 
 
@@ -76,8 +80,8 @@ def test_all_rows_are_read_in_chunks(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", WRITERS)
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
-def test_any_set_of_chunks_can_be_read(tmp_path_factory, suffix, data):
-    """What was done before is not read again, and every other row is read once."""
+def test_any_chunks_can_be_skipped(tmp_path_factory, suffix, data):
+    """The chunks of an earlier run are not read. All other rows are read once."""
     path = tmp_path_factory.mktemp("tables") / f"table{suffix}"
     WRITERS[suffix](path, ROWS)
     source, _ = read(path, data.draw(st.integers(1, 30)))
@@ -93,7 +97,7 @@ def test_any_set_of_chunks_can_be_read(tmp_path_factory, suffix, data):
     assert [row["n"] for row in found] == expected
 
 
-def test_folders_patterns_and_urls(tmp_path):
+def test_tables_are_found_by_folder_pattern_and_url(tmp_path):
     for name in ("b/two.jsonl", "a/one.jsonl", "_hidden/x.jsonl", "a/.x.jsonl", "a/readme.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         _jsonl(tmp_path / name, [{"text": name}])
@@ -104,7 +108,7 @@ def test_folders_patterns_and_urls(tmp_path):
     assert rows_of(read("memory://tables")[1])[0]["text"] == "in memory"
 
 
-def test_a_dataset_on_the_hub(hub, tmp_path):
+def test_a_dataset_on_the_hub_is_read(hub, tmp_path):
     from huggingface_hub import HfApi
 
     HfApi().create_repo("alice/texts", repo_type="dataset")
@@ -129,7 +133,7 @@ def test_a_dataset_on_the_hub(hub, tmp_path):
         (b'{"text": 5}', "the text is not a string but 5"),
     ],
 )
-def test_a_broken_line_does_not_end_the_job(tmp_path, line, error):
+def test_an_invalid_line_does_not_end_the_job(tmp_path, line, error):
     path = tmp_path / "table.jsonl"
     path.write_bytes(b'{"text": "before", "n": 1}\n' + line + b'\n{"text": "after", "n": 2.5}')
     before, broken, after = rows_of(read(path)[1])
@@ -137,7 +141,7 @@ def test_a_broken_line_does_not_end_the_job(tmp_path, line, error):
     assert before["error"] is None and broken["text"] is None and error in broken["error"]
 
 
-def test_broken_rows_of_csv(tmp_path):
+def test_invalid_rows_of_csv_have_an_error(tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(b"text,n\na,1,2\nb\ncaf\xe9,3\n")
     rows = rows_of(read(path)[1])
@@ -149,7 +153,7 @@ def test_broken_rows_of_csv(tmp_path):
     ]
 
 
-def test_broken_strings_of_parquet(tmp_path):
+def test_invalid_strings_of_parquet_have_an_error(tmp_path):
     broken = pa.StringArray.from_buffers(2, pa.py_buffer(np.int32([0, 1, 3])), pa.py_buffer(b"a\xe9b"))
     pq.write_table(pa.table({"text": broken}), tmp_path / "table.parquet")
     rows = rows_of(read(tmp_path / "table.parquet")[1])
@@ -169,7 +173,7 @@ def test_columns_have_one_type_in_all_chunks(tmp_path):
     assert [row["n"] for row in rows_of(tables)] == [None, None, 1]
 
 
-def test_ids_of_the_source_stay_and_missing_ones_are_made(tmp_path):
+def test_ids_of_the_table_are_kept_and_missing_ids_are_generated(tmp_path):
     _jsonl(tmp_path / "table.jsonl", [{"text": "a", "id": 7}, {"text": "b"}, {"text": "b"}])
     assert [row["id"] for row in rows_of(read(tmp_path / "table.jsonl")[1])] == ["7", "table.jsonl:1", "table.jsonl:2"]
     tables = read(tmp_path / "table.jsonl", id="row", new_ids=True)[1]
@@ -183,7 +187,7 @@ def test_ids_must_be_unique(tmp_path, suffix):
         read(tmp_path / f"table{suffix}")
 
 
-def test_equal_hashes_are_not_equal_ids(tmp_path):
+def test_different_ids_may_have_the_same_hash(tmp_path):
     assert hash(-1) == hash(-2)
     _parquet(tmp_path / "table.parquet", [{"id": -1, "text": "a"}, {"id": -2, "text": "a"}])
     assert [row["id"] for row in rows_of(read(tmp_path / "table.parquet")[1])] == [-1, -2]
@@ -202,7 +206,7 @@ def test_equal_hashes_are_not_equal_ids(tmp_path):
         ({"error": "entities"}, "must have different names"),
     ],
 )
-def test_columns_that_do_not_fit(tmp_path, columns, error):
+def test_unsuitable_columns_raise_an_error(tmp_path, columns, error):
     _parquet(tmp_path / "t.parquet", [{"id": "a", "text": "b", "error": "c", "n": 1, "day": date(2026, 1, 2)}])
     with pytest.raises(ValueError, match=error):
         read(tmp_path / "t.parquet", **columns)
@@ -226,7 +230,7 @@ def test_columns_that_do_not_fit(tmp_path, columns, error):
         ("t.txt", b"a", r"'.txt' is not the suffix of a table; expected .jsonl"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, name, content, error):
+def test_invalid_files_raise_an_error(tmp_path, name, content, error):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=error):
         read(tmp_path / name, rows_per_part=2)
@@ -242,7 +246,7 @@ def test_files_that_cannot_be_read(tmp_path, name, content, error):
         (".", "there are no tables"),
     ],
 )
-def test_sources_that_cannot_be_found(tmp_path, monkeypatch, source, error):
+def test_missing_sources_raise_an_error(tmp_path, monkeypatch, source, error):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=error):
         find_files(source)
@@ -255,7 +259,7 @@ def test_all_files_of_a_folder_must_have_one_format(tmp_path):
         find_files(tmp_path)
 
 
-def test_a_file_that_changes_after_the_scan_is_an_error(tmp_path):
+def test_a_file_that_changes_after_the_scan_raises_an_error(tmp_path):
     path = tmp_path / "table.jsonl"
     _jsonl(path, ROWS)
     source, _ = read(path)

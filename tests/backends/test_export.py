@@ -1,4 +1,4 @@
-"""Exports with frozen types or ONNX encoders find the same spans as the original; otherwise nothing is written."""
+"""Tests of exports with frozen types and of exports to ONNX. An export must find the same spans as the original."""
 
 import copy
 import json
@@ -32,13 +32,15 @@ def keys(entities):
     return [(e["entity_group"], e["start"], e["end"]) for e in entities]
 
 
-def same(one, two, tolerance=1e-4):
+def assert_same_results(one, two, tolerance=1e-4):
+    """Check that two lists of results are equal, with the same scores up to `tolerance`."""
     for first, second in zip(one, two, strict=True):
         assert keys(first) == keys(second)
         assert [e["score"] for e in first] == pytest.approx([e["score"] for e in second], abs=tolerance)
 
 
 def files(folder):
+    """Return the contents of the files in a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -65,23 +67,23 @@ def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same_entities(che
     frozen = pipeline("binder-ner", model=str(tmp_path / "frozen"))
     assert frozen.model.type_encoder is None
     whole = pipeline("binder-ner", model=str(checkpoint))
-    same(frozen(TEXTS), whole(TEXTS))
-    same(frozen(TEXTS, entity_types=["Cell"]), whole(TEXTS, entity_types=["Cell"]))
+    assert_same_results(frozen(TEXTS), whole(TEXTS))
+    assert_same_results(frozen(TEXTS, entity_types=["Cell"]), whole(TEXTS, entity_types=["Cell"]))
     renamed = {"Zelle": TYPES["Cell"]}
-    same(frozen(TEXTS, entity_types=renamed), whole(TEXTS, entity_types=renamed))
+    assert_same_results(frozen(TEXTS, entity_types=renamed), whole(TEXTS, entity_types=renamed))
     with pytest.raises(ValueError, match=r"types .* are frozen: .* finds only Gene, Cell, Place"):
         frozen(TEXT, entity_types={"Drug": "A chemical that heals."})
     inputs = {"input_ids": torch.tensor([[2, 8, 9, 3]])}
     expected = whole.model(**inputs, type_vectors=whole.type_vectors(TYPES)).span_scores
     torch.testing.assert_close(frozen.model(**inputs).span_scores, expected)
     again = frozen.model.freeze_types(None)
-    assert again is frozen.model, "frozen already"
+    assert again is frozen.model, "the types are already frozen"
 
 
-def test_a_frozen_checkpoint_without_the_package(checkpoint, tmp_path):
+def test_a_frozen_checkpoint_loads_without_the_package(checkpoint, tmp_path):
     export(str(checkpoint), tmp_path / "frozen", onnx=False, freeze_types=True)
     expected = pipeline("binder-ner", model=str(checkpoint))(TEXT)
-    same([found_without_the_package(tmp_path / "frozen", tmp_path)], [expected])
+    assert_same_results([found_without_the_package(tmp_path / "frozen", tmp_path)], [expected])
 
 
 def test_a_model_without_entity_types_cannot_be_frozen():
@@ -94,7 +96,7 @@ def test_a_model_without_entity_types_cannot_be_frozen():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Return a folder with the checkpoints torch, fp32 (ONNX encoders) and int8 (ONNX in int8 with frozen types)."""
+    """Return a folder with three checkpoints: torch, fp32 (ONNX) and int8 (ONNX in int8, with frozen types)."""
     folder = tmp_path_factory.mktemp("onnx")
     build_model().save_pretrained(folder / "torch")
     build_tokenizer().save_pretrained(folder / "torch")
@@ -110,19 +112,20 @@ def exported(tmp_path_factory):
     return folder
 
 
-def test_onnx_finds_what_torch_finds(exported):
+def test_onnx_and_torch_find_the_same_entities(exported):
     one = pipeline("binder-ner", model=str(exported / "torch"))
     two = pipeline("binder-ner", model=str(exported / "fp32"), backend="onnx")
     assert len(two.model.onnx_encoders()) == 2
-    same(one(TEXTS), two(TEXTS))
+    assert_same_results(one(TEXTS), two(TEXTS))
     new = {"Drug": "A chemical that heals.", "Cell": "A cell."}
-    same(one(TEXTS, entity_types=new), two(TEXTS, entity_types=new))
+    assert_same_results(one(TEXTS, entity_types=new), two(TEXTS, entity_types=new))
     assert disagreements(one, two, TEXTS) == []
     report = json.loads((exported / "fp32" / "export.json").read_text())["check"]
     assert report == "finds the same spans as the original checkpoint on 11 texts"
 
 
 def operators(path):
+    """Count the operators in an ONNX file."""
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
@@ -132,7 +135,7 @@ def test_exported_attention_needs_no_transpose_or_reshape(exported):
         assert found["Attention"] == 2 and found["Transpose"] == found["Reshape"] == 0
 
 
-def test_an_encoder_with_rotary_position_embeddings(tmp_path):
+def test_an_encoder_with_rotary_position_embeddings_is_exported(tmp_path):
     encoder = ModernBertConfig(
         vocab_size=256,
         hidden_size=32,
@@ -147,7 +150,7 @@ def test_an_encoder_with_rotary_position_embeddings(tmp_path):
     build_tokenizer().save_pretrained(tmp_path / "torch")
     export(str(tmp_path / "torch"), tmp_path / "onnx")
     one, two = (pipeline("binder-ner", model=str(tmp_path / name)) for name in ("torch", "onnx"))
-    same(one(TEXTS, threshold=0.4), two(TEXTS, threshold=0.4))
+    assert_same_results(one(TEXTS, threshold=0.4), two(TEXTS, threshold=0.4))
     assert operators(tmp_path / "onnx" / "text_encoder.onnx")["Transpose"] == 8
 
 
@@ -163,7 +166,7 @@ def test_onnx_and_torch_find_the_same_spans_in_any_text(exported, texts):
     assert disagreements(_PIPES["torch"], _PIPES["fp32"], texts) == []
 
 
-def test_onnx_does_not_change_whether_torch_flushes_subnormal_numbers(exported):
+def test_onnx_does_not_change_how_torch_treats_subnormal_numbers(exported):
     subnormal = torch.tensor([2e-38])  # 2e-38 / 4 is smaller than the smallest normal float32
     for flush in (False, True):
         torch.set_flush_denormal(flush)
@@ -175,14 +178,14 @@ def test_onnx_does_not_change_whether_torch_flushes_subnormal_numbers(exported):
 
 
 @pytest.mark.skipif(onnx_binder._openmp() is None, reason="this build of torch does not use GNU OpenMP")
-def test_torch_threads_do_not_spin_while_onnxruntime_works(exported):
+def test_threads_of_torch_end_before_onnxruntime_computes(exported):
     encoder = pipeline("binder-ner", model=str(exported / "fp32")).model.text_encoder
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         many, inputs = torch.ones(1000, 1000), torch.ones(1, 5, dtype=torch.long)
         encoder(inputs)
-        time.sleep(0.2)  # the system still lists a thread for a moment after it has ended
+        time.sleep(0.2)  # a thread that has ended stays in /proc for a moment
         alone = _threads()
         assert (many @ many)[0, 0] == 1000 and _threads() == alone + 2
         encoder(inputs)
@@ -202,7 +205,7 @@ def _threads():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
 @pytest.mark.parametrize("name", ["torch", "fp32"])
 def test_a_forked_child_finds_the_same_entities(exported, tmp_path, name):
-    """The parent uses two threads, like a server that loads a model and then forks its workers."""
+    """The parent process has two threads, like a server that loads a model and then forks its workers."""
     code = f"""
     import json, os, time
     import torch
@@ -228,7 +231,7 @@ def test_a_forked_child_finds_the_same_entities(exported, tmp_path, name):
     assert run(code, package=True, cache=tmp_path, OMP_NUM_THREADS=None) == "read"
 
 
-def test_int8_is_small_and_frozen(exported):
+def test_int8_encoders_are_smaller_and_types_can_be_frozen(exported):
     assert not (exported / "int8" / "type_encoder.onnx").exists()
     sizes = [(exported / name / "text_encoder.onnx").stat().st_size for name in ("fp32", "int8")]
     assert sizes[1] < sizes[0]
@@ -240,16 +243,16 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
     pipe = pipeline("binder-ner", model=str(exported / "fp32"))
     pipe.save_pretrained(tmp_path / "again")
     assert {"text_encoder.onnx", "type_encoder.onnx", "onnx_binder.py"} <= set(files(tmp_path / "again"))
-    same(pipeline("binder-ner", model=str(tmp_path / "again"))(TEXTS), pipe(TEXTS))
+    assert_same_results(pipeline("binder-ner", model=str(tmp_path / "again"))(TEXTS), pipe(TEXTS))
     twin = copy.deepcopy(pipe.model)
-    same(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
+    assert_same_results(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
     with pytest.raises(NotImplementedError, match="embeddings are not accessible"):
         twin.get_input_embeddings()
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_encoders_are_uploaded_with_the_checkpoint(exported, hub, tmp_path, again):
-    """With `again`, the loaded model is saved into the folder it was loaded from, which already contains the files."""
+    """If `again` is true, a model is saved to the folder from which it was loaded. The files are already there."""
     model = pipeline("binder-ner", model=str(exported / "fp32")).model
     model.save_pretrained(tmp_path / "onnx", push_to_hub=True, repo_id="alice/onnx")
     if again:
@@ -274,9 +277,9 @@ def test_embeddings_of_onnx_encoders_cannot_be_resized(exported):
         model.resize_token_embeddings(300)
 
 
-def test_an_onnx_checkpoint_without_the_package(exported, tmp_path):
+def test_an_onnx_checkpoint_loads_without_the_package(exported, tmp_path):
     found = found_without_the_package(exported / "fp32", tmp_path)
-    same([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
+    assert_same_results([found], [pipeline("binder-ner", model=str(exported / "torch"))(TEXT)])
 
 
 def test_a_backend_that_does_not_match_the_checkpoint_raises_an_error(exported):
@@ -288,7 +291,7 @@ def test_a_backend_that_does_not_match_the_checkpoint_raises_an_error(exported):
         pipeline("binder-ner", model=str(exported / "fp32"), backend="torch")
 
 
-def test_without_onnxruntime_the_error_says_what_to_install(exported, monkeypatch):
+def test_the_error_without_onnxruntime_has_the_command_to_install_it(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match="pip install onnxruntime"):
         AutoModel.from_pretrained(exported / "fp32")
@@ -302,7 +305,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(exported, monkeypatc
         (["--data", "nothing.jsonl"], "nothing.jsonl"),
     ],
 )
-def test_a_refused_export_leaves_no_files(exported, tmp_path, arguments, message):
+def test_an_export_that_fails_leaves_no_files(exported, tmp_path, arguments, message):
     arguments = [str(exported / "data.jsonl") if argument == "DATA" else argument for argument in arguments]
     with pytest.raises(SystemExit, match=message):
         main(["onnx", str(exported / "torch"), str(tmp_path / "out"), *arguments])
@@ -342,7 +345,7 @@ def test_a_shared_encoder_is_exported_once(tmp_path):
     export(str(tmp_path / "shared"), tmp_path / "onnx")
     assert "type_encoder.onnx" not in files(tmp_path / "onnx")
     one, two = (pipeline("binder-ner", model=str(tmp_path / name)) for name in ("shared", "onnx"))
-    same(one(TEXTS, entity_types=["A new type"]), two(TEXTS, entity_types=["A new type"]))
+    assert_same_results(one(TEXTS, entity_types=["A new type"]), two(TEXTS, entity_types=["A new type"]))
 
 
 def test_a_configuration_with_unknown_encoders_raises_an_error(checkpoint):

@@ -1,4 +1,4 @@
-"""Run the command line in a process of its own."""
+"""Run the command line in a separate process."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def start(*arguments, **options):
-    """Start `binder-ner` with arguments, and return the process. Ctrl-C ends it, as in a terminal.
+    """Start `binder-ner` with arguments and return the process. Ctrl-C (SIGINT) ends the process, as in a terminal.
 
-    A job in the background of a script ignores SIGINT, and its processes inherit this. A Python process that starts so
-    never raises KeyboardInterrupt.
+    Background jobs of a script ignore SIGINT, and processes inherit this setting. Therefore the setting is replaced.
+    Otherwise, the process would not raise KeyboardInterrupt if the tests run in the background.
     """
     line = [sys.executable, "-m", "modeling_binder", *map(str, arguments)]
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +25,7 @@ def start(*arguments, **options):
 
 
 def run(*arguments, stdin=""):
-    """Run `binder-ner` with arguments; return its exit code, stdout and stderr."""
+    """Run `binder-ner` with arguments. Return its exit code, stdout and stderr."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = start(*arguments, text=True, encoding="utf-8", **pipes)
     stdout, stderr = process.communicate(stdin, timeout=300)

@@ -1,4 +1,4 @@
-"""`binder-ner annotate`: its arguments, what it prints, and its exit codes."""
+"""Tests of `binder-ner annotate`: arguments, output and exit codes."""
 
 import json
 
@@ -20,7 +20,7 @@ def annotate(table, checkpoint, *options):
     return main(["annotate", *map(str, arguments), *options])
 
 
-def test_a_table_is_annotated_and_not_twice(table, checkpoint, capsys):
+def test_a_second_run_does_not_annotate_the_same_rows_again(table, checkpoint, capsys):
     options = ["--type", "drug: a medicine", "--rows-per-part", "4", "--new-id-column", "row", "--flat"]
     assert annotate(table, checkpoint, *options) == 0
     out = table.parent / "out"
@@ -33,7 +33,7 @@ def test_a_table_is_annotated_and_not_twice(table, checkpoint, capsys):
     assert capsys.readouterr().out == f"{out}: 0 rows annotated; 6 were there before.\n"
 
 
-def test_jsonl_out(table, checkpoint):
+def test_parts_can_be_written_as_jsonl(table, checkpoint):
     assert annotate(table, checkpoint, "--format", "jsonl", "--entities-column", "found", "--error-column", "why") == 0
     lines = (table.parent / "out" / "part-00000-000000000000.jsonl").read_text().splitlines()
     assert list(json.loads(lines[0])) == ["title", "abstract", "id", "why", "found"]
@@ -48,19 +48,19 @@ def test_jsonl_out(table, checkpoint):
         (["--model", "nowhere/at/all"], "cannot load the model 'nowhere/at/all': there is no such folder"),
     ],
 )
-def test_errors_are_one_line(table, checkpoint, capsys, options, error):
+def test_errors_have_one_line(table, checkpoint, capsys, options, error):
     assert annotate(table, checkpoint, *options) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("binder-ner annotate: error: ") and error in message
 
 
-def test_a_number_of_actors(table, checkpoint, capsys):
+def test_an_invalid_number_of_actors_is_rejected(table, checkpoint, capsys):
     with pytest.raises(SystemExit):
         annotate(table, checkpoint, "--actors", "many")
     assert "expected a number, or two as in 1-8, got 'many'" in capsys.readouterr().err
 
 
-def test_a_package_that_is_missing(table, checkpoint, capsys, monkeypatch):
+def test_the_error_names_a_missing_package(table, checkpoint, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     assert annotate(table, checkpoint, "--ray") == 1
     assert "the package ray is missing: pip install 'binder-ner[ray]'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The dispatcher: help without torch, exit codes, and errors in one line."""
+"""Tests of the command `binder-ner`: help without torch, exit codes, and errors in one line."""
 
 import importlib
 import re
@@ -26,7 +26,7 @@ def test_help_needs_neither_torch_nor_transformers(arguments, tmp_path):
     loaded, shown = run(code, package=True, cache=tmp_path)
     assert loaded == []
     assert f"usage: binder-ner {arguments[0] if len(arguments) > 1 else '[-h]'}" in shown
-    assert "binder-ner " in shown.split("\n\n", 1)[1], "an example"
+    assert "binder-ner " in shown.split("\n\n", 1)[1], "the help has an example"
 
 
 def test_every_command_is_listed_in_the_help(capsys):
@@ -38,7 +38,7 @@ def test_every_command_is_listed_in_the_help(capsys):
         assert f" {entry.name} {entry.help} " in shown
 
 
-def test_the_console_script_is_the_dispatcher():
+def test_the_console_script_calls_main():
     (target,) = re.findall(
         r'^binder-ner = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -46,14 +46,14 @@ def test_the_console_script_is_the_dispatcher():
     assert getattr(importlib.import_module(module), name) is main
 
 
-def test_version(capsys):
+def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0 and capsys.readouterr().out == f"binder-ner {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["seek"], ["find"], ["find", "--model"], ["--model", "x", "find"]])
-def test_wrong_arguments_end_with_2(arguments, capsys):
+def test_invalid_arguments_have_the_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2 and "usage: binder-ner" in capsys.readouterr().err
@@ -69,7 +69,7 @@ def test_wrong_arguments_end_with_2(arguments, capsys):
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_errors_of_a_command_have_no_traceback(error, code, monkeypatch, capsys):
+def test_errors_in_the_input_have_no_traceback(error, code, monkeypatch, capsys):
     def fail(arguments):
         raise error
 
@@ -78,26 +78,26 @@ def test_errors_of_a_command_have_no_traceback(error, code, monkeypatch, capsys)
     assert capsys.readouterr().err == ("" if code == 130 else "binder-ner evaluate: error: the cause\n")
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_errors_in_the_program_have_a_traceback(monkeypatch):
     monkeypatch.setattr("modeling_binder.cli.evaluate.run", lambda arguments: {}["missing"])
     with pytest.raises(KeyError):
         main(["evaluate", "model", "corpus"])
 
 
-def test_a_process_ends_with_the_code_and_the_error(tmp_path):
+def test_a_process_has_the_exit_code_and_prints_the_error(tmp_path):
     code, out, error = running.run("evaluate", tmp_path / "model", tmp_path / "nothing.jsonl")
     assert (code, out) == (1, "")
     message = f"binder-ner evaluate: error: MODEL: cannot load the model '{tmp_path}/model': there is no such folder"
     assert error.startswith(message) and error.count("\n") == 1
 
 
-def test_an_evaluation_names_the_packages_that_it_needs(monkeypatch, capsys):
+def test_the_error_names_the_packages_that_evaluate_needs(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "modeling_binder.finetuning.evaluation", None)
     assert main(["evaluate", "model", "corpus"]) == 1
     assert "an evaluation needs further packages: pip install 'binder-ner[train]'." in capsys.readouterr().err
 
 
-def test_export_and_evaluate(checkpoint, tmp_path, capsys):
+def test_an_exported_model_has_the_metrics_of_the_original(checkpoint, tmp_path, capsys):
     from modeling_binder.finetuning import read_jsonl, write_jsonl
     from tests.tiny import corpus
 
@@ -111,6 +111,6 @@ def test_export_and_evaluate(checkpoint, tmp_path, capsys):
         files = ["--json", str(tmp_path / "metrics.json"), "--predictions", str(tmp_path / "found.jsonl")]
         assert main(["evaluate", str(model), str(tmp_path / "test.jsonl"), *files]) == 0
         shown.append(capsys.readouterr().out)
-    assert "micro" in shown[0] and shown[0] == shown[1], "frozen types find the same"
+    assert "micro" in shown[0] and shown[0] == shown[1], "both models have the same metrics"
     assert '"f1"' in (tmp_path / "metrics.json").read_text()
     assert [document.text for document in read_jsonl(tmp_path / "found.jsonl")] == [d.text for d in corpus(1)]

@@ -1,4 +1,4 @@
-"""The command `binder-ner evaluate`: files of predictions, errors, and the comparison of two models."""
+"""Tests of `binder-ner evaluate`: files of predictions, pages of errors, and the comparison of two models."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.tiny import corpus
 
 @pytest.fixture
 def files(tmp_path):
-    """Return a folder with a corpus, its gold mentions as predictions (perfect.jsonl), and worse ones (other.jsonl)."""
+    """Return a folder with a corpus (test.jsonl), correct predictions (perfect.jsonl) and wrong ones (other.jsonl)."""
     documents = [
         Document(str(index), "the IL-2 gene in T cells", (Mention(4, 13, "Gene"), Mention(17, 24, "Cell")))
         for index in range(8)
@@ -35,7 +35,7 @@ def evaluate(*arguments):
     return main(["evaluate", *map(str, arguments)])
 
 
-def test_an_evaluation_can_be_repeated_from_its_predictions(checkpoint, tmp_path, capsys):
+def test_evaluating_saved_predictions_gives_the_same_metrics(checkpoint, tmp_path, capsys):
     write_jsonl(tmp_path / "test.jsonl", corpus(1))
     found, page = tmp_path / "found.jsonl", tmp_path / "errors.html"
     outputs = []
@@ -53,7 +53,7 @@ def test_an_evaluation_can_be_repeated_from_its_predictions(checkpoint, tmp_path
     assert f"Errors of {found} on {tmp_path / 'test.jsonl'}" in page.read_text()
 
 
-def test_two_files_are_compared_without_the_trainer(files, capsys, monkeypatch):
+def test_files_of_predictions_are_compared_without_the_training_packages(files, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "modeling_binder.finetuning.evaluation", None)
     options = ["--against", files / "other.jsonl", "--resamples", 99, "--seed", 5, "--json", files / "report.json"]
     assert evaluate(files / "perfect.jsonl", files / "test.jsonl", *options) == 0
@@ -88,7 +88,7 @@ def test_errors_are_written_as_a_page_or_as_data(files, capsys):
         (["--decoding", "flat"], "--decoding has no effect on"),
     ],
 )
-def test_wrong_arguments_are_refused_before_the_evaluation(files, options, message, capsys):
+def test_invalid_arguments_are_rejected_before_the_evaluation(files, options, message, capsys):
     assert evaluate(files / "other.jsonl", files / "test.jsonl", *options) == 1
     output = capsys.readouterr()
     assert message in output.err and output.out == ""
@@ -106,7 +106,7 @@ def test_wrong_arguments_are_refused_before_the_evaluation(files, options, messa
         ("perfect.jsonl", ["--errors", "/dev/null/x.html"], "--errors /dev/null/x.html: cannot write to the folder"),
     ],
 )
-def test_missing_models_and_files_are_refused_before_the_evaluation(files, model, options, message, capsys):
+def test_missing_models_and_files_are_rejected_before_the_evaluation(files, model, options, message, capsys):
     assert evaluate(files / model, files / "test.jsonl", *options) == 1
     output = capsys.readouterr()
     assert message.format(files) in output.err and output.out == ""
@@ -124,14 +124,14 @@ def test_predictions_are_written_before_the_comparison(checkpoint, tmp_path, cap
     assert len(read_jsonl(found)) == len(corpus(1))
 
 
-def test_a_malformed_file_to_compare_with_is_refused_before_the_evaluation(files, checkpoint, capsys):
+def test_an_invalid_file_of_predictions_is_rejected_before_the_evaluation(files, checkpoint, capsys):
     (files / "bad.jsonl").write_text("[")
     assert evaluate(checkpoint, files / "test.jsonl", "--against", files / "bad.jsonl") == 1
     output = capsys.readouterr()
     assert "bad.jsonl" in output.err and output.out == ""
 
 
-def test_an_unknown_label_names_the_option_for_types(checkpoint, tmp_path, capsys):
+def test_the_error_of_an_unknown_label_names_the_option_for_types(checkpoint, tmp_path, capsys):
     write_jsonl(tmp_path / "test.jsonl", [Document("a", "Rome", (Mention(0, 4, "city"),))])
     assert evaluate(checkpoint, tmp_path / "test.jsonl") == 1
     shown = capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_an_unknown_label_names_the_option_for_types(checkpoint, tmp_path, capsy
     )
 
 
-def test_predictions_of_other_documents_are_refused(files, capsys):
+def test_predictions_of_other_documents_are_rejected(files, capsys):
     write_jsonl(files / "few.jsonl", read_jsonl(files / "other.jsonl")[:3])
     assert evaluate(files / "few.jsonl", files / "test.jsonl") == 1
     assert "lacks the document '3', '4', '5' and 2 more" in capsys.readouterr().err

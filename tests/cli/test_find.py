@@ -1,4 +1,4 @@
-"""`binder-ner find`: inputs, outputs and errors."""
+"""Tests of `binder-ner find`: inputs, outputs and errors."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ ROWS = [{"id": f"s{number}", "text": text} for number, text in enumerate(SENTENC
 
 @pytest.fixture
 def find(checkpoint, capsys, monkeypatch):
-    """Return a function that calls the command in this process, and returns its exit code, stdout and stderr."""
+    """Return a function that runs the command in this process and returns the exit code, stdout and stderr."""
 
     def call(*arguments, stdin=None):
         if stdin is not None:
@@ -41,7 +41,7 @@ def find(checkpoint, capsys, monkeypatch):
 
 @pytest.fixture
 def expected(checkpoint):
-    """The entities that the pipeline finds in a text, in the form of the rows of JSON Lines."""
+    """Return a function that finds entities with the pipeline, in the format of the command's JSON Lines."""
     ner = pipeline("binder-ner", model=str(checkpoint))
 
     def found(text, **options):
@@ -56,10 +56,12 @@ def spans(entities):
 
 
 def texts_of(out):
+    """Return the id and the text of each row of JSON Lines."""
     return [(row["id"], row["text"]) for row in map(json.loads, out.split("\n")[:-1])]
 
 
 def read_terminal(master):
+    """Return everything that is written to a pseudo-terminal until it is closed."""
     shown = b""
     while True:
         try:
@@ -85,15 +87,15 @@ def test_entities_are_drawn_on_a_terminal(checkpoint, expected):
     os.close(master)
     found = expected(text)
     assert any(one["end"] > other["end"] and one["start"] < other["start"] for one in found for other in found), (
-        "nested"
+        "the text must have nested entities"
     )
     for label in TYPES:
         assert shown.count(f" {label} ") == sum(entity["label"] == label for entity in found)
-    assert "└───────┘" in shown and "\x1b[1mthe IL-2 gene" in shown, "a bar, and a bold line of text"
-    assert "\x1b[2J" not in shown, "a text does not control the terminal"
+    assert "└───────┘" in shown and "\x1b[1mthe IL-2 gene" in shown, "a bar and a bold text are drawn"
+    assert "\x1b[2J" not in shown, "control characters of a text are not printed"
 
 
-def test_rows_of_json_in_a_pipe(checkpoint, tmp_path, expected):
+def test_json_lines_are_written_to_a_pipe(checkpoint, tmp_path, expected):
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     code, out, error = running.run("find", "--model", checkpoint, tmp_path / "texts.jsonl")
     assert (code, error) == (0, "")
@@ -104,7 +106,7 @@ def test_rows_of_json_in_a_pipe(checkpoint, tmp_path, expected):
         assert all(row["text"][entity["start"] : entity["end"]] == entity["word"] for entity in row["entities"])
 
 
-def test_a_reader_that_stops_early_ends_the_command_quietly(checkpoint, tmp_path):
+def test_a_closed_pipe_ends_the_command_without_an_error_message(checkpoint, tmp_path):
     (tmp_path / "lines.txt").write_text(f"{SENTENCES[0]}\n" * 1000)
     process = running.start(
         *("find", "--model", checkpoint, "--input-format", "lines", tmp_path / "lines.txt"),
@@ -118,13 +120,13 @@ def test_a_reader_that_stops_early_ends_the_command_quietly(checkpoint, tmp_path
     process.stderr.close()
 
 
-def test_ctrl_c_ends_the_command_quietly(checkpoint):
+def test_ctrl_c_ends_the_command_without_an_error_message(checkpoint):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     lines = ("--input-format", "lines", "--batch-size", "1", "-")
     process = running.start("find", "--model", checkpoint, *lines, **pipes)
     process.stdin.write(b"the gene\n")
     process.stdin.flush()
-    assert process.stdout.readline().startswith(b'{"id": "stdin-1"'), "a line is answered before the next one is read"
+    assert process.stdout.readline().startswith(b'{"id": "stdin-1"'), "each line is answered at once"
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert process.stderr.read() == b""
@@ -133,6 +135,8 @@ def test_ctrl_c_ends_the_command_quietly(checkpoint):
 
 
 class Terminal(StringIO):
+    """A stream in memory that looks like a terminal."""
+
     def isatty(self):
         return True
 
@@ -160,7 +164,7 @@ def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
     (document,) = read_documents(output, name)
     mentions = sorted((mention.start, mention.end, mention.label) for mention in document.entities)
     assert mentions and "".join(document.text.split()) == "".join(text.split())
-    if name != "conll":  # this format keeps tokens and not the text
+    if name != "conll":  # CoNLL files contain tokens, but not the text
         assert mentions == sorted(spans(expected(text)))
         assert document.id == "a" or name == "label-studio"
     if name not in ("brat", "docbin"):
@@ -168,7 +172,7 @@ def test_written_formats_can_be_read_back(find, tmp_path, expected, name):
         assert (code, out) == (0, output.read_text(encoding="utf-8"))
 
 
-def test_tsv(find, expected):
+def test_entities_are_written_as_tsv(find, expected):
     code, out, _ = find("--format", "tsv", "the IL-2\ngene")
     header, *lines = out.splitlines()
     assert (code, header) == (0, "id\tstart\tend\tlabel\tscore\tword")
@@ -191,7 +195,7 @@ def test_a_file_is_written_in_the_format_of_its_suffix(find, tmp_path, name):
 
 
 def write_table(folder, name):
-    """Write two texts with ids, and return the path."""
+    """Write a file with two texts in the format of its suffix, and return the path."""
     path = folder / name
     if name == "t.parquet":
         parquet.write_table(pyarrow.table({"id": ["a", "b"], "text": ["the gene", "cells"], "year": [1, 2]}), path)
@@ -211,7 +215,7 @@ def write_table(folder, name):
 @pytest.mark.parametrize(
     "name", ["t.jsonl", "t.jsonl.gz", "t.json", "t.csv", "t.csv.gz", "t.tsv", "t.parquet", "t.pubtator", "t.conll"]
 )
-def test_files_of_several_texts(find, tmp_path, name):
+def test_files_may_contain_several_texts(find, tmp_path, name):
     code, out, _ = find(write_table(tmp_path, name))
     ids = ["t-1", "t-2"] if name == "t.conll" else ["a", "b"]
     assert (code, texts_of(out)) == (0, list(zip(ids, ["the gene", "cells"], strict=True)))
@@ -238,7 +242,7 @@ def test_columns_of_texts_and_ids_can_be_chosen(find, tmp_path):
     assert (code, texts_of(out)) == (0, [("7", "the gene")])
 
 
-def test_entity_types_and_arguments_of_the_pipeline(find, tmp_path, expected):
+def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
     text = "the IL-2 gene"
     (tmp_path / "types.json").write_text(
         json.dumps({"Gene": "A gene.", "Cell": {"description": "x", "parent": "Gene"}})
@@ -308,7 +312,7 @@ def test_entity_types_and_arguments_of_the_pipeline(find, tmp_path, expected):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_sentence(find, hub, checkpoint, tmp_path, monkeypatch, arguments, message):
+def test_the_error_of_invalid_input_has_one_line(find, hub, checkpoint, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("id,abstract\n7,the gene\n")
     (tmp_path / "short.csv").write_text("id,text\n7,the gene\n8\n")
@@ -339,13 +343,13 @@ def test_bad_input_is_one_sentence(find, hub, checkpoint, tmp_path, monkeypatch,
     [["--types", "t.json", "--type", "a"], ["--flat", "--nested"], ["--type", "a:"], ["--dtype", "int4"]],
     ids=" ".join,
 )
-def test_arguments_that_contradict_each_other_are_wrong_usage(find, arguments, capsys):
+def test_invalid_combinations_of_arguments_have_the_exit_code_2(find, arguments, capsys):
     with pytest.raises(SystemExit) as end:
         find(*arguments, "x")
     assert end.value.code == 2 and "usage: binder-ner find" in capsys.readouterr().err
 
 
-def test_the_error_of_a_full_device_names_the_argument_that_helps(find, monkeypatch):
+def test_the_error_of_too_little_memory_names_the_batch_size(find, monkeypatch):
     def fail(*arguments, **options):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
@@ -358,7 +362,7 @@ def test_the_error_of_a_full_device_names_the_argument_that_helps(find, monkeypa
     )
 
 
-def test_parquet_without_its_package(find, tmp_path, monkeypatch):
+def test_the_error_names_the_missing_package_for_parquet(find, tmp_path, monkeypatch):
     path = write_table(tmp_path, "t.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     code, _, error = find(path)

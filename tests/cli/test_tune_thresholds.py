@@ -1,4 +1,4 @@
-"""The command `binder-ner tune-thresholds`."""
+"""Tests of `binder-ner tune-thresholds`."""
 
 import json
 import re
@@ -36,16 +36,16 @@ def test_the_command_writes_a_tuned_copy_and_a_plot(files, capsys):
     assert f"{f1:.2f}" in next(line for line in shown.splitlines() if line.startswith("all types"))
 
 
-def test_types_that_do_not_reach_the_recall_are_named(files, capsys):
-    """A mention of 14 tokens is wider than the spans of the model, so no threshold finds all mentions of its type."""
+def test_the_report_names_types_that_do_not_reach_the_recall(files, capsys):
+    """A mention of 14 tokens exceeds the model's max_span_width. So no threshold finds all mentions of its type."""
     wide = "a b c d e f g h i j k l m n"
     write_jsonl("dev.jsonl", [*corpus(1), Document("w", wide, (Mention(0, len(wide), "Cell"),))])
     assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0
     assert "Cell: does not reach recall 1, but 0." in capsys.readouterr().out
-    assert BinderConfig.from_pretrained("model").thresholds, "changed in place"
+    assert BinderConfig.from_pretrained("model").thresholds, "the model is changed in place"
 
 
-def test_types_with_other_descriptions_are_named(files, capsys):
+def test_the_report_names_types_with_other_descriptions(files, capsys):
     (files / "types.json").write_text(json.dumps({"Gene": TYPES["Gene"], "Cell": "A small room in a prison."}))
     arguments = ["--types", "types.json", "--min-mentions", "3"]
     assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
@@ -54,7 +54,7 @@ def test_types_with_other_descriptions_are_named(files, capsys):
     assert "fewer than" not in shown
 
 
-def test_a_calibration_that_does_not_help(files, capsys, monkeypatch):
+def test_a_calibration_that_does_not_help_is_not_saved(files, capsys, monkeypatch):
     monkeypatch.setattr("modeling_binder.finetuning.calibration.fit_temperature", lambda margins, is_gold: 0.1)
     assert main(["tune-thresholds", "model", "dev.jsonl", "--calibrate", "--plot", "plot.svg"]) == 0
     shown = capsys.readouterr().out
@@ -75,14 +75,14 @@ def test_a_calibration_that_does_not_help(files, capsys, monkeypatch):
         (["empty", "dev.jsonl"], "empty is not a checkpoint: it has no config.json"),
     ],
 )
-def test_errors_are_one_sentence(files, capsys, arguments, message):
+def test_errors_have_one_line(files, capsys, arguments, message):
     (files / "empty").mkdir()
     assert main(["tune-thresholds", *arguments]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line)
 
 
-def test_a_folder_that_cannot_be_written(files, capsys, monkeypatch):
+def test_a_folder_that_cannot_be_written_raises_an_error(files, capsys, monkeypatch):
     def refuse(*, dir):
         raise PermissionError(13, "Permission denied", str(dir))
 

@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
-    """Run a command that serves a Gradio page, and yield the address of the page. Gradio chooses a free port."""
+    """Run a command that serves a Gradio page, and yield the URL of the page. Gradio chooses a free port."""
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -29,7 +29,7 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
         text=True,
     ) as process:
         lines = []
-        # Keep reading the output; otherwise, the process blocks when the pipe is full.
+        # The thread reads the rest of the output. Otherwise, the process would stop when the pipe is full.
         reader = threading.Thread(target=lambda: lines.extend(process.stdout))
         try:
             for line in process.stdout:
@@ -48,7 +48,10 @@ def serve(command: list[str], folder: str, **environment: str) -> Iterator[str]:
 
 @contextmanager
 def chromium() -> Iterator[object]:
-    """Yield an installed Chromium. If there is none, skip the test, or fail it if BINDER_REQUIRE_BROWSER is set."""
+    """Yield a running Chromium. If Chromium is not installed, skip the test.
+
+    If the environment variable BINDER_REQUIRE_BROWSER is set, a missing Chromium fails the test.
+    """
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         if os.environ.get("BINDER_REQUIRE_BROWSER"):

@@ -1,4 +1,4 @@
-"""`demo.deploy` and `demo.publish`: the files of a Space, how it runs, and publishing a model with its corpora."""
+"""Tests of `demo.deploy`, which creates a Space, and of `demo.publish`, which publishes a model with its corpora."""
 
 import sys
 from importlib.metadata import version
@@ -26,7 +26,7 @@ def space(hub, model, tokenizer):
     return "alice/space"
 
 
-def test_the_files_of_a_space(hub, space, capsys):
+def test_a_space_has_the_files_and_the_card_of_the_demo(hub, space, capsys):
     files = hub.files(space, repo_type="space")
     code = {"__init__", "app", "charts", "drawing", "examples", "files", "limits", "recognizer"}
     assert set(files) == {
@@ -69,7 +69,7 @@ def test_a_second_deployment_updates_the_space(hub, space, tokenizer):
         ("a/b/c", "alice/tiny", "Repo id must be"),
     ],
 )
-def test_a_refused_deployment_changes_nothing(space_id, model_id, message, hub, model, tokenizer):
+def test_an_invalid_deployment_changes_nothing(space_id, model_id, message, hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.commit("alice/plain", {"config.json": "{}"})
     before = hub.snapshot()
@@ -89,7 +89,7 @@ def test_a_failed_deployment_leaves_no_space(hub, model, tokenizer):
 
 @pytest.fixture
 def running(hub, space, tmp_path):
-    """Run the Space as the Hub does: with its own files, and without this package. Yield its address."""
+    """Run the Space as on the Hub: with its own files and without this package. Yield its URL."""
     folder = snapshot_download(space, repo_type="space", local_dir=tmp_path / "space")
     guard = (
         "import runpy, sys; sys.path.insert(0, ''); sys.modules['modeling_binder'] = sys.modules['hub_cards'] = None; "
@@ -132,7 +132,7 @@ def write_corpus(folder):
 
 
 def with_mix(checkpoint, *parts):
-    """Write a model card for the checkpoint that lists its training corpora."""
+    """Write a model card for the checkpoint. The card lists training corpora."""
     counts = {"documents": 8, "windows": 8, "mentions": 9, "types": 3, "drawn": 1 / len(parts)}
     rewrite_card(
         checkpoint,
@@ -143,7 +143,7 @@ def with_mix(checkpoint, *parts):
     )
 
 
-def test_everything_is_published_under_one_name(hub, checkpoint, open_types, tmp_path, capsys):
+def test_model_corpora_and_space_are_published_with_one_name(hub, checkpoint, open_types, tmp_path, capsys):
     news = {"name": "news", "license": "CC BY 4.0", "source": "https://example.org/news"}
     closed = {"name": "closed", "license": "none stated", "source": "a/b"}
     with_mix(checkpoint, {"name": "open_types"}, news, closed)
@@ -167,7 +167,7 @@ def test_everything_is_published_under_one_name(hub, checkpoint, open_types, tmp
     assert card.data.models == card.data.datasets == ["alice/tiny"]
     assert hub.files("alice/tiny", repo_type="space")["demo/model_id.txt"] == b"alice/tiny\n"
 
-    publishing.main(["alice/tiny", "--model", str(checkpoint)])  # without --data: only the open types
+    publishing.main(["alice/tiny", "--model", str(checkpoint)])  # without --data, only open_types is published
     assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the model is unchanged"
     corpora = hub.files("alice/tiny", repo_type="dataset")
     assert {name for name in corpora if "/" in name} == {"open_types/train.jsonl.gz", "open_types/types.json"}
@@ -188,7 +188,7 @@ def test_a_checkpoint_of_one_corpus_is_published_with_the_open_types(hub, checkp
         (["a/b/c"], "Repo id must be"),
     ],
 )
-def test_a_refused_publication_pushes_nothing(arguments, message, hub, checkpoint, open_types):
+def test_an_invalid_publication_pushes_nothing(arguments, message, hub, checkpoint, open_types):
     with_mix(checkpoint, {"name": "news"})
     with pytest.raises(SystemExit, match=message):
         publishing.main([arguments[0], "--model", str(checkpoint), *arguments[1:]])

@@ -1,4 +1,4 @@
-"""The checkpoint in demo/model: it loads without a network, computes in float32, and finds types of the caller."""
+"""Tests of the checkpoint in demo/model: its files, loading without a network, and new entity types."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_the_weights_are_small_files_in_float16():
             assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 
 
-def test_the_model_finds_types_of_the_caller_without_a_network(tmp_path):
+def test_the_model_finds_new_types_without_a_network(tmp_path):
     found = run(
         f"""
         import json
@@ -53,7 +53,7 @@ def test_the_model_finds_types_of_the_caller_without_a_network(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["README.md", "model_card.json", "handler.py", "config.json", "tokenizer.json"])
-def test_the_checkpoint_is_complete(name):
+def test_the_checkpoint_has_all_files(name):
     assert (MODEL / name).is_file()
 
 
@@ -67,7 +67,7 @@ def test_the_card_describes_these_weights():
     assert all(part["license"] in card for part in facts["mix"])
 
 
-def test_the_handler_is_that_of_every_push():
+def test_the_handler_is_the_same_as_in_hub_cards():
     cards = MODEL.parents[1] / "hub_cards"
     assert (MODEL / "handler.py").read_text() == (cards / "handler.py").read_text()
 

@@ -1,4 +1,4 @@
-"""The demo page with a tiny model, in a real browser."""
+"""Tests of the demo page with a tiny model in a real browser."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from tests.fresh_process import ROOT
 from tests.tiny import TYPES, build_model, build_tokenizer
 
 TEXT = "the IL-2 gene promoter of cells in oslo"
-TIMEOUT = 120_000  # maximum time of a step in milliseconds; long, because the machine may be busy
+TIMEOUT = 120_000  # milliseconds for one step; the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def browser():
 
 
 def visit(browser, address, theme="light", **options):
+    """Open the demo page in a new browser context, and record its dialogs and requests."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     page.set_default_timeout(TIMEOUT)
@@ -60,7 +61,7 @@ def page(browser, address):
 
 
 def ask(page, text):
-    """Find entities in a text and wait for the answer to this request."""
+    """Enter a text, start the search, and wait for the drawing of this text."""
     page.fill("#text textarea", text)
     page.click("#find")
     wait_for_answer(page, text)
@@ -71,6 +72,7 @@ def wait_for_answer(page, text):
 
 
 def answer(page):
+    """Return the entities that the tab "JSON" shows."""
     page.get_by_role("tab", name="JSON").click()
     found = json.loads(page.locator("#json textarea").input_value())
     page.get_by_role("tab", name="Text").click()
@@ -78,19 +80,22 @@ def answer(page):
 
 
 def find_in(page, path):
-    """Upload a file on the tab "Files", which must be open, and start the search."""
+    """Upload a file and start the search. The tab "Files" must be open."""
     page.set_input_files("#upload input[type=file]", path)
     page.locator("#upload").get_by_text(path.stem).first.wait_for()
     page.click("#start")
 
 
 def row(page, name):
-    """Locate the cells of the table of types with this name."""
+    """Locate the cells with this name in the table of entity types."""
     return page.locator("#types [role=gridcell]").get_by_text(name, exact=True)
 
 
 def bars(page):
-    """Return the boxes of the bars of each entity ("start-end-lane"), one box for each line of text."""
+    """Return the boxes of the bars of each entity. A bar has one box for each line of text.
+
+    The keys are "start-end-lane", the values are dictionaries with left, right, top and bottom in pixels.
+    """
     return page.evaluate(
         """() => { const all = {};
         for (const entity of document.querySelectorAll('#drawing .bn-entity')) {
@@ -102,7 +107,7 @@ def bars(page):
 
 
 def characters(page):
-    """Return [character, left, width, top] of each visible character of the drawn text."""
+    """Return [character, left, width, top] for each visible character of the drawn text, in pixels."""
     return page.evaluate(
         """() => { const all = []; const range = document.createRange();
         const walker = document.createTreeWalker(document.querySelector('#drawing .bn-text'), NodeFilter.SHOW_TEXT);
@@ -131,7 +136,7 @@ def test_the_page_shows_the_entities_of_a_text(page, checkpoint):
         assert f"{label} ({sum(e['entity_group'] == label for e in found)})" in legend
 
 
-def test_the_last_of_several_requests_is_answered(page):
+def test_the_page_shows_the_answer_to_the_last_request(page):
     short = "gene of cells"
     ask(page, short)
     for text in (TEXT * 20, TEXT):  # the second request is sent while the first one is running
@@ -144,7 +149,7 @@ def test_the_last_of_several_requests_is_answered(page):
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_bars_lie_below_their_characters_and_inner_bars_within_outer_bars(browser, address, width):
+def test_bars_lie_between_the_lines_of_text_and_inner_bars_lie_within_outer_bars(browser, address, width):
     page = visit(browser, address, viewport={"width": width, "height": 800})
     ask(page, TEXT)
     found = bars(page)
@@ -187,7 +192,7 @@ TEXTS = [
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("text", TEXTS)
 def test_bars_do_not_move_characters_and_the_copied_text_is_the_input(browser, address, width, text):
-    """This is also true for a label that is much longer than the text above it."""
+    """One of the labels is much longer than the text above its bar."""
     page = visit(browser, address, viewport={"width": width, "height": 800})
     page.get_by_role("button", name="Add or remove types").click()
     page.fill("#name textarea, #name input", LONG_LABEL[:60])
@@ -258,7 +263,7 @@ def test_types_can_be_added_removed_and_reset(page):
     assert row(page, "Drug").count() == 0
 
 
-def test_a_threshold_of_one_type(page):
+def test_the_threshold_of_one_type_can_be_changed(page):
     ask(page, TEXT)
     assert any(e["entity_group"] == "Gene" for e in answer(page))
     cell = page.locator("#types [data-testid=cell-0-2]")
@@ -300,7 +305,7 @@ def test_input_is_never_run_as_code(page):
     assert "{{7*7}}" in page.locator("#drawing").inner_text() and "&amp;" in page.locator("#drawing").inner_text()
 
 
-def test_the_page_shows_errors_as_sentences(page):
+def test_the_page_shows_errors_as_messages(page):
     page.fill("#text textarea", "  ")
     page.click("#find")
     page.locator("#message").get_by_text("There is no text yet").wait_for()
@@ -386,8 +391,8 @@ def test_the_entities_of_a_file_can_be_downloaded(page, tmp_path, checkpoint):
     assert [len(document.entities) for document in read_jsonl(written)] == [len(line["entities"]) for line in lines]
 
 
-def test_the_result_file_is_removed(checkpoint, tmp_path, monkeypatch):
-    """The page deletes its file after Gradio has copied it into its cache. The cache is cleared after an hour."""
+def test_the_page_deletes_its_result_file(checkpoint, tmp_path, monkeypatch):
+    """Gradio copies the result file to its cache, which it clears. The page itself must delete the original file."""
     monkeypatch.setenv("BINDER_MODEL", str(checkpoint))
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
     app.recognizer.recognizer.cache_clear()
@@ -404,7 +409,7 @@ def test_the_result_file_is_removed(checkpoint, tmp_path, monkeypatch):
     assert app.build().delete_cache == (600, 3600)
 
 
-def test_a_malformed_file_and_a_cancelled_run(page, tmp_path):
+def test_the_page_works_after_an_invalid_file_and_after_a_cancelled_search(page, tmp_path):
     page.get_by_role("tab", name="Files").click()
     page.click("#start")
     page.locator("#file-message").get_by_text("Choose a file first").wait_for()
@@ -426,13 +431,13 @@ def test_a_malformed_file_and_a_cancelled_run(page, tmp_path):
     ask(page, TEXT)  # after the cancellation, the page answers the next request
 
 
-def test_the_page_works_without_the_web(page, address):
+def test_the_page_loads_no_files_from_other_servers(page, address):
     ask(page, TEXT)
     strangers = {url for url in page.asked if not url.startswith((address, "data:", "blob:"))}
     assert not {url for url in strangers if "fonts.g" not in url}
 
 
-def test_the_api_for_programs(address, checkpoint):
+def test_programs_can_use_the_api(address, checkpoint):
     from gradio_client import Client
 
     client = Client(address, verbose=False, analytics_enabled=False)

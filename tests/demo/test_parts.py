@@ -1,4 +1,4 @@
-"""Parts of the demo page without a browser: charts, limits, files, and functions on a ZeroGPU Space."""
+"""Tests of parts of the demo page without a browser: charts, limits, files, and functions on a ZeroGPU Space."""
 
 import csv
 import importlib
@@ -18,7 +18,7 @@ from demo.limits import MAX_CHARACTERS, MAX_RECORDS, MAX_TYPES, Refused, check_t
 from tests.tiny import TYPES
 
 
-def test_the_heat_map_and_the_margins():
+def test_the_heat_map_and_the_margins_are_drawn():
     nan = float("nan")
     drawn = heat_map("a <b>", [(0, 1), (2, 5)], [[-1.0, 2.5], [nan, -9.0]], "X<i>")
     assert drawn.count("<td") == 4 and '<td class="bn-found"' in drawn and ">+2.5<" in drawn and "&lt;b&gt;" in drawn
@@ -27,7 +27,7 @@ def test_the_heat_map_and_the_margins():
     assert bars.index(">Y<") < bars.index(">X<") and "+3.00" in bars and "<b>" not in bars
 
 
-def test_types_from_the_table():
+def test_types_and_thresholds_are_read_from_the_table():
     rows = [
         ["Gene", "A gene.", ""],
         ["Cell", None, 0.7],
@@ -73,7 +73,7 @@ def written(tmp_path, name, content):
     return path
 
 
-def test_files_of_each_format(tmp_path):
+def test_text_jsonl_and_csv_files_are_read(tmp_path):
     assert files.read_records(written(tmp_path, "a.txt", "one\n\ntwo\r\n")) == [{"text": "one"}, {"text": "two"}]
     lines = '\ufeff{"text": "one", "id": 3}\n\n{"text": "two\\u2028"}\n'
     assert files.read_records(written(tmp_path, "a.JSONL", lines)) == [{"text": "one", "id": 3}, {"text": "two\u2028"}]
@@ -142,7 +142,7 @@ def test_an_incomplete_file_is_deleted(tmp_path, monkeypatch):
 
 @pytest.fixture
 def space(monkeypatch):
-    """Reload the recognizer as on a ZeroGPU Space, where arguments and results of decorated functions are pickled."""
+    """Reload the recognizer as on a ZeroGPU Space. There, arguments and results of decorated functions are pickled."""
     decorated = []
 
     def gpu(function):
@@ -178,12 +178,12 @@ def test_arguments_and_results_can_be_pickled_on_zerogpu(space, checkpoint, tmp_
     assert path and "Done: 2 texts" in message
 
 
-def test_outside_of_zerogpu_functions_are_unchanged(monkeypatch):
+def test_functions_are_not_decorated_outside_of_zerogpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert runpy.run_path(recognizer.__file__)["find"].__name__ == "find"
 
 
-def test_which_model_the_page_uses(tmp_path, monkeypatch):
+def test_the_page_finds_its_model_in_three_places(tmp_path, monkeypatch):
     monkeypatch.delenv("BINDER_MODEL", raising=False)
     monkeypatch.setattr(recognizer, "_HERE", tmp_path)
     with pytest.raises(FileNotFoundError, match="run `make demo`, or set BINDER_MODEL"):
@@ -198,7 +198,7 @@ def test_which_model_the_page_uses(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 3, MAX_TYPES + 1])
-def test_examples_with_the_types_of_the_model_come_first_unless_it_has_none_or_too_many(count, monkeypatch):
+def test_the_first_example_uses_the_types_of_the_model_if_their_number_is_suitable(count, monkeypatch):
     own = {f"T{i}": "A thing." for i in range(count)}
     monkeypatch.setattr(app.recognizer, "own_types", lambda: own)
     monkeypatch.setattr(app.recognizer, "tuned_thresholds", lambda: {})
@@ -206,7 +206,7 @@ def test_examples_with_the_types_of_the_model_come_first_unless_it_has_none_or_t
     assert all(check_text(example.text) for example in shown)
     for example in shown:
         check_types(app._rows(example.types) if example.types else app.own_rows())
-    assert (shown[0].types is None) == (count == 3), "without types of the model, the first example has its own types"
+    assert (shown[0].types is None) == (count == 3), "otherwise, it has its own types"
 
 
 def test_tuned_thresholds_are_the_defaults_of_the_page(monkeypatch):
@@ -217,4 +217,4 @@ def test_tuned_thresholds_are_the_defaults_of_the_page(monkeypatch):
     _, options = app._options(rows, "flat", "span", 0.4)
     assert options["threshold"] == {"Gene": 0.7, "Cell": 0.4}
     _, options = app._options([["Gene", "a gene", ""]], "flat", "span", None)
-    assert options["threshold"] == {}, "the pipeline then uses the thresholds of the model"
+    assert options["threshold"] == {}, "the pipeline uses the thresholds of the model"

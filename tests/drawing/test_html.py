@@ -1,4 +1,4 @@
-"""Drawings of entities as HTML."""
+"""Tests of drawings of entities in HTML."""
 
 import itertools
 import re
@@ -30,6 +30,7 @@ SPANS = st.lists(
 
 
 def entities_of(spans):
+    """Return entities for generated spans (start, width, label), each span once."""
     return [entity(*span) for span in {(s, min(s + width, len(TEXT)), label) for s, width, label in spans}]
 
 
@@ -73,7 +74,7 @@ def test_pieces_cover_their_entities_and_never_cross(spans):
 
 
 class Drawing(HTMLParser):
-    """A parser that extracts the visible text and the pieces of entities from a drawing."""
+    """A parser that extracts the visible text and the pieces of the bars from a drawing."""
 
     def __init__(self, drawn):
         super().__init__()
@@ -99,7 +100,7 @@ class Drawing(HTMLParser):
 
 @given(SPANS)
 @settings(deadline=None)
-def test_the_drawing_contains_exactly_the_text(spans):
+def test_the_text_of_a_drawing_is_unchanged(spans):
     found = entities_of(spans)
     drawn = draw_html(TEXT, found, ["A", "B<i>"])
     parsed = Drawing(drawn)
@@ -115,7 +116,7 @@ def bars_of(drawn):
     return [unquote(image) for image in re.findall(r"url\(data:image/svg\+xml,([^)]*)\)", drawn)]
 
 
-def test_labels_scores_and_descriptions():
+def test_a_drawing_has_labels_scores_and_descriptions():
     drawn = draw_html("IL-2 gene", [entity(0, 9), entity(0, 4, "Protein", 0.98)], ["Gene", "Protein"])
     description = "IL-2, Protein, score 0.98, +3.9 over its threshold, characters 0 to 4, inside IL-2 gene"
     assert f'aria-label="{description}"' in drawn and f'title="{description}"' in drawn
@@ -128,7 +129,7 @@ def test_labels_scores_and_descriptions():
 def test_the_longest_piece_of_a_crossing_entity_has_the_label():
     drawn = draw_html("ab cdef gh", [entity(0, 7, "A"), entity(5, 10, "B")], ["A", "B"])
     shown = [re.search(r">(\w*)</div>", bar)[1] for bar in bars_of(drawn)]
-    assert shown == ["A", "", "B"], "B is cut where A ends, and its second piece is the longer one"
+    assert shown == ["A", "", "B"], "B is cut where A ends, and its second piece is longer"
 
 
 @pytest.mark.parametrize("label", ["<script>alert(1)</script>", "a\x00b", "half \ud83d", "', url(x)", "]]>&lt;"])
@@ -152,7 +153,7 @@ def luminance(color):
 
 
 @pytest.mark.parametrize(("background", "ink"), PALETTE)
-def test_labels_are_readable_on_every_colour(background, ink):
+def test_labels_have_enough_contrast_on_every_colour(background, ink):
     dark, light = sorted([luminance(background), luminance(ink)])
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
@@ -170,7 +171,7 @@ def test_labels_outside_the_list_follow_the_listed_labels():
 
 
 def test_only_overlapping_entities_are_in_one_group():
-    """Entities are compared only within a group, so the time for a long text grows linearly with its length."""
+    """Entities are compared only within a group. So the time to draw grows linearly with the length of the text."""
     text = "IL-2 gene " * 5000
     found = [entity(start, start + size) for start in range(0, len(text), 10) for size in (4, 9)]
     compared = []

@@ -1,4 +1,4 @@
-"""Drawings of results in notebooks, and the function `draw`."""
+"""Tests of drawings in notebooks, and of the function `draw`."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ def ner():
 
 
 def bars_in(drawn):
-    """Return start and end of each bar once, although a bar that crosses a longer bar consists of several elements."""
+    """Return the start and the end of each bar. A bar may consist of several elements, but is returned once."""
     return sorted({(int(start), int(end)) for start, end in re.findall(r'data-span="(\d+)-(\d+)-\d+"', drawn)})
 
 
@@ -41,7 +41,7 @@ def test_a_result_is_a_list_that_a_notebook_draws(ner):
 
 
 def test_copies_are_plain_lists(ner):
-    """The class may be missing in another process, for example if it was loaded from the model's repository."""
+    """A process that loads a pickled result may lack the class `Entities`, so the pickle must not contain the class."""
     found = ner(TEXT)
     copies = [copy.copy(found), copy.deepcopy(found), found[:], [*found]]
     copies += [pickle.loads(pickle.dumps(found, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
@@ -49,7 +49,7 @@ def test_copies_are_plain_lists(ner):
     assert b"Entities" not in pickle.dumps(found)
 
 
-def test_without_the_package_a_notebook_prints_the_list(ner, monkeypatch):
+def test_a_result_has_no_drawing_without_the_package(ner, monkeypatch):
     found = ner(TEXT)
     monkeypatch.setitem(sys.modules, "modeling_binder.drawing.notebook", None)
     assert found._repr_html_() is None
@@ -80,7 +80,7 @@ def test_draw_accepts_one_result_several_results_and_selections_of_entities(ner)
     assert draw([], []).texts == [] and draw([], "the").texts == ["the"]
 
 
-def test_a_drawing_is_printed_and_saved(ner, tmp_path):
+def test_a_drawing_can_be_printed_and_saved(ner, tmp_path):
     text = "the <b> gene \ud83d"
     found = [{"label": "Gene", "start": 8, "end": 12}]
     drawn = draw(found, text)
@@ -93,7 +93,7 @@ def test_a_drawing_is_printed_and_saved(ner, tmp_path):
 
 
 def test_whole_pages_have_a_doctype():
-    """Without it, browsers use quirks mode, in which bars cover the next line."""
+    """Browsers show a page without a doctype in quirks mode, in which bars cover the next line."""
     folders = (ROOT / name for name in ("modeling_binder", "demo", "training"))
     paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".html")]
     pages = {path.name: path.read_text(encoding="utf-8") for path in paths}
@@ -105,7 +105,7 @@ def test_whole_pages_have_a_doctype():
 
 
 @pytest.mark.parametrize("name", ["found.xyz", "found", "found.html.gz"])
-def test_only_web_pages_are_saved(tmp_path, name):
+def test_only_files_with_the_suffix_html_or_htm_can_be_saved(tmp_path, name):
     with pytest.raises(ValueError, match=f"expected a name that ends in .html, got '.*{re.escape(name)}'"):
         draw([], "gene").save(tmp_path / name)
     draw([], "gene").save(str(tmp_path / "found.HTM"))
@@ -119,7 +119,7 @@ def test_a_drawing_in_a_notebook_is_limited_in_size(ner, tmp_path):
     assert bars_in(drawn._repr_html_()) == [(0, 4)]
     assert f"The first {MAX_CHARACTERS:,} of {len(text):,} characters are shown." in drawn._repr_html_()
     drawn.save(tmp_path / "found.html")
-    assert len(bars_in((tmp_path / "found.html").read_text())) == 3, "a page has the whole text"
+    assert len(bars_in((tmp_path / "found.html").read_text())) == 3, "the saved page has the whole text"
     many = draw([[]] * (MAX_TEXTS + 1), ["a"] * (MAX_TEXTS + 1))._repr_html_()
     assert many.count('class="bn-text"') == MAX_TEXTS and f"The first {MAX_TEXTS} of {MAX_TEXTS + 1} texts" in many
 
@@ -138,5 +138,5 @@ def test_invalid_input_raises_an_error(results, texts, message):
         draw(results, texts)
 
 
-def test_the_result_of_a_text_is_of_the_class_entities(ner):
+def test_the_pipeline_returns_entities_for_a_text_and_a_list_for_several_texts(ner):
     assert type(ner(TEXT)) is Entities and type(ner([TEXT])) is list

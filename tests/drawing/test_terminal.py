@@ -1,4 +1,4 @@
-"""Drawings of entities in the terminal."""
+"""Tests of drawings of entities in the terminal."""
 
 from modeling_binder.drawing.colors import PALETTE
 from modeling_binder.drawing.terminal import draw_entities
@@ -30,7 +30,7 @@ def test_a_label_does_not_overlap_the_next_bar():
     ]
 
 
-def test_long_texts_wrap_and_bars_continue():
+def test_long_lines_are_wrapped_and_bars_continue_on_the_next_line():
     text, organization = "we saw the university of oslo today", ("university of oslo", "Org")
     assert draw(text, organization, width=25) == [
         "we saw the",
@@ -47,13 +47,13 @@ def test_long_texts_wrap_and_bars_continue():
     ]
 
 
-def test_a_single_character_double_width_characters_and_empty_text():
+def test_one_character_wide_characters_and_an_empty_text_can_be_drawn():
     assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
     assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
     assert draw("") == [""]
 
 
-def test_a_longer_bar_is_below_a_shorter_bar_and_labels_may_lack_a_label():
+def test_unlisted_labels_are_drawn_and_follow_the_listed_labels():
     text = "the IL-2 gene"
     found = [{"label": "Gene", "start": 4, "end": 13}, {"label": "Protein", "start": 4, "end": 8}]
     drawn = draw_entities(text, found, labels=["Protein"])

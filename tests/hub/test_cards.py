@@ -1,4 +1,4 @@
-"""Model cards: the whole page, the metadata, mixes, and hostile text."""
+"""Tests of model cards: all sections, the metadata, mixes of corpora, and escaping of malicious text."""
 
 import re
 
@@ -21,10 +21,12 @@ PERCENT = r"\d{1,3}\.\d\d"
 
 
 def row(*cells):
+    """Return a regular expression for a row of a table."""
     return r"\| " + r" \| ".join(cells) + r" \|\n"
 
 
 def scores(name):
+    """Return a regular expression for a row of the table of results."""
     return row(name, PERCENT, PERCENT, PERCENT, NUMBER, NUMBER)
 
 
@@ -217,7 +219,7 @@ def pushed(hub, tokenizer, tmp_path):
     return trainer
 
 
-def test_the_whole_card(hub, pushed):
+def test_the_card_has_all_sections(hub, pushed):
     card = hub.files("alice/tiny")["README.md"].decode()
     assert re.fullmatch(CARD, card), card
     for name in ("learning_rate", "seed", "max_span_width", "projection_size", "lr_scheduler_type", "bf16"):
@@ -235,7 +237,7 @@ def test_the_card_shows_the_numbers_of_the_evaluation(hub, pushed):
     assert f"| all types | {' | '.join(cells)} | {micro.gold} | {micro.predicted} |" in str(card)
 
 
-def test_the_example_is_the_output_of_the_checkpoint(hub, pushed, tokenizer, capsys):
+def test_the_example_in_the_card_prints_the_output_in_the_card(hub, pushed, tokenizer, capsys):
     from transformers import pipeline
 
     card = hub.files("alice/tiny")["README.md"].decode()
@@ -261,7 +263,7 @@ def test_huggingface_hub_reads_and_writes_the_card(hub, pushed, tmp_path):
     assert metadata_load(tmp_path / "README.md")["pipeline_tag"] == "token-classification"
 
 
-def test_unknown_facts_have_no_row(model, tokenizer, tmp_path):
+def test_unknown_facts_are_not_in_the_card(model, tokenizer, tmp_path):
     prepare_model(model, tmp_path, "alice/tiny", tokenizer=tokenizer)
     card = (tmp_path / "README.md").read_text()
     data = yaml.safe_load(card.split("---")[1])
@@ -272,7 +274,7 @@ def test_unknown_facts_have_no_row(model, tokenizer, tmp_path):
     assert len(data["widget"]) == 3 and all(example["text"] in hub_cards.EXAMPLES for example in data["widget"])
 
 
-def test_a_flat_model_without_types(tokenizer, tmp_path):
+def test_the_card_of_a_flat_model_without_types(tokenizer, tmp_path):
     prepare_model(build_model(entity_types=None, decoding="flat"), tmp_path, "alice/tiny", tokenizer=tokenizer)
     card = (tmp_path / "README.md").read_text()
     assert "entities of any type" in card and "## Entity types" not in card and "flat-ner" in card
@@ -327,11 +329,11 @@ def test_hostile_text_is_escaped(hub, model, tokenizer):
         ("_x_", "\\_x\\_"),
     ],
 )
-def test_escape(text, escaped):
+def test_special_characters_of_markdown_are_escaped(text, escaped):
     assert escape(text) == escaped
 
 
-def test_fence_and_table():
+def test_fences_and_tables_are_formatted():
     assert fence("```", "text") == "````text\n```\n````"
     assert table(["a", "b"], [["|", 1]], numbers=1) == "| a | b |\n|---|---:|\n| \\| | 1 |"
 
@@ -340,6 +342,7 @@ def test_fence_and_table():
 
 
 def a_part(name, license, source, drawn, **options):
+    """Return the facts about one corpus of a mix."""
     counts = {"documents": 1200, "windows": 1300, "mentions": 3000, "types": 20}
     return {"name": name, "license": license, "source": source, "drawn": drawn, **counts, **options}
 
@@ -378,7 +381,7 @@ def test_the_card_describes_a_mix(tokenizer, tmp_path):
     assert "finds types that it was not trained on" in card
 
 
-def test_rewrite_card_adds_facts(checkpoint, model, caplog):
+def test_rewrite_card_adds_facts_that_belong_to_the_weights(checkpoint, model, caplog):
     rewrite_card(checkpoint, "alice/tiny", license="mit", limits=["No dates."])
     card = (checkpoint / "README.md").read_text()
     assert "license: mit" in card and "- No dates." in card and 'model="alice/tiny"' in card
@@ -392,7 +395,7 @@ def test_rewrite_card_adds_facts(checkpoint, model, caplog):
     assert "3 corpora" in card and "license: mit" in card and 'model="alice/other"' in card
 
 
-def test_examples_with_their_own_types(model, tokenizer):
+def test_examples_may_have_their_own_entity_types(model, tokenizer):
     facts = {"examples": ["the gene", {"text": "cells in oslo", "entity_types": {"City": "A city."}}]}
     plain, typed = find_examples(model, tokenizer, facts)
     assert {entity["entity_group"] for entity in plain.entities} <= set(TYPES) and plain.entity_types is None

@@ -1,4 +1,4 @@
-"""Pushing one corpus or several to the Hub: files, dataset cards, and licences."""
+"""Tests of pushing datasets to the Hub: files, dataset cards and licences."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_a_corpus_is_pushed_with_its_types(hub, tmp_path):
     assert loaded["train"][0]["text"] == pushed.train[0].text
 
 
-def test_an_empty_corpus_is_refused(hub):
+def test_an_empty_corpus_is_not_pushed(hub):
     with pytest.raises(ValueError, match="nothing to push"):
         push_dataset(Corpus(entity_types=TYPES, train=[], dev=[], test=[]), "alice/corpus")
     assert not hub.repos
@@ -49,7 +49,7 @@ def two_corpora():
     return {"news": news, "queries": queries}
 
 
-def test_several_corpora_become_configurations(hub, tmp_path):
+def test_several_corpora_are_pushed_as_configurations_of_one_dataset(hub, tmp_path):
     corpora = two_corpora()
     origins = {"news": OPEN, "queries": {"license": "CC BY-SA 3.0; MIT", "changes": "lower-cased."}}
     push_dataset(corpora, "alice/mix", origins=origins, language="en", description="Two corpora.")
@@ -70,7 +70,7 @@ def test_several_corpora_become_configurations(hub, tmp_path):
     for name, expected in corpora.items():
         loaded = load_dataset(folder, name, cache_dir=str(tmp_path / "cache"))
         assert loaded["train"]["text"][:] == [document.text for document in expected.train]
-    assert loaded["train"]["types"][:] == [["Gene"], None], "if one line has the key `types`, all lines have it"
+    assert loaded["train"]["types"][:] == [["Gene"], None], "all lines have the key `types`"
 
 
 def test_a_second_push_keeps_files_of_the_user(hub):
@@ -86,7 +86,7 @@ def test_a_second_push_keeps_files_of_the_user(hub):
     assert files == {"train.jsonl", "types.json", "notes/train.txt", "loader.py"}
 
 
-def test_a_mix_is_pushed_with_the_licence_and_the_source_of_each_corpus(hub):
+def test_the_card_of_a_mix_has_the_licence_and_source_of_each_corpus(hub):
     news, queries = two_corpora().values()
     mix = Mix([MixPart.of("news", news, **OPEN), MixPart.of("queries", queries, license="none stated", source="a/b")])
     push_dataset(mix, "alice/mix")
@@ -95,7 +95,7 @@ def test_a_mix_is_pushed_with_the_licence_and_the_source_of_each_corpus(hub):
     assert "| queries | none stated | a/b |" in files["README.md"].decode()
 
 
-def test_corpora_that_must_not_be_pushed_raise_an_error(hub, caplog):
+def test_pushing_without_permission_raises_an_error(hub, caplog):
     with pytest.raises(ValueError, match="no corpus whose licence allows"):
         push_dataset(two_corpora(), "alice/mix", origins={"news": {"license": "CC BY-NC 4.0"}})
     assert "Left out, because their licence does not clearly allow a published copy: news, queries" in caplog.text
@@ -127,7 +127,7 @@ def test_corpora_that_must_not_be_pushed_raise_an_error(hub, caplog):
         (None, []),
     ],
 )
-def test_licences_that_allow_a_published_copy(statement, ids):
+def test_license_ids_of_licence_statements(statement, ids):
     assert license_ids(statement) == ids
 
 

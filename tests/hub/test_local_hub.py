@@ -1,4 +1,4 @@
-"""The local substitute for the Hub: concurrent requests, and permissions."""
+"""Tests of the local Hub: concurrent requests and permissions."""
 
 import base64
 import http.client
@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 
 class SlowRequest:
-    """A request that sends its headers and the first byte at once, and the remaining bytes when `finish` is called."""
+    """A request that first sends its headers and one byte of its body. `finish` sends the remaining bytes."""
 
     def __init__(self, hub, method, path, body):
         self.rest = body[1:]
@@ -19,7 +19,7 @@ class SlowRequest:
         self.connection.putheader("Authorization", "Bearer hf_alice")
         self.connection.putheader("Content-Length", str(len(body)))
         self.connection.endheaders(body[:1])
-        # Wait for a second request on another connection: after its answer, the server has read the headers above.
+        # The server handles requests in order. When this second request is answered, it has received the first one.
         HfApi().whoami()
 
     def finish(self):
@@ -32,13 +32,14 @@ class SlowRequest:
 
 
 def commit_body(path, content, parent=None):
+    """Return the body of a request that commits one file."""
     header = {"key": "header", "value": {"summary": path, **({"parentCommit": parent} if parent else {})}}
     file = {"key": "file", "value": {"path": path, "content": base64.b64encode(content).decode()}}
     return "\n".join(json.dumps(line) for line in (header, file)).encode()
 
 
 @pytest.mark.parametrize(("names_parent", "status"), [(True, 412), (False, 200)])
-def test_a_slow_commit_does_not_overwrite_a_faster_one(names_parent, status, hub):
+def test_a_slow_commit_does_not_overwrite_a_faster_commit(names_parent, status, hub):
     parent = hub.commit("alice/tiny", {"first.txt": "1"})
     body = commit_body("slow.txt", b"slow", parent if names_parent else None)
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/commit/main", body)
@@ -49,7 +50,7 @@ def test_a_slow_commit_does_not_overwrite_a_faster_one(names_parent, status, hub
     assert ("slow.txt" in files) == (status == 200)
 
 
-def test_a_branch_that_is_created_twice_at_once(hub):
+def test_of_two_concurrent_requests_for_a_branch_the_later_fails(hub):
     hub.commit("alice/tiny", {"first.txt": "1"})
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/branch/next", b"{}")
     HfApi().create_branch(repo_id="alice/tiny", branch="next")
@@ -58,7 +59,7 @@ def test_a_branch_that_is_created_twice_at_once(hub):
     assert "second.txt" in hub.files("alice/tiny", ref="next")
 
 
-def test_a_repository_that_is_created_twice_at_once(hub):
+def test_of_two_concurrent_requests_for_a_repository_the_later_fails(hub):
     body = json.dumps({"name": "tiny", "type": "model"}).encode()
     slow = SlowRequest(hub, "POST", "/api/repos/create", body)
     HfApi().create_repo("alice/tiny")
@@ -67,8 +68,8 @@ def test_a_repository_that_is_created_twice_at_once(hub):
     assert "first.txt" in hub.files("alice/tiny")
 
 
-def test_an_upload_that_is_prepared_while_a_commit_deletes_the_file(hub):
-    """When the slow request ends, the file does not exist any more, so the response contains no id of its content."""
+def test_a_slow_preupload_request_sees_that_its_file_was_deleted(hub):
+    """When the request is complete, the file no longer exists. So the response has no content id of the file."""
     hub.commit("alice/tiny", {"a.txt": "old"})
     body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)
@@ -77,7 +78,7 @@ def test_an_upload_that_is_prepared_while_a_commit_deletes_the_file(hub):
     assert status == 200 and "oid" not in json.loads(content)["files"][0]
 
 
-def test_only_members_may_delete(hub, monkeypatch):
+def test_only_members_of_a_namespace_may_delete_its_repositories(hub, monkeypatch):
     hub.commit("alice/tiny", {"first.txt": "1"})
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
     with pytest.raises(HfHubHTTPError, match="may not delete"):

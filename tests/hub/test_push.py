@@ -1,4 +1,4 @@
-"""Pushes to a local Hub over HTTP: the files of a successful push, and the state after a failed one."""
+"""Tests of pushes to the local Hub: the files of a successful push, and the Hub after a failed push."""
 
 import hashlib
 import json
@@ -66,6 +66,7 @@ def make_trainer(tokenizer, folder, **arguments):
 
 
 def push_by(way, model, tokenizer, recipe, tmp_path):
+    """Push a model in one of five ways."""
     if way == "model":
         return model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     if way == "a loaded model":
@@ -82,11 +83,11 @@ def push_by(way, model, tokenizer, recipe, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["model", "a loaded model", "pipe", "trainer", "training.finetune"])
-def test_every_way_to_push_makes_one_commit_with_the_same_files(way, hub, model, tokenizer, recipe, tmp_path):
+def test_all_ways_to_push_make_one_commit_with_the_same_files(way, hub, model, tokenizer, recipe, tmp_path):
     push_by(way, model, tokenizer, recipe, tmp_path)
     files = hub.files("alice/tiny")
     assert set(files) == CONTRACT | {".gitattributes"}
-    assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the initial commit and ours"
+    assert len(list(hub.repos["model", "alice/tiny"].history())) == 2, "the initial commit and the push"
     config = json.loads(files["config.json"])
     assert config["auto_map"]["AutoModel"] == "modeling_binder.BinderModel"
     assert config["custom_pipelines"]["binder-ner"]["impl"] == "pipeline_binder.BinderNerPipeline"
@@ -97,7 +98,7 @@ def test_every_way_to_push_makes_one_commit_with_the_same_files(way, hub, model,
 
 
 def test_pickles_next_to_the_checkpoint_are_not_uploaded(hub, recipe, tmp_path):
-    """The output folder contains pickles: training_args.bin, and the optimizer states in earlier checkpoints."""
+    """The output folder contains two kinds of pickles: training_args.bin, and optimizer states in its checkpoints."""
     finetune([str(recipe), "--output_dir", str(tmp_path / "run"), "--push-to-hub", "alice/tiny"])
     here = {path.name for path in (tmp_path / "run").rglob("*")}
     assert {"training_args.bin", "optimizer.pt", "settings.json"} <= here
@@ -105,7 +106,7 @@ def test_pickles_next_to_the_checkpoint_are_not_uploaded(hub, recipe, tmp_path):
     assert "hub" not in (tmp_path / "run" / "settings.json").read_text()
 
 
-def test_a_private_repository(hub, model, tokenizer, monkeypatch):
+def test_a_private_repository_is_created_and_is_closed_to_other_users(hub, model, tokenizer, monkeypatch):
     model.push_to_hub("alice/secret", tokenizer=tokenizer, private=True)
     assert hub.repos["model", "alice/secret"].private
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
@@ -121,7 +122,7 @@ def test_a_name_without_namespace_uses_the_namespace_of_the_user(hub, model, tok
     assert ("model", "lab/tiny") in hub.repos
 
 
-def test_a_push_to_a_branch(hub, model, tokenizer):
+def test_a_push_to_a_branch_does_not_change_main(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     main = hub.repos["model", "alice/tiny"].refs["main"]
     for _ in range(2):  # the first push creates the branch, and the second push finds it
@@ -130,7 +131,7 @@ def test_a_push_to_a_branch(hub, model, tokenizer):
     assert json.loads(hub.files("alice/tiny", ref="next")["config.json"])["projection_size"] == 8
 
 
-def test_a_pull_request_to_another_users_repository(hub, model, tokenizer, monkeypatch):
+def test_a_pull_request_does_not_change_the_other_users_files(hub, model, tokenizer, monkeypatch):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     before = hub.files("alice/tiny")
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
@@ -147,12 +148,12 @@ def test_a_second_push_keeps_files_of_the_user(hub, model, tokenizer):
     build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
     files = hub.files("alice/tiny")
     kept = {"notes/mine.txt", "model.safetensors.txt", "extra.safetensors"}
-    # Shards of the first push are deleted; otherwise, they would be loaded instead of the new weights.
+    # The second push deletes the shards of the first push. Otherwise, the shards would be loaded, not the new weights.
     assert set(files) == CONTRACT | kept | {".gitattributes"}
     assert json.loads(files["config.json"])["projection_size"] == 8
 
 
-def test_a_token_as_argument(hub, model, tokenizer, monkeypatch):
+def test_an_access_token_can_be_given_as_argument(hub, model, tokenizer, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(PushError, match="hf auth login"):
         model.push_to_hub("alice/tiny", tokenizer=tokenizer)
@@ -160,7 +161,7 @@ def test_a_token_as_argument(hub, model, tokenizer, monkeypatch):
     assert ("model", "alice/tiny") in hub.repos
 
 
-def test_a_model_without_a_tokenizer_is_refused(hub, model):
+def test_a_model_without_a_tokenizer_is_not_pushed(hub, model):
     with pytest.raises(ValueError, match=r"push_to_hub\(repo_id, tokenizer=tokenizer\)"):
         model.push_to_hub("alice/tiny")
     assert not hub.repos
@@ -169,7 +170,7 @@ def test_a_model_without_a_tokenizer_is_refused(hub, model):
 # ---- failures ----
 
 COMMIT = {"method": "POST", "path": "/commit/"}
-# For each failure: arguments of `hub.fail`, token, repository to push to, and a pattern of the error message
+# Each failure has the arguments of `hub.fail`, the access token, the repository id and a pattern of the error message.
 FAILURES = {
     "an unknown token": ({}, "hf_wrong", "alice/tiny", "missing or invalid"),
     "a read token": ({}, "hf_reader", "alice/new", "role 'write'"),
@@ -201,7 +202,7 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failed_push_changes_nothing(name, hub, model, tokenizer, tmp_path, monkeypatch):
     failure, token, repo_id, message = FAILURES[name]
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between its attempts
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits before it tries again
     build_model(projection_size=8).push_to_hub("alice/tiny", tokenizer=tokenizer)
     folder = tmp_path / "checkpoint"
     model.save_pretrained(folder)
@@ -233,7 +234,7 @@ def test_a_commit_whose_response_was_lost_is_kept(hub, model, tokenizer):
     assert set(hub.files("alice/new")) == CONTRACT | {".gitattributes"}
 
 
-def test_the_error_says_what_could_not_be_removed(hub, model, tokenizer):
+def test_the_error_names_an_empty_repository_that_could_not_be_removed(hub, model, tokenizer):
     hub.fail("POST", "/commit/", 500)
     hub.fail("DELETE", "/repos/delete", 500, times=99)
     with pytest.raises(PushError, match="created the empty repository and could not remove it"):
@@ -296,8 +297,8 @@ def test_two_concurrent_pushes_are_not_mixed(hub, tokenizer, caplog):
 # ---- pushes by transformers' Trainer ----
 
 
-def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
-    """The Trainer pushes during training and when it saves. Each push is complete and contains no pickle."""
+def test_every_push_by_the_trainer_is_complete(hub, tokenizer, tmp_path):
+    """The Trainer pushes during training and when it saves. Each push has all files and no pickle."""
     trainer = make_trainer(
         tokenizer,
         tmp_path / "run",
@@ -307,7 +308,7 @@ def test_push_to_hub_in_the_training_arguments(hub, tokenizer, tmp_path):
         save_steps=1,
         hub_always_push=True,
     )
-    assert not hub.repos, "the repository is created by the first push"
+    assert not hub.repos, "only the first push creates the repository"
     trainer.train()
     trainer.save_model()
     titles = [commit.title for commit in hub.repos["model", "alice/tiny"].history()]
@@ -322,7 +323,7 @@ def test_optimizer_states_are_not_pushed(strategy, hub, tokenizer, tmp_path):
         make_trainer(tokenizer, tmp_path / "run", push_to_hub=True, hub_model_id="alice/tiny", hub_strategy=strategy)
 
 
-def test_a_push_in_the_background(hub, tokenizer, tmp_path):
+def test_push_to_hub_can_run_in_the_background(hub, tokenizer, tmp_path):
     trainer = make_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
     commit = trainer.push_to_hub(blocking=False, revision="draft", private=True, language="de").result()
     assert commit.commit_url.startswith(f"{hub.url}/alice/tiny")
@@ -333,7 +334,7 @@ def test_a_push_in_the_background(hub, tokenizer, tmp_path):
 # ---- cards and weights ----
 
 
-def test_the_card_of_changed_weights_has_no_results(hub, tokenizer, tmp_path, caplog):
+def test_the_card_has_no_results_if_the_weights_have_changed(hub, tokenizer, tmp_path, caplog):
     trainer = make_trainer(tokenizer, tmp_path / "run", hub_model_id="alice/tiny")
     trainer.train()
     trainer.push_to_hub()
@@ -351,7 +352,7 @@ def test_the_card_of_changed_weights_has_no_results(hub, tokenizer, tmp_path, ca
     assert "belong to other weights" in caplog.text
 
 
-def test_the_hub_reads_the_metadata(hub, model, tokenizer):
+def test_the_hub_shows_the_metadata_of_the_card(hub, model, tokenizer):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer, tags=["biology"])
     info = HfApi().model_info("alice/tiny")
     assert info.pipeline_tag == "token-classification" and info.library_name == "binder-ner"

@@ -1,4 +1,4 @@
-"""Files from the Hub are not trusted: pickles are never read, and a configuration cannot choose the code that runs."""
+"""Tests of safety: no file from the Hub is unpickled, and a configuration cannot choose the code that is run."""
 
 import json
 import pickle
@@ -21,6 +21,8 @@ class EvilConfig(BertConfig): pass
 
 
 class Bomb:
+    """An object that creates a file when it is unpickled."""
+
     def __init__(self, mark):
         self.mark = mark
 
@@ -30,7 +32,7 @@ class Bomb:
 
 @pytest.fixture
 def mark(tmp_path):
-    """The path of a file that the hostile code writes if it runs."""
+    """Return the path of a file that the malicious code writes if it is run."""
     return tmp_path / "it-ran"
 
 
@@ -66,8 +68,8 @@ def test_loading_from_the_hub_never_unpickles(hub, model, tokenizer, mark):
     assert not any("pytorch_model.bin" in line and line.startswith("GET") for line in hub.log)
 
 
-def steer(config):
-    """Set every key of a configuration that could choose the code that runs."""
+def set_all_keys_that_choose_code(config):
+    """Set every key of a configuration that could choose the code that is run."""
     elsewhere = {"AutoModel": "mallory/evil--evil.Evil", "AutoConfig": "mallory/evil--evil.EvilConfig"}
     config["trust_remote_code"] = True
     for part in (config["text_config"], config["type_config"]):
@@ -84,9 +86,9 @@ def steer(config):
 
 @pytest.mark.parametrize("package", [True, False])
 def test_a_configuration_cannot_enable_remote_code(package, hub, checkpoint, mark, tmp_path):
-    """`trust_remote_code` applies to the repository itself, but not to other repositories in its configuration."""
+    """`trust_remote_code` applies to the repository itself, but not to repositories that its configuration names."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
-    change_config(checkpoint, steer)
+    change_config(checkpoint, set_all_keys_that_choose_code)
     (tmp_path / "cache").mkdir()
     found = run(
         f"""
@@ -105,8 +107,8 @@ def test_a_configuration_cannot_enable_remote_code(package, hub, checkpoint, mar
     assert not any("mallory" in line for line in hub.log)
 
 
-def test_with_the_package_the_code_of_the_repository_is_not_run(hub, checkpoint, mark, tmp_path):
-    """If the package is imported, its code is used, and the auto_map and the pipeline of the repository are ignored."""
+def test_the_code_of_the_repository_is_not_run_if_the_package_is_imported(hub, checkpoint, mark, tmp_path):
+    """The code of the package is used. The auto_map and the custom pipeline of the repository are ignored."""
     hub.commit("mallory/evil", {"evil.py": EVIL.format(mark=str(mark)), "config.json": "{}"})
 
     def elsewhere(config):
@@ -130,7 +132,7 @@ def test_with_the_package_the_code_of_the_repository_is_not_run(hub, checkpoint,
     assert not mark.exists()
 
 
-def test_an_unknown_type_of_encoder_is_refused(checkpoint):
+def test_an_encoder_with_an_unknown_model_type_is_rejected(checkpoint):
     def unknown(config):
         config["text_config"] = {"model_type": "evil", "auto_map": {"AutoConfig": "mallory/evil--evil.EvilConfig"}}
 
@@ -158,13 +160,13 @@ def test_an_unknown_type_of_encoder_is_refused(checkpoint):
         ("type_config", "max_relative_positions", 10**12),
     ],
 )
-def test_absurd_sizes_are_refused_before_the_model_is_built(part, name, value, checkpoint):
+def test_sizes_that_are_too_large_are_rejected_before_the_model_is_built(part, name, value, checkpoint):
     change_config(checkpoint, lambda config: (config[part] if part else config).update({name: value}))
     with pytest.raises(ValueError, match=name):
         AutoModel.from_pretrained(checkpoint)
 
 
-def test_an_absurd_number_of_parameters_is_refused():
+def test_a_number_of_parameters_that_is_too_large_is_rejected():
     encoder = tiny_encoder_config(hidden_size=2**16, num_hidden_layers=1000, num_attention_heads=64)
     with pytest.raises(ValueError, match="parameters, which must be a mistake"):
         BinderConfig(text_config=encoder.to_dict())
@@ -182,18 +184,18 @@ def test_an_absurd_number_of_parameters_is_refused():
         {"Gene": "x"},
     ],
 )
-def test_malformed_entity_types_are_refused(types, checkpoint):
+def test_invalid_entity_types_are_rejected(types, checkpoint):
     change_config(checkpoint, lambda config: config.update(entity_types=types))
     with pytest.raises((ValueError, StrictDataclassFieldValidationError), match="entity_types"):
         AutoConfig.from_pretrained(checkpoint)
 
 
-def test_arguments_of_the_user_are_respected(checkpoint):
+def test_arguments_of_from_pretrained_take_effect(checkpoint):
     model = AutoModel.from_pretrained(checkpoint, attn_implementation="eager")
     assert model.text_encoder.config._attn_implementation == "eager"
 
 
-def test_a_malformed_facts_file_does_not_break_the_card(checkpoint, hub, caplog):
+def test_a_malformed_facts_file_does_not_stop_a_push(checkpoint, hub, caplog):
     """The model_card.json of a downloaded checkpoint may have any content."""
     (checkpoint / "model_card.json").write_text(
         json.dumps({"weights": "other", "license": {"a": 1}, "results": 5, "language": ["<script>"], "examples": [""]})
@@ -206,7 +208,7 @@ def test_a_malformed_facts_file_does_not_break_the_card(checkpoint, hub, caplog)
 
 
 def test_encoders_are_built_without_remote_code(monkeypatch):
-    """AutoModel.from_config gets trust_remote_code=False."""
+    """`AutoModel.from_config` is called with trust_remote_code=False for both encoders."""
     asked = []
     original = AutoModel.from_config.__func__
 

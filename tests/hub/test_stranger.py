@@ -1,4 +1,4 @@
-"""Load a pushed model in a fresh process that has an empty cache and knows only the repository's id."""
+"""Tests that load a pushed model by its repository id, in a fresh process with an empty cache."""
 
 import json
 
@@ -20,10 +20,12 @@ def cache(tmp_path):
     return folder
 
 
-def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!r})", package=False, **where):
+def load_in_fresh_process(
+    cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!r})", package=False, **where
+):
     """Load the model in a fresh process and return the value of the expression `then`, by default the entities.
 
-    Unless `package` is true, the process can import neither the package nor anything else from this project.
+    If `package` is false, the process cannot import anything from this project.
     """
     code = ["import json", "import modeling_binder" if package else "", "from transformers import pipeline"]
     code += [LOAD.format(model=str(model), options=options), f"print(json.dumps({then.format(text=text)}))"]
@@ -33,10 +35,10 @@ def stranger(cache, model="alice/tiny", options="", text=TEXT, then="pipe({text!
 
 
 def found_by(model, tokenizer, folder):
-    """Save a model to a folder, load it again, and return the entities that it finds.
+    """Save a model to a folder, load the model again, and return the entities that it finds.
 
-    The last bits of scores depend on the memory alignment of the weights, so the scores of a model in memory may differ
-    from those of a loaded model.
+    The model must be loaded, because tests compare exact scores. The last bits of scores depend on the memory alignment
+    of the weights, which changes when a model is loaded.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -53,17 +55,17 @@ def pushed(hub, recipe, tmp_path):
     return found
 
 
-def test_finetune_push_and_load_anywhere(pushed, hub, cache):
-    """Predictions are identical without the package, offline from the cache, and with the package."""
-    assert stranger(cache, HF_TOKEN=None) == pushed
+def test_a_pushed_model_has_the_same_predictions_in_every_way_to_load_it(pushed, hub, cache):
+    """The model is loaded without the package, offline from the cache, and with the package."""
+    assert load_in_fresh_process(cache, HF_TOKEN=None) == pushed
     assert any("GET" in line for line in hub.log)
     requests = len(hub.log)
-    assert stranger(cache, offline=True, HF_TOKEN=None) == pushed
-    assert len(hub.log) == requests, "offline, no request is sent"
-    assert stranger(cache, package=True, HF_TOKEN=None) == pushed
+    assert load_in_fresh_process(cache, offline=True, HF_TOKEN=None) == pushed
+    assert len(hub.log) == requests, "no request is sent offline"
+    assert load_in_fresh_process(cache, package=True, HF_TOKEN=None) == pushed
 
 
-def test_the_handler_of_a_repository(pushed, cache):
+def test_the_handler_of_a_pushed_repository_answers_requests(pushed, cache):
     """Inference Endpoints import handler.py from the repository's folder, in a process without the package."""
     code = """
     import importlib.util, json
@@ -134,9 +136,9 @@ def test_a_pinned_revision_loads_the_old_model(hub, model, tokenizer, cache, tmp
     other.push_to_hub("alice/tiny", tokenizer=tokenizer, revision="next")
     after = found_by(other, tokenizer, tmp_path / "second")
     assert first != second and before != after
-    assert stranger(cache, options=f", revision={first!r}") == before
-    assert stranger(cache) == after
-    assert stranger(cache, options=", revision='next'") == after
+    assert load_in_fresh_process(cache, options=f", revision={first!r}") == before
+    assert load_in_fresh_process(cache) == after
+    assert load_in_fresh_process(cache, options=", revision='next'") == after
 
 
 def test_code_revision_pins_the_code_but_not_the_weights(hub, model, tokenizer, cache):
@@ -148,12 +150,12 @@ def test_code_revision_pins_the_code_but_not_the_weights(hub, model, tokenizer, 
     }
     hub.commit("alice/tiny", marked)
     then = "[hasattr(__import__('sys').modules[type(part).__module__], 'MARK') for part in (pipe, pipe.model)]"
-    assert stranger(cache, then=then) == [True, True]
-    assert stranger(cache, then=then, options=f", code_revision={reviewed!r}") == [False, False]
+    assert load_in_fresh_process(cache, then=then) == [True, True]
+    assert load_in_fresh_process(cache, then=then, options=f", code_revision={reviewed!r}") == [False, False]
 
 
 @pytest.mark.parametrize("restriction", ["private", "gated"])
-def test_a_restricted_repository(restriction, hub, model, tokenizer, cache):
+def test_a_restricted_repository_requires_an_access_token(restriction, hub, model, tokenizer, cache):
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     setattr(hub.repos["model", "alice/tiny"], restriction, True)
     code = f"""
@@ -171,11 +173,11 @@ def test_a_restricted_repository(restriction, hub, model, tokenizer, cache):
 
 
 def test_an_interrupted_download_is_resumed(hub, tokenizer, cache, tmp_path):
-    """The download has chunks of 10 MB. After an interruption, only the bytes after the first chunk are requested."""
+    """The client stores chunks of 10 MB. The interrupted download has stored one chunk, so it resumes after 10 MB."""
     large = build_model(text_config=tiny_encoder_config(vocab_size=150_000).to_dict(), share_encoders=True)
     large.push_to_hub("alice/tiny", tokenizer=tokenizer)
     hub.fail("GET", "model.safetensors", after=15_000_000)
-    assert stranger(cache) == found_by(large, tokenizer, tmp_path / "saved")
+    assert load_in_fresh_process(cache) == found_by(large, tokenizer, tmp_path / "saved")
     assert hub.ranges == ["bytes=10485760-"]
 
 
@@ -194,15 +196,15 @@ def test_a_download_that_never_completes_loads_nothing(hub, model, tokenizer, ca
     """
     assert run(code, package=False, cache=cache) != "loaded"
     hub.failures.clear()
-    assert stranger(cache) == found_by(model, tokenizer, tmp_path / "saved")
+    assert load_in_fresh_process(cache) == found_by(model, tokenizer, tmp_path / "saved")
 
 
-def test_a_push_without_the_package(hub, model, tokenizer, cache, tmp_path):
-    """A push by remote code contains no card and no handler, but all other files."""
+def test_a_model_can_be_pushed_without_the_package(hub, model, tokenizer, cache, tmp_path):
+    """Without the package, a push contains neither a model card nor a handler. It contains all other files."""
     model.push_to_hub("alice/tiny", tokenizer=tokenizer)
     expected = found_by(model, tokenizer, tmp_path / "saved")
-    assert stranger(cache, then="pipe.push_to_hub('alice/copy').oid")
+    assert load_in_fresh_process(cache, then="pipe.push_to_hub('alice/copy').oid")
     files = hub.files("alice/copy")
     assert {"config.json", "model.safetensors", "pipeline_binder.py", "modeling_binder.py"} <= set(files)
     assert json.loads(files["config.json"])["auto_map"]["AutoModel"] == "modeling_binder.BinderModel"
-    assert stranger(cache, model="alice/copy") == expected
+    assert load_in_fresh_process(cache, model="alice/copy") == expected

@@ -1,4 +1,4 @@
-"""A pushed checkpoint that has two tokenizers is loaded in every way, in fresh processes with an empty cache."""
+"""Tests of pushed checkpoints with two tokenizers. They are loaded in fresh processes with an empty cache."""
 
 import json
 
@@ -28,7 +28,7 @@ def cache(tmp_path):
 
 
 def load(cache, model="alice/two", package=False, options="", **where):
-    """Load the model in a fresh process; return the entities that it finds and the token ids of a description."""
+    """Load the model in a fresh process. Return the entities that it finds, and the token ids of a description."""
     code = LOAD.format(
         package="import modeling_binder" if package else "",
         model=model,
@@ -50,7 +50,7 @@ def assert_same(one, two):
     assert one[1] == two[1]
 
 
-def test_every_way_to_load_a_checkpoint_with_two_tokenizers(hub, cache):
+def test_a_checkpoint_with_two_tokenizers_loads_in_every_way(hub, cache):
     _, expected = push(build_two_tokenizer_model())
     assert {"type_tokenizer/tokenizer.json", "type_tokenizer/tokenizer_config.json", "tokenizers_binder.py"} <= set(
         hub.files("alice/two")
@@ -59,7 +59,7 @@ def test_every_way_to_load_a_checkpoint_with_two_tokenizers(hub, cache):
     requests = len(hub.log)
     assert_same(load(cache, offline=True, HF_TOKEN=None), expected)
     assert_same(load(cache, package=True, offline=True, HF_TOKEN=None), expected)
-    assert len(hub.log) == requests, "offline, no request is sent"
+    assert len(hub.log) == requests, "no request is sent offline"
     assert_same(load(cache, package=True, options="revision='main'", HF_TOKEN=None), expected)
 
 

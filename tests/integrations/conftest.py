@@ -1,4 +1,4 @@
-"""A spaCy pipeline with the tiny model."""
+"""A fixture that builds a spaCy pipeline with the tiny model."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""A driver that calls `annotate` on datasets, and writes the results and errors into a JSON file.
+"""A Ray driver that calls `annotate` on datasets, and writes the results and the errors to a JSON file.
 
-The results are not printed, because Ray prints messages to the standard output, even after the last line of a driver.
+The results are not printed, because Ray also prints to stdout, even after the driver's last line.
 """
 
 import json
@@ -48,7 +48,7 @@ def main(folder, checkpoint, out):
     found["in memory"] = error_of(annotate, in_memory, **one)
     found["no ids"] = error_of(annotate, in_files, **one)
 
-    # The driver has loaded the model, and then the nodes do not find it.
+    # `prepare` loads the model in the driver. Then the checkpoint is deleted, so the actors cannot load the model.
     job = prepare(folder / "table.jsonl", folder / "lost", checkpoint, rows_per_part=5)
     shutil.rmtree(checkpoint)
     found["no model in actors"] = error_of(run, job, actors=1, num_cpus=0.5, progress=False)

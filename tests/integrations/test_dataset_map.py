@@ -1,4 +1,4 @@
-"""Entities in Hugging Face datasets (`as_map`)."""
+"""Tests of `as_map`, which returns a function that adds entities to a Hugging Face dataset."""
 
 import pickle
 import subprocess
@@ -29,12 +29,13 @@ def loaded(checkpoint):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A dataset in a file, so that `datasets` caches what is computed from it."""
+    """Return a dataset in a file. The library `datasets` caches results only for datasets in files."""
     datasets.Dataset.from_dict({"text": TEXTS, "year": [1, 2, 3, 4]}).save_to_disk(str(tmp_path / "dataset"))
     return datasets.load_from_disk(str(tmp_path / "dataset"))
 
 
 def assert_found(mapped, ner, column="entities", **arguments):
+    """Check that a mapped dataset has the entities that the pipeline finds."""
     for text, found in zip(mapped["text"], mapped[column], strict=True):
         if text is None:
             assert found is None
@@ -45,7 +46,7 @@ def assert_found(mapped, ner, column="entities", **arguments):
 
 @pytest.mark.parametrize("options", [{"batched": True}, {"batched": True, "batch_size": 1}, {}], ids=str)
 def test_the_new_column_has_the_arrow_type_of_annotate(ner, dataset, options):
-    """With batches of one row, the first batch has no entities, and the third batch has no text."""
+    """Some batches of one row have no entity and no text. Their columns must have the same Arrow type."""
     mapped = dataset.map(ner.as_map("text", threshold=0.7), **options)
     assert mapped.column_names == ["text", "year", "entities"]
     assert_found(mapped, ner, threshold=0.7)
@@ -54,13 +55,13 @@ def test_the_new_column_has_the_arrow_type_of_annotate(ner, dataset, options):
     assert mapped[0]["entities"] == [] and mapped[1]["entities"]
 
 
-def test_a_dataset_without_any_entity_has_the_same_type(ner, dataset):
+def test_the_column_of_a_dataset_without_entities_has_the_same_type(ner, dataset):
     mapped = dataset.map(ner.as_map(entities_column="found", threshold=1), batched=True, remove_columns=["year"])
     assert mapped.column_names == ["text", "found"] and mapped.data.schema.field("found").type == ENTITIES
     assert mapped["found"] == [[], [], None, []]
 
 
-def test_formats_words_and_iterable_datasets_are_accepted(ner, dataset):
+def test_formatted_datasets_words_and_iterable_datasets_are_accepted(ner, dataset):
     for format in ("numpy", "arrow"):
         mapped = dataset.select([0, 1, 3]).with_format(format).map(ner.as_map(), batched=True).with_format(None)
         assert_found(mapped, ner)
@@ -79,7 +80,7 @@ def test_several_processes_find_the_same_entities(loaded, dataset):
 
 
 def test_a_forked_process_uses_the_model_in_memory(ner, dataset):
-    """This model was never saved, so a process cannot load it."""
+    """The model was never saved, so the process cannot load it from a folder."""
     assert_found(dataset.map(ner.as_map(), batched=True, num_proc=2), ner)
 
 
@@ -106,8 +107,8 @@ def test_a_model_that_cannot_be_loaded_raises_an_error_in_a_new_process(ner, loa
             next(unsaved.model.span_head.parameters()).data += 1
         function = unsaved.as_map()
         pickled = pickle.dumps(function)
-        assert pickle.loads(pickled) is function, "in the same process, the model in memory is used"
-        _MAPS.clear()  # as in a new process
+        assert pickle.loads(pickled) is function, "the same process must use the model in memory"
+        _MAPS.clear()  # a new process has no model in memory
         with pytest.raises(RuntimeError, match=f"{problem}.*Save it with ner.save_pretrained"):
             pickle.loads(pickled)
 
@@ -118,7 +119,7 @@ def test_the_hash_depends_on_types_arguments_and_weights(checkpoint, tokenizer, 
 
     loaded = pipeline("binder-ner", model=str(checkpoint))
     first = hash_of(loaded)
-    loaded(["the gene", "cells of the gene"], entity_types=["Gene", "other"])  # fills the caches
+    loaded(["the gene", "cells of the gene"], entity_types=["Gene", "other"])  # filled caches must not change the hash
     assert (
         first
         == hash_of(loaded)
@@ -148,7 +149,7 @@ def test_datasets_uses_its_cache_if_model_and_arguments_are_equal(loaded, datase
     assert not calls and again["entities"] == mapped["entities"]
 
 
-def test_missing_libraries_are_named(ner, monkeypatch):
+def test_the_error_names_a_missing_library(ner, monkeypatch):
     monkeypatch.delitem(sys.modules, "modeling_binder.integrations.dataset_map")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"^as_map needs datasets, which is not installed: pip install datasets$"):

@@ -1,4 +1,4 @@
-"""Data frames of pandas and polars from the pipeline (`to_frame`)."""
+"""Tests of `to_frame`, which returns the entities as a data frame of pandas or polars."""
 
 import sys
 
@@ -19,6 +19,7 @@ def ner():
 
 
 def expected_rows(ner, texts, ids, **arguments):
+    """Return the rows that the data frame must have."""
     return [
         (id, entity["start"], entity["end"], entity["word"], entity["entity_group"], entity["score"])
         for id, text in zip(ids, texts, strict=True)
@@ -27,6 +28,7 @@ def expected_rows(ner, texts, ids, **arguments):
 
 
 def rows_of(frame):
+    """Return the rows of a data frame. Their scores are compared up to rounding."""
     rows = frame.itertuples(index=False, name=None) if isinstance(frame, pd.DataFrame) else frame.iter_rows()
     return [(*row[:5], pytest.approx(row[5], abs=1e-5)) for row in rows]
 
@@ -57,12 +59,12 @@ def test_the_index_of_a_pandas_series_is_kept_and_a_left_join_keeps_every_text(n
     [pd.MultiIndex.from_tuples([("x", 1), ("x", 2), ("y", 1), ("y", 2)]), pd.date_range("2026-01-01", periods=4)],
     ids=["MultiIndex", "DatetimeIndex"],
 )
-def test_other_indexes_are_kept_too(ner, index):
+def test_multi_indexes_and_date_indexes_are_kept(ner, index):
     found = ner.to_frame(pd.Series(TEXTS, index=index))
     assert [row[:4] for row in rows_of(found)] == [row[:4] for row in expected_rows(ner, TEXTS, index)]
 
 
-def test_polars_series_give_a_polars_frame_that_joins_with_its_rows(ner):
+def test_a_polars_series_gives_a_polars_frame_with_row_numbers(ner):
     table = pl.DataFrame({"body": TEXTS})
     found = ner.to_frame(table["body"])
     assert isinstance(found, pl.DataFrame) and found.columns == COLUMNS
@@ -71,7 +73,7 @@ def test_polars_series_give_a_polars_frame_that_joins_with_its_rows(ner):
     assert set(joined["body"]) == set(TEXTS) and joined.filter(pl.col("body") == "")["label"].to_list() == [None]
 
 
-def test_the_library_can_be_chosen(ner):
+def test_the_library_of_the_frame_can_be_chosen(ner):
     expected = expected_rows(ner, TEXTS, range(4))
     assert rows_of(ner.to_frame(TEXTS, library="polars")) == expected
     assert rows_of(ner.to_frame(pl.Series(TEXTS), library="pandas")) == expected
@@ -80,7 +82,7 @@ def test_the_library_can_be_chosen(ner):
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, np.nan, pd.NaT], ids=repr)
-def test_missing_texts_have_no_rows(ner, missing):
+def test_missing_texts_have_no_rows_in_the_frame(ner, missing):
     frame = ner.to_frame([missing, "the gene", missing, "cells"])
     assert rows_of(frame) == expected_rows(ner, ["the gene", "cells"], [1, 3])
     nullable = ner.to_frame(pd.Series(["the gene", None], dtype="string"))
@@ -128,7 +130,7 @@ def test_invalid_input_raises_an_error(ner, texts, arguments, message):
         ner.to_frame(texts, **arguments)
 
 
-def test_a_missing_library_is_named(ner, monkeypatch):
+def test_the_error_names_a_missing_library(ner, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(
         ImportError, match=r"^to_frame needs pandas, which is not installed: pip install pandas, or use"
@@ -140,7 +142,7 @@ def test_a_missing_library_is_named(ner, monkeypatch):
         ner.to_frame(TEXTS, library="polars")
 
 
-def test_remote_code_without_the_package_raises_an_error_with_the_command_to_install_it(ner, monkeypatch):
+def test_the_error_without_the_package_has_the_command_to_install_it(ner, monkeypatch):
     for name in ("modeling_binder.integrations.frames", "modeling_binder.integrations.dataset_map"):
         monkeypatch.setitem(sys.modules, name, None)
     for method, arguments in (("to_frame", [TEXTS]), ("as_map", [])):

@@ -1,4 +1,4 @@
-"""The recognizer for Presidio, tested with presidio-analyzer and presidio-anonymizer."""
+"""Tests of the recognizer for Presidio, with presidio-analyzer and presidio-anonymizer."""
 
 import itertools
 import logging
@@ -57,7 +57,7 @@ def spans(results):
 
 
 def recorded(recognizer):
-    """Return a list to which the recognizer adds the types of each call of its pipeline."""
+    """Replace the recognizer's pipeline by a function that records the entity types of each call. Return the record."""
     calls, pipeline = [], recognizer.pipeline
 
     def record(text, **options):
@@ -76,7 +76,7 @@ def test_a_letter_is_redacted(demo):
 
 
 def test_a_name_is_found_in_every_window_of_a_long_letter(demo):
-    """A recognizer that reads only the beginning of a text, as some do, would leave the other names visible."""
+    """Some recognizers process only the beginning of a text, so names in the rest stay visible."""
     firsts = ["Anna", "Peter", "Julia", "Thomas", "Laura", "Martin", "Sophie", "David"]
     lasts = ["Keller", "Novak", "Fischer", "Moreau", "Rossi", "Svensson", "Taylor", "Larsen", "Bauer"]
     names = [f"{first} {last}" for first, last in itertools.product(firsts, lasts)]
@@ -96,12 +96,12 @@ def test_a_name_is_found_in_every_window_of_a_long_letter(demo):
     recognizer = BinderRecognizer(demo, {"person": "PERSON"})
     for name, sentence in zip(names[:9], sentences, strict=False):
         assert visible(sentence, [name], recognizer.analyze(sentence)) == [], (
-            "the model finds each name in a single sentence"
+            "the model must find each name in a single sentence"
         )
     assert visible(letter, names, analyzer(recognizer).analyze(letter, language="en")) == []
 
 
-def test_results_are_those_of_the_pipeline(tiny):
+def test_results_equal_the_entities_of_the_pipeline(tiny):
     recognizer = BinderRecognizer(tiny, MAPPING)
     expected = tiny(TEXT, entity_types=list(MAPPING), decoding="nested")
     results = analyzer(recognizer).analyze(TEXT, language="en", return_decision_process=True)
@@ -117,7 +117,7 @@ def test_results_are_those_of_the_pipeline(tiny):
         assert any(r.entity_type == entity and r.start <= start and r.end >= end for r in results)
 
 
-def test_only_the_types_of_the_requested_entities_are_searched(tiny):
+def test_the_pipeline_gets_only_the_types_of_the_requested_entities(tiny):
     recognizer = BinderRecognizer(tiny, MAPPING)
     calls = recorded(recognizer)
     engine = analyzer(recognizer, CreditCardRecognizer())
@@ -130,7 +130,7 @@ def test_only_the_types_of_the_requested_entities_are_searched(tiny):
     assert spans(cells) == [span for span in spans(everything) if span[0] == "CELL"]
 
 
-def test_threshold_is_a_number_or_a_number_for_each_entity(tiny):
+def test_the_threshold_can_be_one_number_or_a_number_for_each_entity(tiny):
     default = BinderRecognizer(tiny, MAPPING).analyze(TEXT)
     high = BinderRecognizer(tiny, MAPPING, threshold=0.999).analyze(TEXT)
     mixed = BinderRecognizer(tiny, MAPPING, threshold={"LOCATION": 0.999}).analyze(TEXT)
@@ -168,7 +168,7 @@ def test_recognizers_of_several_languages_from_yaml_share_a_model(checkpoint, tm
 
 
 class BlankNlpEngine(SpacyNlpEngine):
-    """Presidio's default engine with a blank pipeline instead of a model that would be downloaded."""
+    """Presidio's default engine with a blank spaCy pipeline. The default pipeline would have to be downloaded."""
 
     def load(self):
         self.nlp = {"en": spacy.blank("en")}
@@ -234,6 +234,6 @@ def test_texts_are_not_logged(tiny, caplog):
         ({"device": "cpu"}, r"\['device'\] cannot be combined with a loaded pipeline"),
     ],
 )
-def test_bad_arguments_are_refused_by_the_constructor(tiny, arguments, message):
+def test_the_constructor_rejects_invalid_arguments(tiny, arguments, message):
     with pytest.raises(ValueError, match=message):
         BinderRecognizer(tiny, **arguments)

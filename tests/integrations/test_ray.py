@@ -1,6 +1,6 @@
-"""Annotation on a Ray cluster of two nodes, while its driver and a node are killed.
+"""Tests of annotation on a Ray cluster of two nodes. A test kills the driver and one node during the annotation.
 
-Set BINDER_RAY_KILLS to kill the driver more often.
+The environment variable BINDER_RAY_KILLS sets how often the driver is killed.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",  # otherwise Ray writes a token into the home folder
+    "RAY_AUTH_MODE": "disabled",  # otherwise, Ray writes an access token into the home folder
     "RAY_enable_metrics_collection": "0",
-    "RAY_worker_niceness": "0",  # the default, 15, makes the workers wait for everything else on the machine
+    "RAY_worker_niceness": "0",  # with the default of 15, all other processes have priority over the workers
 }
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster of two nodes on this machine. Each has two logical CPUs, even if the machine has fewer cores."""
+    """Start a cluster of two nodes on this machine. Each node has two logical CPUs, whatever the machine has."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -59,7 +59,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a checkpoint and a table."""
+    """Return a folder with a checkpoint and a table."""
     folder = tmp_path_factory.mktemp("ray")
     small_model(initializer_range=0.5).save_pretrained(folder / "checkpoint")
     build_tokenizer().save_pretrained(folder / "checkpoint")
@@ -83,14 +83,14 @@ def parts_in(folder):
 
 
 def wait_for_parts(process, out, number):
-    """Wait until a driver has written a number of parts; the driver must not have ended before."""
+    """Wait until the output has a number of parts. Fail if the driver ends earlier."""
     while parts_in(out) < number:
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.005)
 
 
 @pytest.mark.slow
-def test_no_row_is_lost_or_doubled_when_drivers_and_a_node_are_killed(cluster, folder):
+def test_no_row_is_lost_or_repeated_if_drivers_and_a_node_are_killed(cluster, folder):
     table, out = folder / "table.jsonl", folder / "out"
     command = ["modeling_binder", "annotate", table, out, "--model", folder / "checkpoint", "--no-progress"]
     command += ["--rows-per-part", ROWS_PER_PART, "--type", "Gene", "--type", "drug: a medicine"]
@@ -110,14 +110,14 @@ def test_no_row_is_lost_or_doubled_when_drivers_and_a_node_are_killed(cluster, f
         assert parts_in(out) < parts
         printed, errors = driver.communicate()
     assert driver.returncode == 0, errors[-3000:]
-    # A task may have outlived a killed driver and written a part more.
+    # A task may run on after its driver was killed, and write one more part. So `done` may exceed the parts counted.
     annotated, done = (
         int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:rows annotated|were there)", printed)
     )
     assert annotated + done == ROWS and 0 < ROWS_PER_PART * before <= done
     assert parts_in(out) == parts and (out / "_SUCCESS").exists()
     rows = pq.read_table(out).to_pylist()
-    assert [row["n"] for row in rows] == list(range(ROWS)), "every row once, in order"
+    assert [row["n"] for row in rows] == list(range(ROWS)), "each row appears once, in the order of the table"
     assert not any(row["error"] for row in rows)
     pipe = build_pipeline_of(folder)
     texts = [row["text"] for row in rows]
@@ -133,8 +133,8 @@ def build_pipeline_of(folder):
 
 
 @pytest.mark.slow
-def test_datasets(folder):
-    """`annotate` adds entities to a dataset. A call that cannot work raises an error of one line."""
+def test_annotate_adds_entities_to_a_ray_dataset(folder):
+    """`annotate` also checks its arguments: an invalid call raises an error of one line."""
     shutil.copytree(folder / "checkpoint", folder / "copy")
     with start("tests.integrations.ray_checks", folder, folder / "copy", folder / "found.json") as driver:
         _, errors = driver.communicate()
@@ -162,7 +162,7 @@ def test_datasets(folder):
         assert error in found[case] and "\n" not in found[case], case
 
 
-def test_an_address_without_a_cluster(folder, capsys):
+def test_an_address_without_a_cluster_raises_an_error(folder, capsys):
     from modeling_binder.cli import main
 
     command = [
@@ -179,8 +179,8 @@ def test_an_address_without_a_cluster(folder, capsys):
 
 
 @pytest.mark.parametrize(("address", "started"), [("auto", None), (None, "local")])
-def test_a_cluster_that_has_ended_is_not_waited_for(monkeypatch, address, started):
-    """Ray remembers the last cluster of a machine, and tries for minutes to reach it."""
+def test_a_cluster_that_has_ended_is_not_contacted(monkeypatch, address, started):
+    """Ray stores the address of the last cluster on a machine. It would try for minutes to connect to this address."""
     import ray
 
     from modeling_binder.integrations import ray_cluster

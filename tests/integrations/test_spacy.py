@@ -1,4 +1,4 @@
-"""The spaCy component "binder_ner"."""
+"""Tests of the spaCy component "binder_ner"."""
 
 import re
 import warnings
@@ -17,23 +17,26 @@ from tests.tiny import TYPES
 
 
 def entity(text, word, label="X", score=0.9):
+    """Return an entity in the format of the pipeline's output."""
     start = text.index(word)
     return {"entity_group": label, "score": score, "word": word, "start": start, "end": start + len(word)}
 
 
 def annotated(doc, entities, **settings):
+    """Write handwritten entities into a document with a new component. Return the component."""
     component = BinderNer(Settings(HANDWRITTEN, **settings))
     component.set_annotations([doc], [entities])
     return component
 
 
 def found_by(component, text):
-    """Return what the pipeline of a component finds."""
+    """Return the start, end, label and score of each entity that the pipeline of a component finds."""
     entities = component.load()(text, **component.settings.arguments)
     return [(e["start"], e["end"], e["entity_group"], e["score"]) for e in entities]
 
 
 def written(group, scores):
+    """Return the start, end, label and score of each span."""
     return [(s.start_char, s.end_char, s.label_, score) for s, score in zip(group, scores, strict=True)]
 
 
@@ -96,7 +99,7 @@ def test_texts_without_words_have_no_entities(build, text):
         ("ja", "佐藤さんは  東京に🎉住んでいる。", ["佐藤", "東京"]),
     ],
 )
-def test_offsets_are_those_of_the_text(language, text, words):
+def test_entities_have_the_offsets_of_the_text(language, text, words):
     if language == "ja":
         pytest.importorskip("sudachipy")
     doc = spacy.blank(language)(text)
@@ -108,7 +111,7 @@ def test_offsets_are_those_of_the_text(language, text, words):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not consist of whole tokens")
-def test_with_any_tokenizer_each_entity_is_written_or_listed_as_misaligned(build):
+def test_each_entity_is_written_or_listed_as_misaligned(build):
     text = "the gene  🧬 基因\nthe cells"
     for language in ("en", "de", "zh"):
         nlp = build(language, decoding="nested", threshold=0.2)
@@ -141,7 +144,7 @@ def test_entities_inside_a_token_are_listed_counted_and_warned_about_once(mode, 
     assert component.num_misaligned == 2
 
 
-def test_contracted_entities_consist_of_the_tokens_that_are_completely_inside():
+def test_contracted_entities_consist_of_the_tokens_inside_them():
     text = "an IL2mediated signal"
     doc = spacy.blank("en")(text)
     with pytest.warns(UserWarning, match="whole tokens"):
@@ -149,7 +152,7 @@ def test_contracted_entities_consist_of_the_tokens_that_are_completely_inside():
     assert spans(doc.ents) == [("signal", "X")]
 
 
-def test_expanded_entities_that_overlap_are_resolved():
+def test_no_expanded_entities_overlap():
     nlp = spacy.blank("en")
     text = "see IL2mediated in Oslobased labs"
     entities = [
@@ -162,7 +165,7 @@ def test_expanded_entities_that_overlap_are_resolved():
     with pytest.warns(UserWarning, match="whole tokens"):
         annotated(doc, entities)
     assert spans(doc.ents) == spans(doc.spans["binder"]), "doc.ents allows no overlap"
-    assert len(doc.ents) == 2 and {"B", "C"} == {ent.label_ for ent in doc.ents}, "exact entities come first"
+    assert len(doc.ents) == 2 and {"B", "C"} == {ent.label_ for ent in doc.ents}, "exact entities have priority"
     assert [ent._.binder_score for ent in doc.ents] == [0.9, 0.3]
     assert [each["label"] for each in doc.spans["binder"].attrs["misaligned"]] == ["A", "B", "D"]
 
@@ -183,7 +186,7 @@ def test_existing_entities_are_kept_or_overwritten(overwrite):
     old = [Span(doc, 1, 4, "OLD", span_id="q1", kb_id="Q1"), Span(doc, 7, 8, "MONTH", span_id="q2")]
     doc.set_ents(old, blocked=[doc[5:6]])
     annotated(doc, [entity(text, "Anna Berg"), entity(text, "Carl"), entity(text, "Oslo")], overwrite_ents=overwrite)
-    assert len(doc.spans["binder"]) == 3, "the group has all found entities"
+    assert len(doc.spans["binder"]) == 3, "the span group has all found entities"
     if overwrite:
         assert spans(doc.ents) == [("Anna Berg", "X"), ("Carl", "X"), ("Oslo", "X"), ("May", "MONTH")]
         assert [ent.id_ for ent in doc.ents] == ["", "", "", "q2"] and not doc.ents[0].kb_id_
@@ -204,7 +207,7 @@ def test_annotating_a_document_twice_keeps_its_entities(overwrite):
 # ---- streams, processes, errors ----
 
 
-def test_documents_reach_the_pipeline_in_batches(build, monkeypatch):
+def test_nlp_pipe_calls_the_pipeline_with_batches(build, monkeypatch):
     nlp = build()
     component = nlp.get_pipe("binder_ner")
     sizes, pipeline = [], component.load()
@@ -223,8 +226,8 @@ def test_documents_reach_the_pipeline_in_batches(build, monkeypatch):
 
 
 @pytest.mark.slow
-def test_several_processes_find_the_same(checkpoint, tmp_path):
-    """Processes are forked or spawned. The checkpoint is deleted before, so the processes cannot load it."""
+def test_several_processes_find_the_same_entities(checkpoint, tmp_path):
+    """Processes are forked or spawned. They cannot load the checkpoint again, because the test deletes it."""
     code = f"""
     import json, multiprocessing, shutil, warnings
     warnings.simplefilter("error", UserWarning)
@@ -304,7 +307,7 @@ def test_settings_are_checked_against_the_model_when_it_is_loaded(build, hub):
         build(model=HANDWRITTEN)("the gene")
 
 
-def test_options_reach_the_pipeline(build):
+def test_settings_are_passed_to_the_pipeline(build):
     nlp = build(dtype="bfloat16", device="cpu", max_length=32, stride=4, batch_size=3, inference="joint")
     component = nlp.get_pipe("binder_ner")
     assert str(component.load().model.dtype) == "torch.bfloat16"
@@ -321,7 +324,7 @@ def test_options_reach_the_pipeline(build):
 
 
 @pytest.mark.parametrize(("decoding", "key"), [("flat", "ents_f"), ("nested", "spans_binder_f")])
-def test_a_pipeline_is_evaluated(build, decoding, key):
+def test_evaluate_scores_the_entities(build, decoding, key):
     nlp = build(decoding=decoding)
     assert key in nlp.config["training"]["score_weights"]
     gold = [doc for doc in nlp.pipe(TEXTS) if doc.spans["binder"]]
@@ -357,8 +360,8 @@ def test_one_type_can_be_a_string_in_the_config_and_in_a_call(build, tmp_path):
     assert spans(spacy.load(tmp_path)(TEXTS[0]).ents) == expected[0]
 
 
-def test_found_entities_are_training_data(build, tmp_path):
-    """A DocBin has the entities in `doc.ents` and in `doc.spans`; a document has each of them once."""
+def test_found_entities_can_be_read_as_training_data(build, tmp_path):
+    """A DocBin stores each entity in `doc.ents` and in `doc.spans`. The document that is read has the entity once."""
     nlp = build()
     docs = list(nlp.pipe(TEXTS))
     DocBin(docs=docs).to_disk(tmp_path / "found.spacy")
@@ -377,8 +380,8 @@ def test_the_factory_declares_what_it_assigns(build):
     assert "doc.ents" in analysis["summary"]["binder_ner"]["assigns"] and not analysis["problems"]["binder_ner"]
 
 
-def test_the_module_is_imported_without_transformers(tmp_path):
-    """spaCy imports the module for every pipeline, also for pipelines without the component."""
+def test_importing_the_module_does_not_import_transformers(tmp_path):
+    """spaCy imports the module even for pipelines without the component, so the import must be fast."""
     code = """
     import json, sys
     import spacy, modeling_binder.integrations.spacy

@@ -1,4 +1,4 @@
-"""The spaCy component "binder_ner" in pipelines that are saved, pickled and assembled."""
+"""Tests of spaCy pipelines with the component "binder_ner" that are saved, pickled and assembled."""
 
 import pickle
 import re
@@ -16,8 +16,8 @@ from tests.tiny import TYPES
 def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
     types = {"Gene": "A gene, for $5.", "cell": {"description": "A cell.", "parent": None}}
     nlp = build(types=types, decoding="nested", threshold={"Gene": 0.3})
-    # A config file lists types whose value is a dictionary after the others. This can change the order of entities with
-    # the same span, so the entities are sorted.
+    # A config file writes dictionaries after other values, so the order of the types may change. Then entities with the
+    # same span also change their order. So the entities are sorted here.
     expected = [sorted(spans(doc.spans["binder"])) for doc in nlp.pipe(TEXTS)]
     nlp.to_disk(tmp_path / "first")
     shutil.rmtree(checkpoint)
@@ -25,7 +25,7 @@ def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
         shutil.move(tmp_path / one, tmp_path / "moved")
         loaded = spacy.load(tmp_path / "moved")
         assert [sorted(spans(doc.spans["binder"])) for doc in loaded.pipe(TEXTS)] == expected
-        assert loaded.get_pipe("binder_ner").settings.types == types, "also if spaCy has escaped a dollar sign"
+        assert loaded.get_pipe("binder_ner").settings.types == types, "spaCy escapes the dollar sign"
         loaded.to_disk(tmp_path / "moved")  # overwrites the files from which it was loaded
         loaded.to_disk(tmp_path / other)
         shutil.rmtree(tmp_path / "moved")
@@ -35,8 +35,8 @@ def test_a_saved_pipeline_needs_no_other_files(build, tmp_path, checkpoint):
     assert {span.label_ for doc in changed.pipe(TEXTS) for span in doc.spans["binder"]} == {"Place"}
 
 
-def test_a_saved_pipeline_does_not_ask_the_hub(build, tmp_path, checkpoint):
-    """This test starts no local Hub, so a request to the Hub would fail."""
+def test_loading_a_saved_pipeline_sends_no_request_to_the_hub(build, tmp_path, checkpoint):
+    """The local Hub is not started, so a request to the Hub would fail."""
     nlp = build()
     nlp.to_disk(tmp_path / "saved")
     config = tmp_path / "saved" / "config.cfg"
@@ -44,7 +44,7 @@ def test_a_saved_pipeline_does_not_ask_the_hub(build, tmp_path, checkpoint):
     assert spans(spacy.load(tmp_path / "saved")(TEXTS[0]).ents) == spans(nlp(TEXTS[0]).ents) != []
 
 
-def test_pipelines_from_bytes_and_pickled_components_find_the_same(build, checkpoint):
+def test_pipelines_from_bytes_and_pickled_components_find_the_same_entities(build, checkpoint):
     nlp = build()
     expected = [spans(doc.ents) for doc in nlp.pipe(TEXTS)]
     data, config = nlp.to_bytes(), nlp.config
@@ -55,7 +55,7 @@ def test_pipelines_from_bytes_and_pickled_components_find_the_same(build, checkp
     assert [spans(copy(nlp.make_doc(text)).ents) for text in TEXTS] == expected
 
 
-def test_bytes_with_a_file_outside_the_folder_are_refused():
+def test_bytes_with_a_file_outside_the_folder_are_rejected():
     import srsly
 
     with pytest.raises(ValueError, match=r"outside the folder of the model: '\.\./x'"):
@@ -74,7 +74,7 @@ def test_types_that_a_config_file_cannot_represent_are_not_saved(build, name, tm
 
 @pytest.mark.slow
 def test_spacy_assembles_a_config(build, tmp_path, checkpoint):
-    """`spacy assemble` finds the factory by the entry point of the package."""
+    """`spacy assemble` finds the component by the entry point of the package."""
     nlp = build(types={"Gene": TYPES["Gene"], "cell line": "A line of cells."}, threshold=0.4)
     nlp.config.to_disk(tmp_path / "config.cfg")
     (target,) = re.findall(

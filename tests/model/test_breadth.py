@@ -1,4 +1,4 @@
-"""Which types are broader than others: by parents, by the breadths of the network, and in a saved checkpoint."""
+"""Tests of broader types: by parents, by the breadths that a network computes, and in saved checkpoints."""
 
 import itertools
 
@@ -18,6 +18,7 @@ DESCRIPTIONS = ["A region of DNA that codes for a protein.", "A city.", "A perso
 
 
 def pairs(labels, broader):
+    """Return the pairs (broader type, narrower type) in a result of `broader_types`."""
     if broader is None:
         return set()
     labels = list(labels)
@@ -33,11 +34,11 @@ def test_a_type_is_broader_than_all_its_descendants():
     }
 
 
-def test_without_parents_and_breadths_no_type_is_broader():
+def test_no_type_is_broader_if_there_are_no_parents_and_no_breadths():
     assert broader_types(dict.fromkeys("abc")) is None
     assert broader_types({}) is None
     assert broader_types(dict.fromkeys("ab"), torch.tensor([1.0, 1.5]), 0.5) is None, (
-        "the difference is not more than the margin"
+        "the breadths differ by no more than the margin"
     )
 
 
@@ -52,7 +53,7 @@ def test_breadths_decide_if_they_differ_by_more_than_the_margin():
     }
 
 
-def test_the_lead_of_a_broader_type_is_limited_only_if_breadths_decide():
+def test_the_tolerance_applies_only_to_types_that_are_broader_by_their_breadths():
     parents = {"person": None, "politician": "person", "city": None}
     leads = broader_types(parents, torch.tensor([9.0, 5.0, 1.0]), 1.0, tolerance=4.0)
     infinity = float("inf")
@@ -61,7 +62,7 @@ def test_the_lead_of_a_broader_type_is_limited_only_if_breadths_decide():
 
 
 def test_types_of_the_same_hierarchy_are_not_compared_by_breadth():
-    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # by its breadth, politician would be broader than person
+    breadths = torch.tensor([1.0, 9.0, 5.0, 20.0])  # the breadth of politician is larger than the breadth of person
     parents = {"person": None, "politician": "person", "writer": "person", "city": None}
     assert pairs(parents, broader_types(parents, breadths, 1.0)) == {
         ("person", "politician"),
@@ -105,7 +106,7 @@ def test_invalid_parents_are_rejected():
         broader_types({"c": "b", "b": "b"})
 
 
-def test_the_network_can_learn_an_order():
+def test_the_breadth_network_can_learn_an_order():
     torch.manual_seed(0)
     network, states = BreadthNetwork(32), torch.randn(20, 32)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
@@ -119,7 +120,7 @@ def test_the_network_can_learn_an_order():
     assert breadths.shape == (20,) and (breadths[:-1] > breadths[1:]).all()
 
 
-def test_a_checkpoint_with_breadths(tokenizer, tmp_path):
+def test_breadths_are_computed_from_descriptions_and_saved(tokenizer, tmp_path):
     model = build_model(use_breadth=True, breadth_margin=2.0)
     encoded = model.encode_descriptions(tokenizer, DESCRIPTIONS)
     assert encoded.vectors.shape == (4, 3, 16) and encoded.breadths.shape == (4,)

@@ -1,4 +1,4 @@
-"""The configuration checks its values, keeps unknown keys, and is the same after saving and loading."""
+"""Tests of the configuration: invalid values, saving and loading, entity types, labels and thresholds."""
 
 from decimal import Decimal
 
@@ -18,10 +18,11 @@ def build(**options):
 
 
 def typed(**parents):
+    """Return entity types with these parents, in the format of the configuration."""
     return [{"name": name, "description": f"a {name}", "parent": parent} for name, parent in parents.items()]
 
 
-def test_round_trip(tmp_path):
+def test_a_configuration_is_the_same_after_saving_and_loading(tmp_path):
     types = [{"name": name, "description": text} for name, text in TYPES.items()]
     config = build(entity_types=types, decoding="flat", inference="joint", max_length=128, stride=16, my_note="kept")
     config.save_pretrained(tmp_path)
@@ -68,7 +69,7 @@ def test_shared_encoders_have_no_type_config():
         ({"breadth_tolerance": float("inf")}, "breadth_tolerance must be at least 0, or None"),
     ],
 )
-def test_values_out_of_range(options, message):
+def test_values_outside_their_range_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
 
@@ -76,12 +77,12 @@ def test_values_out_of_range(options, message):
 @pytest.mark.parametrize(
     "options", [{"decoding": "sideways"}, {"inference": "both"}, {"max_length": "long"}, {"entity_types": "Gene"}]
 )
-def test_values_of_the_wrong_type(options):
+def test_values_of_a_wrong_type_are_rejected(options):
     with pytest.raises(Exception, match=next(iter(options))):
         build(**options)
 
 
-def test_custom_pipelines_are_in_the_saved_file_but_not_in_the_installed_class(tmp_path):
+def test_custom_pipelines_is_saved_but_is_no_attribute(tmp_path):
     config = build()
     assert not hasattr(config, "custom_pipelines")
     assert config.to_dict()["custom_pipelines"]["binder-ner"]["pt"] == ["AutoModel"]
@@ -103,7 +104,7 @@ def test_labels_are_the_names_of_the_entity_types(tmp_path):
         config.entity_types = [types[1], types[1]]
 
 
-def test_labels_follow_entity_types_that_are_removed_or_edited_in_place(tmp_path):
+def test_labels_change_if_entity_types_are_added_or_removed(tmp_path):
     config = build(entity_types=typed(Gene=None))
     config.entity_types.append({"name": "Cell", "description": "A cell."})
     assert config.to_dict()["id2label"] == {0: "Gene", 1: "Cell"}
@@ -122,8 +123,8 @@ def swap(types):
     [swap, lambda types: types.pop(), lambda types: types.append(typed(New=None)[0]), lambda types: types.clear()],
     ids=["swap", "pop", "append", "clear"],
 )
-def test_frozen_types_that_are_edited_in_place_are_rejected(edit, tmp_path):
-    """The vectors of a frozen checkpoint would belong to other types."""
+def test_changing_frozen_types_in_place_is_rejected(edit, tmp_path):
+    """A frozen checkpoint stores the vectors of its types, which would not match other types."""
     pipe = build_pipeline()
     pipe.model.freeze_types(pipe.tokenizer)
     config = pipe.model.config
@@ -144,14 +145,14 @@ def test_frozen_types_that_are_edited_in_place_are_rejected(edit, tmp_path):
     [("New", "must be {'name'"), ({"name": "New"}, "must be {'name'"), (typed(Gene=None)[0], "'Gene' appears twice")],
     ids=["no dictionary", "no description", "twice"],
 )
-def test_malformed_types_that_are_added_in_place_are_rejected(added, message):
+def test_adding_invalid_types_in_place_is_rejected(added, message):
     pipe = build_pipeline()
     pipe.model.config.entity_types.append(added)
     with pytest.raises(ValueError, match=message):
         pipe("the gene")
 
 
-def test_types_that_are_edited_in_place_are_used():
+def test_changes_of_types_in_place_take_effect():
     pipe = build_pipeline()
     config = pipe.model.config
     config.thresholds = {"Gene": 0.25}

@@ -1,4 +1,4 @@
-"""Decoding of score matrices that are written by hand."""
+"""Tests of decoding. Most tests use small score matrices or lists of spans that are written by hand."""
 
 import itertools
 from decimal import Decimal
@@ -25,7 +25,10 @@ WORDS = torch.tensor([[0, 1, 1, 1, 0]])  # [CLS] a b c [SEP]
 
 
 def scores(*spans, types=1, threshold=1.0):
-    """Return scores [1, T, 5, 5]: zeros except the thresholds at (0, 0) and the given (type, first, last, score)."""
+    """Return span scores of one window, [1, T types, 5 tokens, 5 widths].
+
+    The thresholds are at (0, 0). Each given row is (type id, first token, last token, score). Other scores are zero.
+    """
     matrix = torch.zeros(1, types, 5, 5)
     matrix[:, :, 0, 0] = threshold
     for type_id, first, last, score in spans:
@@ -34,11 +37,12 @@ def scores(*spans, types=1, threshold=1.0):
 
 
 def propose(matrix, threshold=0.5, **options):
+    """Return the proposed spans as tuples (type id, first token, last token)."""
     found = propose_spans(matrix, WORDS, WORDS, required_margin(threshold, matrix.shape[1]), **options)
     return [tuple(row) for row in torch.stack(found[1:4], 1).tolist()]
 
 
-def test_nothing_above_threshold():
+def test_nothing_is_proposed_if_no_score_exceeds_the_threshold():
     assert propose(scores()) == []
 
 
@@ -57,7 +61,7 @@ def test_each_type_has_its_own_threshold():
     assert propose(matrix) == [(0, 1, 1)]
 
 
-def test_special_tokens_and_inner_tokens_are_no_candidates():
+def test_spans_start_and_end_at_word_boundaries():
     matrix = scores((0, 0, 1, 9), (0, 3, 4, 9), (0, 4, 4, 9))
     assert propose(matrix) == []
     starts, ends = torch.tensor([[0, 1, 0, 1, 0]]), torch.tensor([[0, 0, 1, 1, 0]])
@@ -66,7 +70,7 @@ def test_special_tokens_and_inner_tokens_are_no_candidates():
     assert torch.stack(found[2:4], 1).tolist() == [[1, 2], [1, 3], [3, 3]]
 
 
-def test_masks_may_hold_any_nonzero_value():
+def test_any_nonzero_value_in_a_mask_means_true():
     matrix = scores((0, 1, 1, 2), (0, 2, 3, 2))
     found = propose_spans(matrix, WORDS * 256, WORDS * 512, required_margin(0.5, 1))
     assert torch.stack(found[2:4], 1).tolist() == [[1, 1], [2, 3]]
@@ -85,7 +89,7 @@ def test_a_type_with_nan_scores_does_not_hide_other_types():
     assert propose(matrix) == [(1, 1, 2)]
 
 
-def test_stricter_and_looser_thresholds():
+def test_the_threshold_can_be_raised_and_lowered():
     matrix = scores((0, 1, 1, 1.5), (0, 2, 2, 4.0))
     assert propose(matrix, 0.9) == [(0, 2, 2)]
     assert (0, 3, 3) in propose(matrix, 0.1)
@@ -93,7 +97,7 @@ def test_stricter_and_looser_thresholds():
     assert propose(matrix, 1) == []
 
 
-def test_a_threshold_per_type():
+def test_thresholds_can_be_given_for_each_type():
     matrix = scores((0, 1, 1, 2), (1, 1, 1, 2), types=2)
     assert propose(matrix, [0.5, 0.99]) == [(0, 1, 1)]
 
@@ -119,9 +123,9 @@ def test_values_that_are_not_numbers_are_rejected(bad):
         required_margin(bad, 2)
 
 
-def test_a_window_proposes_only_spans_that_are_closer_to_its_middle():
+def test_a_window_proposes_only_the_spans_that_it_owns():
     matrix = scores((0, 1, 1, 2), (0, 1, 3, 2), (0, 3, 3, 2))
-    # 2 < first + last <= 5
+    # The window owns the spans with 2 < first token + last token <= 5.
     assert propose(matrix, owned=torch.tensor([[2, 5]])) == [(0, 1, 3)]
 
 
@@ -131,24 +135,25 @@ def test_probability_is_above_one_half_exactly_if_the_margin_is_positive():
 
 
 def spans(*rows):
+    """Convert rows (start, end, type id, weight) to four tensors."""
     starts, ends, types, weights = zip(*rows, strict=True)
     return torch.tensor(starts), torch.tensor(ends), torch.tensor(types), torch.tensor(weights, dtype=torch.float64)
 
 
-def test_exact_decoding_beats_greedy_decoding_if_one_span_blocks_two():
+def test_exact_decoding_keeps_two_spans_with_a_larger_sum_and_greedy_decoding_does_not():
     rows = spans((0, 4, 0, 3.0), (2, 8, 0, 4.0), (5, 9, 0, 3.0))
     assert flat_greedy(*rows).tolist() == [1]
     assert flat_exact(*rows).tolist() == [0, 2]
 
 
-def test_flat_decoding_picks_one_type_for_a_span_and_breaks_ties_by_type_id():
+def test_flat_decoding_keeps_the_type_with_the_smallest_id_if_margins_are_equal():
     rows = spans((0, 4, 1, 2.0), (0, 4, 0, 2.0), (4, 6, 0, 1.0))
     assert flat_greedy(*rows).tolist() == [1, 2]
     assert flat_exact(*rows).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("flat", [flat_exact, flat_greedy])
-def test_flat_decoding_of_no_spans_and_of_disjoint_spans(flat):
+def test_flat_decoding_accepts_no_spans_and_keeps_disjoint_spans(flat):
     empty = torch.zeros(0, dtype=torch.long)
     assert flat(empty, empty, empty, torch.zeros(0, dtype=torch.float64)).tolist() == []
     assert flat(*spans((5, 9, 0, 1.0), (0, 4, 0, 3.0))).tolist() == [1, 0]
@@ -161,7 +166,7 @@ def test_flat_spans_subtracts_the_required_margin_of_each_type():
     assert flat_spans(starts, ends, types, margins, required_margin([0.9, 0.1], 2)).tolist() == [1]
 
 
-# A person is broader than a writer, and a writer is broader than a poet. A city is compared with none of them.
+# The type person is broader than writer, and writer is broader than poet. The type city is not related to them.
 BROADER = torch.tensor(
     [
         [False, True, True, False],
@@ -175,6 +180,7 @@ PERSON, WRITER, POET, CITY = range(4)
 
 
 def remaining(*rows):
+    """Return the indices of the spans that `drop_broader` keeps. The default weight is 1."""
     return drop_broader(*spans(*(row if len(row) == 4 else (*row, 1.0) for row in rows)), BROADER).tolist()
 
 
@@ -182,11 +188,11 @@ def test_the_narrowest_type_of_a_span_remains():
     assert remaining((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
     assert remaining((0, 4, POET), (0, 4, PERSON)) == [0]
     assert remaining((0, 4, PERSON), (0, 4, WRITER)) == [1]
-    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "a person and a city are not compared"
+    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "person and city are not related"
     assert remaining((0, 4, PERSON), (0, 4, CITY), (0, 4, WRITER)) == [1, 2]
 
 
-def test_types_of_other_spans_do_not_matter():
+def test_broader_types_of_other_spans_are_kept():
     assert remaining((0, 4, PERSON), (0, 5, WRITER), (1, 4, POET)) == [0, 1, 2]
     assert remaining((0, 4, PERSON), (4, 8, PERSON), (4, 8, POET)) == [0, 2]
 
@@ -205,7 +211,7 @@ def test_a_broader_type_with_a_much_larger_weight_is_kept():
     def kept(*rows):
         return drop_broader(*spans(*rows), broader).tolist()
 
-    assert kept((0, 4, PERSON, 6.0), (0, 4, WRITER, 1.0)) == [1], "a lead of 5 is within the limit"
+    assert kept((0, 4, PERSON, 6.0), (0, 4, WRITER, 1.0)) == [1], "a difference of 5 is within the limit"
     assert kept((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0)) == [0, 1], "the larger weight decides later"
     assert kept((0, 4, PERSON, 9.0), (0, 4, WRITER, 5.0), (0, 4, POET, 1.0)) == [2]
     starts, ends, types, margins = spans((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0))
@@ -219,7 +225,7 @@ def test_flat_decoding_prefers_the_narrowest_type_to_the_largest_margin(algorith
     options = {"algorithm": algorithm, "broader": BROADER}
     assert flat_spans(starts, ends, types, margins, required, algorithm).tolist() == [0, 2]
     assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [1, 2]
-    # The narrowest type of a span is chosen first. The span then competes with the margin of this type.
+    # First, only the narrowest type of each span remains. Then overlapping spans are compared by their margins.
     starts, ends, types, margins = spans((0, 4, PERSON, 9.0), (0, 4, WRITER, 1.0), (3, 9, CITY, 2.0))
     assert flat_spans(starts, ends, types, margins, required, **options).tolist() == [2]
 

@@ -1,4 +1,4 @@
-"""The heads with everything that replaces or wraps their layers: adapters, quantisation, hooks and offloading."""
+"""Tests of the heads if their layers are replaced or wrapped: precision, hooks, quantisation and offloading."""
 
 import copy
 
@@ -16,6 +16,7 @@ NEW_TYPE = {"Drug": "A chemical that heals."}
 
 
 def batch():
+    """Return random inputs of two windows and three types, with gold mentions."""
     torch.manual_seed(3)
     words = torch.ones(2, 12, dtype=torch.long)
     words[:, 0] = words[:, -1] = 0
@@ -31,34 +32,36 @@ def batch():
 
 
 def found(pipe, **options):
+    """Return the label, start, end and score of each entity in `TEXT`, with a low threshold."""
     return [(e["entity_group"], e["start"], e["end"], e["score"]) for e in pipe(TEXT, threshold=0.05, **options)]
 
 
-def same(one, two, tolerance=1e-5):
+def assert_same_rows(one, two, tolerance=1e-5):
+    """Check that two results of `found` are equal, with the same scores up to `tolerance`."""
     assert one
     assert [row[:3] for row in one] == [row[:3] for row in two]
     assert [row[3] for row in one] == pytest.approx([row[3] for row in two], abs=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_a_model_of_any_precision_finds_the_same_entities(model, tokenizer, dtype):
+def test_models_of_all_precisions_find_the_same_entities(model, tokenizer, dtype):
     expected = found(BinderNerPipeline(model=copy.deepcopy(model), tokenizer=tokenizer, device="cpu"))
     pipe = BinderNerPipeline(model=model.to(dtype), tokenizer=tokenizer, device="cpu")
     scores = {row[:3]: row[3] for row in found(pipe)}
     assert [scores[row[:3]] for row in expected] == pytest.approx([row[3] for row in expected], abs=0.05)
 
 
-def test_a_layer_without_bias_and_hooks_of_all_modules_work(model, tokenizer):
+def test_a_layer_without_bias_and_a_global_hook_do_not_change_the_entities(model, tokenizer):
     pipe, called = BinderNerPipeline(model=model, tokenizer=tokenizer, device="cpu"), []
     layer = nn.Linear(model.span_head.text_projection.in_features, 16, bias=False)
     layer.weight.data.copy_(model.span_head.text_projection.weight)
     model.span_head.text_projection.bias.data.zero_()
     expected = found(pipe)
     model.span_head.text_projection = layer
-    same(found(pipe), expected)
+    assert_same_rows(found(pipe), expected)
     hook = nn.modules.module.register_module_forward_hook(lambda module, args, output: called.append(module))
     try:
-        same(found(pipe), expected)
+        assert_same_rows(found(pipe), expected)
     finally:
         hook.remove()
     assert layer in called
@@ -66,8 +69,8 @@ def test_a_layer_without_bias_and_hooks_of_all_modules_work(model, tokenizer):
 
 @pytest.mark.parametrize("with_widths", [True, False])
 @pytest.mark.parametrize("size", [32, 384])
-def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):
-    """The head multiplies by the weight of `text_projection`; if this layer has a hook, the head calls the layer."""
+def test_span_vectors_are_the_same_if_the_head_calls_the_layer(with_widths, size):
+    """The head multiplies by the weight of `text_projection`. If this layer has a hook, the head calls the layer."""
     torch.manual_seed(0)
     encoder = tiny_encoder_config(hidden_size=size).to_dict()
     head = SpanHead(size, size, BinderConfig(text_config=encoder, use_span_width_embedding=with_widths)).eval()
@@ -81,7 +84,7 @@ def test_calling_the_layer_equals_multiplying_by_its_weight(with_widths, size):
         torch.testing.assert_close(getattr(called, name), getattr(read, name), rtol=0, atol=1e-6)
 
 
-def test_gradients_are_the_same_when_the_layer_is_called():
+def test_gradients_are_the_same_if_the_head_calls_the_layer():
     """The hook makes the span head call `text_projection` instead of multiplying by its weight."""
     model = build_model(projection_dropout=0.0)
     expected = torch.autograd.grad(model(**batch()).loss, model.span_head.parameters())
@@ -121,13 +124,13 @@ def test_a_model_with_weights_on_disk_finds_the_same_entities(checkpoint, tmp_pa
     expected = pipeline("binder-ner", model=str(checkpoint))
     options = {"device_map": ON_DISK[where], "offload_folder": str(tmp_path / "offload")}
     if where == "auto":
-        options["max_memory"] = {"cpu": 200_000}  # bytes; the model needs 252,620
+        options["max_memory"] = {"cpu": 200_000}  # bytes: less than the 252,620 of the model
     model = AutoModel.from_pretrained(checkpoint, **options).eval()
     assert "disk" in model.hf_device_map.values()
     assert any(parameter.is_meta for parameter in model.parameters())
     pipe = pipeline("binder-ner", model=model, tokenizer=expected.tokenizer)
-    same(found(pipe), found(expected))
-    same(found(pipe, entity_types=NEW_TYPE), found(expected, entity_types=NEW_TYPE))
+    assert_same_rows(found(pipe), found(expected))
+    assert_same_rows(found(pipe, entity_types=NEW_TYPE), found(expected, entity_types=NEW_TYPE))
     assert len(found(pipe, inference="joint")) == len(found(expected, inference="joint"))
     with torch.no_grad():
         one, two = (each(**{**batch(), "labels": None}) for each in (model, expected.model))

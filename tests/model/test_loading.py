@@ -1,4 +1,4 @@
-"""A saved checkpoint loads in a fresh process: with and without the package, offline, and after saving it again."""
+"""Tests of loading a checkpoint in a fresh process: with and without the package, offline, and saved again."""
 
 import json
 
@@ -26,7 +26,7 @@ def cache(tmp_path):
 
 LOADERS = {
     "with the package": (True, "import modeling_binder\npipe = pipeline('binder-ner', model=path)"),
-    "without the package, task unnamed": (
+    "without the package and the task": (
         False,
         "pipe = pipeline(model=path, trust_remote_code=True)",
     ),
@@ -39,6 +39,7 @@ LOADERS = {
 
 
 def load_and_find(path, loader, cache, offline=False):
+    """Load a checkpoint in a fresh process, and return the entities that it finds in `TEXT`."""
     package, line = LOADERS[loader]
     code = f"import json\nfrom transformers import pipeline\npath = {str(path)!r}\n{line}\n"
     code += f"print(json.dumps(pipe({TEXT!r})))"
@@ -81,7 +82,7 @@ def test_a_checkpoint_saved_by_the_trainer_loads(model, tokenizer, cache, expect
 @pytest.mark.parametrize(
     "saver", ["pipe.save_pretrained", "pipe.save_pretrained, loaded with the code in the checkpoint"]
 )
-def test_a_checkpoint_that_was_loaded_and_saved_loads(checkpoint, saver, cache, expected, tmp_path):
+def test_a_checkpoint_that_was_saved_a_second_time_loads(checkpoint, saver, cache, expected, tmp_path):
     remote = saver.endswith("loaded with the code in the checkpoint")
     again = tmp_path / "again"
     code = f"""

@@ -1,4 +1,4 @@
-"""Losses compared with closed forms, and with a loop over mentions."""
+"""Tests of the losses: known values for uniform scores, gradients, and a comparison with a loop over mentions."""
 
 import math
 
@@ -15,12 +15,13 @@ def masks(*rows):
 
 
 def uniform(batch=1, types=1, length=6, width=6):
+    """Return start, end and span scores that are all zero."""
     scores = torch.zeros(batch, types, length, width)
     return torch.zeros(batch, types, length), torch.zeros(batch, types, length), scores
 
 
 def test_uniform_scores_give_the_logarithm_of_the_number_of_candidates():
-    # [CLS] a b c d [SEP], each word one token: 4 starts, 4 ends, 10 spans; one gold mention.
+    # The window [CLS] a b c d [SEP] has words of one token, so it has 4 starts, 4 ends and 10 spans. One span is gold.
     words = masks([0, 1, 1, 1, 1, 0])
     losses = binder_losses(*uniform(), words, words, torch.tensor([[[0, 2, 3]]]))
     # The mention loss of the start head compares the gold start, 3 negatives and the threshold. The threshold loss
@@ -35,7 +36,7 @@ def test_uniform_scores_give_the_logarithm_of_the_number_of_candidates():
 def test_other_gold_mentions_are_left_out_of_the_denominator():
     words = masks([0, 1, 1, 1, 1, 0])
     two = binder_losses(*uniform(), words, words, torch.tensor([[[0, 1, 1], [0, 3, 4]]]))
-    assert two.start.item() == pytest.approx(math.log(4))  # gold, two negatives, threshold
+    assert two.start.item() == pytest.approx(math.log(4))  # the gold start, two negatives and the threshold
     assert two.span.item() == pytest.approx(math.log(10))
     assert two.span_threshold.item() == pytest.approx(math.log(9))
 
@@ -63,14 +64,14 @@ def test_gradients_move_gold_scores_above_and_negatives_below_the_threshold():
     losses.span.backward()
     assert span.grad[0, 1, 2, 1] < 0  # the gold score must rise
     assert span.grad[0, 1, 1, 0] > 0 and span.grad[0, 1, 0, 0] > 0  # a negative and the threshold must fall
-    assert not span.grad[0, 0].any()  # the other type has no mention
+    assert not span.grad[0, 0].any()  # type 0 has no mention
     span.grad = None
     binder_losses(start, end, span, words, words, torch.tensor([[[1, 2, 3]]])).span_threshold.backward()
     assert span.grad[0, 1, 0, 0] < 0 and span.grad[0, 1, 1, 0] > 0 and span.grad[0, 1, 2, 1] == 0
 
 
-def test_only_spans_between_word_edges_are_candidates():
-    # [CLS] ab| cd [SEP]: two words of two tokens each
+def test_candidate_spans_start_and_end_at_word_boundaries():
+    # The window [CLS] a ##b c ##d [SEP] has two words of two tokens each.
     starts, ends = masks([0, 1, 0, 1, 0, 0]), masks([0, 0, 1, 0, 1, 0])
     mask = candidate_mask(starts, ends, 6)
     assert mask[0].nonzero().tolist() == [[1, 1], [1, 3], [3, 1]]
@@ -78,8 +79,8 @@ def test_only_spans_between_word_edges_are_candidates():
     assert losses.span.item() == pytest.approx(math.log(4))
 
 
-def by_hand(start, end, span, word_starts, word_ends, mentions, max_width):
-    """Compute the losses as the paper defines them, one mention and one candidate at a time."""
+def loop_over_mentions(start, end, span, word_starts, word_ends, mentions, max_width):
+    """Compute the losses by the definitions of the paper, one mention and one candidate span at a time."""
     length = start.shape[-1]
 
     def softmax_loss(positive, others):
@@ -133,6 +134,7 @@ def by_hand(start, end, span, word_starts, word_ends, mentions, max_width):
 
 @st.composite
 def batches(draw):
+    """Generate the sizes, word masks and gold mentions of a batch."""
     batch, types, length = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(2, 7))
     width = draw(st.integers(1, length))
     flags = st.lists(st.lists(st.integers(0, 1), min_size=length, max_size=length), min_size=batch, max_size=batch)
@@ -167,7 +169,7 @@ def test_losses_equal_a_loop_over_mentions(case):
         if rows:
             labels[b, : len(rows)] = torch.tensor(rows)
     got = {name: term.item() for name, term in binder_losses(*scores, starts, ends, labels)._asdict().items()}
-    assert got == pytest.approx(by_hand(*scores, starts, ends, mentions, width), abs=1e-5)
+    assert got == pytest.approx(loop_over_mentions(*scores, starts, ends, mentions, width), abs=1e-5)
 
 
 def test_splitting_an_optimizer_step_into_batches_does_not_change_its_loss():

@@ -1,4 +1,4 @@
-"""The model: built from different encoders, trained, saved, loaded, and used with padding, types and spans."""
+"""Tests of the model: encoders, outputs, padding, precision, saving, loading and span proposals."""
 
 import os
 import stat
@@ -54,6 +54,7 @@ ENCODERS = {
 
 
 def batch(length=12, windows=2, types=3):
+    """Return random inputs with gold mentions."""
     torch.manual_seed(3)
     words = torch.ones(windows, length, dtype=torch.long)
     words[:, 0] = words[:, -1] = 0
@@ -70,7 +71,7 @@ def batch(length=12, windows=2, types=3):
 
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("share", [False, True])
-def test_a_model_of_each_encoder_is_built_trained_saved_and_loaded(name, share, tmp_path):
+def test_a_model_with_each_encoder_is_built_trained_saved_and_loaded(name, share, tmp_path):
     ENCODERS[name].save_pretrained(tmp_path / "config")
     torch.manual_seed(0)
     AutoModel.from_config(ENCODERS[name]).save_pretrained(tmp_path / "encoder")
@@ -80,7 +81,7 @@ def test_a_model_of_each_encoder_is_built_trained_saved_and_loaded(name, share, 
     reference = AutoModel.from_pretrained(tmp_path / "encoder")
     mine, theirs = model.text_encoder.state_dict(), reference.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
-    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # these two encoders count positions from padding_idx + 1
+    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # RoBERTa and MPNet cannot use the positions up to padding_idx
     assert model.max_positions == ENCODERS[name].max_position_embeddings - first
 
     inputs = batch()
@@ -103,13 +104,13 @@ def test_a_model_of_each_encoder_is_built_trained_saved_and_loaded(name, share, 
         torch.testing.assert_close(loaded(**inputs).span_scores, model(**inputs).span_scores, rtol=1e-5, atol=1e-5)
 
 
-def test_fresh_scales_start_at_the_inverse_temperature():
+def test_new_scales_are_the_inverse_temperature():
     model = build_model(init_temperature=0.07)
     for head in (model.start_head, model.end_head, model.span_head):
         assert head.scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
 
 
-def test_shapes_and_output(model):
+def test_shapes_of_the_output_and_sum_of_the_losses(model):
     inputs = batch()
     with torch.no_grad():
         output = model(**inputs)
@@ -170,7 +171,7 @@ def test_mentions_wider_than_max_span_width_add_nothing_to_the_mention_losses():
     assert torch.isfinite(output.loss)
 
 
-def test_missing_inputs_are_named_in_the_error(model):
+def test_the_error_names_the_missing_inputs(model):
     inputs = batch()
     with pytest.raises(ValueError, match="needs entity types"):
         model(input_ids=inputs["input_ids"])
@@ -178,7 +179,7 @@ def test_missing_inputs_are_named_in_the_error(model):
         model(**{**inputs, "word_start_mask": None})
 
 
-def test_bf16_and_autocast_score_in_float32(model):
+def test_scores_are_float32_in_bf16_and_with_autocast(model):
     inputs = {**batch(), "labels": None}
     with torch.no_grad():
         exact = model(**inputs).span_scores
@@ -191,7 +192,7 @@ def test_bf16_and_autocast_score_in_float32(model):
         assert (scores[inside] - exact[inside]).abs().mean() < 0.3
 
 
-# in transformers before 5.21, the method has no other name
+# transformers 5.21 renamed this method, but earlier versions have only this name.
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     inputs = batch()
@@ -267,7 +268,7 @@ def test_encoders_whose_first_token_does_not_see_the_text_are_rejected(config, m
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_added_tokens_are_in_the_embeddings_of_both_encoders(share, tokenizer, tmp_path):
+def test_resizing_token_embeddings_changes_both_encoders(share, tokenizer, tmp_path):
     model = build_model(share_encoders=share)
     tokenizer.add_tokens([f"[T{index}]" for index in range(300 - len(tokenizer))])
     assert len(tokenizer) == 300
@@ -280,7 +281,7 @@ def test_added_tokens_are_in_the_embeddings_of_both_encoders(share, tokenizer, t
     assert pipe("the [T9] gene", entity_types={"Marker": "Written as [T9]."}, threshold=0)
 
 
-def test_a_type_encoder_with_its_own_tokenizer_keeps_its_embeddings():
+def test_a_type_encoder_with_a_separate_tokenizer_is_not_resized():
     model = build_model(type_config=tiny_encoder_config(vocab_size=200).to_dict(), type_tokenizer=True)
     model.resize_token_embeddings(260, pad_to_multiple_of=8)
     assert (model.config.text_config.vocab_size, model.config.type_config.vocab_size) == (264, 200)
@@ -288,7 +289,7 @@ def test_a_type_encoder_with_its_own_tokenizer_keeps_its_embeddings():
     assert model.resize_token_embeddings() is model.text_encoder.get_input_embeddings()
 
 
-def test_scores_on_the_meta_device_have_shapes():
+def test_scores_on_the_meta_device_have_the_usual_shapes():
     inputs = {name: value.to("meta") for name, value in batch().items() if name.endswith("input_ids")}
     with torch.device("meta"):
         output = build_model()(**inputs)

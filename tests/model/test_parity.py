@@ -1,7 +1,7 @@
 """Comparison with the implementation that the authors of the paper released.
 
-With the same weights and inputs, scores, losses, gradients and spans must be the same. `BINDER_PARITY` is a folder with
-recorded runs of the released implementation. If it is not set, these tests are skipped.
+With the same weights and inputs, the scores, losses, gradients and spans must be the same. The environment variable
+`BINDER_PARITY` is a folder with recorded outputs of the released implementation. Without it, these tests are skipped.
 """
 
 import json
@@ -41,7 +41,15 @@ def recorded(request):
 
 
 def as_labels(mentions, windows):
-    """Convert N rows (window, type, first, last), [N, 4], to padded labels [B, M, 3]; see `binder_losses`."""
+    """Convert mentions to the padded labels of `binder_losses`.
+
+    Args:
+        mentions: a row (window, type, first token, last token) for each of N mentions, [N, 4].
+        windows: number of windows, B.
+
+    Returns:
+        Labels, [B, M, 3], where M is the largest number of mentions in a window.
+    """
     rows = [mentions[mentions[:, 0] == window][:, 1:] for window in range(windows)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
 
@@ -55,7 +63,7 @@ def run(model, inputs, batch):
     )
 
 
-def test_scores(recorded):
+def test_scores_equal_the_recorded_scores(recorded):
     model, inputs, batch, _ = recorded
     with torch.no_grad():
         output = model(**inputs)
@@ -68,7 +76,7 @@ def test_scores(recorded):
     )
 
 
-def test_loss_terms(recorded):
+def test_losses_equal_the_recorded_losses(recorded):
     model, inputs, batch, expected = recorded
     with torch.no_grad():
         output = run(model, inputs, batch)
@@ -77,7 +85,7 @@ def test_loss_terms(recorded):
     assert output.loss.item() == pytest.approx(expected["loss"], abs=1e-5)
 
 
-def test_gradient_norms(recorded):
+def test_gradient_norms_equal_the_recorded_norms(recorded):
     model, inputs, batch, expected = recorded
     run(model, inputs, batch).loss.backward()
     parameters = dict(model.named_parameters())
@@ -89,7 +97,7 @@ def test_gradient_norms(recorded):
     assert ours == pytest.approx(expected["gradient_norms"], rel=1e-4)
 
 
-def test_predicted_spans(recorded):
+def test_predicted_spans_equal_the_recorded_spans(recorded):
     model, inputs, batch, expected = recorded
     with torch.no_grad():
         output = model(**inputs)

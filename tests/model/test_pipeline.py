@@ -1,4 +1,4 @@
-"""The pipeline: all kinds of inputs and arguments, exact offsets, long texts, and broad and narrow types."""
+"""Tests of the pipeline: inputs, arguments, exact offsets, long texts, and broad and narrow types."""
 
 import copy
 import itertools
@@ -29,7 +29,7 @@ def pipe():
     return copy.copy(PIPE)
 
 
-def test_output(pipe):
+def test_entities_have_the_documented_keys_and_order(pipe):
     text = TEXTS[-1]
     entities = pipe(text)
     assert entities
@@ -55,7 +55,7 @@ def test_all_kinds_of_inputs_give_the_same_results(pipe):
                 assert_same_entities(one, two)
 
 
-def test_empty_inputs(pipe):
+def test_empty_inputs_have_empty_results(pipe):
     assert pipe([]) == []
     assert pipe("") == [] and pipe(" \n\t") == []
     assert pipe(["", ""]) == [[], []]
@@ -76,14 +76,14 @@ def test_flat_decoding_returns_a_non_overlapping_subset_of_nested_decoding(pipe)
     assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(flat))
 
 
-def test_joint_inference_finds_a_subset_of_what_span_inference_finds(pipe):
+def test_joint_inference_finds_a_subset_of_the_entities_of_span_inference(pipe):
     text = "the IL-2 gene promoter of cells in the cell"
     span, joint = keys(pipe(text)), keys(pipe(text, inference="joint"))
     assert set(joint) < set(span)
     assert keys(build_pipeline(inference="joint")(text)) == joint
 
 
-def test_types_at_call_time(pipe):
+def test_entity_types_can_be_given_at_call_time(pipe):
     text = "the IL-2 gene promoter of cells"
     own = pipe(text)
     assert keys(pipe(text, entity_types=["Cell"])) == [k for k in keys(own) if k[0] == "Cell"]
@@ -92,16 +92,16 @@ def test_types_at_call_time(pipe):
     more = pipe(text, entity_types={**TYPES, "Drug": "A chemical that heals."})
     assert_same_entities(
         [e for e in more if e["entity_group"] != "Drug"], own
-    )  # an added type does not change the spans of the other types
-    assert pipe(text) == own  # the arguments of a call do not affect the next one
+    )  # an added type does not change the entities of the other types
+    assert pipe(text) == own  # the arguments of one call do not affect the next call
 
 
-def test_a_thousand_types(pipe):
+def test_a_call_accepts_a_thousand_types(pipe):
     found = pipe("IL-2 gene", entity_types={f"T{i}": f"description {i}" for i in range(1000)}, threshold=0.99)
     assert {e["entity_group"] for e in found} <= {f"T{i}" for i in range(1000)}
 
 
-def test_types_in_blocks_give_the_same_spans(pipe, monkeypatch):
+def test_scoring_types_in_blocks_does_not_change_the_entities(pipe, monkeypatch):
     types = {**TYPES, **{f"T{i}": f"description {i}" for i in range(20)}}
     whole = [pipe(TEXTS, entity_types=types, batch_size=3, inference=inference) for inference in ("span", "joint")]
     monkeypatch.setattr("modeling_binder.modeling_binder.CPU_BLOCK_SCORES", 50)
@@ -113,7 +113,7 @@ def test_types_in_blocks_give_the_same_spans(pipe, monkeypatch):
             assert_same_entities(a, b)
 
 
-def test_thresholds(pipe):
+def test_the_threshold_can_be_given_at_call_time(pipe):
     text = "the IL-2 gene promoter of cells"
     default = pipe(text)
     assert pipe(text, threshold=0.5) == default
@@ -139,14 +139,14 @@ def test_a_threshold_may_be_a_number_of_any_kind(pipe, number):
 @pytest.mark.parametrize("text", ["the \ud800 gene", "\udc00", "cells\ud83d of \ude00the\udfff gene", "\ud83d\ude00"])
 def test_lone_surrogates_do_not_shift_offsets(pipe, text):
     found = pipe(text, threshold=0.3)
-    assert bool(found) == ("gene" in text)  # BERT's tokenizer drops U+FFFD
+    assert bool(found) == ("gene" in text)  # surrogates become U+FFFD, which BERT's tokenizer drops
     assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
     replaced = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
     assert_same_entities(found, pipe(replaced, threshold=0.3))
     assert_same_entities(pipe(["a", text, "a"], threshold=0.3)[1], found)
 
 
-def test_a_lone_surrogate_in_words_and_descriptions(pipe):
+def test_lone_surrogates_in_words_and_descriptions_are_replaced(pipe):
     assert pipe(["the", "\ud800", "gene"], is_split_into_words=True)
     types = {"T": "a \udc00 gene"}
     assert_same_entities(
@@ -202,7 +202,7 @@ def test_flat_decoding_keeps_the_narrowest_type_of_a_span(pipe):
     assert pipe(text, entity_types=in_a_list, threshold=0.2, decoding="flat") == fine
 
 
-def test_parents_of_the_models_own_types():
+def test_parents_in_the_configuration_have_the_effect_of_parents_in_a_call():
     text = "the IL-2 gene promoter of cells in the cell"
     own = [{"name": label, "description": TYPES[label]} for label in FAMILY]
     own[1]["parent"], own[2]["parent"] = "Cell", "Gene"
@@ -224,7 +224,7 @@ def test_breadths_decide_which_types_are_broader_if_there_are_no_parents():
     for broad, finer in itertools.combinations(order, 2):
         assert spans(nested, broad) & spans(nested, finer)
         assert not spans(flat, broad) & spans(nested, finer)
-    pipe.model.breadth.output.weight.data.neg_()  # reverses the order; the pipeline must notice it
+    pipe.model.breadth.output.weight.data.neg_()  # reverses the order of the breadths
     pipe.model.breadth.output.bias.data.neg_()
     turned = pipe(text, threshold=0.2)
     for broad, finer in itertools.combinations(order[::-1], 2):
@@ -262,13 +262,13 @@ def test_window_size_does_not_matter_for_a_short_text(pipe):
     assert_same_entities(pipe(text, stride=0), pipe(text, stride=30))
 
 
-def test_a_hundred_thousand_characters(pipe):
+def test_offsets_in_a_text_of_a_hundred_thousand_characters_are_exact(pipe):
     text = "gene cells. " * 8500
     found = pipe(text, batch_size=32, entity_types=["Gene"], threshold=0.9)
     assert all(text[e["start"] : e["end"]] == e["word"] for e in found)
 
 
-def test_input_split_into_words(pipe):
+def test_a_text_can_be_given_as_a_list_of_words(pipe):
     words = ["the", "IL-2", "gene", "", "promoter"]
     found = pipe(words, is_split_into_words=True, threshold=0.3)
     text = " ".join(words)
@@ -306,7 +306,7 @@ def test_input_split_into_words(pipe):
         ({"is_split_into_words": "no"}, ValueError, "is_split_into_words must be True or False, got 'no'"),
     ],
 )
-def test_bad_arguments(pipe, arguments, error, message):
+def test_invalid_arguments_raise_an_error(pipe, arguments, error, message):
     with pytest.raises(error, match=message):
         pipe("IL-2 gene", **arguments)
 
@@ -326,7 +326,7 @@ def test_words_may_come_from_any_ordered_iterable(pipe, words):
 
 
 @pytest.mark.parametrize("bad", [{"IL-2", "gene"}, {"IL-2": 1}, None, 3, [b"gene"]])
-def test_words_without_an_order_and_other_values_are_rejected(pipe, bad):
+def test_unordered_words_and_other_invalid_words_are_rejected(pipe, bad):
     with pytest.raises(ValueError, match="with is_split_into_words=True each input must be a list of words, got"):
         pipe([bad], is_split_into_words=True)
 
@@ -357,7 +357,7 @@ def test_frozen_types_keep_their_vectors():
     torch.testing.assert_close(pipe.type_vectors(), pipe.model.frozen_type_vectors)
 
 
-def test_margins_read_an_iterator_of_types_once(pipe):
+def test_margins_accept_an_iterator_of_types(pipe):
     spans, margins = pipe.margins("IL-2 gene", iter(["Gene", "Cell"]))
     assert list(margins) == ["Gene", "Cell"] and len(spans) == 4
 
@@ -369,7 +369,7 @@ def test_a_model_without_types_requires_entity_types():
     assert isinstance(bare("IL-2 gene", entity_types=["Gene"]), list)
 
 
-def test_the_constructor_accepts_defaults():
+def test_arguments_of_the_constructor_are_defaults_of_calls():
     pipe = pipeline(
         "binder-ner", model=build_model(), tokenizer=build_tokenizer(), entity_types=["Cell"], threshold=0.6
     )
@@ -384,7 +384,7 @@ def test_a_tokenizer_that_pads_on_the_left_does_not_change_the_results():
         assert_same_entities(one, PIPE(text))
 
 
-def test_a_half_precision_model():
+def test_scores_of_a_half_precision_model_are_probabilities():
     pipe = pipeline("binder-ner", model=build_model().to(torch.bfloat16), tokenizer=build_tokenizer())
     assert all(0.5 < e["score"] <= 1 for e in pipe("the IL-2 gene promoter of cells"))
 
@@ -399,12 +399,12 @@ def test_margins_agree_with_the_scores(pipe, text):
         for label, matrix in margins.items():
             assert matrix.shape == (len(words), len(words)) and matrix.tril(-1).isnan().sum() >= len(words) - 1
             for i, j in itertools.combinations_with_replacement(range(len(words)), 2):
-                if not matrix[i, j].isnan() and len(text) < 50:  # one window, which predicts all its spans
+                if not matrix[i, j].isnan() and len(text) < 50:  # a text of one window: `pipe` returns all its spans
                     score = found[label, words[i][0], words[j][1]]
                     assert torch.sigmoid(matrix[i, j]).item() == pytest.approx(score, abs=1e-4)
 
 
-def test_margins_of_an_empty_text(pipe):
+def test_margins_of_an_empty_text_are_empty(pipe):
     for text in ("", "  "):
         words, margins = pipe.margins(text, ["Cell"])
         assert words == [] and margins["Cell"].shape == (0, 0)
@@ -412,12 +412,12 @@ def test_margins_of_an_empty_text(pipe):
 
 @given(st.text(alphabet=st.sampled_from("abIL2-. genecells"), max_size=60), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_the_stride_does_not_matter_for_a_text_of_one_window(text, stride):
+def test_the_stride_does_not_matter_if_the_text_fits_into_one_window(text, stride):
     assert_same_entities(PIPE(text, max_length=128, stride=stride), PIPE(text, max_length=100))
 
 
 @pytest.mark.slow
-def test_a_compiled_encoder_is_one_graph_for_all_lengths():
+def test_a_compiled_encoder_uses_one_graph_for_all_lengths():
     torch._dynamo.reset()
     graphs = []
 

@@ -1,4 +1,4 @@
-"""Splitting texts into words, tokens and windows, with exact character offsets; tokenising descriptions."""
+"""Tests of splitting texts into words, tokens and windows, and of tokenising descriptions."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def words(text):
         ("infor\u00admation", ["infor\u00admation"]),
         ("TGF-β1+", ["TGF", "-", "β1", "+"]),
         ("\u1100\u1161\u11a8\u1112\u1161", ["\u1100\u1161\u11a8", "\u1112\u1161"]),  # decomposed hangul
-        ("ﾄﾖﾀﾉｶﾞ", ["ﾄ", "ﾖ", "ﾀ", "ﾉ", "ｶﾞ"]),  # kana of half width
+        ("ﾄﾖﾀﾉｶﾞ", ["ﾄ", "ﾖ", "ﾀ", "ﾉ", "ｶﾞ"]),  # half-width kana
         ("🇳🇴🇸🇪🇫", ["🇳🇴", "🇸🇪", "🇫"]),
         ("\U0001f3f4\U000e0067\U000e0062\U000e007f!", ["\U0001f3f4\U000e0067\U000e0062\U000e007f", "!"]),
         ("\ua997\ua9ae", ["\ua997", "\ua9ae"]),  # Javanese
@@ -65,7 +65,7 @@ TEXTS = st.text(alphabet=st.sampled_from("abIL2-_. ,\n\r\té\u0301東京👩\u20
 @given(text=TEXTS, max_length=st.integers(5, 24), data=st.data())
 @example("il 2 " * 20, 5, None)
 @settings(deadline=None, max_examples=300)
-def test_windows(text, max_length, data):
+def test_windows_cover_the_text_and_one_window_predicts_each_span(text, max_length, data):
     check_windows(text, max_length, 0 if data is None else data.draw(st.integers(0, max_length - 3)))
 
 
@@ -90,7 +90,7 @@ def check_windows(text, max_length, stride):
         assert len(window.starts) == len(window.ends) == len(window.input_ids)
         assert window.input_ids[1:-1] == encoded.input_ids[window.begin : window.stop]
         assert window.starts[0] == window.ends[0] == window.starts[-1] == -1
-    # Each span that some window contains is predicted by exactly one window, which contains it.
+    # If a span lies in one or more windows, exactly one of these windows predicts the span.
     count = len(encoded.input_ids)
     for first in range(count):
         for last in range(first, min(count, first + max_length)):
@@ -116,8 +116,8 @@ def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
     if all(part[:1].isspace() or not begin for begin, part, _ in parts):
         assert pieces == whole
     elif all(end - start < 2 * piece for start, end in split_words(text)):
-        # The text was split where it has no white space, so the windows may differ. But a word still starts only where
-        # `split_words` starts one.
+        # A piece ends where the text has no white space, so the windows may differ. But each word still starts where
+        # a word of `split_words` starts.
         assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
@@ -145,7 +145,7 @@ def test_an_empty_text_has_one_window():
     assert window.input_ids == [2, 3] and not any(window.word_start_mask)
 
 
-def test_locate():
+def test_locate_returns_the_first_and_last_token_of_a_span():
     windower = BinderWindower(TOKENIZER)
     encoded = windower.encode("the IL-2 gene")
     assert [encoded.starts[first] for first, _ in encoded.locate([(4, 8)])] == [4]
@@ -154,7 +154,7 @@ def test_locate():
     assert encoded.locate([(8, 4)]) == [None]
 
 
-def test_given_words_are_used_instead_of_those_from_split_words():
+def test_given_words_replace_the_words_of_split_words():
     windower = BinderWindower(TOKENIZER)
     encoded = windower.encode("IL-2 gene", [(0, 4), (5, 9)])
     assert [offset for offset in encoded.starts if offset >= 0] == [0, 5]
@@ -192,8 +192,8 @@ def test_long_descriptions_are_rejected_and_not_truncated():
         windower.encode_types(["gene " * 100], max_length=50)
 
 
-def test_byte_level_tokens_that_share_a_character():
-    """A byte-level tokenizer splits an emoji into several tokens with the same offsets."""
+def test_a_character_of_several_byte_level_tokens_is_one_word():
+    """A byte-level tokenizer splits an emoji into several tokens. All of them have the offsets of the emoji."""
     windower = BinderWindower(build_byte_tokenizer())
     text = "a 👩‍🔬 é."
     encoded = windower.encode(text)

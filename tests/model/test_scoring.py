@@ -1,4 +1,4 @@
-"""The factored score equals the formula of the paper, for different shapes and precisions."""
+"""Tests of span scores. The fast computation in the package must equal the formula of the paper."""
 
 import pytest
 import torch
@@ -20,14 +20,18 @@ def concatenated_span_scores(
     widths: torch.Tensor | None,
     width: int,
 ) -> torch.Tensor:
-    """Compute the formula of the paper directly, with one vector per span.
+    """Compute the formula of the paper directly, with one vector for each span.
 
     Args:
-        hidden: [B, L, H]; types: unit vectors [T, D]; weight: [D, 2H + E]; bias: [D]; widths: embeddings of E numbers
-            for W widths, [W, E].
+        hidden: token states of B windows with L tokens, [B, L, H].
+        types: unit vectors of T entity types, [T, D].
+        weight: weight of the span projection, [D, 2H + E].
+        bias: bias of the span projection, [D].
+        widths: embeddings of the span widths, [W, E], or `None` for a model without width embeddings.
+        width: number of span widths, W.
 
     Returns:
-        Cosines, [B, T, L, W], -inf for spans past the end of the window.
+        Cosines of spans and types, [B, T, L, W]. Spans past the end of the window have -inf.
     """
     length = hidden.shape[1]
     last = (torch.arange(length)[:, None] + torch.arange(width)[None]).clamp_max(length - 1)
@@ -41,7 +45,7 @@ def concatenated_span_scores(
 
 @given(length=st.integers(1, 9), width=st.integers(1, 9), rows=st.integers(1, 10))
 @settings(deadline=None)
-def test_shifts_pick_the_right_entries(length, width, rows):
+def test_functions_for_spans_select_the_entries_of_each_span(length, width, rows):
     vector, columns = torch.rand(2, length), torch.rand(2, length, width)
     starts, ends = torch.randint(9, (2, 2, length, 3)).float()  # whole numbers: products are exact
     products = starts @ ends.mT
@@ -67,7 +71,7 @@ def test_shifts_pick_the_right_entries(length, width, rows):
     seed=st.integers(0, 2**16),
 )
 @settings(deadline=None, max_examples=150)
-def test_factored_equals_concatenated(batch, types, length, max_width, with_width, dtype, data, seed):
+def test_scores_equal_the_formula_of_the_paper(batch, types, length, max_width, with_width, dtype, data, seed):
     torch.manual_seed(seed)
     config = BinderConfig(
         text_config=tiny_encoder_config().to_dict(),
@@ -94,9 +98,9 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
     assert got.shape == (batch, types, length, width)
     gone = past_the_end(length, width, got.device)
     assert torch.isneginf(got[:, :, gone]).all()
-    # All computations are in float32, and float32 represents half-precision inputs exactly. So one tolerance is enough.
+    # The scores are computed in float32, which represents bfloat16 inputs exactly. So the tolerance fits both types.
     torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
-    # Hidden states after the text (padding) do not change the scores of the spans of the text.
+    # Token states of padding do not change the scores of spans in the text.
     real = data.draw(st.integers(1, length))
     garbage = torch.where(torch.arange(length)[:, None] < real, hidden, torch.full_like(hidden, 100.0))
     with torch.no_grad():
@@ -106,7 +110,7 @@ def test_factored_equals_concatenated(batch, types, length, max_width, with_widt
 
 
 class Largest(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that an operation returns."""
+    """Record the number of elements of the largest tensor that any operation returns."""
 
     elements = 0
 
@@ -128,7 +132,7 @@ def test_no_tensor_grows_with_the_square_of_the_window_length():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_equal_those_of_the_formula_of_the_paper(dtype):
+def test_gradients_equal_the_gradients_of_the_formula_of_the_paper(dtype):
     torch.manual_seed(0)
     config = BinderConfig(text_config=tiny_encoder_config().to_dict(), projection_size=8, max_span_width=6)
     head = SpanHead(16, 16, config).eval()

@@ -1,4 +1,4 @@
-"""Streams: all kinds of iterables, batches, reading ahead, results in order, and errors that lose no result."""
+"""Tests of streams of texts: batches, kinds of iterables, reading ahead, errors and memory."""
 
 import math
 import tracemalloc
@@ -54,7 +54,7 @@ def test_batches_are_as_large_as_the_limits_allow(lengths, size, max_padding, ma
     assert not any(fits(slice(part.start, part.stop + 1)) for part in batches[:-1])
 
 
-def test_results_come_in_order_for_texts_of_different_lengths(pipe):
+def test_results_have_the_order_of_the_texts(pipe):
     texts = ["the IL-2 gene promoter of cells. " * (index * 7 % 12) for index in range(40)]
     single = [pipe(text) for text in texts]
     for batch_size, ahead in ((2, 2), (3, 1), (16, 16)):
@@ -71,7 +71,7 @@ ANY_TEXTS = st.lists(st.text(alphabet=st.sampled_from("abIL2-. \ngenecells東é"
 @given(ANY_TEXTS, st.integers(2, 5), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
 def test_the_batch_size_and_the_order_of_the_texts_do_not_matter(texts, batch_size, random):
-    """Rounding may differ, so a span that is very close to the threshold may be in one result only."""
+    """The scores of two runs may differ by rounding. So a span close to the threshold may be in only one result."""
     lowest = 0.2
 
     def scores(results):
@@ -90,7 +90,7 @@ def test_the_batch_size_and_the_order_of_the_texts_do_not_matter(texts, batch_si
 
 
 class MapStyleDataset:
-    """Like a map-style torch dataset: it has a length and items, but no __iter__ and no IndexError at the end."""
+    """A map-style torch dataset: it has a length and items, but no __iter__, and raises no IndexError at its end."""
 
     def __len__(self):
         return len(TEXTS)
@@ -123,7 +123,7 @@ def test_a_stream_of_repeatable_texts_has_a_length_and_can_be_read_again(pipe, t
     assert_same_entities(next(stream), expected[1])
 
 
-def test_an_iterable_without_a_length_can_be_read_again_too(pipe):
+def test_a_stream_of_an_iterable_without_a_length_can_be_read_again(pipe):
     rows = IterableDataset.from_generator(lambda: ({"text": text} for text in TEXTS))
     stream = pipe(KeyIterable(rows))
     for _ in range(2):
@@ -133,6 +133,8 @@ def test_an_iterable_without_a_length_can_be_read_again_too(pipe):
 
 
 class KeyIterable:
+    """An iterable over one column of a dataset. It has no length."""
+
     def __init__(self, rows):
         self.rows = rows
 
@@ -154,7 +156,7 @@ def test_an_iterator_is_read_once_and_no_result_is_lost(pipe, texts):
     with pytest.raises(TypeError, match=r"the number of results is unknown.* Use list\(pipe\(texts\)\)"):
         len(stream)
     first = next(stream)
-    rest = list(stream)  # the texts that were read ahead are among them
+    rest = list(stream)  # includes the results of texts that were read ahead
     for one, two in zip([first, *rest], pipe(TEXTS), strict=True):
         assert_same_entities(one, two)
     assert list(stream) == []
@@ -174,7 +176,7 @@ NOT_TEXTS = {
 
 
 @pytest.mark.parametrize("bad", NOT_TEXTS.values(), ids=NOT_TEXTS)
-def test_other_inputs_are_rejected(pipe, bad):
+def test_inputs_that_are_not_iterables_of_texts_are_rejected(pipe, bad):
     with pytest.raises(ValueError, match=r"expected a text \(str\) or an iterable of texts, got"):
         pipe(bad)
 
@@ -204,10 +206,10 @@ def test_a_stream_reads_ahead_only_a_fixed_number_of_batches(pipe):
 
 
 def reader(find, batch_size=2, windows_per_text=lambda text: 1):
-    """Build a reader whose texts are numbers.
+    """Build a reader whose texts are numbers. Each window of the text n has n tokens.
 
-    A window of text n has n tokens. If `find` returns the number of tokens of each window, the result of a text is
-    the sum over its windows.
+    `find` stands in for the model: it returns the number of tokens of each window. The result of a text is the sum of
+    these numbers over its windows.
     """
 
     def split(text):
@@ -220,7 +222,7 @@ def reader(find, batch_size=2, windows_per_text=lambda text: 1):
 
 
 def results_until_error(results):
-    """Return what an iterator yields, and the message of the error that ends it, or None."""
+    """Return the results of an iterator, and the message of the error that ends it, or `None` if there is no error."""
     found = []
     try:
         for result in results:
@@ -233,7 +235,7 @@ def results_until_error(results):
 @pytest.mark.parametrize("bad", [0, 1, 4, 9])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 @pytest.mark.parametrize("windows", [1, 3])
-def test_if_the_model_fails_on_a_text_the_results_of_the_texts_before_it_are_yielded(bad, batch_size, windows):
+def test_the_results_of_earlier_texts_are_yielded_if_the_model_fails(bad, batch_size, windows):
     texts = [7, 3, 12, 5, 9, 2, 11, 4, 8, 6]
     runs = Counter()
 
@@ -247,13 +249,13 @@ def test_if_the_model_fails_on_a_text_the_results_of_the_texts_before_it_are_yie
     found, error = results_until_error(reader(find, batch_size, lambda text: windows).read(iter(texts)))
     assert error.startswith("out of memory")
     assert found == [windows * text for text in texts[: len(found)]]
-    # The batch that failed may hold other texts. The results before the first text of this batch must not be lost.
+    # The failed batch may also contain windows of other texts. All results before the first of these texts are yielded.
     shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
     assert len(found) == min(shared)
-    assert max(runs.values()) <= windows, "no window was processed twice"
+    assert max(runs.values()) <= windows, "a window was processed twice"
 
 
-def test_after_a_failure_only_earlier_texts_are_processed():
+def test_only_earlier_texts_are_processed_after_a_failure():
     batches = []
 
     def find(batch):
@@ -268,7 +270,7 @@ def test_after_a_failure_only_earlier_texts_are_processed():
     assert batches == [[5, 4], [3, 2]]
 
 
-def test_a_model_that_always_fails_is_not_run_twice_on_a_window():
+def test_a_model_that_always_fails_is_called_once_per_window():
     runs = Counter()
 
     def find(batch):
@@ -280,7 +282,7 @@ def test_a_model_that_always_fails_is_not_run_twice_on_a_window():
     assert max(runs.values()) == 1
 
 
-def test_the_error_of_a_bad_text_comes_after_the_results_of_the_texts_before_it():
+def test_the_results_of_earlier_texts_are_yielded_before_the_error_of_an_invalid_text():
     def find(batch):
         if any(len(window.input_ids) == 2 for window in batch):
             raise RuntimeError("out of memory")
@@ -292,7 +294,7 @@ def test_the_error_of_a_bad_text_comes_after_the_results_of_the_texts_before_it(
     assert results_until_error(reader(find, 2).read([4, 3, 2, -1, 1])) == ([4, 3], "out of memory")
 
 
-def test_a_failing_forward_in_the_pipeline(monkeypatch):
+def test_the_pipeline_yields_earlier_results_if_the_model_fails(monkeypatch):
     pipe = build_pipeline()
     expected = pipe(TEXTS)
     forward, sizes = pipe.model.encode_text, []
@@ -316,7 +318,7 @@ def test_a_failing_forward_in_the_pipeline(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is gone"), KeyboardInterrupt(), ValueError("bad line")], ids=str)
-def test_a_stream_that_has_failed_says_that_it_cannot_continue(pipe, error):
+def test_the_error_says_that_a_failed_stream_cannot_continue(pipe, error):
     def texts():
         yield from TEXTS[:2]
         raise error
@@ -329,7 +331,7 @@ def test_a_stream_that_has_failed_says_that_it_cannot_continue(pipe, error):
             read(stream)
 
 
-def test_after_a_failure_a_loop_over_repeatable_texts_starts_again(pipe):
+def test_a_stream_of_repeatable_texts_can_be_read_again_after_a_failure(pipe):
     texts = dict.fromkeys([*TEXTS[:2], 7])
     stream = pipe(texts.keys())
     for _ in range(2):
@@ -339,7 +341,7 @@ def test_after_a_failure_a_loop_over_repeatable_texts_starts_again(pipe):
     assert len(list(stream)) == 2
 
 
-def test_if_an_iterator_fails_no_earlier_result_is_lost(pipe):
+def test_no_earlier_result_is_lost_if_an_iterator_fails(pipe):
     def texts():
         yield from TEXTS[:3]
         raise OSError("the disk is gone")
@@ -353,7 +355,7 @@ def test_if_an_iterator_fails_no_earlier_result_is_lost(pipe):
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_has_at_least_one_window(pipe, batch_size):
+def test_a_batch_size_below_one_is_rejected(pipe, batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
         pipe(TEXTS, batch_size=batch_size)
     with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
@@ -387,7 +389,7 @@ def test_fifty_thousand_texts_stream_in_constant_memory(pipe):
 
 @pytest.mark.slow
 def test_a_long_text_is_read_in_bounded_memory(pipe):
-    """For a text of two million characters, memory holds the text and the spans found, but not all tokens."""
+    """The memory holds the text of two million characters and the spans found, but never all tokens."""
 
     def peak(length):
         text = "of the in and " * (length // 14)

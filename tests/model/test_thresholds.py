@@ -1,4 +1,4 @@
-"""Thresholds and temperatures of a checkpoint: which types they apply to, and what they change."""
+"""Tests of the thresholds and temperatures in a checkpoint: the types that have them, and their effect."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def config(**fields):
     return BinderConfig(entity_types=[{"name": name, "description": text} for name, text in TYPES.items()], **fields)
 
 
-def test_own_types_have_their_values_and_other_types_have_the_defaults():
+def test_own_types_have_tuned_values_and_other_types_have_defaults():
     tuned = config(
         thresholds={"Gene": 0.7, "Cell": 0.2},
         default_threshold=0.4,
@@ -53,7 +53,7 @@ def test_invalid_values_raise_an_error(fields, message):
         config(**fields)
 
 
-def test_the_configuration_is_saved(tmp_path):
+def test_thresholds_and_temperatures_are_saved(tmp_path):
     tuned = config(thresholds={"Gene": 0.7}, default_threshold=0.4, temperatures={"Gene": 2.0}, default_temperature=1.5)
     tuned.save_pretrained(tmp_path)
     again = BinderConfig.from_pretrained(tmp_path)
@@ -87,10 +87,10 @@ def test_temperatures_change_only_scores(decoding):
         margins = torch.logit(torch.tensor([one["score"], two["score"]], dtype=torch.float64))
         assert margins[1].item() == pytest.approx(margins[0].item() / temperature, rel=1e-4)
     if decoding == "nested":
-        assert keys(pipe(TEXT, threshold=0.7)) == keys([e for e in found if e["score"] > 0.7]), "a calibrated score"
+        assert keys(pipe(TEXT, threshold=0.7)) == keys([e for e in found if e["score"] > 0.7]), "calibrated scores"
 
 
-def test_the_default_threshold_applies_to_types_of_a_call():
+def test_the_default_threshold_applies_to_types_given_at_call_time():
     pipe, types = build_pipeline(default_threshold=0.8), {"Drug": "A chemical that heals.", "Gene": TYPES["Gene"]}
     everything = pipe(TEXT, entity_types=types, threshold=0.5)
     found = pipe(TEXT, entity_types=types)
@@ -99,7 +99,7 @@ def test_the_default_threshold_applies_to_types_of_a_call():
 
 
 @pytest.mark.parametrize("types", [None, {"gene": TYPES["Gene"], "Cell": "A small room.", "Place": TYPES["Place"]}])
-def test_evaluation_finds_what_the_pipeline_finds(tmp_path, types):
+def test_evaluation_and_pipeline_find_the_same_entities(tmp_path, types):
     model = build_model(
         thresholds={"Gene": 0.7, "Cell": 0.9, "Place": 0.3}, default_threshold=0.45, temperatures={"Gene": 2.0}
     )

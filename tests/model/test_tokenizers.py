@@ -1,4 +1,4 @@
-"""Models with two tokenizers: descriptions are tokenised with the tokenizer of the type encoder, also in training."""
+"""Tests of models with two tokenizers: one for texts, and one of the type encoder for descriptions."""
 
 import copy
 import json
@@ -54,7 +54,7 @@ def encoders(tmp_path):
 
 
 def expected_vectors(model):
-    """Compute the type vectors from the descriptions, tokenised with the byte-level tokenizer."""
+    """Compute the type vectors of the descriptions with the byte-level tokenizer."""
     rows = []
     for text in model.config.type_descriptions.values():
         ids = torch.tensor([build_byte_tokenizer()(text)["input_ids"]])
@@ -103,6 +103,7 @@ def test_checkpoints_of_earlier_versions_load_with_one_tokenizer(tmp_path):
 
 
 def found_without_the_package(model, cache, options="", offline=False):
+    """Return the entities in `TEXT` and the ids of a description, found in a process without the package."""
     code = f"""
         import json
         from transformers import pipeline
@@ -130,12 +131,12 @@ def test_a_checkpoint_in_a_subfolder_loads(two, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_missing_tokenizer_file_is_named_in_the_error(two, file):
+def test_the_error_names_a_missing_tokenizer_file(two, file):
     (two / "type_tokenizer" / file).unlink()
     message = rf"two: type_tokenizer/{file} cannot be loaded\. According to its config\.json"
     with pytest.raises(OSError, match=message):
         BinderModel.from_pretrained(two)
-    with pytest.raises(ValueError, match=message):  # raised by transformers, which cites the error
+    with pytest.raises(ValueError, match=message):  # transformers raises a ValueError that quotes the error
         pipeline("binder-ner", model=str(two))
 
 
@@ -148,7 +149,7 @@ def test_a_model_whose_type_tokenizer_is_not_loaded_cannot_be_used(two):
     assert isinstance(pipe(TEXT), list)
 
 
-def test_tokenizers_that_cannot_be_used_are_rejected():
+def test_unsuitable_tokenizers_are_rejected():
     class Slow:
         is_fast = False
 
@@ -168,7 +169,7 @@ def test_tokenizers_that_cannot_be_used_are_rejected():
 # ---- building ----
 
 
-def test_both_tokenizers_are_loaded_by_one_function(encoders):
+def test_load_tokenizers_loads_both_tokenizers(encoders):
     text, types = encoders
     tokenizer, type_tokenizer = load_tokenizers(text, types)
     assert tokenizer("gene")["input_ids"] == build_tokenizer()("gene")["input_ids"]
@@ -225,7 +226,7 @@ def train(folder, model, tokenizer, **arguments):
     return trainer
 
 
-def test_training_and_saving(encoders, tmp_path):
+def test_the_trainer_uses_and_saves_the_type_tokenizer(encoders, tmp_path):
     text, types = encoders
     tokenizer, type_tokenizer = load_tokenizers(text, types)
     model = BinderModel.from_encoders(

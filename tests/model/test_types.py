@@ -1,4 +1,4 @@
-"""Entity types of a call: names, descriptions, parents, and vectors that are cached until the weights change."""
+"""Tests of entity types in a call: names, descriptions, parents, and the cache of type vectors."""
 
 import copy
 
@@ -25,13 +25,14 @@ PIPE = build_pipeline()
 
 
 def resolved(entity_types):
+    """Return the resolved entity types as tuples (name, description, parent, own label)."""
     return [tuple(entity_type) for entity_type in resolve_entity_types(entity_types, OWN)]
 
 
 # ---- names and descriptions ----
 
 
-def test_the_models_own_types():
+def test_a_call_without_entity_types_uses_the_models_own_types():
     assert resolve_entity_types(None, OWN)[1] == EntityType(
         "politician", "A person in politics.", "person", "politician"
     )
@@ -52,11 +53,11 @@ def test_the_models_own_types():
         ({"gene": None}, [("gene", "A gene.", None, "Gene")]),
     ],
 )
-def test_types_of_a_call(given, expected):
+def test_entity_types_of_a_call_are_resolved(given, expected):
     assert resolved(given) == expected
 
 
-def test_an_exact_name_wins_and_an_ambiguous_name_is_its_own_description():
+def test_an_exact_name_has_priority_and_an_ambiguous_name_becomes_its_description():
     own = [{"name": "US", "description": "A country."}, {"name": "us", "description": "A pronoun."}]
     assert [text for _, text, *_ in resolve_entity_types(["us", "US", "Us"], own)] == ["A pronoun.", "A country.", "Us"]
 
@@ -82,7 +83,7 @@ def test_an_exact_name_wins_and_an_ambiguous_name_is_its_own_description():
         (np.array([["A"]]), TypeError, "must be names, or a dictionary name -> description, got array"),
     ],
 )
-def test_bad_entity_types(bad, error, message):
+def test_invalid_entity_types_are_rejected(bad, error, message):
     with pytest.raises(error, match=message):
         resolve_entity_types(bad, [])
 
@@ -122,6 +123,7 @@ def test_the_pipeline_logs_once_that_a_name_is_treated_as_an_own_type(monkeypatc
 
 
 def parents(entity_types):
+    """Return the parent of each resolved entity type."""
     return {label: parent for label, _, parent, _ in resolved(entity_types)}
 
 
@@ -133,7 +135,7 @@ def test_the_parent_of_an_own_type_is_its_nearest_ancestor_in_the_call():
     assert parents({"minister": "A priest.", "person": None}) == {"minister": None, "person": None}
 
 
-def test_parents_given_in_the_call():
+def test_parents_in_the_call_replace_parents_of_own_types():
     assert parents({"poet": {"description": "A poet.", "parent": "person"}, "person": None})["poet"] == "person"
     assert parents([{"name": "poet", "parent": "Gene"}, "Gene"]) == {"poet": "Gene", "Gene": None}
     assert parents([{"name": "politician", "parent": None}, "person"])["politician"] is None
@@ -154,7 +156,7 @@ def test_parents_given_in_the_call():
         ([{"name": "person", "parent": "minister"}, "politician", "minister"], "its own ancestor: person -> minister"),
     ],
 )
-def test_bad_parents(bad, message):
+def test_invalid_parents_are_rejected(bad, message):
     with pytest.raises(ValueError, match=message):
         resolve_entity_types(bad, OWN)
 
@@ -163,6 +165,7 @@ def test_bad_parents(bad, message):
 
 
 def count_encodings(pipe, monkeypatch):
+    """Return a list to which the pipeline adds each description that it encodes."""
     encode, encoded = pipe._encode_types, []
 
     def counting(descriptions):
@@ -261,7 +264,7 @@ def test_vectors_are_computed_again_after_a_change_of_adapters():
 
     def scale():
         for module in pipe.model.modules():
-            if isinstance(getattr(module, "scaling", None), dict):  # only in layers of PEFT; attention has a number
+            if isinstance(getattr(module, "scaling", None), dict):  # PEFT layers; in attention, scaling is a number
                 module.scaling["second"] *= 3
 
     for change in (lambda: adapted.set_adapter("second"), scale, adapted.base_model.disable_adapter_layers):
@@ -293,7 +296,7 @@ def test_vectors_are_not_cached_in_training_mode(monkeypatch):
     assert torch.equal(pipe.type_vectors(TYPES), expected)
 
 
-def test_a_copied_pipeline_with_another_model_encodes_with_that_model():
+def test_a_copied_pipeline_uses_its_new_model():
     pipe = build_pipeline()
     before = pipe.type_vectors(TYPES)
     other = copy.copy(pipe)
@@ -323,14 +326,14 @@ def test_type_cache_is_deprecated_and_does_nothing(value, tmp_path, monkeypatch)
 
 @given(st.lists(st.text(alphabet="gencl 2-東", max_size=40), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=25)
-def test_descriptions_in_a_batch_have_the_same_vectors_as_alone(descriptions):
+def test_a_description_has_the_same_vector_alone_and_in_a_batch(descriptions):
     model, tokenizer = PIPE.model, PIPE.tokenizer
     together = model.encode_descriptions(tokenizer, descriptions).vectors
     alone = torch.stack([model.encode_type(tokenizer, text) for text in descriptions])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
 
 
-def test_a_batch_of_descriptions_has_one_length_and_a_token_limit(monkeypatch):
+def test_a_batch_has_descriptions_of_one_length_and_limited_tokens(monkeypatch):
     model, tokenizer = build_model(), PIPE.tokenizer
     monkeypatch.setattr("modeling_binder.types_binder.MAX_BATCH_TOKENS", 12)
     encode, batches = model.encode_type_states, []
@@ -345,6 +348,6 @@ def test_a_batch_of_descriptions_has_one_length_and_a_token_limit(monkeypatch):
     assert vectors.shape == (6, 3, 16) and sorted(batches) == [(1, 5), (1, 22), (4, 3)]
 
 
-def test_a_description_that_is_too_long_is_quoted_in_the_error():
+def test_the_error_quotes_a_description_that_is_too_long():
     with pytest.raises(ValueError, match=r"a description has 202 tokens, more than the 128 .*Shorten it: 'gene gene"):
         PIPE(TEXT, entity_types={"Gene": "gene " * 200})

@@ -1,4 +1,4 @@
-"""A server with a tiny model in a thread of this process, and a client."""
+"""Fixtures for tests of the server: a server with a tiny model in a thread of this process, and its client."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ from tests.tiny import build_pipeline
 
 @dataclass
 class Client:
-    """Sends requests to a server and returns status and content of the answers."""
+    """A client that sends requests to a server, and returns the status and the content of the response."""
 
     url: str
     token: str | None = None
 
     def send(self, path, data=None, headers=None):
-        """POST `data` (JSON, or bytes as they are), or GET without it."""
+        """Send a POST request with `data`, or a GET request if `data` is `None`. Bytes are not encoded as JSON."""
         body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
         headers = dict(headers or {})
         if self.token:
@@ -44,7 +44,7 @@ class Client:
         return status, json.loads(content)
 
     def metrics(self):
-        """Return the metrics as a dictionary of numbers, without the label that names a replica."""
+        """Return the metrics as a dictionary of numbers. The label of the replica is removed from their names."""
         lines = self.send("/metrics")[1].splitlines()
         pairs = (line.rpartition(" ") for line in lines if line[0] != "#")
         return {re.sub(r'{replica="\w+"}|replica="\w+",', "", name): float(value) for name, _, value in pairs}
@@ -56,7 +56,7 @@ def serving(pipeline, limits=None, token=None):
     app = create_app(pipeline, limits or Limits(), token)
     bound = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    # The socket listens before the thread starts, so that the first request waits instead of failing.
+    # The socket listens before the server runs. So the first request waits for the server, and does not fail.
     bound.listen()
     thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
@@ -80,19 +80,19 @@ def client(pipe):
 
 @pytest.fixture(scope="package")
 def serve():
-    """Return `serving`, for tests with limits or pipelines of their own."""
+    """Return `serving`, for tests that need other limits or another pipeline."""
     return serving
 
 
 @pytest.fixture
 def client_of():
-    """Return a client for a port of this machine."""
+    """Return a function that returns a client for a port of this machine."""
     return lambda port, token=None: Client(f"http://127.0.0.1:{port}", token)
 
 
 @pytest.fixture
 def wait_until():
-    """Return a function that waits for a condition, however long it takes."""
+    """Return a function that waits until a condition is true. It has no time limit."""
 
     def wait(condition):
         while not condition():

@@ -1,4 +1,4 @@
-"""The app over real HTTP: the same JSON as the endpoint handler, refusals, tokens, metrics, logs."""
+"""Tests of the server over HTTP: answers, errors, the access token, metrics, the queue and logs."""
 
 import json
 import logging
@@ -21,6 +21,7 @@ OWN = {"Gene": TYPES["Gene"], "Word": "Any word."}
 
 @pytest.fixture(scope="module")
 def handler(pipe):
+    """Return an endpoint handler with the pipeline of the server."""
     found = EndpointHandler.__new__(EndpointHandler)
     found.pipeline = pipe
     return found
@@ -42,14 +43,14 @@ def handler(pipe):
     ],
 )
 @pytest.mark.parametrize("path", ["/find", "/"])
-def test_the_answer_is_that_of_the_endpoint_handler(client, handler, inputs, parameters, path):
+def test_the_server_gives_the_answer_of_the_endpoint_handler(client, handler, inputs, parameters, path):
     request = {"inputs": inputs, "parameters": parameters}
     status, content, headers = client.send(path, request)
     assert (status, headers["Content-Type"]) == (200, "application/json")
     assert json.loads(content) == handler(request)
 
 
-def test_a_client_of_inference_endpoints_needs_only_another_address(client, pipe):
+def test_the_inference_client_of_huggingface_hub_works_with_the_server(client, pipe):
     found = InferenceClient(model=client.url).token_classification(TEXT)
     assert_same_entities(found, pipe(TEXT))
 
@@ -91,7 +92,7 @@ def test_a_client_of_inference_endpoints_needs_only_another_address(client, pipe
         ({"inputs": "x", "parameters": {"batch_size": True}}, "batch_size must be a whole number, got True"),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(client, body, sentence):
+def test_invalid_requests_have_status_422_and_an_error_message(client, body, sentence):
     status, content, _ = client.send("/find", body)
     error = json.loads(content)["error"]
     assert (status, sentence in error) == (422, True), error
@@ -111,7 +112,7 @@ def test_bad_input_is_refused_with_a_sentence(client, body, sentence):
         ("x" * 100_000, {}, "the body has more than 66,736 bytes, and this server takes at most 100 characters"),
     ],
 )
-def test_large_requests_are_refused(pipe, serve, inputs, parameters, sentence):
+def test_large_requests_have_status_413_and_an_error_message(pipe, serve, inputs, parameters, sentence):
     with serve(pipe, Limits(max_characters=100, max_texts=5, max_types=3)) as small:
         status, content = small.find(inputs, **parameters)
     if sentence is None:
@@ -120,14 +121,14 @@ def test_large_requests_are_refused(pipe, serve, inputs, parameters, sentence):
         assert (status, sentence in content["error"]) == (413, True), content
 
 
-def test_other_addresses_and_methods(client):
+def test_unknown_paths_and_wrong_methods_have_an_error_status(client):
     for path, data, expected in (("/nothing", None, 404), ("/find", None, 405), ("/health", b"", 405)):
         status, content, _ = client.send(path, data)
         assert (status, list(json.loads(content))) == (expected, ["error"])
     assert client.send("/health")[:2] == (200, '{"status":"ok"}')
 
 
-def test_the_openapi_page_describes_find(client):
+def test_the_openapi_document_describes_find(client):
     assert client.send("/docs")[0] == 200
     page = json.loads(client.send("/openapi.json")[1])
     route = page["paths"]["/find"]["post"]
@@ -139,22 +140,22 @@ def test_the_openapi_page_describes_find(client):
     assert client.send("/find", schema["example"])[0] == 200
 
 
-def test_a_token_protects_texts_and_metrics(pipe, serve):
-    with serve(pipe, token=digest("s3cret")) as stranger:
+def test_find_and_metrics_require_the_token(pipe, serve):
+    with serve(pipe, token=digest("s3cret")) as protected:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"},
                         {"Authorization": "Bearer s3cretX"}, {"Authorization": "Bearer é"}):  # fmt: skip
             headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
             for path, data in (("/find", {"inputs": TEXT}), ("/", {"inputs": TEXT}), ("/metrics", None)):
-                status, content, answered = stranger.send(path, data, headers)
+                status, content, answered = protected.send(path, data, headers)
                 assert (status, answered["WWW-Authenticate"]) == (401, "Bearer")
                 assert "Authorization: Bearer TOKEN" in json.loads(content)["error"]
-        assert stranger.send("/health")[0] == 200, "a cluster checks /health without a token"
-        stranger.token = "s3cret"
-        assert stranger.find(TEXT) == (200, pipe(TEXT))
-        assert stranger.metrics()["binder_ner_texts_total"] == 1
+        assert protected.send("/health")[0] == 200, "/health requires no token"
+        protected.token = "s3cret"
+        assert protected.find(TEXT) == (200, pipe(TEXT))
+        assert protected.metrics()["binder_ner_texts_total"] == 1
 
 
-def test_tokens_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
+def test_the_token_is_read_from_a_file_or_an_environment_variable(tmp_path, monkeypatch):
     monkeypatch.delenv("BINDER_NER_TOKEN", raising=False)
     assert read_token() is None
     assert is_authorized(None, None) and is_authorized("anything", None)
@@ -174,7 +175,7 @@ def test_tokens_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
         read_token()
 
 
-def test_metrics_count(pipe, serve):
+def test_metrics_count_requests_texts_and_characters(pipe, serve):
     with serve(pipe, Limits(max_characters=100)) as fresh:
         fresh.find([TEXT, ""])
         fresh.find("x" * 101)
@@ -191,7 +192,7 @@ def test_metrics_count(pipe, serve):
 
 
 class Gated:
-    """A pipeline whose calls wait until the gate is open."""
+    """A pipeline whose calls wait until the event `gate` is set."""
 
     def __init__(self, pipe):
         self._pipe, self.model = pipe, pipe.model
@@ -203,7 +204,7 @@ class Gated:
         return self._pipe(texts, **parameters)
 
 
-def test_a_full_queue_and_a_client_that_leaves_it(pipe, serve, wait_until):
+def test_requests_are_rejected_while_the_queue_is_full(pipe, serve, wait_until):
     gated = Gated(pipe)
     with serve(gated, Limits(max_queue=1)) as busy, ThreadPoolExecutor(1) as thread:
         try:
@@ -219,20 +220,20 @@ def test_a_full_queue_and_a_client_that_leaves_it(pipe, serve, wait_until):
         finally:
             gated.gate.set()
         assert first.result() == (200, pipe(TEXT))
-        assert busy.find(TEXT)[0] == 200, "there is room in the queue again"
+        assert busy.find(TEXT)[0] == 200, "the queue has room again"
         found = busy.metrics()
-        assert found["binder_ner_texts_total"] == 2, "nobody waits for the answer to the third"
+        assert found["binder_ner_texts_total"] == 2, "the request of the closed connection is not processed"
         assert found['binder_ner_requests_total{status="499"}'] == 1
 
 
-def test_windowers_of_many_sizes_do_not_pile_up(client, pipe):
+def test_the_number_of_cached_windowers_is_limited(client, pipe):
     for length in range(16, 100):
         assert client.find("x", max_length=length, stride=0)[0] == 200
     assert len(pipe._windowers) <= MAX_WINDOWERS
 
 
 class Broken:
-    """A pipeline whose errors quote the text."""
+    """A pipeline that fails for some texts, with errors that quote the text."""
 
     def __init__(self, pipe):
         self._pipe, self.model = pipe, pipe.model
@@ -246,13 +247,13 @@ class Broken:
         return self._pipe(texts, **parameters)
 
 
-def test_texts_and_types_are_in_no_log_and_no_metric(pipe, serve, caplog, capfd):
+def test_logs_and_metrics_contain_no_texts_and_no_types(pipe, serve, caplog, capfd):
     secrets = ["Zebrafish", "Quokka", "Platypus", "Axolotl"]
     with caplog.at_level(logging.DEBUG), serve(Broken(pipe)) as fresh:
         status, content = fresh.find("a broken Zebrafish")
         assert (status, "Zebrafish" in str(content)) == (500, False)
         status, content = fresh.find("an odd Zebrafish")
-        assert (status, "Zebrafish" in str(content)) == (422, True), "its own client learns what was wrong"
+        assert (status, "Zebrafish" in str(content)) == (422, True), "the client may see its own text"
         assert fresh.find("the Zebrafish gene", entity_types={"Quokka": "a Platypus"})[0] == 200
         assert fresh.find("the Zebrafish gene", entity_types={"Quokka": ""})[0] == 422
         assert fresh.find("x" * 200_000 + "Zebrafish")[0] == 413

@@ -1,4 +1,4 @@
-"""Batching across requests: which ones share a pass, and that everybody gets the answer to his own request."""
+"""Tests of batches of requests: which requests are in a batch, and which answer each request gets."""
 
 import asyncio
 import json
@@ -17,15 +17,18 @@ from tests.tiny import SENTENCES, TYPES, assert_same_entities, build_pipeline
 
 
 def request(text, **parameters):
+    """Return a parsed request with one text."""
     return read_request(json.dumps({"inputs": text, "parameters": parameters}).encode(), Limits(), 64)
 
 
 class Future:
+    """A replacement for a future: it only knows whether it is done."""
+
     def __init__(self, done=False):
         self.done = lambda: done
 
 
-def test_the_key_tells_parameters_apart():
+def test_requests_have_the_same_key_only_if_their_parameters_are_equal():
     same = [request("a"), request("b", threshold=None), request(["c"])]
     assert len({found.key for found in same}) == 1
     different = [
@@ -43,7 +46,7 @@ ITEMS = st.tuples(st.sampled_from("AB"), st.integers(0, 40), st.booleans())
 
 @given(st.lists(ITEMS, max_size=12))
 @settings(deadline=None)
-def test_passes_hold_equal_parameters_and_leave_nobody_behind(items):
+def test_each_request_is_in_one_batch_of_requests_with_equal_parameters(items):
     waiting = deque(Waiting(request("x" * size, entity_types=[label]), Future(gone)) for label, size, gone in items)
     expected = [item for item in waiting if not item.answer.done()]
     passes = []
@@ -51,7 +54,7 @@ def test_passes_hold_equal_parameters_and_leave_nobody_behind(items):
         first = next((item for item in waiting if not item.answer.done()), None)
         chosen = take_pass(waiting, LIMITS)
         if first is not None:
-            assert chosen[0] is first, "the one that has waited longest"
+            assert chosen[0] is first, "the oldest request is first"
         if chosen:
             passes.append(chosen)
     for chosen in passes:
@@ -66,8 +69,8 @@ def test_passes_hold_equal_parameters_and_leave_nobody_behind(items):
         assert len(own) < 2 or own[0] is in_order[0]
 
 
-def test_requests_join_while_a_pass_runs():
-    """Nobody waits for others: the first request runs alone, and those that arrive meanwhile share passes."""
+def test_requests_that_arrive_during_a_batch_share_the_next_batches():
+    """The first request starts at once, alone. Requests that arrive meanwhile are combined to batches."""
     gate, entered, passes = threading.Event(), threading.Event(), []
 
     def run(requests):
@@ -88,7 +91,7 @@ def test_requests_join_while_a_pass_runs():
         with pytest.raises(RequestError, match="the limit of 4 waiting requests is reached") as full:
             await queue.submit(request("6"))
         assert full.value.status == 429
-        others[2].cancel()  # its client is gone
+        others[2].cancel()  # its client has closed the connection
         closing = asyncio.ensure_future(queue.close())
         await asyncio.sleep(0)
         with pytest.raises(RequestError, match="the server is stopping"):
@@ -101,7 +104,7 @@ def test_requests_join_while_a_pass_runs():
     assert passes == [["1"], ["2"], ["3", "5"]]
 
 
-def test_a_failing_request_does_not_harm_those_beside_it(pipe):
+def test_a_request_that_fails_does_not_affect_other_requests_in_its_batch(pipe):
     class Fussy:
         def __call__(self, texts, **parameters):
             if "bad" in texts:
@@ -118,7 +121,7 @@ def test_a_failing_request_does_not_harm_those_beside_it(pipe):
         assert_same_entities(answers[index].content, pipe(texts[index]))
 
 
-def test_an_exception_in_a_pass_does_not_end_the_worker():
+def test_an_exception_in_a_batch_does_not_end_the_worker():
     def run(requests):
         raise OSError("disk")
 
@@ -135,7 +138,7 @@ def test_an_exception_in_a_pass_does_not_end_the_worker():
 
 @pytest.fixture(scope="module")
 def alone():
-    """A second pipeline with the same weights, since the server runs its pipeline in another thread."""
+    """Return a second pipeline with the same weights. The first pipeline is used by the thread of the server."""
     return build_pipeline()
 
 
@@ -152,7 +155,7 @@ REQUESTS = st.tuples(
 @given(st.lists(REQUESTS, min_size=1, max_size=16), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=25)
 def test_concurrent_clients_get_the_answers_of_the_pipeline(client, alone, requests, order):
-    """Users whose types have the same names but other descriptions: everybody gets what the pipeline finds for him."""
+    """Types of several clients have the same names and different descriptions. Their answers must not be mixed up."""
     repeated = requests * 2
     order.shuffle(repeated)
     before = client.metrics()

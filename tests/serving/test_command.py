@@ -1,4 +1,4 @@
-"""`binder-ner serve` in processes of its own: it answers, drains after SIGTERM, and refuses wrong arguments."""
+"""Tests of `binder-ner serve`: the end after SIGTERM, invalid arguments and options."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from modeling_binder.cli import main
 from tests.fresh_process import ROOT
 from tests.tiny import SENTENCES, assert_same_entities
 
-# The command with a pipeline that waits for a file, so that the test decides when a pass ends.
+# A program that runs the command. Its pipeline waits until a file exists, so the test decides when a batch ends.
 GATED = """
 import sys, time
 from pathlib import Path
@@ -43,7 +43,7 @@ sys.exit(cli.main(["serve", *sys.argv[2:]]))
 
 
 def start(*arguments):
-    """Start a process, and return it with the port that it announces."""
+    """Start a Python process that serves, and return the process and its port."""
     process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ def start(*arguments):
 
 
 def test_sigterm_loses_no_request(checkpoint, tmp_path, pipe, client_of, wait_until):
-    """Requests that wait for a pass when the signal arrives are answered, and then the process ends."""
+    """Requests that wait when the signal arrives are answered. Then the process ends."""
     gate = tmp_path / "gate"
     process, port = start("-c", GATED, gate, checkpoint, "--port", 0, "--max-requests", 2)
     try:
@@ -105,7 +105,7 @@ def is_listening(port):
         (["--ray", "--autoscaling", "3"], "--autoscaling must be an object"),
     ],
 )
-def test_wrong_arguments_are_one_sentence(checkpoint, capsys, monkeypatch, arguments, sentence):
+def test_the_error_of_invalid_arguments_has_one_line(checkpoint, capsys, monkeypatch, arguments, sentence):
     monkeypatch.setattr("modeling_binder.serving.server.serve", lambda app, bound: pytest.fail("it serves"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -118,13 +118,13 @@ def test_wrong_arguments_are_one_sentence(checkpoint, capsys, monkeypatch, argum
     assert not any("Traceback" in line for line in before), before
 
 
-def test_a_model_that_is_not_there(tmp_path, capsys):
+def test_a_model_that_does_not_exist_raises_an_error(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "nothing"), "--port", "0"]) == 1
     assert "nothing" in capsys.readouterr().err
 
 
-def test_options_reach_the_model(checkpoint, tmp_path, monkeypatch, client_of, capsys):
-    """The types, the limits and the token of the command line, with the server in a thread of this process."""
+def test_the_types_limits_and_token_of_the_command_are_used(checkpoint, tmp_path, monkeypatch, client_of, capsys):
+    """The server runs in a thread of this process."""
     from modeling_binder.serving import server
 
     types, token = tmp_path / "types.json", tmp_path / "token"
@@ -157,7 +157,7 @@ def test_options_reach_the_model(checkpoint, tmp_path, monkeypatch, client_of, c
     assert "warning" not in printed.err
 
 
-def test_an_open_server_is_warned_about(checkpoint, monkeypatch, capsys):
+def test_a_server_without_a_token_for_other_machines_prints_a_warning(checkpoint, monkeypatch, capsys):
     from modeling_binder.serving import server
 
     monkeypatch.setattr(server, "serve", lambda app, bound: None)

@@ -1,4 +1,4 @@
-"""The Dockerfile: pinned images, no root, no downloads from URLs, and all files that it copies exist."""
+"""Tests of the Dockerfile: fixed versions, a user without root permissions, no downloads, and copied files."""
 
 import json
 import re
@@ -15,7 +15,7 @@ FILE = ROOT / "Dockerfile"
 
 
 def instructions(text):
-    """Return (name, arguments) of each instruction, with continued lines joined and comments left out."""
+    """Return the name and the arguments of each instruction. Continued lines are joined and comments are removed."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     joined = re.sub(r"\\\n\s*", " ", lines)
     return [tuple(line.split(None, 1)) for line in joined.splitlines() if line.strip()]
@@ -27,6 +27,7 @@ def steps():
 
 
 def of(steps, name):
+    """Return the arguments of all instructions with this name."""
     return [arguments for found, arguments in steps if found == name]
 
 
@@ -39,7 +40,7 @@ def test_the_server_is_not_root(steps):
     last = [name for name, _ in steps if name in ("FROM", "USER", "ENTRYPOINT")][-3:]
     assert last == ["FROM", "USER", "ENTRYPOINT"]
     (user,) = of(steps, "USER")
-    assert int(user) > 0, "a number, so that Kubernetes can check it"
+    assert int(user) > 0, "Kubernetes needs a number to check that the user is not root"
 
 
 def test_no_instruction_downloads_from_a_url(steps):
@@ -50,7 +51,7 @@ def test_no_instruction_downloads_from_a_url(steps):
     assert not any(re.search(r"\b(curl|wget|apt-get)\b", arguments) for arguments in of(steps, "RUN"))
 
 
-def test_copied_files_exist_and_suffice(steps):
+def test_the_image_copies_all_files_of_the_package(steps):
     copied = [part for arguments in of(steps, "COPY") if "--from" not in arguments for part in arguments.split()[:-1]]
     assert all((ROOT / name).exists() for name in copied), copied
     needed = set(re.findall(r'"(\w+)\*"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
@@ -62,7 +63,7 @@ def test_packages_have_the_versions_of_the_constraints(steps):
     assert installed and all("--constraint constraints.txt" in arguments for arguments in installed)
 
 
-def test_the_entry_point_has_arguments_that_the_command_knows(steps):
+def test_the_entry_point_calls_serve_with_valid_arguments(steps):
     import argparse
 
     program, command, *arguments = json.loads(of(steps, "ENTRYPOINT")[0])
@@ -75,6 +76,6 @@ def test_the_entry_point_has_arguments_that_the_command_knows(steps):
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
-def test_hadolint_finds_no_mistake():
+def test_hadolint_reports_no_problem():
     done = subprocess.run(["hadolint", str(Path(FILE))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""The app on Ray: the same answers, drain after SIGTERM, one error for a model that no replica can load."""
+"""Tests of the server on Ray: answers, the end after SIGTERM, and the error for a model that cannot be loaded."""
 
 import os
 import re
@@ -18,8 +18,8 @@ from modeling_binder.cli import main
 from tests.fresh_process import ROOT
 from tests.tiny import SENTENCES, assert_same_entities
 
-# The command with replicas whose pipeline waits for a file, so that the test decides when a pass ends. Ray
-# sends classes of the main module to the replicas as code.
+# A program that runs the command. The pipelines of its replicas wait until a file exists, so the test decides when a
+# batch ends. Ray sends classes of the main module to the replicas, so `GatedReplica` is defined in the main module.
 GATED = """
 import sys
 from modeling_binder import cli
@@ -46,7 +46,7 @@ class GatedReplica(ray_serve.BinderReplica):
 
 ray_serve.BinderReplica = GatedReplica
 with connected(log_to_driver=False):
-    # A model that no replica can load, and then the real one
+    # The first model cannot be loaded by any replica. The second model can be loaded.
     assert cli.main(["serve", "/nowhere/nothing", "--replicas", "2", *sys.argv[3:]]) == 1
     code = cli.main(["serve", *sys.argv[2:]])
 sys.exit(code)
@@ -56,16 +56,16 @@ sys.exit(code)
 @pytest.fixture(scope="module", autouse=True)
 def imported():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydantic will drop the way in which Ray 2.60 declares its settings
+        warnings.simplefilter("ignore")  # Ray 2.60 uses a deprecated feature of pydantic
         import ray.serve  # noqa: F401
 
 
 @pytest.fixture
 def ray_folder(monkeypatch):
-    """A folder for Ray with a short path, because sockets allow no long path. Ray also gets longer timeouts."""
+    """Yield a folder for Ray. Its path is short, because the path of a socket must be short. Also raise timeouts."""
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "300")
-    # With the default of 15, Ray's processes would wait for all other processes of the machine.
+    # With the default of 15, all other processes of the machine have priority over Ray's workers.
     monkeypatch.setenv("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(prefix="bn", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
@@ -88,7 +88,7 @@ def processes_in(folder):
 
 
 @pytest.mark.slow
-def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_folder, pipe, client_of, wait_until):
+def test_ray_answers_all_requests_before_it_ends(checkpoint, tmp_path, ray_folder, pipe, client_of, wait_until):
     gate = tmp_path / "gate"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -99,13 +99,13 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
             stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     try:
-        # Ray prints other lines too, so the line of the app is searched.
+        # Ray prints other lines, too. So wait for the line with the address of the server.
         assert any("/find" in line for line in process.stdout), (tmp_path / "log").read_text()
         client = client_of(port)
         requests = [(SENTENCES[0], {"Quokka": "A gene."}), (SENTENCES[1], {"Quokka": "A cell."})] * 5
         with ThreadPoolExecutor(10) as threads:
             answers = [threads.submit(client.find, text, entity_types=types) for text, types in requests[:9]]
-            # Nine requests: one or two of them are in the first pass, and the others wait.
+            # One or two of the nine requests are in the first batch. The other requests wait.
             wait_until(lambda: client.metrics()["binder_ner_open_requests"] == 9)
             assert client.send("/find?inputs=Axolotl", b"{")[0] == 422
             process.send_signal(signal.SIGTERM)
@@ -150,7 +150,7 @@ def test_ray_answers_like_the_pipeline_and_drains(checkpoint, tmp_path, ray_fold
         ),
     ],
 )
-def test_wrong_options_are_one_sentence(checkpoint, capsys, arguments, sentence):
+def test_the_error_of_invalid_options_has_one_line(checkpoint, capsys, arguments, sentence):
     assert main(["serve", str(checkpoint), *arguments]) == 1
     error = capsys.readouterr().err
     assert re.fullmatch(f"binder-ner serve: error: .*{sentence}.*\n", error), error
