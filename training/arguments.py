@@ -27,7 +27,7 @@ logger = logging.getLogger("training.arguments")
 
 @dataclass
 class DataArguments:
-    """The corpus: a folder or single files."""
+    """Arguments for the corpus: a folder, or single files."""
 
     corpus: str | None = field(default=None, metadata={"help": "folder with train/dev/test files and types.json"})
     train_file: str | None = field(
@@ -39,7 +39,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "JSON file that maps names of types to descriptions; overrides the types of the corpus. A recipe "
-            "can hold the mapping itself"
+            "can contain the mapping itself"
         },
     )
 
@@ -76,12 +76,12 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """The encoders and the fields of `BinderConfig`."""
+    """Arguments for the encoders, and fields of `BinderConfig`."""
 
     encoder: str = field(
         default="minilm",
         metadata={
-            "help": "id on the Hub, local folder, 'minilm' (small) or 'mpnet' (base-size), which are Python packages"
+            "help": "id on the Hub, local folder, or 'minilm' (small) or 'mpnet' (base size) from Python packages"
         },
     )
     type_encoder: str | None = field(
@@ -107,7 +107,7 @@ class ModelArguments:
     )
     threshold_loss_weight: float = field(
         default=0.5,
-        metadata={"help": "weight of the threshold loss, which ranks [CLS] above spans that are no mentions"},
+        metadata={"help": "weight of the threshold loss, which ranks [CLS] above spans that are not mentions"},
     )
     type_pooling: str = field(
         default="cls",
@@ -141,11 +141,11 @@ class ModelArguments:
 
 @dataclass
 class CardArguments:
-    """Facts for the model card that cannot be derived from the training run."""
+    """Arguments for facts in the model card that the training cannot determine."""
 
     language: str | None = field(default=None, metadata={"help": "language of the corpus: a code such as 'en'"})
     license: str | None = field(default=None, metadata={"help": "license of the model: a code such as 'apache-2.0'"})
-    dataset_name: str | None = field(default=None, metadata={"help": "name of the corpus as the card shows it"})
+    dataset_name: str | None = field(default=None, metadata={"help": "name of the corpus in the card"})
     dataset_id: str | None = field(default=None, metadata={"help": "id of the corpus on the Hub"})
     examples: list[str] | None = field(
         default=None, metadata={"help": "example texts for the card; defaults to example sentences of this project"}
@@ -191,14 +191,14 @@ class BinderTrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "train in mixed precision (bfloat16); ignored on a device that does not support it"},
     )
-    restart: bool = field(default=False, metadata={"help": "ignore checkpoints of an earlier run in output_dir"})
+    restart: bool = field(default=False, metadata={"help": "ignore checkpoints of an earlier training in output_dir"})
     push_to_hub: str | None = field(
         default=None,
         metadata={"help": "repository to push the result to: user/name (see --hub_private_repo, --hub_revision)"},
     )
 
     def __post_init__(self) -> None:
-        # `finetune` pushes once, after the evaluation. Trainer must not push during training as well.
+        # `finetune` pushes once, after the evaluation. So Trainer must not push during training.
         if self.push_to_hub:
             self.hub_model_id, self.push_to_hub = str(self.push_to_hub), None
         if self.bf16 and not is_torch_bf16_gpu_available():
@@ -231,11 +231,10 @@ class Recipe(NamedTuple):
 
     Args:
         data, model, card, training, start, lora: the groups of arguments.
-        changed: name -> value of each setting that the recipe or the command line contains, even if the value is the
-            default.
-        name: name of the recipe's file without folder and suffix; None without a recipe.
-        given: the settings of the command line whose value differs from the value in the recipe (from the default, if
-            the recipe does not have the setting).
+        changed: name -> value of each setting in the recipe or on the command line, even if the value is the default.
+        name: file name of the recipe, without folder and suffix. None means that there is no recipe.
+        given: the settings on the command line that differ from the recipe. A setting that is not in the recipe is
+            compared with its default.
     """
 
     data: DataArguments
@@ -249,7 +248,7 @@ class Recipe(NamedTuple):
     lora: LoraArguments
 
     def settings(self) -> dict[str, Any]:
-        """Return all settings that affect the trained model, without those for the Hub and the model card."""
+        """Return all settings that affect the trained model, without the settings for the Hub and the model card."""
         sharing = {field.name for field in fields(CardArguments)} | {"push_to_hub"}
         start = asdict(self.start) if self.start.init_from else {}
         lora = asdict(self.lora) if self.lora.lora_r else {}
@@ -258,7 +257,7 @@ class Recipe(NamedTuple):
 
 
 def parse_recipe(argv: list[str] | None = None) -> Recipe:
-    """Parse `RECIPE.yaml [--key value ...]`; the command line overrides the values of the recipe.
+    """Parse `RECIPE.yaml [--key value ...]`. The command line overrides the values of the recipe.
 
     Raises:
         ValueError: the recipe is missing or malformed, or has an unknown key.
@@ -280,8 +279,8 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     parser.set_defaults(**settings)
     untouched, overrides = vars(parser.parse_args([])), vars(parser.parse_args(argv))
     given = {key: value for key, value in overrides.items() if value != untouched[key]}
-    # `changed` contains a setting of the command line even if its value is the default, because the checkpoint to start
-    # from may have another value.
+    # Include settings of the command line even if their value is the default. The checkpoint to start from may have
+    # another value.
     options = {argument.split("=")[0] for argument in argv}
     named = {action.dest for action in parser._actions if options.intersection(action.option_strings)}
     changed = {key: value for key, value in overrides.items() if key in settings or key in named}
@@ -291,15 +290,14 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
 
 
 def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:
-    """Read a recipe as a dictionary, without the key `results` and with the keys that it inherits.
+    """Read a recipe as a dictionary, including inherited keys, but without the key `results`.
 
-    The value of the key `inherit` is the path of another recipe, relative to the folder of this recipe. All keys of the
-    other recipe are inherited. A key that is in both recipes has the value in this recipe; lists and mappings are not
-    merged.
+    The value of the key `inherit` is the path of a base recipe, relative to the folder of this recipe. The recipe
+    inherits all keys of the base recipe. Its own keys override inherited keys. Lists and mappings are not merged.
 
     Args:
         path: file of the recipe.
-        known: the keys that a recipe may have; None means any key.
+        known: the keys that a recipe may have. None means any key.
         inheriting: files of the recipes that inherit from this recipe.
 
     Raises:
@@ -332,5 +330,5 @@ def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[
 
 
 def recipe_types(name: str) -> dict[str, str]:
-    """Return the type descriptions in the recipe of a benchmark."""
+    """Return the descriptions of the entity types in the recipe of a benchmark."""
     return dict(read_recipe(Path(__file__).parent / "recipes" / f"{name}.yaml")["types"])

@@ -1,4 +1,4 @@
-"""Find the checkpoint from which an interrupted run continues."""
+"""Find the checkpoint from which an interrupted training continues."""
 
 import json
 import re
@@ -14,15 +14,15 @@ from modeling_binder.finetuning.data import write_json
 _CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 _SETTINGS_NAME = "settings.json"
 
-# Settings that may differ between an interrupted run and the run that continues it
+# Settings that may change when an interrupted training is continued
 _RESUMABLE = {"output_dir", "restart", "resume_from_checkpoint", "report_to", "disable_tqdm", "logging_steps"}
 
 
 def last_whole_checkpoint(output: Path) -> str | None:
-    """Return the checkpoint with the most steps in the output folder of a run; None if there is none.
+    """Return the complete checkpoint with the most steps in the output folder of a training, or None.
 
-    If the run was killed while it wrote a checkpoint, this incomplete checkpoint is skipped.
-    (`transformers.trainer_utils.get_last_checkpoint` would return it.)
+    If the training was killed while it wrote a checkpoint, this checkpoint is incomplete, so it is skipped.
+    `transformers.trainer_utils.get_last_checkpoint` would return it.
     """
     steps = {int(name[1]): path for path in output.glob("*") if (name := _CHECKPOINT_NAME.fullmatch(path.name))}
     return next((str(steps[step]) for step in sorted(steps, reverse=True) if _is_whole(steps[step])), None)
@@ -37,19 +37,19 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def save_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Save the settings of a run in its output folder, for `checkpoint_to_resume`."""
+    """Save the settings of a training in its output folder, for `checkpoint_to_resume`."""
     write_json(output / _SETTINGS_NAME, dict(settings))
 
 
 def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | None:
-    """Return the last whole checkpoint of an earlier run in a folder; None if there is none.
+    """Return the last complete checkpoint of an earlier training in a folder, or None if there is no checkpoint.
 
     Args:
-        output: output folder of the run.
-        settings: settings of the new run; they are compared with the settings that `save_settings` saved.
+        output: output folder of the training.
+        settings: settings of the new training. They are compared with the settings that `save_settings` saved.
 
     Raises:
-        ValueError: the earlier run had other settings.
+        ValueError: the earlier training had other settings.
     """
     if (checkpoint := last_whole_checkpoint(output)) is None:
         return None

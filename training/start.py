@@ -1,6 +1,6 @@
 """Start fine-tuning from a checkpoint.
 
-With replay, training also repeats texts of other corpora, so that the model does not forget their types.
+With replay, the training data also contain texts of other corpora. So the model does not forget their entity types.
 """
 
 import os
@@ -16,13 +16,13 @@ from modeling_binder.finetuning import Corpus, EntityType, Mix, MixPart, load_co
 from modeling_binder.finetuning.replay import TOKENS_PER_BATCH
 from modeling_binder.loading import load_tokenizer
 
-# A recipe may change these fields of a checkpoint's configuration. The other fields must fit the weights.
+# A recipe may change only these fields of a checkpoint's configuration, because the other fields must fit the weights.
 CHANGEABLE = ("decoding", "inference", "max_length", "stride")
 
 
 @dataclass
 class StartArguments:
-    """The checkpoint to start from, and the replay of other corpora, so that the model does not forget their types."""
+    """Arguments for the checkpoint to start from, and for the replay of other corpora."""
 
     init_from: str | None = field(
         default=None, metadata={"help": "checkpoint to start from (folder or id on the Hub), instead of bare encoders"}
@@ -33,19 +33,20 @@ class StartArguments:
     )
     replay_corpora: list[str] = field(
         default_factory=lambda: ["training/open_types"],
-        metadata={"help": "folders of corpora whose types must not be forgotten"},
+        metadata={"help": "folders of corpora whose entity types must not be forgotten"},
     )
     tokens_per_batch: int = field(
-        default=TOKENS_PER_BATCH, metadata={"help": "with --replay: tokens in a batch, padding included"}
+        default=TOKENS_PER_BATCH,
+        metadata={"help": "with --replay: maximum number of tokens in a batch, padding included"},
     )
     freeze: list[str] | None = field(
         default=None,
         metadata={
-            "help": "parts of the model that are not trained; with --init_from, the default is type_encoder, unless "
-            "texts and types share one encoder"
+            "help": "parts of the model that are not trained; with --init_from, the default is type_encoder (except "
+            "if texts and types share one encoder)"
         },
     )
-    config: dict[str, Any] = field(init=False, default_factory=dict)  # new values of fields in CHANGEABLE
+    config: dict[str, Any] = field(init=False, default_factory=dict)  # new values of the fields in CHANGEABLE
 
     def __post_init__(self) -> None:
         if self.replay and not self.init_from:
@@ -58,13 +59,13 @@ class StartArguments:
         return ["type_encoder"] if self.init_from and not model.config.share_encoders else []
 
     def load(self, entity_types: Sequence[EntityType]) -> tuple[BinderModel, Any]:
-        """Return the checkpoint, with its types replaced by `entity_types`, and its tokenizer."""
+        """Return the checkpoint and its tokenizer. `entity_types` replaces the types of the checkpoint."""
         if self.init_from is None:
             raise ValueError("there is no checkpoint to start from: init_from is not set.")
         return load_checkpoint(self.init_from, entity_types, self.config)
 
     def training_data(self, corpus: Corpus) -> Any:
-        """Return the training documents or, with replay, a mix of them and of texts from other corpora.
+        """Return the training documents. With replay, return a mix of these documents and texts of other corpora.
 
         Raises:
             DataError: a corpus cannot be read, or the share of replayed texts is out of range.
@@ -85,10 +86,10 @@ def load_checkpoint(
 
     Args:
         source: folder or id on the Hub. An adapter is merged into its base.
-        entity_types: the types to train; they replace the types of the checkpoint. Tuned thresholds and temperatures
-            are removed. The breadth network, which prefers the finer of two types of a span, is removed too, because
+        entity_types: the types to train. They replace the types of the checkpoint. Tuned thresholds and temperatures
+            are removed. The breadth network, which prefers the narrower of two types of a span, is removed too, because
             this preference is wrong for types that exclude each other.
-        config: further fields of the configuration to change, with their new values.
+        config: new values of further fields of the configuration.
 
     Returns:
         The model in float32, and its tokenizer.

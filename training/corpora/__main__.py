@@ -4,8 +4,8 @@
     python -m training.corpora brat my_annotations corpora/mine
     python -m training.corpora hub user/dataset corpora/dataset --config en --split train=train_en
 
-NAME is one of the paper's benchmarks or an annotation format. If a benchmark is distributed in several formats, the
-format of the files is detected. A report counts documents and mentions; for a benchmark, it compares the number of
+NAME is a benchmark of the paper, or an annotation format. If a benchmark is distributed in several formats, the format
+of the files is detected. A report counts documents and mentions. For a benchmark, it also compares the number of
 mentions with the number in the literature.
 """
 
@@ -34,7 +34,7 @@ def report(splits: Splits, expected: Mapping[str, Mapping[str, int]] | None = No
 
     Args:
         splits: the documents of each split.
-        expected: split -> type -> number of mentions; the type "" means all types together.
+        expected: split -> type -> number of mentions. The type "" means all types together.
     """
     counts = {split: count_documents(documents) for split, documents in splits.items()}
     differences = [
@@ -66,25 +66,25 @@ def convert(
     allow_no_mentions: bool = False,
     **reader_options: Any,
 ) -> dict[str, Any]:
-    """Read a corpus and write it as JSONL with its types and a report.
+    """Read a corpus, and write it as JSONL with its types and a report.
 
-    The files of an earlier conversion in the same folder are replaced. If the earlier conversion has a split that the
-    new one does not have, the file of this split is removed.
+    The files of an earlier conversion in the same folder are replaced. If the earlier conversion has an additional
+    split, the file of this split is removed.
 
     Args:
         name: the name of a benchmark or of a format, or "hub" for a dataset on the Hub.
-        source: folder or file; for "hub" the id of the dataset.
-        output: output folder; each file appears in it only when it is complete.
-        types: name -> description, or another content of types.json that `parse_entity_types` accepts. By default, the
-            types of a benchmark come from its recipe. For other corpora, the default types are the labels in the
-            files, and the description of a type is its name.
+        source: folder or file. For "hub", the id of the dataset.
+        output: output folder. It never contains incomplete files.
+        types: name -> description, or another mapping that `parse_entity_types` accepts. By default, the types of a
+            benchmark come from its recipe. For other corpora, the default types are the labels in the files, and the
+            description of a type is its name.
         options: options that only some benchmarks have.
-        splits: split -> names of the files, folders or dataset splits to read as this split (see `read_splits`).
-        allow_no_mentions: also write a corpus that has no mentions.
+        splits: split -> names of its files, folders or dataset splits (see `read_splits`).
+        allow_no_mentions: whether to write a corpus that has no mentions, instead of raising an error.
         reader_options: options of the reader of the format, for example `text_field`.
 
     Raises:
-        DataError: a file is missing or malformed, or `load_corpus` could not read the result; nothing was written.
+        DataError: a file is missing or malformed, or `load_corpus` could not read the result. Nothing was written.
     """
     expected: Mapping[str, Mapping[str, int]] | None = None
     if name in BENCHMARKS:
@@ -100,7 +100,7 @@ def convert(
     write_json(output / "types.json", as_mapping(checked))
     facts = {"corpus": name, "form": described, **report(documents, expected)}
     write_json(output / "report.json", facts)
-    for split in set(SPLIT_NAMES) - set(documents):  # files of an earlier conversion
+    for split in set(SPLIT_NAMES) - set(documents):  # remove files of an earlier conversion
         (output / f"{split}.jsonl").unlink(missing_ok=True)
     return facts
 
@@ -108,7 +108,7 @@ def convert(
 def _checked(
     source: str | Path, splits: Splits, types: Mapping[str, Any] | None, allow_no_mentions: bool
 ) -> list[EntityType]:
-    """Return the types, after checking that the splits and the types make a corpus that `load_corpus` reads."""
+    """Return the types. Check that `load_corpus` will be able to read the splits and the types."""
     empty = [split for split, documents in splits.items() if not documents]
     if empty:
         raise DataError(
@@ -154,7 +154,7 @@ def _split_argument(value: str) -> tuple[str, list[str]]:
 
 
 def _column_argument(value: str) -> Any:
-    """Parse "3" or "3,4" as column numbers, counted from 1; any other value is the name of a dataset's column."""
+    """Parse "3" or "3,4" as column numbers, counted from 1. Any other value is the name of a column of a dataset."""
     numbers = value.split(",")
     if all(number.isdecimal() for number in numbers):
         return int(value) if len(numbers) == 1 else [int(number) for number in numbers]
@@ -182,31 +182,31 @@ def _parser() -> argparse.ArgumentParser:
         type=_split_argument,
         action="append",
         default=[],
-        help="file, folder or dataset split to read as train, dev or test; separate several names by commas; this "
-        "option can be passed several times",
+        help="file, folder or dataset split to use as train, dev or test; separate several names by commas; pass "
+        "this option once for each split",
     )
     parser.add_argument("--allow-no-mentions", action="store_true", help="also write a corpus that has no mentions")
     parser.add_argument(
         "--context", choices=["sentence", "document"], help="conll, iob, conll2003: the unit that becomes a document"
     )
     parser.add_argument(
-        "--span", choices=["extent", "head"], default="extent", help="ACE: read the full extent or the head of mentions"
+        "--span", choices=["extent", "head"], default="extent", help="ACE: use the full extent or the head of mentions"
     )
     parser.add_argument("--splits", type=Path, help="ACE: folder with train.txt, dev.txt, test.txt, one id per line")
-    parser.add_argument("--label", help="conll, iob: the type of the tags B and I if they name no type")
+    parser.add_argument("--label", help="conll, iob: the entity type of the tags B and I without a type")
     parser.add_argument(
         "--token-column",
         type=_column_argument,
-        help="conll, iob: number of the column with the tokens, counted from 1; hub: name of this column",
+        help="conll, iob: number of the column of the tokens, counted from 1; hub: name of this column",
     )
     parser.add_argument(
         "--tag-column",
         type=_column_argument,
-        help="conll, iob: number of the column with the tags, counted from 1, or several numbers with commas between; "
+        help="conll, iob: number of the column of the tags, counted from 1, or several numbers separated by commas; "
         "hub: name of this column",
     )
     parser.add_argument("--text-field", help="Label Studio and doccano: the field with the text")
-    parser.add_argument("--config", help="hub: the configuration to read, if the dataset has several")
+    parser.add_argument("--config", help="hub: the configuration, if the dataset has several configurations")
     parser.add_argument("--layer", help="WebAnno TSV: the layer with the mentions")
     parser.add_argument("--feature", help="WebAnno TSV: the feature with the types")
     parser.add_argument(

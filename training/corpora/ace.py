@@ -1,4 +1,4 @@
-"""Read ACE 2004 and ACE 2005 as the LDC distributes them: each text in SGML, with its annotation in apf.xml."""
+"""Read ACE 2004 and ACE 2005 in the format of the LDC: texts in SGML, and their annotations in apf.xml."""
 
 import html
 import re
@@ -16,21 +16,22 @@ _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]+);", re.IGNORECASE)
 
 
 def read_ace(folder: str | Path, span: Literal["extent", "head"] = "extent") -> dict[str, Document]:
-    """Read the ACE files of a folder and its sub-folders, without hidden files; return id -> document.
+    """Read the ACE files of a folder and its sub-folders, without hidden files. Return id -> document.
 
-    The files of a document X are X.sgm and X.apf.xml in ACE 2005, X.SGM and X_APF.XML in ACE 2004. If ACE 2005 has
-    several versions of a document, the version in the folder `timex2norm` is read.
+    In ACE 2005, the files of a document X are X.sgm and X.apf.xml. In ACE 2004, they are X.SGM and X_APF.XML. If ACE
+    2005 has several versions of a document, the version in the folder `timex2norm` is used.
 
-    Offsets in the annotation point into the SGML without its tags, and the end is inclusive. Some annotations count an
-    XML entity such as &amp; as five characters, others as one character. Both are tried, and the offsets at which the
-    text agrees with the annotation are used. In the returned documents, XML entities are decoded to one character.
+    Offsets in the annotation count characters of the SGML without its tags, and the end is inclusive. Some annotations
+    count an XML entity such as &amp; as five characters, other annotations as one character. The function tries both,
+    and uses the offsets at which the text agrees with the annotation. In the returned documents, XML entities are
+    decoded to one character.
 
     Args:
         folder: the folder of a distribution.
         span: "extent" for the full extent of a mention, "head" for its head.
 
     Raises:
-        DataError: the XML is malformed, a text is missing, or the offsets do not fit the text; the message names the
+        DataError: the XML is malformed, a text is missing, or the offsets do not fit the text. The message names the
             file.
     """
     folder = Path(folder)
@@ -51,7 +52,7 @@ def _document(path: Path, span: str) -> Document:
     source = next((candidate for candidate in candidates if candidate.exists()), None)
     if source is None:
         raise DataError(f"{path}: its text {identifier}.sgm is missing in the same folder.")
-    # The offsets count a line end as one character, even if it is written as two.
+    # The offsets count each line end as one character, so convert "\r\n" to "\n".
     written = _TAG.sub("", read_text(source).replace("\r\n", "\n"))
     try:
         root = ElementTree.fromstring(read_bytes(path))
@@ -86,8 +87,8 @@ def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
     """Decode the XML entities in a text.
 
     Returns:
-        The decoded text; and a pair for each XML entity: its end in the original text, and the number of characters by
-        which the text before this end became shorter.
+        The decoded text, and a pair for each XML entity. The pair consists of the end of the entity in the original
+        text, and the number of characters by which the text before this end became shorter.
     """
     parts, gone, pieces, position = [], 0, [], 0
     for match in _ENTITY.finditer(written):
@@ -100,7 +101,7 @@ def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _shift(pieces: list[tuple[int, int]], offset: int) -> int:
-    """Convert an offset into the original text to an offset into the decoded text (`pieces` are from `_decode`)."""
+    """Convert an offset in the original text to an offset in the decoded text. `_decode` returns `pieces`."""
     gone = 0
     for end, total in pieces:
         if end > offset:

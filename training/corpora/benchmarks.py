@@ -1,4 +1,4 @@
-"""The ten benchmarks of the paper: the files of each split, and how many mentions each split must have."""
+"""The ten benchmarks of the paper: the files and the expected number of mentions of each split."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,9 @@ class Format:
 
     Args:
         name: name of the format, for messages.
-        files: patterns of file names; a folder in this format has a file for each pattern.
+        files: patterns of file names. A folder in this format has a file for each pattern.
         read: the function that reads the splits of a folder.
-        mentions: split -> type -> the number of mentions in the literature (or in the README of the data); the type ""
+        mentions: split -> type -> the number of mentions in the literature, or in the README of the data. The type ""
             means all types together.
     """
 
@@ -42,9 +42,9 @@ class Options:
     """Options that only some benchmarks have.
 
     Args:
-        context: only for CoNLL 2003: "sentence" makes each sentence a document, "document" each news story.
-        span: only for ACE: "extent" for the full extent of a mention, "head" for its head.
-        splits: only for ACE: folder with train.txt, dev.txt and test.txt, which have the id of a document on each line.
+        context: only for CoNLL 2003. "sentence" makes a document of each sentence, and "document" of each news story.
+        span: only for ACE. "extent" means the full extent of a mention, and "head" means its head.
+        splits: only for ACE. Folder with train.txt, dev.txt and test.txt, which have the id of a document on each line.
     """
 
     context: str = "sentence"
@@ -76,7 +76,7 @@ def _ncbi_pubtator(folder: Path, options: Options) -> Splits:
     types = dict.fromkeys(("SpecificDisease", "DiseaseClass", "CompositeMention", "Modifier"), "Disease")
     names = {"train": "train", "dev": "develop", "test": "test"}
     files = {split: folder / f"NCBI{name}set_corpus.txt" for split, name in names.items()}
-    # One mention of the training set has an offset that does not match its text, so offsets are repaired.
+    # One mention of the training set has a wrong offset, so repair offsets.
     return {split: read_pubtator(path, types, repair_within=20) for split, path in files.items()}
 
 
@@ -85,7 +85,7 @@ def _bc5_pubtator(*labels: str) -> Callable[[Path, Options], Splits]:
         names = {"train": "Training", "dev": "Development", "test": "Test"}
         types = {label: label for label in labels}
         splits = {s: read_pubtator(folder / f"CDR_{name}Set.PubTator.txt", types) for s, name in names.items()}
-        # Some copies of the training file contain the development set too.
+        # Some copies of the training file also contain the development set. So remove it.
         held_out = {document.id for document in splits["dev"]}
         return {**splits, "train": [document for document in splits["train"] if document.id not in held_out]}
 
@@ -107,7 +107,7 @@ def _jnlpba(folder: Path, options: Options) -> Splits:
 
 
 def _genia_xml(folder: Path, options: Options) -> Splits:
-    # The usual split: the first 81% of the sentences for training, then 9% for development and 10% for the test.
+    # The usual split in order: 81% of the sentences for training, 9% for development, and 10% for testing
     sentences = genia_xml.read_genia_xml(next(folder.glob("GENIAcorpus3.0*.xml")))
     first, second = math.ceil(0.81 * len(sentences)), math.ceil(0.9 * len(sentences))
     return {"train": sentences[:first], "dev": sentences[first:second], "test": sentences[second:]}
@@ -196,7 +196,7 @@ BENCHMARKS: dict[str, tuple[Format, ...]] = {
 
 
 def read_benchmark(name: str, folder: str | Path, options: Options = Options()) -> tuple[Format, Splits]:
-    """Read the splits of a benchmark; return them with the format that was detected.
+    """Read the splits of a benchmark. Return the detected format and the splits.
 
     Raises:
         DataError: the folder is missing, its files have no known format of the benchmark, or a file is malformed.

@@ -1,4 +1,4 @@
-"""Read GENIAcorpus3.02 in its original XML: nested terms, whose classes are reduced to the usual five types."""
+"""Read nested terms from the original XML of GENIAcorpus3.02. Their classes are reduced to the usual five types."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,12 +11,11 @@ TYPES = ("DNA", "RNA", "protein", "cell_line", "cell_type")
 
 
 def read_genia_xml(path: str | Path) -> list[Document]:
-    """Read GENIAcorpus3.02.xml; each sentence becomes a document, in the order of the corpus.
+    """Read GENIAcorpus3.02.xml. Each sentence becomes a document, in the order of the corpus.
 
-    The class of a term begins with its type: `<cons sem="G#DNA_domain_or_region">` has the type DNA. Terms whose class
-    begins with none of the five types are left out, and so are coordinated terms whose parts have different types. A
-    term with one of the five types is kept even if it lies inside a term that is left out. Blanks around a sentence are
-    removed.
+    The class of a term begins with its type: `<cons sem="G#DNA_domain_or_region">` has the type DNA. A term is skipped
+    if its class does not begin with one of the five types, or if it is a coordinated term whose parts have different
+    types. Terms inside a skipped term are not skipped. White space around a sentence is removed.
 
     Raises:
         DataError: the file is not valid XML, or has no sentence.
@@ -65,7 +64,7 @@ def _sentence(element: ElementTree.Element, identifier: str) -> Document:
 def _type(classes: str | None) -> str | None:
     """Return the type of a class, such as "G#DNA_domain_or_region" or "(AND G#protein_molecule G#protein_molecule)".
 
-    None means that the class begins with none of the five types, or that its parts have different types.
+    None means that the class does not begin with one of the five types, or that its parts have different types.
     """
     names = [name.removeprefix("G#") for name in (classes or "").strip("()").split() if name.startswith("G#")]
     found = {next((label for label in TYPES if name == label or name.startswith(f"{label}_")), None) for name in names}

@@ -1,1 +1,1 @@
-"""A corpus that was written for this project; each text lists the types that it was annotated for."""
+"""A corpus that was written for this project. Each text lists the entity types that it was annotated for."""

@@ -1,11 +1,11 @@
-"""Check a corpus in which each text lists the types that it was annotated for, and print its counts.
+"""Check a corpus in which each text lists the entity types that it was annotated for. Print its counts.
 
     python -m training.open_types              # training/open_types
     python -m training.open_types --card       # also write the counts and the review into its README.md
     python -m training.open_types my_corpus
 
-`checks.find_problems` describes the checks. The review, in which a person read a sample of the lines, is read from
-review.json in the folder of the corpus.
+`checks.find_problems` describes the checks. For the review, a person has checked a sample of the lines. Its counts are
+in review.json in the folder of the corpus.
 """
 
 import argparse
@@ -23,10 +23,13 @@ HERE = Path(__file__).resolve().parent
 
 
 def review_table(folder: Path) -> str:
-    """Return the table of a review, in which a person read random lines and counted mentions that should be different.
+    """Return the table of a review: a person has checked random lines and counted mentions that should be different.
 
-    The counts are read from review.json: `lines` and `mentions` (how many were read), `lines_changed` (how many lines
-    have a difference), and `kinds` (a mapping of each kind of difference to the number of mentions with it).
+    The file review.json contains the counts:
+
+    - `lines` and `mentions`: numbers of checked lines and mentions;
+    - `lines_changed`: number of lines with a difference;
+    - `kinds`: kind of difference -> number of mentions with this difference.
     """
     path = folder / "review.json"
     if not path.exists():

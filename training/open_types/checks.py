@@ -1,4 +1,4 @@
-"""Check and count a corpus in which each text lists the types that it was annotated for."""
+"""Check a corpus in which each text lists the entity types that it was annotated for, and count its mentions."""
 
 import re
 from collections import defaultdict
@@ -13,14 +13,14 @@ from modeling_binder.processing_binder import split_words
 
 
 def find_problems(corpus: Corpus) -> list[str]:
-    """Return the problems of a corpus, a sentence for each; an empty list if there are none.
+    """Return the problems of a corpus, as one sentence for each problem.
 
-    `load_corpus` already refuses malformed files. This function finds further problems:
+    `load_corpus` already rejects malformed files. This function finds further problems:
 
-    - a mention begins or ends with a blank or inside a word, or ends with a comma
+    - a mention begins or ends with white space or inside a word, or ends with a comma
     - a text does not list the types that it was annotated for (`types`)
-    - a text has mentions of a type, and lists the same type in another spelling as absent
-    - a type occurs in no text, neither as present nor as absent, or a type has no description
+    - a text mentions a type, but also lists this type as absent, in another spelling
+    - no text was annotated for a type, or a type has no description
     - two types have the same description
     - a text or an id occurs twice, in the same split or in two splits
     """
@@ -81,7 +81,7 @@ def _twice(keyed: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
-    """Return a text in lower case without punctuation, to compare spellings."""
+    """Return a text in lower case and without punctuation, to compare spellings."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 

@@ -1,19 +1,20 @@
-"""Convert texts in the compact notation to the project's JSON lines, and check them.
+"""Convert texts in a compact notation to JSON lines, and check them.
 
     [Ada Lovelace|person; mathematician] wrote to [Charles Babbage|person] in [1843|year]. ## university; computer
 
-`[span|type; type]` is a mention; mentions may be nested. The types after ` ## ` are absent: the text was annotated for
-them, but has no mention of them. It was not annotated for any other type. The file NAME.types.tsv in the folder of
-NAME.txt describes the types, one phrasing per line: `mathematician<TAB>A person who studies mathematics.`
+`[span|type; type]` is a mention. Mentions may be nested. The types after ` ## ` are absent: the text was annotated for
+these types, but does not mention them. The text was not annotated for any other type. The file NAME.types.tsv in the
+folder of NAME.txt describes the types, with one phrasing per line: `mathematician<TAB>A person who studies
+mathematics.`
 
     python -m training.open_types.compact mine.txt                                       # check and count
     python -m training.open_types.compact mine.txt --out training/open_types --append    # add to the corpus
     python -m training.open_types.compact texts/*.txt --test O --out training/open_types # build the corpus anew
 
-The files in `--test` become the test set. Other texts with mentions of a type of certain domains (`DEV_DOMAINS`), such
-as chess or wine, become the development set, and the rest becomes the training set. The optional file NAME.domains.tsv
-gives the domain of a text by its number: `1<TAB>beekeeping`. Nothing is written if `python -m training.open_types`
-would find a problem in the result.
+The files in `--test` become the test set. Other texts become the development set if they mention a type of certain
+domains (`DEV_DOMAINS`), such as chess or wine. The remaining texts become the training set. The optional file
+NAME.domains.tsv contains the domain of each text, by its number: `1<TAB>beekeeping`. If the checks of `python -m
+training.open_types` find a problem in the result, nothing is written.
 """
 
 import argparse
@@ -41,12 +42,12 @@ DEV_DOMAINS = re.compile(
 
 @dataclass
 class Texts:
-    """Texts of one or several files, not yet divided into splits.
+    """Texts of one or several files, before they are divided into splits.
 
     Args:
         documents: file name without suffix -> its documents.
         phrasings: type -> its descriptions.
-        domains: id of a document -> its domain; documents with an unknown domain are missing.
+        domains: id of a document -> its domain. Documents with an unknown domain are missing.
     """
 
     documents: dict[str, list[Document]] = field(default_factory=dict)
@@ -58,8 +59,8 @@ def parse(line: str, identifier: str = "") -> Document:
     """Convert a line in the compact notation to a document.
 
     Raises:
-        DataError: a bracket is not closed, a mention has no type, its span begins or ends with a blank, or a type is
-            marked in the text and listed as absent.
+        DataError: a bracket is not closed, a mention has no type, its span begins or ends with white space, or a type
+            is marked in the text and also listed as absent.
     """
     body, _, rest = line.partition(" ## ")
     absent = _names(rest)
@@ -104,12 +105,12 @@ def _names(text: str) -> list[str]:
 
 
 def read_compact(path: Path) -> list[Document]:
-    """Read a file of texts in the compact notation; blank lines are skipped.
+    """Read a file of texts in the compact notation. Blank lines are skipped.
 
     The id of a document is the name of the file and the number of the line, for example "mine-3".
 
     Raises:
-        DataError: a text is malformed or occurs twice; the message gives the file and the line of each problem.
+        DataError: a text is malformed or occurs twice. The message contains the file and the line of each problem.
     """
     documents: list[Document] = []
     problems: list[str] = []
@@ -132,10 +133,10 @@ def read_compact(path: Path) -> list[Document]:
 
 
 def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Read tables `type<TAB>description`; a type with several phrasings has a line for each of them.
+    """Read tables `type<TAB>description`. A type with several phrasings has a line for each phrasing.
 
     Raises:
-        DataError: a line has no name or no description; the message gives its file and its number.
+        DataError: a line has no name or no description. The message contains the file and the line number.
     """
     phrasings: dict[str, list[str]] = {}
     problems = []
@@ -154,7 +155,7 @@ def read_phrasings(paths: Iterable[Path]) -> dict[str, list[str]]:
 
 
 def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
-    """Read files of texts, and the tables of types and of domains in the same folders.
+    """Read files of texts, and the tables of types and domains in the same folders.
 
     Args:
         paths: files of texts.
@@ -182,7 +183,7 @@ def read_texts(paths: Sequence[Path], tables: Iterable[Path] = ()) -> Texts:
 
 
 def read_back(folder: Path) -> tuple[dict[str, list[Document]], Texts]:
-    """Read the splits of a corpus folder, with its phrasings and domains, to add texts to it."""
+    """Read the splits, phrasings and domains of a corpus folder, to add texts to the corpus."""
     corpus = load_corpus(folder)
     texts = Texts(phrasings={entity_type.name: list(entity_type.phrasings) for entity_type in corpus.types})
     for split in SPLIT_NAMES:
@@ -209,9 +210,9 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Remove descriptions that several types share, so that each description belongs to one type.
 
-    Each type keeps at least one description. A shared description is kept by a type that has only shared descriptions.
-    If there are several such types, all of them keep it, and `checks.find_problems` reports it. If there is none, the
-    first type in alphabetical order keeps it.
+    Each type keeps at least one description. So a type that has only shared descriptions keeps a shared description. If
+    this applies to several types, all of them keep the description, and `checks.find_problems` reports it. If it
+    applies to no type, the first type in alphabetical order keeps the description.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():
@@ -227,13 +228,13 @@ def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tupl
 
 
 def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[Document]] | None = None) -> Corpus:
-    """Divide texts into splits and describe the types that they use.
+    """Divide texts into splits, and collect the descriptions of their types.
 
     Args:
         texts: all texts, and the phrasings of their types.
         test: names of the files that become the test set.
         before: the splits of a corpus to which the texts are added. If the corpus already has texts from a file with
-            the name of a new file, these texts are replaced by those of the new file.
+            the same name, the new texts replace them.
 
     Raises:
         DataError: a type that is used has no description.
@@ -249,14 +250,14 @@ def build(texts: Texts, test: Iterable[str] = (), before: Mapping[str, Sequence[
     missing = sorted(used - set(texts.phrasings))
     if missing:
         raise DataError.of([f"the type {name!r} has no description; add a line '{name}<TAB>...'." for name in missing])
-    # Sort by code points, which gives the same order in every locale.
+    # Sort by code points, so that the order is the same in every locale.
     phrasings = distinct_phrasings({name: texts.phrasings[name] for name in sorted(used)})
     types = tuple(EntityType(name, descriptions) for name, descriptions in phrasings.items())
     return Corpus({entity_type.name: entity_type.description for entity_type in types}, types=types, **splits)
 
 
 def write_folder(corpus: Corpus, folder: Path, domains: Mapping[str, str]) -> None:
-    """Write types.json and the splits that have texts, as JSON lines."""
+    """Write types.json, and the splits with texts as JSON lines."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "types.json", as_mapping(corpus.types))
     for split in SPLIT_NAMES:
@@ -288,7 +289,7 @@ def main(argv: list[str] | None = None) -> Corpus:
         metavar="NAME",
         help="names of the files that become the test set, without .txt",
     )
-    parser.add_argument("--out", type=Path, help="output folder; without this option, the texts are only checked")
+    parser.add_argument("--out", type=Path, help="output folder; by default, the texts are only checked")
     parser.add_argument("--append", action="store_true", help="add the texts to the corpus in --out")
     arguments = parser.parse_args(argv)
     try:

@@ -1,10 +1,10 @@
-"""Generate the sample corpus from templates, patterns and names.
+"""Generate the sample corpus from templates, patterns and lists of names.
 
     python -m training.sample.generate [FOLDER]
 
-A template is a sentence with slots such as `{Gene}`. A slot with the name of an entity type is filled with a pattern of
-this type, for example `[Gene [Protein {protein}] gene]`. A pattern marks mentions with brackets. Its slots, such as
-`{protein}`, are filled with names from a list.
+A template is a sentence with slots such as `{Gene}`. This slot has the name of an entity type. The generator replaces
+it by a pattern of the type, for example `[Gene [Protein {protein}] gene]`. Brackets in a pattern mark mentions. The
+generator replaces slots in patterns, such as `{protein}`, by names from a list.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from modeling_binder.finetuning.counts import count_documents
 
 HERE = Path(__file__).parent
 SEED = 20
-# Split -> (number of sentences, (first, last)). The two fractions select the part of each list of names that the split
-# uses: (0.0, 0.7) is the first 70%. About half of the names in the test set do not occur in the training set.
+# Split -> (number of sentences, (first, last)). The two fractions select a range of each list of names: (0.0, 0.7) is
+# the first 70%. About half of the names in the test set do not occur in the training set.
 SPLITS = {"train": (480, (0.0, 0.7)), "dev": (100, (0.4, 0.85)), "test": (120, (0.35, 1.0))}
 _SLOT = re.compile(r"\{(\w+)\}")
-# Finds the letter that is capitalised at the start of a sentence: "gastric" is capitalised, "p53" and "c-Fos" are not.
+# Matches the letter to capitalise at the start of a sentence. "gastric" is capitalised, "p53" and "c-Fos" are not.
 _PLAIN_START = re.compile(r"^((?:\[\w+ )*)([a-z])(?=[a-z]{2})")
 _BRACKET = re.compile(r"\[(\w+) |\]")
 
@@ -57,7 +57,7 @@ def parse(marked: str, identifier: str) -> Document:
 
 
 def sentences(split: str, chance: random.Random) -> Iterator[Document]:
-    """Yield sentences of a split endlessly; all templates are used once, in random order, before any is repeated."""
+    """Yield sentences of a split endlessly. All templates are used once, in random order, before one is repeated."""
     templates, patterns = load("templates.json")[split], load("patterns.json")
     low, high = SPLITS[split][1]
     names = {
@@ -83,7 +83,7 @@ def generate(split: str, taken: set[str]) -> list[Document]:
 
     Args:
         split: name of the split.
-        taken: sentences that must not be generated again; the sentences of this split are added to it.
+        taken: sentences that must not be generated again. The function adds the sentences of this split.
 
     Raises:
         ValueError: the templates cannot generate enough different sentences.
