@@ -1,10 +1,11 @@
-"""Extension of griffe, which reads the docstrings for the API reference: habits of ours that it does not know.
+"""Extension of griffe, the program that reads the docstrings for the API reference.
 
-- "a, b: text" describes two arguments. griffe gets one entry for each.
-- The `Args:` of a configuration are its fields, since transformers makes the constructor. griffe gets `Attributes:`.
-- "Example:" is a section of examples, as "Examples:" is.
-- "Arguments of `pipeline(...)`:" is followed by arguments, as "Args:" is, but it is a paragraph for griffe. Its
-  arguments become a list.
+The extension rewrites docstrings of this project that griffe does not understand:
+
+- "a, b: text" describes two arguments. It becomes one entry for each argument.
+- "Args:" in a configuration class becomes "Attributes:", because transformers generates the constructor.
+- "Example:" becomes "Examples:".
+- The arguments after "Arguments of `pipeline(...)`:" become a Markdown list.
 """
 
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import griffe
 
-# An entry with several names, and its text: the rest of the line, and the lines that are indented further.
+# An entry with several names. Its text is the rest of the line and all following lines with a larger indentation.
 _SHARED = re.compile(r"^(?P<indent> +)(?P<names>\w+(?:, \w+)+):(?P<text>.*(?:\n(?P=indent) +.*)*)$", re.MULTILINE)
 _NAMED = re.compile(r"^(?P<title>Arguments of .*:)\n+(?P<entries>(?: +.*(?:\n|$))+)", re.MULTILINE)
 
@@ -35,7 +36,7 @@ def _split(match: re.Match[str]) -> str:
 
 
 def _list(match: re.Match[str]) -> str:
-    """Return the entries as a Markdown list: an entry begins with the indentation of the first one."""
+    """Return the entries as a Markdown list. A line with the indentation of the first line begins an entry."""
     entries = textwrap.dedent(match["entries"])
     items = re.sub(r"^(\w+):", r"- `\1`:", entries, flags=re.MULTILINE)
     return f"{match['title']}\n\n{items}"

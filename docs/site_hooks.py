@@ -1,9 +1,9 @@
-"""Hooks of MkDocs: what the pages need on the site, so that their Markdown is also right on GitHub.
+"""Hooks of MkDocs, which adapt the Markdown pages to the site. GitHub shows the same pages without these changes.
 
-- Links to files of the repository outside docs/ become addresses on GitHub; pictures are copied into the site.
+- Links to files outside docs/ become links to GitHub. Pictures outside docs/ are copied into the site.
 - Formulas become MathML, which browsers draw without a script.
-- Tutorials that `nav` does not list come after the listed ones.
-- `<!-- not run: ... -->`, a mark for the tests, is removed.
+- Tutorials that `nav` does not list are added after the tutorials in `nav`.
+- Comments for the tests, such as `<!-- not run: ... -->`, are removed.
 """
 
 import html
@@ -22,7 +22,7 @@ PICTURES = (".png", ".svg")
 
 
 def on_config(config: Any) -> Any:
-    """Add the tutorials that the navigation lacks; their titles are their headings."""
+    """Add the tutorials that are missing in the navigation. MkDocs uses their headings as titles."""
     (tutorials,) = (entry["Tutorials"] for entry in config["nav"] if "Tutorials" in entry)
     listed = {path for entry in tutorials for path in entry.values()}
     found = (f"tutorials/{path.name}" for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")))
@@ -31,7 +31,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pictures outside docs/ that pages show."""
+    """Add the pictures that pages show from folders outside docs/."""
     for page in [file for file in files if file.is_documentation_page()]:
         for _, link in _LINK.findall(page.content_string):
             target = _outside(page.src_uri, link)
@@ -41,7 +41,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Remove the marks for tests and rewrite links to files outside docs/."""
+    """Remove the comments for tests, and rewrite links to files outside docs/."""
 
     def rewrite(match: re.Match[str]) -> str:
         target = _outside(page.file.src_uri, match[2])
@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
-    """Replace formulas by MathML."""
+    """Replace TeX formulas by MathML."""
     return _FORMULA.sub(
         lambda match: convert(html.unescape(match[3]).strip(), display="block" if match[2] == "[" else "inline"),
         content,
@@ -64,7 +64,7 @@ def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
 
 
 def _outside(page: str, link: str) -> str | None:
-    """Return the path in the repository of a link's target, or None if it is inside docs/."""
+    """Return the path of a link's target in the repository, or None if the target is missing or inside docs/."""
     target = (ROOT / "docs" / page).parent.joinpath(link).resolve()
     if not target.exists() or target.is_relative_to(ROOT / "docs"):
         return None

@@ -1,6 +1,6 @@
 """Draw the pictures of docs/how-it-works.md with the scores of demo/model: python -m docs.images.make
 
-Run it in a clone after `pip install ".[bench]"`. It writes scores.svg, thresholds.svg and windows.svg beside this file.
+Run it in a clone after `pip install ".[bench]"`. It writes scores.svg, thresholds.svg and windows.svg next to this file.
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ STYLE = {
 
 
 def draw_scores(ner: Any) -> Any:
-    """Draw the margins of all spans for each type: a row is the first word of a span, a column its last word."""
+    """Draw the margins of all spans for each type. A row is the first word of a span, and a column is the last word."""
     spans, margins = ner.margins(TEXT, TYPES)
     words = [TEXT[start:end] for start, end in spans]
     figure, axes = plt.subplots(1, len(TYPES), figsize=(9.6, 3.7), layout="constrained", sharey=True)
@@ -83,7 +83,7 @@ def draw_thresholds(ner: Any) -> Any:
 
 
 def threshold_scores(ner: Any, text: str) -> list[float]:
-    """Return the score of the span (0, 0), that is, the threshold, for each type."""
+    """Return the dynamic threshold of each type, which is the score of the span (0, 0)."""
     inputs = ner.tokenizer(text, return_tensors="pt")
     with torch.inference_mode():
         hidden = ner.model.encode_text(inputs["input_ids"], inputs["attention_mask"])
@@ -92,7 +92,7 @@ def threshold_scores(ner: Any, text: str) -> list[float]:
 
 
 def draw_windows(ner: Any) -> Any:
-    """Draw the windows into which a text is split, each as a bar of the characters that it covers."""
+    """Draw the windows of a text as bars. A bar covers the characters of its window."""
     windower = modeling_binder.BinderWindower(ner.tokenizer, max_length=24, stride=8)
     windows = list(windower.read(LONG_TEXT))
     figure, axis = plt.subplots(figsize=(9.6, 1.9), layout="constrained")
