@@ -1,6 +1,6 @@
 """Draw the pictures of docs/how-it-works.md with the scores of demo/model: python -m docs.images.make
 
-Run it in a clone after `pip install ".[bench]"`. It writes scores.svg, thresholds.svg and windows.svg next to this file.
+Run it in a clone after `pip install ".[bench]"`. It writes scores.svg, thresholds.svg and windows.svg into this folder.
 """
 
 from pathlib import Path
