@@ -215,3 +215,22 @@ def test_mappings_are_passed_as_json_on_the_command_line(mix_recipe):
     assert run.mix.learning_rates == {"heads": 0.001} and run.mix.settings().name == 1.0
     with pytest.raises(ValueError, match=r"--learning_rates must be JSON"):
         parse([str(mix_recipe), "--learning_rates", "heads=1"])
+
+
+def test_the_recipe_can_name_a_teacher(mix_recipe, tmp_path):
+    common = [str(mix_recipe), "--freeze", "type_encoder", "--dev", "[]", "--eval_strategy", "no"]
+    main([*common, "--output_dir", str(tmp_path / "teacher")])
+    main([*common, "--output_dir", str(tmp_path / "alone")])
+    main([*common, "--output_dir", str(tmp_path / "taught"), "--teacher", str(tmp_path / "teacher")])
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("teacher", "alone", "taught")]
+    name = "text_encoder.encoder.layer.0.attention.self.query.weight"
+    assert weights[0][name].equal(weights[1][name])
+    assert not weights[0][name].equal(weights[2][name])
+    settings = json.loads((tmp_path / "taught" / "settings.json").read_text())
+    assert settings["teacher"] == str(tmp_path / "teacher") and settings["teacher_weight"] == 1.0
+
+
+def test_a_recipe_with_a_teacher_needs_a_frozen_type_encoder(mix_recipe, tmp_path):
+    main([str(mix_recipe), "--output_dir", str(tmp_path / "teacher"), "--dev", "[]", "--eval_strategy", "no"])
+    with pytest.raises(SystemExit, match="frozen type encoder"):
+        main([str(mix_recipe), "--output_dir", str(tmp_path / "taught"), "--teacher", str(tmp_path / "teacher")])
