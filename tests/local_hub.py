@@ -46,10 +46,10 @@ class User:
 
 @dataclass
 class Failure:
-    """Requests that fail. Either they get an error status, or the connection is closed after some bytes."""
+    """A failure of matching requests: they get an error status, or the connection is closed after some bytes."""
 
     method: str
-    path: str  # a regular expression
+    path: str  # a regular expression for the path of the request
     status: int | None  # None if the connection is closed
     after: int  # bytes of the response that are sent before the connection is closed
     times: int  # number of requests that still have to fail
@@ -99,7 +99,7 @@ class LocalHub(HubStorage):
                 time.sleep(0.01)
 
     def fail(self, method, path, status=None, after=0, times=1, late=False):
-        """Make the next requests that match fail. The arguments are the fields of `Failure`."""
+        """Let the next requests with a matching path fail. The arguments are the fields of `Failure`."""
         self.failures.append(Failure(method, path, status, after, times, late))
 
     # ---- permissions ----

@@ -177,7 +177,7 @@ def captured():
 
 
 def link_inputs(folder: Path) -> None:
-    """Link `demo/model` and `training/sample` into a working folder. Pages expect both as in a clone."""
+    """Link `demo/model` and `training/sample` into a working folder. The examples use both folders of a clone."""
     for name in ("demo/model", "training/sample"):
         (folder / name).parent.mkdir()
         (folder / name).symlink_to(ROOT / name, target_is_directory=True)

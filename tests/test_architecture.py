@@ -31,7 +31,7 @@ def imports_of(path):
                 parents = package.split(".")
                 above = parents[: len(parents) - node.level + 1]
                 base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:  # `from .x import y`: y may be a module
+            for alias in node.names:  # in `from .x import y`, y may be a module
                 nested = f"{base}.{alias.name}"
                 yield nested if is_module(nested) else base, node.lineno, id(node) not in inner
 
@@ -42,7 +42,7 @@ def is_module(name):
 
 
 def graph():
-    """Return, for each module of the package, the modules of the package that it imports outside functions."""
+    """Return a dictionary: module of the package -> modules of the package that it imports outside functions."""
     edges = {}
     for path in MODULES:
         targets = {target for target, _, top in imports_of(path) if top and target.startswith("modeling_binder.")}

@@ -1,4 +1,4 @@
-"""Tests of importing the package in fresh processes: what an import loads and registers, and in which order."""
+"""Tests of importing the package: which modules are loaded, and which classes are registered with transformers."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Tests of annotating tables on one machine: entities, errors of single rows, and jobs that are continued."""
+"""Tests of annotating tables on one machine: entities, errors in rows, output folders, and interrupted jobs."""
 
 import json
 import random

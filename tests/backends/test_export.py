@@ -252,7 +252,7 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
 
 @pytest.mark.parametrize("again", [False, True])
 def test_encoders_are_uploaded_with_the_checkpoint(exported, hub, tmp_path, again):
-    """If `again` is true, a model is saved to the folder from which it was loaded. The files are already there."""
+    """If `again` is true, a model is saved to the folder from which it was loaded. The folder has the files already."""
     model = pipeline("binder-ner", model=str(exported / "fp32")).model
     model.save_pretrained(tmp_path / "onnx", push_to_hub=True, repo_id="alice/onnx")
     if again:

@@ -392,7 +392,7 @@ def test_the_entities_of_a_file_can_be_downloaded(page, tmp_path, checkpoint):
 
 
 def test_the_page_deletes_its_result_file(checkpoint, tmp_path, monkeypatch):
-    """Gradio copies the result file to its cache, which it clears. The page itself must delete the original file."""
+    """Gradio copies the result file to its cache, and clears the cache later. The page must delete the original."""
     monkeypatch.setenv("BINDER_MODEL", str(checkpoint))
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
     app.recognizer.recognizer.cache_clear()

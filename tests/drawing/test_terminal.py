@@ -47,7 +47,7 @@ def test_long_lines_are_wrapped_and_bars_continue_on_the_next_line():
     ]
 
 
-def test_one_character_wide_characters_and_an_empty_text_can_be_drawn():
+def test_single_characters_wide_characters_and_empty_texts_can_be_drawn():
     assert draw("a b", ("b", "X")) == ["a b", "  ┴ X"]
     assert draw("東京 a", ("a", "X")) == ["東京 a", "     ┴ X"]
     assert draw("") == [""]

@@ -95,7 +95,7 @@ def test_the_card_of_a_mix_has_the_licence_and_source_of_each_corpus(hub):
     assert "| queries | none stated | a/b |" in files["README.md"].decode()
 
 
-def test_pushing_without_permission_raises_an_error(hub, caplog):
+def test_corpora_that_cannot_be_pushed_raise_an_error(hub, caplog):
     with pytest.raises(ValueError, match="no corpus whose licence allows"):
         push_dataset(two_corpora(), "alice/mix", origins={"news": {"license": "CC BY-NC 4.0"}})
     assert "Left out, because their licence does not clearly allow a published copy: news, queries" in caplog.text

@@ -19,7 +19,7 @@ class SlowRequest:
         self.connection.putheader("Authorization", "Bearer hf_alice")
         self.connection.putheader("Content-Length", str(len(body)))
         self.connection.endheaders(body[:1])
-        # The server handles requests in order. When this second request is answered, it has received the first one.
+        # When the server has answered this second request, it has also received the headers of the first request.
         HfApi().whoami()
 
     def finish(self):
@@ -50,7 +50,7 @@ def test_a_slow_commit_does_not_overwrite_a_faster_commit(names_parent, status, 
     assert ("slow.txt" in files) == (status == 200)
 
 
-def test_of_two_concurrent_requests_for_a_branch_the_later_fails(hub):
+def test_the_later_of_two_concurrent_requests_for_a_branch_fails(hub):
     hub.commit("alice/tiny", {"first.txt": "1"})
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/branch/next", b"{}")
     HfApi().create_branch(repo_id="alice/tiny", branch="next")
@@ -59,7 +59,7 @@ def test_of_two_concurrent_requests_for_a_branch_the_later_fails(hub):
     assert "second.txt" in hub.files("alice/tiny", ref="next")
 
 
-def test_of_two_concurrent_requests_for_a_repository_the_later_fails(hub):
+def test_the_later_of_two_concurrent_requests_for_a_repository_fails(hub):
     body = json.dumps({"name": "tiny", "type": "model"}).encode()
     slow = SlowRequest(hub, "POST", "/api/repos/create", body)
     HfApi().create_repo("alice/tiny")
@@ -69,7 +69,7 @@ def test_of_two_concurrent_requests_for_a_repository_the_later_fails(hub):
 
 
 def test_a_slow_preupload_request_sees_that_its_file_was_deleted(hub):
-    """When the request is complete, the file no longer exists. So the response has no content id of the file."""
+    """When the request is complete, the file no longer exists. So the response contains no id of its content."""
     hub.commit("alice/tiny", {"a.txt": "old"})
     body = json.dumps({"files": [{"path": "a.txt", "size": 3, "sample": ""}]}).encode()
     slow = SlowRequest(hub, "POST", "/api/models/alice/tiny/preupload/main", body)

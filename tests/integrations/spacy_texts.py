@@ -2,7 +2,7 @@
 
 # spaCy and the model split these texts into the same words.
 TEXTS = ["the gene in the cells", "cells of the gene", "the promoter of the gene in cells", "of the in"]
-HANDWRITTEN = "no-such-folder"  # the model of components that need none, because tests give them entities
+HANDWRITTEN = "no-such-folder"  # model name of components that get their entities from a test
 
 
 def spans(group):

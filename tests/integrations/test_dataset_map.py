@@ -46,7 +46,10 @@ def assert_found(mapped, ner, column="entities", **arguments):
 
 @pytest.mark.parametrize("options", [{"batched": True}, {"batched": True, "batch_size": 1}, {}], ids=str)
 def test_the_new_column_has_the_arrow_type_of_annotate(ner, dataset, options):
-    """Some batches of one row have no entity and no text. Their columns must have the same Arrow type."""
+    """With batches of one row, the first batch has no entity and the third batch has no text.
+
+    All batches must have the same Arrow type.
+    """
     mapped = dataset.map(ner.as_map("text", threshold=0.7), **options)
     assert mapped.column_names == ["text", "year", "entities"]
     assert_found(mapped, ner, threshold=0.7)

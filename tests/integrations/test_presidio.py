@@ -57,7 +57,7 @@ def spans(results):
 
 
 def recorded(recognizer):
-    """Replace the recognizer's pipeline by a function that records the entity types of each call. Return the record."""
+    """Let the recognizer's pipeline record the entity types of each call, and return the list of records."""
     calls, pipeline = [], recognizer.pipeline
 
     def record(text, **options):

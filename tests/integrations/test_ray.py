@@ -35,7 +35,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Start a cluster of two nodes on this machine. Each node has two logical CPUs, whatever the machine has."""
+    """Start a cluster of two nodes on this machine. Each node has two CPUs, even if the machine has fewer."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -110,7 +110,7 @@ def test_no_row_is_lost_or_repeated_if_drivers_and_a_node_are_killed(cluster, fo
         assert parts_in(out) < parts
         printed, errors = driver.communicate()
     assert driver.returncode == 0, errors[-3000:]
-    # A task may run on after its driver was killed, and write one more part. So `done` may exceed the parts counted.
+    # A task may write one more part after its driver was killed. So `done` may be larger than counted before.
     annotated, done = (
         int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:rows annotated|were there)", printed)
     )

@@ -81,7 +81,7 @@ def test_an_ancestor_is_at_least_as_broad_as_its_descendants():
 
 @given(st.data())
 @settings(deadline=None, max_examples=150)
-def test_the_relation_has_no_cycle(data):
+def test_no_type_is_broader_than_itself_through_other_types(data):
     count = data.draw(st.integers(1, 7))
     parents = {"0": None}
     for index in range(1, count):

@@ -82,7 +82,7 @@ def test_values_of_a_wrong_type_are_rejected(options):
         build(**options)
 
 
-def test_custom_pipelines_is_saved_but_is_no_attribute(tmp_path):
+def test_custom_pipelines_is_saved_but_is_not_an_attribute(tmp_path):
     config = build()
     assert not hasattr(config, "custom_pipelines")
     assert config.to_dict()["custom_pipelines"]["binder-ner"]["pt"] == ["AutoModel"]

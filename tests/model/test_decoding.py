@@ -140,7 +140,7 @@ def spans(*rows):
     return torch.tensor(starts), torch.tensor(ends), torch.tensor(types), torch.tensor(weights, dtype=torch.float64)
 
 
-def test_exact_decoding_keeps_two_spans_with_a_larger_sum_and_greedy_decoding_does_not():
+def test_only_exact_decoding_prefers_two_spans_with_a_larger_total_margin():
     rows = spans((0, 4, 0, 3.0), (2, 8, 0, 4.0), (5, 9, 0, 3.0))
     assert flat_greedy(*rows).tolist() == [1]
     assert flat_exact(*rows).tolist() == [0, 2]
@@ -153,7 +153,7 @@ def test_flat_decoding_keeps_the_type_with_the_smallest_id_if_margins_are_equal(
 
 
 @pytest.mark.parametrize("flat", [flat_exact, flat_greedy])
-def test_flat_decoding_accepts_no_spans_and_keeps_disjoint_spans(flat):
+def test_flat_decoding_accepts_empty_input_and_keeps_disjoint_spans(flat):
     empty = torch.zeros(0, dtype=torch.long)
     assert flat(empty, empty, empty, torch.zeros(0, dtype=torch.float64)).tolist() == []
     assert flat(*spans((5, 9, 0, 1.0), (0, 4, 0, 3.0))).tolist() == [1, 0]
@@ -205,14 +205,14 @@ def test_two_narrower_types_of_a_span_both_remain():
     assert drop_broader(same[:0], same[:0], same[:0], same[:0], broader).tolist() == []
 
 
-def test_a_broader_type_with_a_much_larger_weight_is_kept():
+def test_a_broader_type_with_a_much_larger_margin_is_kept():
     broader = torch.where(BROADER > 0, 5.0, -torch.inf)
 
     def kept(*rows):
         return drop_broader(*spans(*rows), broader).tolist()
 
     assert kept((0, 4, PERSON, 6.0), (0, 4, WRITER, 1.0)) == [1], "a difference of 5 is within the limit"
-    assert kept((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0)) == [0, 1], "the larger weight decides later"
+    assert kept((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0)) == [0, 1], "flat decoding then compares the margins"
     assert kept((0, 4, PERSON, 9.0), (0, 4, WRITER, 5.0), (0, 4, POET, 1.0)) == [2]
     starts, ends, types, margins = spans((0, 4, PERSON, 6.1), (0, 4, WRITER, 1.0))
     assert flat_spans(starts, ends, types, margins, required_margin(0.5, 4), broader=broader).tolist() == [0]

@@ -81,7 +81,7 @@ def test_a_model_with_each_encoder_is_built_trained_saved_and_loaded(name, share
     reference = AutoModel.from_pretrained(tmp_path / "encoder")
     mine, theirs = model.text_encoder.state_dict(), reference.state_dict()
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in mine.items())
-    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # RoBERTa and MPNet cannot use the positions up to padding_idx
+    first = {"roberta": 1, "mpnet": 2}.get(name, 0)  # RoBERTa and MPNet reserve the positions up to padding_idx
     assert model.max_positions == ENCODERS[name].max_position_embeddings - first
 
     inputs = batch()
@@ -192,7 +192,7 @@ def test_scores_are_float32_in_bf16_and_with_autocast(model):
         assert (scores[inside] - exact[inside]).abs().mean() < 0.3
 
 
-# transformers 5.21 renamed this method, but earlier versions have only this name.
+# transformers 5.21 deprecated this name of the method. Earlier versions have no other name.
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     inputs = batch()

@@ -98,7 +98,7 @@ def test_scores_equal_the_formula_of_the_paper(batch, types, length, max_width, 
     assert got.shape == (batch, types, length, width)
     gone = past_the_end(length, width, got.device)
     assert torch.isneginf(got[:, :, gone]).all()
-    # The scores are computed in float32, which represents bfloat16 inputs exactly. So the tolerance fits both types.
+    # The scores are computed in float32, which represents bfloat16 inputs exactly. So both dtypes have one tolerance.
     torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
     # Token states of padding do not change the scores of spans in the text.
     real = data.draw(st.integers(1, length))

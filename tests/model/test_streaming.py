@@ -222,7 +222,7 @@ def reader(find, batch_size=2, windows_per_text=lambda text: 1):
 
 
 def results_until_error(results):
-    """Return the results of an iterator, and the message of the error that ends it, or `None` if there is no error."""
+    """Return the results of an iterator and its error message, or `None` if the iterator raises no error."""
     found = []
     try:
         for result in results:
@@ -249,10 +249,10 @@ def test_the_results_of_earlier_texts_are_yielded_if_the_model_fails(bad, batch_
     found, error = results_until_error(reader(find, batch_size, lambda text: windows).read(iter(texts)))
     assert error.startswith("out of memory")
     assert found == [windows * text for text in texts[: len(found)]]
-    # The failed batch may also contain windows of other texts. All results before the first of these texts are yielded.
+    # The failed batch may also contain windows of other texts. The results before the first of these texts are yielded.
     shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
     assert len(found) == min(shared)
-    assert max(runs.values()) <= windows, "a window was processed twice"
+    assert max(runs.values()) <= windows, "each window is processed once"
 
 
 def test_only_earlier_texts_are_processed_after_a_failure():

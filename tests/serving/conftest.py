@@ -26,7 +26,7 @@ class Client:
     token: str | None = None
 
     def send(self, path, data=None, headers=None):
-        """Send a POST request with `data`, or a GET request if `data` is `None`. Bytes are not encoded as JSON."""
+        """Send a GET request, or a POST request with `data`. Values other than bytes are encoded as JSON."""
         body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
         headers = dict(headers or {})
         if self.token:

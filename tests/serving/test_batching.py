@@ -70,7 +70,7 @@ def test_each_request_is_in_one_batch_of_requests_with_equal_parameters(items):
 
 
 def test_requests_that_arrive_during_a_batch_share_the_next_batches():
-    """The first request starts at once, alone. Requests that arrive meanwhile are combined to batches."""
+    """The first request is processed at once. Requests that arrive meanwhile are combined into batches."""
     gate, entered, passes = threading.Event(), threading.Event(), []
 
     def run(requests):

@@ -59,8 +59,8 @@ def start(*arguments):
     return process, int(found[1])
 
 
-def test_sigterm_loses_no_request(checkpoint, tmp_path, pipe, client_of, wait_until):
-    """Requests that wait when the signal arrives are answered. Then the process ends."""
+def test_waiting_requests_are_answered_after_sigterm(checkpoint, tmp_path, pipe, client_of, wait_until):
+    """The process ends after it has answered all requests that were waiting when the signal arrived."""
     gate = tmp_path / "gate"
     process, port = start("-c", GATED, gate, checkpoint, "--port", 0, "--max-requests", 2)
     try:
@@ -124,7 +124,7 @@ def test_a_model_that_does_not_exist_raises_an_error(tmp_path, capsys):
 
 
 def test_the_types_limits_and_token_of_the_command_are_used(checkpoint, tmp_path, monkeypatch, client_of, capsys):
-    """The server runs in a thread of this process."""
+    """In this test, the server runs in a thread of the test process."""
     from modeling_binder.serving import server
 
     types, token = tmp_path / "types.json", tmp_path / "token"

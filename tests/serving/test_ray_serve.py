@@ -62,7 +62,7 @@ def imported():
 
 @pytest.fixture
 def ray_folder(monkeypatch):
-    """Yield a folder for Ray. Its path is short, because the path of a socket must be short. Also raise timeouts."""
+    """Yield a folder for Ray, and raise Ray's timeouts. The path is short, because Ray creates sockets in it."""
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "300")
     # With the default of 15, all other processes of the machine have priority over Ray's workers.
