@@ -25,7 +25,7 @@ from modeling_binder.cli import main as binder_ner
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELL = ("bash", "sh")
-# An optional HTML comment, the opening fence with the language, and the code up to a fence with the same indentation.
+# Matches an optional HTML comment, the opening fence with the language, the code, and the closing fence.
 _BLOCK = re.compile(
     r"(?:^[ ]*<!-- *(?P<mark>[^\n]*?) *-->\n\s*)?"
     r"^(?P<indent>[ ]*)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```[ ]*$",

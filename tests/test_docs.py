@@ -109,7 +109,7 @@ def test_docs_readme_lists_every_page():
 
 
 def test_pictures_in_the_readme_have_absolute_urls():
-    """A package index shows README.md without the other files, so relative links to pictures would not work there."""
+    """A package index shows only README.md. Relative links to pictures would not work there."""
     (repository,) = re.findall(r'Repository = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert f"repository-code: {repository}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert repository == REPOSITORY, "model cards must link to the same address"

@@ -170,7 +170,7 @@ def test_a_model_without_a_tokenizer_is_not_pushed(hub, model):
 # ---- failures ----
 
 COMMIT = {"method": "POST", "path": "/commit/"}
-# Each failure has the arguments of `hub.fail`, the access token, the repository id and a pattern of the error message.
+# The values are: arguments of `hub.fail`, access token, repository id, and a pattern of the expected error message.
 FAILURES = {
     "an unknown token": ({}, "hf_wrong", "alice/tiny", "missing or invalid"),
     "a read token": ({}, "hf_reader", "alice/new", "role 'write'"),

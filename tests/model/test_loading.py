@@ -26,7 +26,7 @@ def cache(tmp_path):
 
 LOADERS = {
     "with the package": (True, "import modeling_binder\npipe = pipeline('binder-ner', model=path)"),
-    "without the package and the task": (
+    "without the package and without a task": (
         False,
         "pipe = pipeline(model=path, trust_remote_code=True)",
     ),

@@ -21,7 +21,7 @@ def uniform(batch=1, types=1, length=6, width=6):
 
 
 def test_uniform_scores_give_the_logarithm_of_the_number_of_candidates():
-    # The window [CLS] a b c d [SEP] has words of one token, so it has 4 starts, 4 ends and 10 spans. One span is gold.
+    # The words of the window [CLS] a b c d [SEP] have one token. So there are 4 starts, 4 ends and 10 spans.
     words = masks([0, 1, 1, 1, 1, 0])
     losses = binder_losses(*uniform(), words, words, torch.tensor([[[0, 2, 3]]]))
     # The mention loss of the start head compares the gold start, 3 negatives and the threshold. The threshold loss

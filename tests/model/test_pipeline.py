@@ -190,16 +190,16 @@ def test_flat_decoding_keeps_the_narrowest_type_of_a_span(pipe):
     nested = pipe(text, entity_types=FAMILY, threshold=0.2)
     assert nested == pipe(text, entity_types=list(FAMILY), threshold=0.2), "nested decoding keeps all types"
     plain = pipe(text, entity_types=list(FAMILY), threshold=0.2, decoding="flat")
-    fine = pipe(text, entity_types=FAMILY, threshold=0.2, decoding="flat")
-    for broad, finer in itertools.combinations(order, 2):
-        assert spans(nested, broad) & spans(nested, finer)
-        assert not spans(fine, broad) & spans(nested, finer)
+    with_parents = pipe(text, entity_types=FAMILY, threshold=0.2, decoding="flat")
+    for broad, narrow in itertools.combinations(order, 2):
+        assert spans(nested, broad) & spans(nested, narrow)
+        assert not spans(with_parents, broad) & spans(nested, narrow)
     assert any(spans(plain, broad) & spans(nested, "Place") for broad in order[:2]), (
         "without parents the margin decides"
     )
-    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(fine))
+    assert all(a["end"] <= b["start"] for a, b in itertools.pairwise(with_parents))
     in_a_list = [{"name": label, **(fields or {})} for label, fields in FAMILY.items()]
-    assert pipe(text, entity_types=in_a_list, threshold=0.2, decoding="flat") == fine
+    assert pipe(text, entity_types=in_a_list, threshold=0.2, decoding="flat") == with_parents
 
 
 def test_parents_in_the_configuration_have_the_effect_of_parents_in_a_call():
@@ -221,18 +221,18 @@ def test_breadths_decide_which_types_are_broader_if_there_are_no_parents():
     breadths = pipe.model.encode_descriptions(pipe.tokenizer, list(TYPES.values())).breadths
     order = [list(TYPES)[index] for index in breadths.argsort(descending=True)]
     nested, flat = pipe(text, threshold=0.2, decoding="nested"), pipe(text, threshold=0.2)
-    for broad, finer in itertools.combinations(order, 2):
-        assert spans(nested, broad) & spans(nested, finer)
-        assert not spans(flat, broad) & spans(nested, finer)
+    for broad, narrow in itertools.combinations(order, 2):
+        assert spans(nested, broad) & spans(nested, narrow)
+        assert not spans(flat, broad) & spans(nested, narrow)
     pipe.model.breadth.output.weight.data.neg_()  # reverses the order of the breadths
     pipe.model.breadth.output.bias.data.neg_()
-    turned = pipe(text, threshold=0.2)
-    for broad, finer in itertools.combinations(order[::-1], 2):
-        assert not spans(turned, broad) & spans(nested, finer)
+    reversed_order = pipe(text, threshold=0.2)
+    for broad, narrow in itertools.combinations(order[::-1], 2):
+        assert not spans(reversed_order, broad) & spans(nested, narrow)
     pipe.model.config.breadth_margin = 1e6
     by_margins = pipe(text, threshold=0.2)
     pipe.model.config.use_breadth = False
-    assert pipe(text, threshold=0.2) == by_margins != turned
+    assert pipe(text, threshold=0.2) == by_margins != reversed_order
 
 
 def test_long_texts_are_split_into_windows_and_not_truncated(pipe):

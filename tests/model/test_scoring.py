@@ -96,15 +96,15 @@ def test_scores_equal_the_formula_of_the_paper(batch, types, length, max_width, 
             width,
         )
     assert got.shape == (batch, types, length, width)
-    gone = past_the_end(length, width, got.device)
-    assert torch.isneginf(got[:, :, gone]).all()
+    outside = past_the_end(length, width, got.device)
+    assert torch.isneginf(got[:, :, outside]).all()
     # The scores are computed in float32, which represents bfloat16 inputs exactly. So both dtypes have one tolerance.
-    torch.testing.assert_close(got[:, :, ~gone], want[:, :, ~gone], atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(got[:, :, ~outside], want[:, :, ~outside], atol=2e-5, rtol=1e-4)
     # Token states of padding do not change the scores of spans in the text.
     real = data.draw(st.integers(1, length))
-    garbage = torch.where(torch.arange(length)[:, None] < real, hidden, torch.full_like(hidden, 100.0))
+    with_padding = torch.where(torch.arange(length)[:, None] < real, hidden, torch.full_like(hidden, 100.0))
     with torch.no_grad():
-        masked = head(head.parts(garbage), vectors)
+        masked = head(head.parts(with_padding), vectors)
     inside = ~past_the_end(real, width, got.device)
     torch.testing.assert_close(masked[:, :, :real][:, :, inside], got[:, :, :real][:, :, inside], atol=2e-5, rtol=1e-4)
 
@@ -140,7 +140,7 @@ def test_gradients_equal_the_gradients_of_the_formula_of_the_paper(dtype):
     vectors = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
     hidden = torch.randn(2, 10, 16).to(dtype).float()
     weights = torch.randn(2, 3, 10, 6)
-    gone = past_the_end(10, 6, hidden.device)
+    outside = past_the_end(10, 6, hidden.device)
     gradients = []
     for factored in (True, False):
         x = hidden.clone().requires_grad_()
@@ -156,8 +156,8 @@ def test_gradients_equal_the_gradients_of_the_formula_of_the_paper(dtype):
                 head.width_embedding.weight[1:7],
                 6,
             )
-            scores = head.scale.exp() * cosines.masked_fill(gone, 0)
-        (scores.masked_fill(gone, 0) * weights).sum().backward()
+            scores = head.scale.exp() * cosines.masked_fill(outside, 0)
+        (scores.masked_fill(outside, 0) * weights).sum().backward()
         gradients.append([x.grad, *(p.grad.clone() for p in head.parameters() if p.grad is not None)])
     for got, want in zip(*gradients, strict=True):
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,7 @@
-"""Tests of batches of requests: which requests are in a batch, and which answer each request gets."""
+"""Tests of batching: which requests share a pass of the model, and which answer each request gets.
+
+In a pass, the server calls the pipeline once for several requests.
+"""
 
 import asyncio
 import json
@@ -46,7 +49,7 @@ ITEMS = st.tuples(st.sampled_from("AB"), st.integers(0, 40), st.booleans())
 
 @given(st.lists(ITEMS, max_size=12))
 @settings(deadline=None)
-def test_each_request_is_in_one_batch_of_requests_with_equal_parameters(items):
+def test_each_request_is_in_one_pass_with_requests_of_equal_parameters(items):
     waiting = deque(Waiting(request("x" * size, entity_types=[label]), Future(gone)) for label, size, gone in items)
     expected = [item for item in waiting if not item.answer.done()]
     passes = []
@@ -69,8 +72,8 @@ def test_each_request_is_in_one_batch_of_requests_with_equal_parameters(items):
         assert len(own) < 2 or own[0] is in_order[0]
 
 
-def test_requests_that_arrive_during_a_batch_share_the_next_batches():
-    """The first request is processed at once. Requests that arrive meanwhile are combined into batches."""
+def test_requests_that_arrive_during_a_pass_share_the_next_passes():
+    """The first request is processed at once. Requests that arrive during its pass wait, and then share passes."""
     gate, entered, passes = threading.Event(), threading.Event(), []
 
     def run(requests):
@@ -104,7 +107,7 @@ def test_requests_that_arrive_during_a_batch_share_the_next_batches():
     assert passes == [["1"], ["2"], ["3", "5"]]
 
 
-def test_a_request_that_fails_does_not_affect_other_requests_in_its_batch(pipe):
+def test_a_request_that_fails_does_not_affect_other_requests_in_its_pass(pipe):
     class Fussy:
         def __call__(self, texts, **parameters):
             if "bad" in texts:
@@ -121,7 +124,7 @@ def test_a_request_that_fails_does_not_affect_other_requests_in_its_batch(pipe):
         assert_same_entities(answers[index].content, pipe(texts[index]))
 
 
-def test_an_exception_in_a_batch_does_not_end_the_worker():
+def test_an_exception_in_a_pass_does_not_end_the_worker():
     def run(requests):
         raise OSError("disk")
 

@@ -16,7 +16,7 @@ from modeling_binder.cli import main
 from tests.fresh_process import ROOT
 from tests.tiny import SENTENCES, assert_same_entities
 
-# A program that runs the command. Its pipeline waits until a file exists, so the test decides when a batch ends.
+# A program that runs the command. Its pipeline waits until a file exists, so the test decides when it returns.
 GATED = """
 import sys, time
 from pathlib import Path

@@ -19,7 +19,7 @@ from tests.fresh_process import ROOT
 from tests.tiny import SENTENCES, assert_same_entities
 
 # A program that runs the command. The pipelines of its replicas wait until a file exists, so the test decides when a
-# batch ends. Ray sends classes of the main module to the replicas, so `GatedReplica` is defined in the main module.
+# pipeline returns. Ray sends classes of the main module to the replicas, so this module defines `GatedReplica`.
 GATED = """
 import sys
 from modeling_binder import cli
@@ -105,7 +105,7 @@ def test_ray_answers_all_requests_before_it_ends(checkpoint, tmp_path, ray_folde
         requests = [(SENTENCES[0], {"Quokka": "A gene."}), (SENTENCES[1], {"Quokka": "A cell."})] * 5
         with ThreadPoolExecutor(10) as threads:
             answers = [threads.submit(client.find, text, entity_types=types) for text, types in requests[:9]]
-            # One or two of the nine requests are in the first batch. The other requests wait.
+            # The pipeline processes one or two of the nine requests. All other requests wait.
             wait_until(lambda: client.metrics()["binder_ner_open_requests"] == 9)
             assert client.send("/find?inputs=Axolotl", b"{")[0] == 422
             process.send_signal(signal.SIGTERM)

@@ -37,8 +37,8 @@ def load_in_fresh_process(
 def found_by(model, tokenizer, folder):
     """Save a model to a folder, load the model again, and return the entities that it finds.
 
-    Tests compare exact scores with those of a loaded model, so this model must also be loaded: the last bits of scores
-    depend on the memory alignment of the weights.
+    Tests compare exact scores. The last bits of a score depend on the memory alignment of the weights. So both compared
+    models must be loaded from a folder.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
