@@ -66,10 +66,10 @@ class HubError(Exception):
 class LocalHub(HubStorage):
     """The HTTP server of the local Hub. It runs after `start`.
 
-    The constructor already binds a free port. huggingface_hub needs the address (HF_ENDPOINT) when it is imported.
+    The constructor already binds a free port, because huggingface_hub reads HF_ENDPOINT when it is imported.
     """
 
-    users = {
+    users = {  # access token -> user
         "hf_alice": User("alice", organisations=("lab",)),
         "hf_bob": User("bob"),
         "hf_user": User("user"),  # examples in the documentation push to user/name

@@ -32,7 +32,7 @@ def rows_in(folder):
     return pq.read_table(folder).to_pylist()
 
 
-def assert_as_pipeline(rows, **arguments):
+def assert_entities_of_the_pipeline(rows, **arguments):
     """Check that the rows have the entities that the pipeline finds in their texts."""
     pipe = build_pipeline()
     for row, expected in zip(rows, pipe([row["text"] for row in rows], **arguments), strict=True):
@@ -51,7 +51,7 @@ def test_annotate_files_finds_the_entities_of_the_pipeline(tmp_path, table, chec
     rows = rows_in(tmp_path / "out")
     assert [row["n"] for row in rows] == list(range(30)) and any(row["entities"] for row in rows)
     assert [row["id"] for row in rows] == [f"table.jsonl:{n}" for n in range(30)]
-    assert_as_pipeline(rows, entity_types=TYPES, decoding="flat")
+    assert_entities_of_the_pipeline(rows, entity_types=TYPES, decoding="flat")
 
 
 def test_parts_can_be_written_as_jsonl(tmp_path, table, checkpoint):
@@ -122,7 +122,7 @@ def test_the_output_folder_of_another_job_is_rejected(tmp_path, table, checkpoin
         prepare(table, tmp_path / "out", checkpoint, **{"rows_per_part": 8, **options})
 
 
-def test_changed_data_or_weights_are_another_job(tmp_path, table, checkpoint, model):
+def test_changed_data_or_weights_are_rejected_as_another_job(tmp_path, table, checkpoint, model):
     annotate_files(table, tmp_path / "out", checkpoint)
     model.span_head.text_projection.bias.data += 0.1
     model.save_pretrained(checkpoint)
@@ -200,4 +200,4 @@ def test_a_job_continues_after_its_process_was_killed(tmp_path, checkpoint):
     assert annotate_files(table, out, checkpoint, rows_per_part=10) == (400 - 10 * parts, 0, 10 * parts)
     rows = rows_in(out)
     assert [row["n"] for row in rows] == list(range(400)) and (out / "_SUCCESS").exists()
-    assert_as_pipeline(rows)
+    assert_entities_of_the_pipeline(rows)

@@ -67,7 +67,7 @@ def test_files_of_predictions_are_compared_without_the_training_packages(files, 
     assert report["micro"] == compute_span_metrics(gold, one).micro.to_dict()
 
 
-def test_errors_are_written_as_a_page_or_as_data(files, capsys):
+def test_errors_are_written_as_html_or_json(files, capsys):
     assert evaluate(files / "other.jsonl", files / "test.jsonl", "--errors", files / "e.html", "--max-errors", 3) == 0
     assert (
         "e.html: 16 errors (8 type, 8 boundary, 0 type and boundary, 0 missed, 0 spurious)" in capsys.readouterr().out

@@ -142,7 +142,7 @@ class Terminal(StringIO):
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-def test_a_long_run_shows_its_progress_on_stderr(find, tmp_path, monkeypatch, drawn):
+def test_progress_is_shown_on_stderr_but_not_between_drawings(find, tmp_path, monkeypatch, drawn):
     (tmp_path / "lines.txt").write_text(f"{SENTENCES[0]}\n\n" * 3)
     monkeypatch.setattr("modeling_binder.cli.find.PROGRESS_DELAY", 0)
     monkeypatch.setattr(sys, "stderr", Terminal())

@@ -92,7 +92,7 @@ def test_a_drawing_can_be_printed_and_saved(ner, tmp_path):
     assert page.startswith("<!DOCTYPE html>") and "&lt;b&gt;" in page and bars_in(page) == [(8, 12)]
 
 
-def test_whole_pages_have_a_doctype():
+def test_all_html_pages_have_a_doctype():
     """Browsers show a page without a doctype in quirks mode, in which bars cover the next line."""
     folders = (ROOT / name for name in ("modeling_binder", "demo", "training"))
     paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".html")]

@@ -359,7 +359,7 @@ def test_the_hub_shows_the_metadata_of_the_card(hub, model, tokenizer):
     assert "biology" in info.tags
 
 
-def test_deprecated_names_warn():
+def test_deprecated_names_give_a_warning():
     with pytest.warns(FutureWarning, match="FACTS_FILE"):
         assert hub_package.FACTS == FACTS_FILE
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -129,7 +129,7 @@ def test_each_entity_is_written_or_listed_as_misaligned(build):
     ("mode", "expected"),
     [("expand", ["IL2mediated"]), ("contract", []), ("strict", [])],
 )
-def test_entities_inside_a_token_are_listed_counted_and_warned_about_once(mode, expected):
+def test_entities_inside_a_token_are_listed_and_cause_one_warning(mode, expected):
     nlp = spacy.blank("en")
     text = "an IL2mediated signal"
     entities = [entity(text, "IL2", "Gene", 0.8)]
@@ -350,7 +350,7 @@ def test_gold_spans_under_another_key_cause_one_warning(build, tmp_path):
         assert (scores == [None, None]) == bool(message)
 
 
-def test_one_type_can_be_a_string_in_the_config_and_in_a_call(build, tmp_path):
+def test_a_single_type_can_be_given_as_a_string(build, tmp_path):
     nlp, other = build(types="Gene"), build()
     expected = [spans(nlp(text).ents) for text in TEXTS]
     assert any(expected) and nlp.get_pipe("binder_ner").labels == ("Gene",)
@@ -375,7 +375,7 @@ def test_found_entities_can_be_read_as_training_data(build, tmp_path):
     assert isinstance(again, Doc)
 
 
-def test_the_factory_declares_what_it_assigns(build):
+def test_the_factory_declares_the_attributes_that_it_assigns(build):
     analysis = build().analyze_pipes()
     assert "doc.ents" in analysis["summary"]["binder_ner"]["assigns"] and not analysis["problems"]["binder_ner"]
 

@@ -179,25 +179,25 @@ BROADER = torch.where(BROADER, torch.inf, -torch.inf)
 PERSON, WRITER, POET, CITY = range(4)
 
 
-def remaining(*rows):
+def kept_spans(*rows):
     """Return the indices of the spans that `drop_broader` keeps. The default weight is 1."""
     return drop_broader(*spans(*(row if len(row) == 4 else (*row, 1.0) for row in rows)), BROADER).tolist()
 
 
-def test_the_narrowest_type_of_a_span_remains():
-    assert remaining((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
-    assert remaining((0, 4, POET), (0, 4, PERSON)) == [0]
-    assert remaining((0, 4, PERSON), (0, 4, WRITER)) == [1]
-    assert remaining((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "person and city are not related"
-    assert remaining((0, 4, PERSON), (0, 4, CITY), (0, 4, WRITER)) == [1, 2]
+def test_only_the_narrowest_type_of_a_span_is_kept():
+    assert kept_spans((0, 4, PERSON), (0, 4, WRITER), (0, 4, POET)) == [2]
+    assert kept_spans((0, 4, POET), (0, 4, PERSON)) == [0]
+    assert kept_spans((0, 4, PERSON), (0, 4, WRITER)) == [1]
+    assert kept_spans((0, 4, PERSON), (0, 4, CITY)) == [0, 1], "person and city are not related"
+    assert kept_spans((0, 4, PERSON), (0, 4, CITY), (0, 4, WRITER)) == [1, 2]
 
 
 def test_broader_types_of_other_spans_are_kept():
-    assert remaining((0, 4, PERSON), (0, 5, WRITER), (1, 4, POET)) == [0, 1, 2]
-    assert remaining((0, 4, PERSON), (4, 8, PERSON), (4, 8, POET)) == [0, 2]
+    assert kept_spans((0, 4, PERSON), (0, 5, WRITER), (1, 4, POET)) == [0, 1, 2]
+    assert kept_spans((0, 4, PERSON), (4, 8, PERSON), (4, 8, POET)) == [0, 2]
 
 
-def test_two_narrower_types_of_a_span_both_remain():
+def test_two_unrelated_narrower_types_of_a_span_are_kept():
     broader = torch.full((3, 3), -torch.inf)
     broader[0, 1] = broader[0, 2] = torch.inf
     same = torch.zeros(3, dtype=torch.long)
@@ -256,7 +256,7 @@ def test_exact_decoding_is_optimal_and_both_algorithms_keep_no_overlapping_spans
     assert starts[exact].tolist() == sorted(starts[exact].tolist())
 
 
-def test_old_names_work_and_warn():
+def test_deprecated_names_work_and_give_a_warning():
     with pytest.warns(FutureWarning, match="now decoding_binder.above_threshold"):
         assert decoding_binder.beating is above_threshold
     found = propose_spans(scores((0, 1, 1, 2)), WORDS, WORDS, required_margin(0.5, 1))

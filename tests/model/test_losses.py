@@ -41,7 +41,7 @@ def test_other_gold_mentions_are_left_out_of_the_denominator():
     assert two.span_threshold.item() == pytest.approx(math.log(9))
 
 
-def test_a_window_without_mentions_trains_the_threshold_only():
+def test_a_window_without_mentions_has_only_threshold_losses():
     words = masks([0, 1, 1, 1, 1, 0])
     losses = binder_losses(*uniform(), words, words, torch.full((1, 1, 3), -100))
     assert losses.start.item() == losses.end.item() == losses.span.item() == 0

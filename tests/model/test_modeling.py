@@ -261,7 +261,7 @@ def test_from_encoders_still_accepts_the_old_keywords(tmp_path):
         (ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64), "encode tokens"),
     ],
 )
-def test_encoders_whose_first_token_does_not_see_the_text_are_rejected(config, message, tmp_path):
+def test_from_encoders_rejects_unsuitable_encoders(config, message, tmp_path):
     AutoModel.from_config(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=rf"{message}.* bidirectional encoder that starts with a \[CLS\]"):
         BinderModel.from_encoders(str(tmp_path))

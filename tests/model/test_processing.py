@@ -69,7 +69,7 @@ def test_windows_cover_the_text_and_one_window_predicts_each_span(text, max_leng
     check_windows(text, max_length, 0 if data is None else data.draw(st.integers(0, max_length - 3)))
 
 
-def test_every_window_adds_tokens():
+def test_every_window_has_new_tokens():
     check_windows("_222_22", 7, 2)
 
 
@@ -260,7 +260,7 @@ def test_spans_of_up_to_stride_plus_one_tokens_lie_in_some_window(stride, max_le
         assert not any(window.begin <= first and first + stride + 2 <= window.stop for window in windows)
 
 
-def test_the_old_name_of_the_windower_warns():
+def test_importing_the_old_name_of_the_windower_gives_a_warning():
     with pytest.warns(FutureWarning, match="BinderProcessor is now BinderWindower"):
         from modeling_binder import BinderProcessor
     with pytest.warns(FutureWarning, match="BinderProcessor is now BinderWindower"):

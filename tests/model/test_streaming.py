@@ -31,7 +31,7 @@ def pipe():
 # ---- batches ----
 
 
-def test_a_batch_ends_when_it_is_full_or_too_large_or_padded_too_much():
+def test_batches_respect_the_limits_of_size_padding_and_tokens():
     assert list(cut_into_batches([], 4)) == []
     assert list(cut_into_batches([9, 9, 9, 9, 9], 2, 0)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert list(cut_into_batches([9, 8, 7, 2, 2], 8, 3)) == [slice(0, 3), slice(3, 5)]

@@ -67,7 +67,7 @@ def test_thresholds_and_temperatures_are_saved(tmp_path):
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8),
     st.lists(st.floats(0.1, 10), min_size=8, max_size=8),
 )
-def test_a_temperature_never_moves_a_score_across_one_half(margins, temperatures):
+def test_a_temperature_does_not_change_which_scores_exceed_one_half(margins, temperatures):
     margin = torch.tensor(margins)
     temperature = torch.tensor(temperatures[: len(margins)], dtype=torch.float64)
     plain, calibrated = probability(margin), probability(margin, temperature)
