@@ -1,17 +1,23 @@
-"""Measure `binder-ner annotate`: its overhead, how much faster two actors of Ray are than one, and its memory.
+"""Measure `binder-ner annotate`: its overhead, the gain from a second Ray actor, and its memory.
 
     python -m training.benchmarks.annotate --model demo/model
     python -m training.benchmarks.annotate --model demo/model --rows 400 --rounds 1 --memory-rows 1000 4000
     python -m training.benchmarks.annotate --model demo/model --only memory
 
-A round consists of four runs, one after the other: the bare pipeline on one core, the command without Ray, Ray with one
-actor, and Ray with two actors of one core each. If other work slows the machine down, it slows down all of these runs,
-so only ratios within a round are compared. The rows per second do not count the first part of the output of each actor,
-so they include neither imports nor the loading of the model. The memory is the peak of the process that runs the
-command (with Ray, the driver), with a tiny untrained model and short rows.
+A round consists of four measurements, one after the other:
 
-Ray's workers run at the niceness of the command. Ray's default is a niceness of 15, at which other work on the machine
-would slow the workers down more than the bare pipeline.
+- the bare pipeline on one core,
+- the command without Ray,
+- Ray with one actor,
+- Ray with two actors of one core each.
+
+Other work on the machine may slow down a whole round. So only ratios within a round are compared. The rows per second
+do not include imports and loading the model, because the first output of each actor is not counted. Memory means the
+peak memory of the process that runs the command (with Ray, the driver). It is measured with a tiny untrained model and
+short rows.
+
+Ray's workers have the same niceness as the command. With Ray's default niceness of 15, other work on the machine would
+slow the workers down more than the bare pipeline.
 """
 
 import argparse
@@ -34,7 +40,8 @@ from training.pages import DOCS, ROOT, write_between
 RESULTS = Path(__file__).parent / "annotate.json"
 PARTS = ("speed", "memory")
 CONTENDERS = ("bare pipeline", "annotate", "Ray, 1 actor", "Ray, 2 actors")
-# OVERHEAD is the maximum time relative to the bare pipeline. GAIN is the minimum speed of two actors relative to one.
+# OVERHEAD is the maximum time relative to the bare pipeline. GAIN is the minimum speed of two actors relative to one
+# actor.
 OVERHEAD, GAIN = 1.1, 1.6
 _SENTENCES = (
     "The expression of IL-{n} in human T cells was measured {n} times in a laboratory near Geneva.",
@@ -57,7 +64,7 @@ def write_table(path: Path, rows: int, sentences: int) -> Path:
 
 
 def run_worker(arguments: dict[str, Any]) -> dict[str, float]:
-    """Run a contender in a separate process, and return its result.
+    """Run a measurement in a separate process, and return its result.
 
     The process writes the result into a file, because Ray prints messages to the standard output.
     """
@@ -82,7 +89,7 @@ def run_worker(arguments: dict[str, Any]) -> dict[str, float]:
 
 
 def work(arguments: dict[str, Any]) -> dict[str, float]:
-    """Annotate a table; return rows a second and the peak memory of this process in MB."""
+    """Annotate a table. Return the rows per second and the peak memory of this process in MB."""
     from modeling_binder.annotating.job import prepare
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,14 +110,14 @@ def work(arguments: dict[str, Any]) -> dict[str, float]:
                 ray.init("local", num_cpus=actors, include_dashboard=False, logging_level="error", log_to_driver=False)
                 run(job, actors=actors, progress=False)
             times = sorted(path.stat().st_mtime for path in out.glob("part-*"))
-            # The first parts, one for each actor, are not counted, because their time includes the start.
+            # Do not count the first output of each actor, because its time includes the start.
             first = arguments["actors"]
             rate = (len(times) - first) * arguments["rows_per_part"] / max(times[-1] - times[first - 1], 1e-9)
     return {"rows_per_second": rate, "peak_mb": _peak_mb()}
 
 
 def _bare_rate(arguments: dict[str, Any]) -> float:
-    """Return the rows per second of the pipeline. A call gets the rows of one part; the first call is not counted."""
+    """Return the rows per second of the pipeline, without the first call. A call gets the rows of one output part."""
     import time
 
     import torch
@@ -136,7 +143,7 @@ def _peak_mb() -> float:
 
 
 def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return the rates of all rounds, and the medians of their ratios."""
+    """Return the rows per second in all rounds, and the medians of their ratios."""
     table = write_table(folder / "table.jsonl", arguments.rows, arguments.sentences)
     size = max(1, arguments.rows // 20)
     rounds = []
@@ -163,7 +170,7 @@ def speed(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def save_tiny_model(tokenizer_of: str, folder: Path) -> None:
-    """Save an untrained model with one layer, which finds almost nothing, and the tokenizer of another model."""
+    """Save an untrained model with one layer and the tokenizer of another model. It finds almost no entities."""
     from transformers import AutoTokenizer, BertConfig
 
     from modeling_binder import BinderConfig, BinderModel
@@ -179,7 +186,7 @@ def save_tiny_model(tokenizer_of: str, folder: Path) -> None:
 def memory(rows: list[int], model: str, folder: Path) -> dict[str, Any]:
     """Return the peak memory without and with Ray, for tables with these numbers of rows.
 
-    The model is a tiny one, with the tokenizer of `model`.
+    The measured model is tiny and has the tokenizer of `model`.
     """
     save_tiny_model(model, folder / "tiny")
     results = []
@@ -237,14 +244,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder, or id on the Hub")
     parser.add_argument(
-        "--rows", type=int, default=2000, help="number of rows of the table on which the speed is measured"
+        "--rows", type=int, default=2000, help="number of rows in the table for the measurement of speed"
     )
     parser.add_argument(
         "--sentences", type=int, default=8, help="sentences in each row (default: 8, as in an abstract)"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--only", choices=PARTS, help="measure one part, and keep the other part of the output file")
+    parser.add_argument("--only", choices=PARTS, help="measure only this, and keep the other results in the file")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=DOCS / "at-scale.md", help="page with the tables")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

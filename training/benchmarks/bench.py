@@ -1,4 +1,4 @@
-"""Run the contenders of the speed benchmark in rounds, each in its own process, and collect the rows of the results."""
+"""Run the contenders of the speed benchmark in rounds, each in a separate process, and collect their results."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ def log(line: str) -> None:
 
 
 class Bench:
-    """A run of the benchmark.
+    """Runs the benchmark.
 
     Args:
         arguments: arguments of the command line.
@@ -32,8 +32,9 @@ class Bench:
         scratch: folder for built models and logs.
 
     Attributes:
-        contenders: name -> facts about a contender; "skipped" is the reason why it could not be built or loaded.
-        order: the measurements in the order in which they ran.
+        contenders: name -> facts about a contender. The key "skipped" has the reason why it could not be built or
+            loaded.
+        order: the measurements in their order of time.
     """
 
     def __init__(self, arguments: argparse.Namespace, settings: Settings, scratch: Path) -> None:
@@ -50,13 +51,13 @@ class Bench:
 
     def start(self, name: str) -> Process:
         """Start the process of a contender."""
-        # The time limit must be enough for the slowest command, "prepare". This command calibrates the contender, and
-        # runs more and more texts to find out how many texts the contender can process in the given time.
+        # The slowest command is "prepare". It calibrates the contender, and tries larger and larger numbers of texts to
+        # find out how many texts the contender can process in the given time.
         limit = max(600.0, 20 * self.arguments.seconds)
         return Process(name, self.settings, self.scratch / name, self.scratch / f"{name}.log", limit)
 
     def build(self) -> None:
-        """Build the models of all contenders, in processes that end before anything is measured."""
+        """Build the models of all contenders. The processes end before the first measurement."""
         for name in self.ready:
             log(f"building {name}")
             try:
@@ -75,14 +76,14 @@ class Bench:
         log(f"skipping {name}: {reason}")
 
     def _without_folders(self, reason: ContenderError) -> str:
-        """Return the message of an error without the folders of this machine."""
+        """Return the message of an error without folders of this machine."""
         text = str(reason)
         for path, name in ((sys.executable, "python"), (f"{self.scratch}{os.sep}", ""), (f"{ROOT}{os.sep}", "")):
             text = text.replace(path, name)
         return text
 
     def _try(self, row: Row, number: int, action: Callable[[Row], None]) -> None:
-        """Run an action for a row in a round and record it in `order`; skip a row that failed in an earlier round."""
+        """Run an action for a row of the results, and record it in `order`. Skip rows that failed before."""
         if "failed" in row:
             return
         try:
@@ -95,7 +96,7 @@ class Bench:
     # ---- throughput and memory ----
 
     def throughput(self, texts: dict[str, workloads.Workload]) -> list[Row]:
-        """Measure throughput and memory; in each round, every contender runs every workload and number of types."""
+        """Measure throughput and memory. In each round, every contender runs every workload and number of types."""
         processes: dict[str, Process] = {}
         try:
             loaded: dict[str, Any] = {}
@@ -113,7 +114,7 @@ class Bench:
                 for name in self.ready
                 if CONTENDERS[name].types == (types is not None)
             ]
-            for row in rows:  # round 0 is a warm-up, in which memory is measured
+            for row in rows:  # round 0 is a warm-up, and measures memory
                 self._try(row, 0, lambda row: self._prepare(row, processes[row["contender"]], texts[row["workload"]]))
             for number in range(1, self.arguments.rounds + 1):
                 for row in rows:
@@ -149,7 +150,7 @@ class Bench:
     def cold_start(self, text: str) -> list[Row]:
         """Measure the cold start in new processes: import, load, first result, and the total with the start of Python.
 
-        There is an additional first round, whose figures are dropped: it loads the files into the cache of the system.
+        The figures of an additional first round are dropped, because it loads the files into the cache of the system.
         """
         rows: list[Row] = [
             {"workload": "cold", "contender": name, **{part: [] for part in COLD_PARTS}} for name in self.ready
@@ -175,10 +176,10 @@ class Bench:
     # ---- training ----
 
     def training(self, documents: Sequence[dict[str, Any]], types: dict[str, str]) -> list[Row]:
-        """Measure training steps on the same documents, with the batches of each contender's own trainer."""
+        """Measure training steps on the same documents. Each contender uses the batches of its own trainer."""
         count = (self.arguments.steps + 1) * self.settings.train_batch_size
         chosen = workloads.spread([document["text"] for document in documents], count)
-        # If there are fewer documents than the steps need, the trainer starts another epoch.
+        # If there are too few documents for the steps, the trainer starts another epoch.
         sample = [documents[index] for index in chosen]
         rows: list[Row] = [
             {"workload": "train", "contender": name, "rounds": [], "seconds": []}

@@ -1,6 +1,6 @@
-"""Install the Python environments of the peers, the other packages in the speed benchmark.
+"""Install the Python environments of the peers: the other packages in the speed benchmark.
 
-Each peer has its own environment, because they need different versions of transformers.
+Each peer has a separate environment, because the peers need different versions of transformers.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".bench"  # listed in .giti
 def python_of(peer: str, folder: Path = ENVIRONMENTS) -> str:
     """Return the Python interpreter of a peer's environment.
 
-    The first call installs the environment, which takes minutes. It is installed again if its requirements change.
+    The first call installs the environment. This takes minutes. If its requirements change, the environment is
+    installed again.
 
     Args:
         peer: name of the file of requirements in the folder peers, without suffix.

@@ -1,10 +1,10 @@
-"""A baseline for the server benchmark: calls the pipeline with one text at a time.
+"""A baseline for the server benchmark: call the pipeline with one text at a time.
 
-It reads commands as JSON lines, and answers each with the seconds that each text took.
+The process reads commands as JSON lines. Its answer to a command is the time of each text in seconds.
 
     python -m training.benchmarks.one_by_one MODEL THREADS
 
-`training.benchmarks.serving` starts it with the environment of the servers.
+`training.benchmarks.serving` starts this process with the environment of the servers.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The plots of docs/speed.md: SVG files that are readable on light and on dark pages."""
+"""Draw the plots of docs/speed.md as SVG files that are readable on light and dark pages."""
 
 import io
 import re
@@ -18,7 +18,7 @@ INK, DARK_PAGE_INK = "#24292f", "#e6edf3"  # colours of text and axes on light a
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write throughput.svg, types.svg and memory.svg into a folder and return the files.
+    """Write throughput.svg, types.svg and memory.svg into a folder, and return the files.
 
     A plot without results is not written.
 
@@ -74,7 +74,7 @@ def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
 def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
     """Draw a bar for each contender: throughput with its range over rounds, or peak memory.
 
-    In the plot of memory, a thin line shows the memory after loading the model.
+    In the memory plot, a thin line shows the memory after loading the model.
     """
     found = [(name, row_of(results, name, workload, FIXED_TYPES)) for name in results["contenders"]]
     rows = [(name, row) for name, row in found if row is not None and row.get(figure_of)]
@@ -100,7 +100,7 @@ def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
 
 
 def _lines(results: Results, workloads: Iterable[str]) -> Any:
-    """Draw throughput by number of types, with a panel for each workload; a dashed line means fixed types."""
+    """Draw throughput by number of types, with a panel for each workload. A dashed line means fixed types."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     workloads = list(workloads)
@@ -134,7 +134,7 @@ def _lines(results: Results, workloads: Iterable[str]) -> Any:
 
 
 def _svg(figure: Any) -> str:
-    """Return a figure as SVG, whose text and axes become light on dark pages."""
+    """Return a figure as SVG. Its text and axes become light on dark pages."""
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
     style = (

@@ -1,4 +1,4 @@
-"""Start the process of a contender, send it commands and wait for its answers, with a time limit."""
+"""Start the process of a contender, send commands to it, and wait for its answers, with a time limit."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from .environments import python_of
 
 
 class ContenderError(RuntimeError):
-    """A contender failed; the results show the message as the reason."""
+    """A contender failed. The results contain the message as the reason."""
 
 
 class Process:
-    """A contender in its own process and environment.
+    """A contender in a separate process and environment.
 
     Args:
         name: one of `CONTENDERS`.
-        settings: settings of the run.
-        folder: folder for the contender's model, which the command "build" makes.
+        settings: settings of the benchmark.
+        folder: folder for the model of the contender. The command "build" makes it.
         log: file for the output of the process.
         seconds: time limit for each answer.
 
@@ -65,8 +65,7 @@ class Process:
             arguments: arguments of the method.
 
         Raises:
-            ContenderError: the contender reported an error, its process died, or it exceeded the time limit and was
-                killed.
+            ContenderError: the contender reported an error, its process ended, or it was killed after the time limit.
         """
         if self._process.poll() is not None:
             raise ContenderError(f"{self.name} ended with exit status {self._process.returncode}: {self._end_of_log()}")
@@ -107,7 +106,7 @@ class Process:
         return time.perf_counter() - self.started
 
     def close(self) -> None:
-        """End the process by closing its input; kill it if it does not end within ten seconds."""
+        """End the process by closing its input. If it does not end within ten seconds, kill it."""
         for pipe in self._pipes():
             pipe.close()
         try:
@@ -118,7 +117,7 @@ class Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the environment variables of a process: those of this process, but without GPU and network access."""
+    """Return the environment variables of this process, with a number of threads and without GPU and network access."""
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     return {

@@ -1,4 +1,4 @@
-"""The servers that `training.benchmarks.serving` measures, and clients that keep them busy."""
+"""The servers that `training.benchmarks.serving` measures, and the clients that send requests to them."""
 
 import contextlib
 import http.client
@@ -30,10 +30,10 @@ class Server:
 
     Attributes:
         title: name in tables.
-        note: explanation under the table.
-        command: returns the command that starts the server at a port.
+        note: explanation below the table.
+        command: function that returns the command that starts the server at a port.
         path: route of the requests.
-        body: returns the content of a request.
+        body: function that returns the content of a request.
     """
 
     title: str
@@ -46,9 +46,9 @@ class Server:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables of all measured processes.
 
-    With OMP_WAIT_POLICY=PASSIVE, threads that wait for each other sleep. Without it, they would spin in a process with
-    one pool of threads, but not in a server, which has two pools. On a busy machine, a process whose threads spin is
-    several times as slow.
+    With OMP_WAIT_POLICY=PASSIVE, waiting threads sleep in all processes. By default, waiting threads would spin in a
+    process with one thread pool, but not in a server, which has two thread pools. On a busy machine, spinning makes a
+    process several times slower, so the comparison would not be fair.
     """
     variables = {**environment(settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
     variables.pop("BINDER_NER_TOKEN", None)
@@ -66,7 +66,7 @@ def _binder_on_ray(settings: Settings, folder: Path, port: int) -> list[str]:
 
 
 def _gliner(settings: Settings, folder: Path, port: int) -> list[str]:
-    """Build the model on the first call, as in the benchmark of speed, and return the command."""
+    """Build the model in the first call, as in the speed benchmark, and return the command."""
     python = python_of("gliner_serve")
     if not (folder / "model").exists():
         commands = [{"do": "imports"}, {"do": "build", "folder": str(folder)}]
@@ -111,15 +111,15 @@ SERVERS = {
 
 
 class ServerError(RuntimeError):
-    """A server could not be started, or gave no answer."""
+    """A server could not be started, or did not answer."""
 
 
 @contextlib.contextmanager
 def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
-    """Start a server, wait until it answers, yield its port, and end it with all of its processes.
+    """Start a server, wait until it answers, yield its port, and finally end all its processes.
 
     Raises:
-        ServerError: the server ended or did not answer; the message has the end of its log.
+        ServerError: the server ended or did not answer. The message contains the end of its log.
     """
     server = SERVERS[name]
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def running(name: str, settings: Settings, folder: Path) -> Iterator[int]:
 
 
 class OneByOne:
-    """The pipeline without a server, in a process of its own with the environment variables of the servers."""
+    """The pipeline without a server, in a separate process with the environment variables of the servers."""
 
     def __init__(self, settings: Settings) -> None:
         command = [sys.executable, "-m", "training.benchmarks.one_by_one", settings.model, str(settings.threads)]
@@ -162,7 +162,7 @@ class OneByOne:
         )
 
     def run(self, requests: Sequence[Request], seconds: float) -> list[float]:
-        """Read texts one by one for some seconds, after a warm-up; return the time that each text took.
+        """Process texts one by one for some seconds, after a warm-up. Return the time of each text.
 
         Raises:
             RuntimeError: the process ended.
@@ -184,7 +184,7 @@ class OneByOne:
 
 
 class Client:
-    """A client that sends all its requests over a single connection to a server."""
+    """A client that sends all its requests to a server over a single connection."""
 
     def __init__(self, name: str, port: int) -> None:
         self._server = SERVERS[name]
@@ -205,14 +205,14 @@ class Client:
 
 
 def keep_busy(senders: Sequence[Callable[[Request], Any]], requests: Sequence[Request], seconds: float) -> list[float]:
-    """Let each sender send one request after the other for some seconds; return the seconds until each answer.
+    """Let each sender send one request after the other for some seconds. Return the seconds until each answer.
 
     Args:
-        senders: a function for each client, which sends a request and waits for the answer. Each sender runs in a
-            thread of its own; a single sender runs in the thread of the caller.
-        requests: sender k sends the requests k, k + number of senders, and so on; after the end of the list, it
+        senders: a function for each client. It sends a request and waits for the answer. Each sender runs in a separate
+            thread, but a single sender runs in the thread of the caller.
+        requests: of n senders, sender k sends the requests k, k + n, k + 2n, and so on. After the end of the list, it
             continues at the beginning.
-        seconds: after this time, no further requests are sent, but the answers to earlier requests are awaited.
+        seconds: duration. After this time, no further requests are sent. The function still waits for the last answers.
     """
     times: list[float] = []
     failures: list[Exception] = []

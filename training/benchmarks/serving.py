@@ -1,13 +1,15 @@
-"""Measure the throughput and the latency of servers with 1, 8 and 64 clients, beside the pipeline without a server.
+"""Measure the throughput and the latency of servers with 1, 8 and 64 clients, compared with the bare pipeline.
 
     python -m training.benchmarks.serving --model checkpoints/ncbi-minilm-42
     python -m training.benchmarks.serving --model demo/model --quick --servers binder  # a minute; writes no table
 
-Each client sends one sentence after the other and waits for each answer. Usually, all clients pass the same entity
-types. In one case, each client passes types of its own. Then binder-ner cannot put requests of different clients into
-the same batch. Before each measurement of a server, the pipeline processes the same requests one by one in a process
-of its own, and the throughput of the server is divided by that of the pipeline. The figures are medians over rounds.
-The clients and the server share the CPU of this machine.
+Each client sends one sentence after the other, and waits for each answer. Usually, all clients pass the same entity
+types. In one measurement, each client passes different types, so that binder-ner cannot put requests of different
+clients into the same batch.
+
+Before each measurement of a server, the bare pipeline (without a server) processes the same requests one by one in a
+separate process. The throughput of the server is divided by the throughput of the pipeline. The figures are medians
+over rounds. The clients and the server share the CPU of this machine.
 
 The JSON file contains `about` (machine, commit, settings) and `rows` with all rounds.
 """
@@ -42,23 +44,23 @@ NUM_TYPES = 5
 
 
 def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
-    """Return requests of several clients: the first request of each client, then the second of each client, and so on.
+    """Return the requests of several clients: first the first request of each client, then the second, and so on.
 
-    If `shared` is true, all clients pass the same types; otherwise, each client passes types of its own.
+    If `shared` is true, all clients pass the same types. Otherwise, each client passes different types.
     """
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
-    count = clients * -(-len(texts) // clients)  # then the list can be repeated, and the clients still take turns
+    count = clients * -(-len(texts) // clients)  # so clients also take turns in a repeated list
     return [(texts[index % len(texts)], own[0 if shared else index % clients]) for index in range(count)]
 
 
 def percentile(times: list[float], share: float) -> float:
-    """Return the time in milliseconds that the given share of the requests does not exceed."""
+    """Return a percentile of the times of requests in milliseconds. `share` is 0.5 for the median."""
     return 1000 * sorted(times)[min(len(times) - 1, int(share * len(times)))]
 
 
 def figures(times: list[float], seconds: float) -> dict[str, float]:
-    """Return throughput (requests a second) and latency (milliseconds) of a measurement."""
+    """Return the throughput (requests per second) and the latency (milliseconds) of a measurement."""
     return {
         "throughput": len(times) / seconds,
         "p50": percentile(times, 0.5),
@@ -70,7 +72,7 @@ def figures(times: list[float], seconds: float) -> dict[str, float]:
 def neighbours(
     name: str, port: int, alone: OneByOne, clients: int, shared: bool, texts: list[str], seconds: float
 ) -> dict[str, Any]:
-    """Measure the pipeline and, directly after it, a server with the same requests."""
+    """Measure the pipeline and, directly afterwards, a server with the same requests."""
     requests = requests_of(texts, clients, shared)
     times = alone.run(requests, seconds)
     senders = [Client(name, port).send for _ in range(clients)]
@@ -177,7 +179,7 @@ def page(results: dict[str, Any]) -> str:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line and fill in the defaults, which differ with --quick."""
+    """Parse the command line, and fill in the defaults. Some defaults are different with --quick."""
     parser = argparse.ArgumentParser(
         prog="python -m training.benchmarks.serving",
         description=__doc__,

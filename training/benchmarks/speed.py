@@ -1,20 +1,22 @@
-"""Measure the speed and memory of binder-ner, of its bare encoder and of other packages, side by side.
+"""Measure the speed and memory of binder-ner, of its bare encoder, and of other packages.
 
     make bench BENCH_ARGS="--model checkpoints/ncbi-minilm-42"
     python -m training.benchmarks.speed --model checkpoints/ncbi-minilm-42
     python -m training.benchmarks.speed --model ... --quick  # takes minutes; writes no tables
     python -m training.benchmarks.speed --tables             # only writes tables and plots, from the JSON file
 
-The contenders are binder-ner in several precisions, the bare encoder and other packages. Each contender runs in its own
-process. Other packages run in their own environments, which the first run installs into .bench/. A round runs every
-contender once on each workload. If something else slows the machine down for a while, this affects all contenders. The
-figures are medians over rounds, and ratios are taken within a round.
+The contenders are binder-ner in several precisions, the bare encoder, and other packages. Each contender runs in a
+separate process. Each other package runs in a separate environment. The first run of the benchmark installs these
+environments into .bench/.
 
-Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`); entity types are made up. Everything
+A round runs every contender once on each workload. So if other work slows the machine down for a while, this affects
+all contenders. Ratios are computed within a round, and the figures are medians over rounds.
+
+Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`). The entity types are made up. Everything
 runs on the CPU.
 
-The JSON file contains `about` (machine, commit, settings), `contenders`, `order` (which contender ran when), the rows
-of `throughput`, `cold_start` and `training` with all rounds, and `targets`.
+The JSON file contains `about` (machine, commit, settings), `contenders`, `order` (the measurements in their order of
+time), `targets`, and the rows of `throughput`, `cold_start` and `training` with all rounds.
 """
 
 import argparse
@@ -55,7 +57,7 @@ INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "am
 
 
 def machine() -> dict[str, Any]:
-    """Return the properties of this machine that affect speed, apart from versions of packages."""
+    """Return the properties of this machine that affect speed, without the versions of packages."""
     flags: set[str] = set()
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -90,7 +92,7 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
     config = json.loads((arguments.model / "config.json").read_text(encoding="utf-8"))
     made_up = {
         count: workloads.made_up_types(count) for count in arguments.types
-    }  # raises an error here if a number is invalid, before anything runs
+    }  # if a number is invalid, this raises an error before the measurements
     tests, texts = _read_texts(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         held_out = arguments.corpora / "ncbi" / "dev.jsonl"
@@ -127,7 +129,7 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
 
 
 def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, workloads.Workload]]:
-    """Return the test documents of the corpora that are needed, and the texts of each workload."""
+    """Return the test documents of the required corpora, and the texts of each workload."""
     wanted = set(arguments.workloads)
     tests = {
         name: workloads.read_documents(arguments.corpora, name, "test")
@@ -145,7 +147,8 @@ def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str
 def _without_folders(argument: str) -> str:
     """Return an argument of the command line without folders of this machine.
 
-    An absolute path in the repository becomes a relative path; any other absolute path is shortened to its last part.
+    An absolute path in the repository becomes a relative path. Any other absolute path is shortened to its last
+    component.
     """
     if not os.path.isabs(argument):
         return argument
@@ -153,7 +156,7 @@ def _without_folders(argument: str) -> str:
 
 
 def about(arguments: argparse.Namespace, argv: list[str], settings: Settings, types: list[int]) -> dict[str, Any]:
-    """Return the machine, the commit and the settings of a run."""
+    """Return the machine, the commit and the settings of a benchmark."""
     command = [_without_folders(argument) for argument in argv]
     origin = provenance("training.benchmarks.speed", command, None, {}, "speed")
     return {
@@ -178,7 +181,7 @@ def about(arguments: argparse.Namespace, argv: list[str], settings: Settings, ty
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line and fill in the defaults; with --quick, some defaults are different."""
+    """Parse the command line, and fill in the defaults. Some defaults are different with --quick."""
     parser = argparse.ArgumentParser(
         prog="python -m training.benchmarks.speed",
         description=__doc__,
@@ -219,14 +222,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="training steps in a round (default: 8)")
     add("--sentences", type=int, help="maximum number of sentences of a corpus; 0 means all (default: 320)")
     add("--characters", type=int, default=50_000, help="length of a long document (default: 50000)")
-    add("--seconds", type=float, help="approximate time limit of a contender in a round; slow contenders read fewer "
-        "texts (default: 10)")  # fmt: skip
+    add("--seconds", type=float, help="approximate time limit of a contender in a round; slow contenders process "
+        "fewer texts (default: 10)")  # fmt: skip
     add("--corpora", type=Path, default=ROOT / "corpora", help="folder of the corpora (default: corpora)")
     add("--out", type=Path, help="file for the results (default: training/benchmarks/speed.json)")
     add("--page", type=Path, default=DOCS / "speed.md", help="page with the tables (default: docs/speed.md); the plots "
         "are written into images/ next to it")  # fmt: skip
     add("--no-tables", action="store_true", help="do not change the page")
-    add("--tables", action="store_true", help="measure nothing; write the tables and plots of the results in --out")
+    add("--tables", action="store_true", help="only write the tables and plots from the results in --out")
     add("--quick", action="store_true", help="few sentences, two rounds, no tables; results in .bench/quick")
 
 

@@ -1,4 +1,4 @@
-"""Summarise the rounds of the speed benchmark: medians, ratios to the floor (the bare encoder), and targets."""
+"""Summarise the rounds of the speed benchmark: medians, ratios to the bare encoder (the "floor"), and targets."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ Row = dict[str, Any]
 
 
 def measured(values: Sequence[float]) -> dict[str, float]:
-    """Return the median, the smallest and the largest value of several rounds."""
+    """Return the median, the minimum and the maximum of several rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def summarise(results: Results) -> None:
-    """Add the figures of each row and the state of the targets to the results of `training.benchmarks.speed`."""
+    """Add the figures of each row, and whether the targets are met, to the results of `training.benchmarks.speed`."""
     for row in results["throughput"]:
         if row.get("seconds"):
             row["texts_per_second"] = measured([row["texts"] / seconds for seconds in row["seconds"]])
@@ -49,7 +49,8 @@ def summarise(results: Results) -> None:
 def _times_as_fast(one: Row, other: Row) -> float:
     """Return the ratio of the speed of `one` to the speed of `other`, as the median over rounds.
 
-    Speed is measured in characters that a contender processes, because some contenders truncate long texts.
+    Speed is the number of characters that a contender processes per second. So contenders that truncate long texts have
+    no advantage.
     """
     return statistics.median(
         (one["characters_read"] / mine) / (other["characters_read"] / its)
@@ -60,11 +61,11 @@ def _times_as_fast(one: Row, other: Row) -> float:
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
     """Return how long a step of a contender takes relative to the bare encoder, as the median over rounds.
 
-    Both times are means over the steps of a round, because the contenders have different batches.
+    The times are means over the steps of a round, because the contenders have different batches.
 
     Args:
         rounds, bare: the rounds of a contender and of the bare encoder.
-        mine, its: keys of the seconds in a round of the contender and of the bare encoder.
+        mine, its: keys of the seconds in a round: `mine` for the contender, `its` for the bare encoder.
     """
     return statistics.median(
         statistics.mean(one[mine]) / statistics.mean(other[its]) for one, other in zip(rounds, bare, strict=True)
@@ -72,9 +73,9 @@ def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], min
 
 
 def row_of(results: Results, contender: str, workload: str, types: int | None) -> Row | None:
-    """Return the row of a contender; None if its time was not measured.
+    """Return the row of a contender, or None if its time was not measured.
 
-    A contender with fixed types has a single row, which is returned for every number of types.
+    A contender with fixed types has a single row. It is returned for every number of types.
     """
     for row in results["throughput"]:
         if (row["contender"], row["workload"]) == (contender, workload) and row["types"] in (types, None):
@@ -83,7 +84,7 @@ def row_of(results: Results, contender: str, workload: str, types: int | None) -
 
 
 def targets(results: Results) -> list[dict[str, Any]]:
-    """Return the speed targets of this project with the measured values; `met` is None if a value was not measured."""
+    """Return the speed targets of this project with their measured values. `met` is None if a value is missing."""
     found: list[dict[str, Any]] = []
 
     def add(target: str, value: float | None, wanted: float, at_least: bool, unit: str = "times") -> None:
@@ -127,13 +128,13 @@ def _is_peer(name: str) -> bool:
 
 
 def _lead(results: Results, workload: str) -> float | None:
-    """Return the lowest ratio of the fp32 pipeline's speed to a peer's speed, over all peers and numbers of types."""
+    """Return the lowest ratio of the speed of the fp32 pipeline to the speed of a peer, over all numbers of types."""
     ratios = []
     for ours in results["throughput"]:
         if ours["contender"] != "binder" or ours["workload"] != workload or not ours.get("seconds"):
             continue
         for name in CONTENDERS:
-            # A peer with fixed types is compared only with the measurement of the same number of types.
+            # Compare a peer with fixed types only with the measurement for the same number of types.
             comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
             peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
             if peer:

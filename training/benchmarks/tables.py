@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, made from the results of the speed benchmark."""
+"""Make the tables of docs/speed.md from the results of the speed benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def page(results: Results | None, plots: Sequence[Path] = (), folder: str = ".")
     """Return the generated part of the page.
 
     Args:
-        results: results of `training.benchmarks.speed`; None if the benchmark was not run.
+        results: results of `training.benchmarks.speed`. None if the benchmark was not run.
         plots: files of the plots.
         folder: folder of the plots, relative to the page.
     """
@@ -67,7 +67,7 @@ def _reason(facts: dict[str, Any]) -> str:
 
 
 def contenders_table(results: Results) -> str:
-    """Return the table of all contenders with five types: throughput, also relative to the bare encoder, and memory."""
+    """Return the table of all contenders with five types: throughput, ratio to the bare encoder, and memory."""
     workloads = {row["workload"] for row in results["throughput"]}
     if not workloads:
         return ""
@@ -110,7 +110,7 @@ def _truncation_note(results: Results) -> list[str]:
 
 
 def types_table(results: Results) -> str:
-    """Return the table of sentences per second by number of types, on the first corpus."""
+    """Return the table of sentences per second by number of types for the first corpus."""
     measured = {row["workload"] for row in results["throughput"]}
     corpus = next((name for name in CORPORA if name in measured), None)
     if corpus is None:
@@ -160,7 +160,7 @@ def _notes(results: Results) -> str:
         text = "; ".join(filter(None, [note, versions]))
         if "skipped" in facts:
             text = "not run: " + " ".join(facts["skipped"].split())[:200]
-        elif CONTENDERS[name].ours and name != "binder":  # the versions are the same for all forms of binder-ner
+        elif CONTENDERS[name].ours and name != "binder":  # all variants of binder-ner have the same versions
             text = note
         if not text:
             continue

@@ -1,10 +1,10 @@
-"""The process of a contender: read commands as JSON lines, run them, and write each answer as a JSON line.
+"""Run the process of a contender: read commands as JSON lines, run them, and write each answer as a JSON line.
 
     python -m training.benchmarks.worker NAME SETTINGS
 
 `training.benchmarks.speed` starts this process. NAME is a contender, for example another package for named-entity
-recognition, and the process runs in the environment of that package. For this reason, it imports only the standard
-library and what the contender needs.
+recognition. The process runs in the environment of this package. So it imports only the standard library and the
+libraries of the contender.
 """
 
 import ctypes
@@ -22,13 +22,14 @@ from typing import Any
 from .contenders import make
 from .contenders.base import Job, Settings
 
-# Calibration chooses the score above which an untrained head finds as many entities as are annotated, see `Contender`.
+# Calibration finds the minimum score with which an untrained head finds as many entities as are annotated, see
+# `Contender`.
 MIN_CALIBRATION_SECONDS = 30.0  # lower bound of the time limit for calibration
 MAX_CALIBRATION_PAIRS = 400  # upper bound of (number of sentences) x (number of types) in calibration
 
 
 class Worker:
-    """Runs commands for a contender; a command contains the name of a method of this class and its arguments."""
+    """Runs commands for a contender. A command contains the name of a method of this class, and its arguments."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.settings = settings
@@ -36,7 +37,7 @@ class Worker:
         self.jobs: dict[str, Job] = {}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Run a command and return its answer; if it fails, return {"error": reason}, and the process goes on."""
+        """Run a command and return its answer. If the command fails, return {"error": reason}."""
         try:
             answer: dict[str, Any] = getattr(self, command.pop("do"))(**command)
         except Exception as error:
@@ -45,7 +46,7 @@ class Worker:
         return answer
 
     def imports(self) -> dict[str, Any]:
-        """Import the libraries of the contender; return the time that this took and the versions of the libraries."""
+        """Import the libraries of the contender. Return the duration and the versions of the libraries."""
         began = time.perf_counter()
         self.contender.import_libraries()
         seconds = time.perf_counter() - began
@@ -63,11 +64,11 @@ class Worker:
         return found
 
     def build(self, folder: str) -> dict[str, Any]:
-        """Build the model of the contender in a folder; return a note for the results."""
+        """Build the model of the contender in a folder. Return a note for the results."""
         return {"note": self.contender.build(Path(folder))}
 
     def load(self, folder: str) -> dict[str, Any]:
-        """Load the model; return the time that this took, and the memory of the process afterwards."""
+        """Load the model. Return the duration, and the memory of the process afterwards."""
         began = time.perf_counter()
         self.contender.load(Path(folder))
         seconds = time.perf_counter() - began
@@ -75,7 +76,7 @@ class Worker:
         return {"seconds": seconds, "memory": resident()}
 
     def first(self, text: str, types: dict[str, str]) -> dict[str, Any]:
-        """Return the time until the first result, including everything that is computed only once."""
+        """Return the time until the first result, including all computations that run only once."""
         began = time.perf_counter()
         job = Job([text], types)
         self.contender.prepare(job)
@@ -91,7 +92,7 @@ class Worker:
         sample: dict[str, int],
         seconds: float,
     ) -> dict[str, Any]:
-        """Prepare a job that takes at most about `seconds`; a slow contender gets fewer of the texts.
+        """Prepare a job that takes at most about `seconds`. A slow contender gets fewer texts.
 
         Args:
             cell: name of the job.
@@ -102,8 +103,8 @@ class Worker:
             seconds: approximate maximum time of the job.
 
         Returns:
-            Four counts: of the texts of the job, of their characters, of the characters that the contender reads (it
-            may truncate long texts), and of the annotated entities.
+            Four counts for the job: texts, characters, characters that the contender processes (it may truncate long
+            texts), and annotated entities.
         """
         level = self._level(sample, types, max(MIN_CALIBRATION_SECONDS, 3 * seconds))
         count = self._affordable(texts, types, level, seconds)
@@ -120,20 +121,20 @@ class Worker:
     def _level(self, sample: dict[str, int], types: dict[str, str], seconds: float) -> float:
         if not self.contender.untrained:
             return 0.0
-        # Before calibration, an untrained head finds nearly all spans for all types, which is slow. Therefore the more
-        # types there are, the fewer sentences are used.
+        # Before calibration, an untrained head finds nearly all spans for all types. This is slow. So use fewer
+        # sentences if there are more types.
         few = dict(itertools.islice(sample.items(), max(1, MAX_CALIBRATION_PAIRS // len(types))))
         job = Job(list(few), types)
         self.contender.prepare(job)
         return self.contender.level(job, max(1, sum(few.values())), seconds)
 
     def _affordable(self, texts: list[str], types: dict[str, str], level: float, seconds: float) -> int:
-        """Measure larger and larger numbers of texts; return how many the contender can process in the given time."""
+        """Return the number of texts that the contender can process in the given time. Measure growing numbers."""
         count = 1
         while True:
             job = Job([texts[index] for index in spread(texts, count)], types, level)
             self.contender.prepare(job)
-            taken = min(self._seconds(job) for _ in range(2))  # the first run may include warm-up
+            taken = min(self._seconds(job) for _ in range(2))  # the first measurement may include a warm-up
             possible = int(count * seconds / taken)
             if possible >= len(texts):
                 return len(texts)
@@ -147,13 +148,13 @@ class Worker:
         return time.perf_counter() - began
 
     def run(self, cell: str) -> dict[str, Any]:
-        """Run a prepared job once; return the time that this took and the number of entities."""
+        """Run a prepared job once. Return the duration and the number of entities."""
         began = time.perf_counter()
         entities = self.contender.run(self.jobs[cell])
         return {"seconds": time.perf_counter() - began, "entities": entities}
 
     def measure_memory(self, cell: str) -> dict[str, Any]:
-        """Run a prepared job once; return the peak memory of the process."""
+        """Run a prepared job once. Return the peak memory of the process."""
         release_memory()
         reset_peak()
         self.contender.run(self.jobs[cell])
@@ -162,7 +163,7 @@ class Worker:
     def train(self, documents: list[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
         """Return the peak memory and the times of training steps, see `Contender.training_steps`.
 
-        The first step is left out, because it also allocates memory.
+        The first step is not counted, because it also allocates memory.
         """
         release_memory()
         reset_peak()
@@ -171,7 +172,7 @@ class Worker:
 
 
 def spread(texts: list[str], count: int) -> list[int]:
-    """Return the indices of `count` texts, in ascending order; their lengths are distributed as those of all texts."""
+    """Return the ascending indices of `count` texts with the same distribution of lengths as all texts."""
     if count >= len(texts):
         return list(range(len(texts)))
     by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
@@ -179,7 +180,7 @@ def spread(texts: list[str], count: int) -> list[int]:
 
 
 def release_memory() -> None:
-    """Return to the system the memory that the allocator holds but does not use (only with glibc)."""
+    """Release unused memory of the allocator to the operating system (only with glibc)."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
@@ -203,9 +204,9 @@ def _status(name: str) -> int | None:
 
 
 def peak() -> int | None:
-    """Return the peak resident memory in bytes; None if it is unknown.
+    """Return the peak resident memory in bytes, or None if it is unknown.
 
-    On Linux, this is the peak since `reset_peak`; on other systems, it is the peak since the process was started.
+    On Linux, this is the peak since `reset_peak`. On other systems, it is the peak since the start of the process.
     """
     found = _status("VmHWM")
     if found is not None:
@@ -218,14 +219,14 @@ def peak() -> int | None:
 
 
 def resident() -> int | None:
-    """Return the resident memory in bytes; None if it is unknown."""
+    """Return the resident memory in bytes, or None if it is unknown."""
     return _status("VmRSS") or peak()
 
 
 def main() -> None:
     name, settings = sys.argv[1], Settings(**json.loads(sys.argv[2]))
-    # Libraries may print to standard output, which would garble the answers. So answers are written to a copy of the
-    # standard output, and the standard output itself is redirected to the standard error.
+    # Libraries may print to the standard output, which would corrupt the answers. So write answers to a copy of the
+    # standard output, and redirect the standard output to the standard error.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = Worker(name, settings)

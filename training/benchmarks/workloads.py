@@ -1,4 +1,4 @@
-"""The texts and entity types of the speed benchmark: sentences of corpora, long documents, made-up types."""
+"""Make the texts and entity types of the speed benchmark: sentences of corpora, long documents, made-up types."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from modeling_binder.finetuning.files import read_lines
 
 from .worker import spread
 
-CALIBRATION_SENTENCES = 8  # few, because calibration processes them many times
+CALIBRATION_SENTENCES = 8  # a small number, because calibration processes these sentences many times
 LONG = "long"
 CORPORA = ("ncbi", "genia")
 TITLES = {"ncbi": "NCBI", "genia": "GENIA", LONG: "long documents"}
@@ -30,9 +30,9 @@ _THINGS = (
 
 
 def made_up_types(count: int) -> dict[str, str]:
-    """Return `count` made-up entity types, whose names consist of everyday words, as name -> description.
+    """Return made-up entity types as name -> description. Their names consist of everyday words.
 
-    The types for a smaller count are the first types for a larger count.
+    A larger count adds types to the types of a smaller count.
 
     Raises:
         ValueError: the number is not between 1 and 1000.
@@ -69,7 +69,7 @@ def read_documents(corpora: Path, name: str, split: str) -> list[dict[str, Any]]
     """Read the documents of a split of a corpus.
 
     Raises:
-        FileNotFoundError: the file is missing or empty; the message shows the command that makes it.
+        FileNotFoundError: the file is missing or empty. The message contains the command that makes it.
     """
     path = corpora / name / f"{split}.jsonl"
     if not path.is_file():
@@ -98,7 +98,7 @@ def _sample(documents: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def long_documents(corpora: Sequence[Sequence[dict[str, Any]]], characters: int) -> Workload:
-    """Join the sentences of each corpus to one text with a given number of characters; repeat them if needed."""
+    """Join the sentences of each corpus to a text with a given number of characters. Repeat them if necessary."""
     texts, gold = [], []
     for documents in corpora:
         parts: list[str] = []

@@ -1,11 +1,11 @@
-"""Measure how much each part of the method contributes: train a recipe again with one change at a time.
+"""Measure the contribution of each component of the method: train a recipe repeatedly, with one change at a time.
 
     python -m training.experiments.ablations training/recipes/ncbi-minilm.yaml --num_train_epochs 4
     python -m training.experiments.ablations training/recipes/genia-minilm.yaml --first 4000
 
-The command accepts the settings of `training.finetune`, and `--first N` to train on the first N documents only.
-Finished variants are not repeated; an interrupted variant is continued. `python -m training.experiments.results` writes
-the results into a table in docs/results.md.
+The command accepts the settings of `training.finetune`. With `--first N`, it trains only on the first N documents. It
+skips finished variants, and continues an interrupted variant. `python -m training.experiments.results` writes the
+results into a table in docs/results.md.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from training.finetune import finetune
 
 
 class GlobalThresholdModel(BinderModel):
-    """BINDER with one learned threshold per head, for all texts and types, instead of the score of [CLS].
+    """BINDER with one learned threshold for each head, which is the same for all texts and types.
 
-    The thresholds replace the scores of [CLS], which is position 0. The losses and the decoding are unchanged.
+    The thresholds replace the scores of [CLS] (position 0). The losses and the decoding are unchanged.
     """
 
-    # A threshold is its parameter times this factor. Without it, the threshold would learn too slowly at the learning
-    # rate of an encoder.
+    # A threshold is a parameter times this factor. Without the factor, the learning rate of an encoder would change the
+    # threshold too slowly.
     GAIN = 100.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,12 +64,12 @@ class Variant:
     """A variant of the method.
 
     Args:
-        model: model settings that differ from the recipe.
+        model: changed settings of the model.
         corpus: function that changes the corpus before training.
         model_class: class of the model.
-        evaluation: arguments of `evaluate`. If they are set, no model is trained: the unchanged model is evaluated with
-            them.
-        flat: whether the variant makes sense only in recipes with flat decoding; it is skipped in others.
+        evaluation: arguments of `evaluate`. If they are set, no model is trained. The unchanged model is evaluated with
+            these arguments.
+        flat: whether the variant is only for recipes with flat decoding. It is skipped for other recipes.
     """
 
     model: dict[str, Any] = field(default_factory=dict)

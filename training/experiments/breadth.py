@@ -1,17 +1,22 @@
-"""Train the network that estimates how broad a type is. Flat decoding uses it to choose the finest type of a span.
+"""Train the breadth network, which estimates how broad an entity type is.
+
+Flat decoding uses the network to choose the narrowest type of a span.
 
     python -m training.experiments.breadth checkpoints/open training/open_types --dev corpora/news corpora/aptner \\
         --out checkpoints/open-breadth --json breadth.json
 
-The network learns from pairs of a fine type ("politician") and a broad type ("person"): most mentions of the fine type
-are also mentions of the broad type, but few mentions of the broad type are mentions of the fine type. The input of the
-network is the type encoder's state for a name or a description of a type. Its output is a number, the breadth.
+The network learns from pairs of a fine type ("politician") and a broad type ("person"). Most mentions of the fine type
+are also mentions of the broad type, but not vice versa. The input of the network is the state of the type encoder for
+the name or a description of a type. The output is a number, the breadth of the type.
 
-First, the network is tested: a share of the types is held out, and the command reports how many pairs with a held-out
-type are in the right order. Then the network is trained on all pairs. A type counts as broader than another type if its
-breadth is larger by a margin (`config.breadth_margin`). The command chooses the margin with the highest mean F1 on the
-`--dev` corpora, in flat decoding and with the types passed by name. With this margin, it then chooses
-`config.breadth_tolerance` in the same way. If F1 is highest without the network, nothing is written to `--out`.
+The command has three steps:
+
+1. Test: train a network without a share of the types. Report how many pairs with such a type the network puts in the
+   right order.
+2. Training: train the network on all pairs.
+3. Tuning: choose `config.breadth_margin`, and then `config.breadth_tolerance`, with the highest mean F1 on the `--dev`
+   corpora, in flat decoding and with the types passed by name. A type counts as broader than another type if its
+   breadth is larger by more than this margin. If F1 is highest without the network, nothing is written to `--out`.
 """
 
 import argparse
@@ -41,10 +46,10 @@ from training.experiments.zero_shot import Task, predict, wordings
 from training.mixes import Folders
 
 MIN_PAIRS = 10
-# Margins to try; with an infinite margin no type counts as broader, which is the same as no network.
+# Margins to try. With an infinite margin, no type counts as broader. This is the same as having no network.
 MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
-# Tolerances to try: how much larger the margin of a broader type may be if the finer type is to win. With an infinite
-# tolerance, the finer type always wins.
+# Tolerances to try. The finer type of a span wins if the score margin of the broader type is larger by at most the
+# tolerance. With an infinite tolerance, the finer type always wins.
 TOLERANCES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, math.inf)
 
 
@@ -53,11 +58,11 @@ class Training:
     """Hyper-parameters of the network.
 
     Args:
-        epochs: number of passes over the pairs.
+        epochs: number of passes over the training pairs.
         batch_size: number of pairs in a batch.
         learning_rate, weight_decay: parameters of the optimizer AdamW.
-        held_out: share of the types that are left out when the network is trained for its test.
-        seed: seed for the initial weights, the order of the pairs and the choice of the types that are left out.
+        held_out: share of the types that are not trained in the test of the network.
+        seed: seed for the initial weights, the order of the pairs, and the choice of the held-out types.
     """
 
     epochs: int = 30
@@ -69,11 +74,11 @@ class Training:
 
 
 class PhrasedTypes:
-    """States of the texts (names and descriptions) of types.
+    """Encoder states of the texts (names and descriptions) of types.
 
     Args:
         texts: type -> its texts.
-        states: states of all P texts in this order, from the type encoder with hidden size H: [P, H].
+        states: [P, H], states of all P texts in the order of `texts`, from the type encoder with hidden size H.
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], states: Tensor) -> None:
@@ -102,7 +107,7 @@ class PhrasedTypes:
 def train_network(
     network: BreadthNetwork, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> BreadthNetwork:
-    """Train a network to give the broad type of each pair a larger breadth than the fine type.
+    """Train a network, so that the broad type of each pair gets a larger breadth than the fine type.
 
     The loss is -log(sigmoid(breadth of the broad type - breadth of the fine type)).
     """
@@ -131,12 +136,12 @@ def new_network(model: BinderModel, seed: int) -> BreadthNetwork:
 def order_of_unseen(
     model: BinderModel, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> dict[str, Any]:
-    """Train a network without some types, and test it on the pairs that contain one of these types.
+    """Train a network without some types, and test it on the pairs that contain one of these hidden types.
 
     Returns:
-        The numbers of hidden types and of pairs, and the share of the test pairs in the right order. For each margin,
-        `by_margin` has the share of the test pairs whose breadths differ by more than the margin (`decided`), and the
-        share of these pairs in the right order.
+        The numbers of hidden types and of pairs, and the share of the test pairs in the right order. `by_margin`
+        contains two values for each margin. The first value (`decided`) is the share of the test pairs whose breadths
+        differ by more than the margin. The second value is the share of the decided pairs that are in the right order.
     """
     labels = sorted({label for pair in pairs for label in (pair.broad, pair.fine)})
     hidden = random.Random(training.seed).sample(labels, max(1, round(training.held_out * len(labels))))
@@ -173,10 +178,10 @@ def _share(pairs: Sequence[Pair], breadth: Mapping[str, float]) -> float | None:
 
 
 class NestedResults:
-    """The spans that the pipeline finds with nested decoding, from which flat decoding chooses in several ways.
+    """The spans that the pipeline finds with nested decoding. Flat decoding with different settings selects from them.
 
     Args:
-        recognizer: a "binder-ner" pipeline of the checkpoint. It runs once per corpus.
+        recognizer: a "binder-ner" pipeline with the checkpoint. It runs only once for each corpus.
         network: a trained network.
         tasks: name of a corpus -> documents and types.
     """
@@ -203,12 +208,12 @@ class NestedResults:
 def flatten(
     spans: Sequence[tuple[int, int, str, float]], labels: Sequence[str], broader: Tensor | None
 ) -> list[tuple[int, int, str]]:
-    """Choose spans that do not overlap from the result of nested decoding, as the pipeline does in flat decoding.
+    """Select spans that do not overlap from the result of nested decoding, as flat decoding does in the pipeline.
 
     Args:
         spans: (start, end, label, score) of each span in a document.
         labels: the T types.
-        broader: which types are broader than others, [T, T] (see `breadth_binder.broader_types`), or None.
+        broader: [T, T], which types are broader than which other types (see `breadth_binder.broader_types`), or None.
     """
     if not spans:
         return []
@@ -221,10 +226,10 @@ def flatten(
 
 
 def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the margin or tolerance with the highest mean F1, and of equally good ones the largest.
+    """Return the margin or tolerance with the highest mean F1. Among equally good values, return the largest value.
 
-    If the best value is infinity, None is returned. With an infinite margin, no type counts as broader, as without the
-    network. With an infinite tolerance, the finer type always wins.
+    If the best value is infinity, return None. With an infinite margin, no type counts as broader. This is the same as
+    having no network. With an infinite tolerance, the finer type always wins.
     """
     means = {float(margin): mean(found.values()) for margin, found in scores.items()}
     best = max(means, key=lambda margin: (means[margin], margin))
@@ -232,15 +237,15 @@ def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
 
 
 def states_of(model: BinderModel, tokenizer: Any, texts: Iterable[str]) -> Tensor:
-    """Return the pooled states of P texts from the type encoder with hidden size H, [P, H]."""
+    """Return the pooled states [P, H] of P texts, from the type encoder with hidden size H."""
     return encode_phrasings(model, BinderWindower.for_model(model, tokenizer), texts)
 
 
 def read_tasks(folders: Sequence[Path], limit: int | None) -> dict[str, Task]:
     """Read the corpora on which the margin is tuned.
 
-    The development set of a corpus is used. If a corpus has no development set, its test set is used; if it has no test
-    set either, its training set is used.
+    The development set of a corpus is used. If it is missing, the test set is used. If both are missing, the training
+    set is used.
 
     Raises:
         DataError: a corpus cannot be read, it has no documents, or its mentions overlap.
@@ -266,7 +271,7 @@ def save(
     tolerance: float | None,
     folder: Path,
 ) -> None:
-    """Write a checkpoint that consists of the model, the network, the margin and the tolerance."""
+    """Write a checkpoint with the model, the network, the margin and the tolerance."""
     model.breadth = network
     model.config.use_breadth = True
     model.config.breadth_margin = margin
@@ -299,7 +304,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Test and train the network, tune the margin and save the checkpoint; return the results."""
+    """Test and train the network, tune the margin, and save the checkpoint. Return the results."""
     training = Training(epochs=arguments.epochs, seed=arguments.seed)
     folders = Folders(arguments.data)
     corpora = [load_corpus(folders.find(corpus)) for corpus in arguments.corpora]

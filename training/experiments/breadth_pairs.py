@@ -1,4 +1,4 @@
-"""Find pairs of a broad and a fine entity type, by counting the spans that have both types in corpora."""
+"""Find pairs of a broad and a fine entity type in corpora. Count the spans with both types."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ MAX_FINE_GIVEN_BROAD = 0.3
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """A broad and a fine type, such as "person" and "politician"; `count_pairs` defines which types are a pair."""
+    """A broad and a fine type, such as "person" and "politician". `count_pairs` defines which types are a pair."""
 
     broad: str
     fine: str
@@ -27,14 +27,15 @@ def count_pairs(
 ) -> list[Pair]:
     """Return all pairs of a broad and a fine type, in alphabetical order.
 
-    A span of a type counts for a pair only if its document was annotated for both types.
+    A span counts for a pair only if its document was annotated for both types.
 
     Args:
-        corpora: corpora whose training documents are counted. Types with the same name in several corpora are one type.
+        corpora: corpora whose training documents are used. Types with the same name in several corpora are the same
+            type.
         min_broad_given_fine: minimum share of the spans of the fine type that also have the broad type.
         max_fine_given_broad: maximum share of the spans of the broad type that also have the fine type.
     """
-    # (label, other) -> number of spans of the type `label` in documents that were annotated for the type `other` too
+    # (label, other) -> number of spans of the type `label` in documents that were also annotated for the type `other`
     spans: Counter[tuple[str, str]] = Counter()
     shared: Counter[tuple[str, str]] = Counter()
     for corpus in corpora:
@@ -57,7 +58,7 @@ def count_pairs(
 
 
 def texts_of(types: Iterable[EntityType], labels: Iterable[str]) -> dict[str, list[str]]:
-    """Return the texts by which a user may pass each type: its name, its descriptions, and "name: description".
+    """Return the texts that users may pass for each type: its name, its descriptions, and "name: description".
 
     Args:
         types: the types of all corpora.
@@ -75,7 +76,7 @@ def texts_of(types: Iterable[EntityType], labels: Iterable[str]) -> dict[str, li
 
 
 def held_out(pairs: Sequence[Pair], labels: Iterable[str]) -> tuple[list[Pair], list[Pair]]:
-    """Divide pairs into those without any of the given types, and those with at least one of them."""
+    """Divide pairs into pairs without the given types, and pairs with at least one of the given types."""
     hidden = set(labels)
     seen = [pair for pair in pairs if pair.broad not in hidden and pair.fine not in hidden]
     return seen, [pair for pair in pairs if pair.broad in hidden or pair.fine in hidden]

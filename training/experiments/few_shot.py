@@ -1,19 +1,20 @@
-"""Few-shot: fine-tune a checkpoint on a few texts of a corpus, and measure what it learns and what it forgets.
+"""Few-shot: fine-tune a checkpoint on a few texts of a corpus. Measure its F1 on new and on old entity types.
 
     python -m training.experiments.few_shot demo/model corpora/ncbi corpora/personal-data --json few_shot.json
     python -m training.experiments.few_shot demo/model corpora/ncbi --sizes 50 --draws 2 --replay 0 0.5 --json few.json
 
-For each corpus and each number of texts (`--sizes`), texts are drawn from the training set several times (`--draws`).
-If possible, each type occurs in each draw. For each draw, these models are trained:
+For each corpus and each number of texts (`--sizes`), the command samples texts from the training set several times
+(`--draws`). If possible, each sample contains each type. For each sample, the command trains these models:
 
-- The checkpoint is fine-tuned on the texts, once for each value of `--replay`. A value is the share of the texts in an
-  epoch that come from `--keep`, a corpus whose types must not be forgotten.
-- A model that starts from the bare encoder `--from-encoder` is trained on the same texts.
+- The checkpoint is fine-tuned on the texts, once for each value of `--replay`. This value is the share of the texts in
+  an epoch that come from `--keep`. `--keep` is a corpus whose types must not be forgotten.
+- A model with the bare encoder `--from-encoder` is trained on the same texts.
 
-Each model is evaluated on the test set of the corpus, with types passed by description. The checkpoint, unchanged and
-fine-tuned, is also evaluated on the development set of `--keep`, with types passed by name and in nested decoding.
+Each model is evaluated on the test set of the corpus, with types passed by description. The unchanged and the
+fine-tuned checkpoint are also evaluated on the development set of `--keep`, in nested decoding and with types passed by
+name.
 
-Runs that are in the JSON file are not repeated. To continue an interrupted command, run the same command again.
+Results in the JSON file are not computed again. To continue an interrupted command, run the same command again.
 """
 
 import argparse
@@ -55,23 +56,24 @@ from training.mixes import Folders, as_asked
 from training.start import load_checkpoint
 
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
-# A model that starts from an encoder takes the values of these configuration fields from the checkpoint.
+# For a model that starts from an encoder, these configuration fields are copied from the checkpoint.
 SHARED = ("projection_size", "max_span_width", "max_length", "stride", "type_pooling")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are trained and evaluated; runs with different settings are not comparable.
+    """Settings of training and evaluation. Runs with different settings are not comparable.
 
     Args:
-        limit: maximum number of texts to evaluate on, of each test set and of the development set of `--keep`.
-        reads: the number of passes over the texts is chosen so that a run trains on about this many texts, repetitions
-            included.
+        limit: maximum number of texts of each evaluation set.
+        reads: approximate number of texts that a run trains on, including repetitions. It determines the number of
+            passes over the texts.
         min_passes, max_passes: minimum and maximum number of passes over the texts.
-        encoder_passes: factor for the passes of a model from an encoder, whose heads are untrained at first.
+        encoder_passes: factor for the number of passes of a model that starts from an encoder. It needs more passes,
+            because its heads are untrained.
         tokens_per_batch: maximum number of tokens in a batch, padding included.
-        learning_rate: learning rate of a checkpoint's text encoder.
-        head_learning_rate: learning rate of a checkpoint's heads.
+        learning_rate: learning rate of the text encoder of a checkpoint.
+        head_learning_rate: learning rate of the heads of a checkpoint.
         encoder_learning_rate: learning rate of both encoders in a model that starts from an encoder.
         encoder_head_learning_rate: learning rate of the heads in a model that starts from an encoder.
     """
@@ -95,12 +97,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run.
+    """A training of the experiment.
 
     Args:
         corpus: name of the corpus.
-        size: number of texts; 0 means the unchanged checkpoint, without training.
-        draw: number of the draw; it is also the random seed.
+        size: number of texts. 0 means that the unchanged checkpoint is evaluated, without training.
+        draw: number of the sample of texts. It is also the random seed.
         start: `CHECKPOINT` or `ENCODER`.
         replay: share of the texts in an epoch that come from the corpus `--keep`.
     """
@@ -121,7 +123,7 @@ class Data:
 
     @classmethod
     def of(cls, folder: Path, limit: int) -> "Data":
-        """Read a corpus and at most `limit` test documents, from its development set if it has no test set.
+        """Read a corpus and at most `limit` test documents. If there is no test set, use the development set.
 
         Raises:
             DataError: the corpus cannot be read, or has neither test nor development documents.
@@ -139,9 +141,10 @@ class Data:
 
 
 def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Document]:
-    """Draw `size` texts at random, so that each type has a mention in them if possible.
+    """Sample `size` texts at random. If possible, the sample has a mention of each type.
 
-    First, a text is drawn for each type that has none yet, the rarest type first; then further texts are drawn.
+    First, the function samples a text for each type without a text, the rarest type first. Then it samples further
+    texts.
 
     Raises:
         DataError: there are fewer than `size` documents.
@@ -151,7 +154,7 @@ def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Docu
     order = random.Random(seed).sample(range(len(documents)), len(documents))
     labels = [{mention.label for mention in documents[index].entities} for index in order]
     counts = Counter(label for found in labels for label in found)
-    chosen: dict[int, None] = {}  # positions in `order`; used as an ordered set
+    chosen: dict[int, None] = {}  # an ordered set of positions in `order`
     covered: set[str] = set()
     for label in sorted(counts, key=lambda label: (counts[label], label)):
         if label not in covered and len(chosen) < size:
@@ -174,7 +177,7 @@ class Experiment:
         data: name of a corpus -> corpus.
         kept: the corpus whose types must not be forgotten.
         settings: settings of all runs.
-        device: "cpu" or "cuda"; None means the GPU if there is one.
+        device: "cpu" or "cuda". None means the GPU if there is a GPU, otherwise the CPU.
     """
 
     def __init__(
@@ -195,7 +198,7 @@ class Experiment:
         self.kept_dev = TypedDocuments(documents, as_asked(types, False, "name"))
 
     def measure(self, run: Run) -> dict[str, Any]:
-        """Train a model and evaluate it; for size 0, evaluate the unchanged checkpoint. Return the results for JSON."""
+        """Train and evaluate a model, or evaluate the unchanged checkpoint (size 0). Return the results for JSON."""
         data, began = self.data[run.corpus], time.monotonic()
         set_seed(run.draw)
         model, tokenizer = self._model(run, data.corpus)
@@ -233,9 +236,9 @@ class Experiment:
         return model, AutoTokenizer.from_pretrained(encoder)
 
     def _repeated(self, run: Run) -> MixPart:
-        """Draw as many texts of the kept corpus as the run replays, and keep one description of each of their types.
+        """Sample the texts of the kept corpus that the run replays. Keep only one description of each type.
 
-        The type encoder encodes each description once before the training, so fewer descriptions save time.
+        The type encoder encodes each description once before training, so fewer descriptions save time.
         """
         read = run.size * self.settings.passes(run.size, run.start)
         number = min(len(self.kept.train), math.ceil(read * run.replay / (1 - run.replay)))
@@ -293,9 +296,9 @@ def _score(trainer: BinderTrainer, documents: TypedDocuments) -> Score:
 def planned(
     names: Sequence[str], sizes: Sequence[int], draws: int, replay: Sequence[float], with_encoder: bool
 ) -> Iterator[Run]:
-    """Yield the runs of an experiment: first the unchanged checkpoint, then all corpora by size and by draw.
+    """Yield the runs of an experiment: first the unchanged checkpoint, then all corpora by size and by sample.
 
-    In this order, the results of an interrupted experiment already compare all corpora.
+    With this order, even an interrupted experiment has results for all corpora.
     """
     yield from (Run(name, 0, 0, CHECKPOINT) for name in names)
     for size in sizes:
@@ -307,7 +310,7 @@ def planned(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation of F1 over the draws, for each corpus, size, start and replay share."""
+    """Return the mean and standard deviation of F1 over the samples, for each corpus, size, start and replay share."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["corpus"], run["size"], run["start"], run["replay"]), []).append(run)
@@ -333,9 +336,9 @@ def report(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def percent(row: Mapping[str, Any], key: str) -> str:
-    """Format a figure of `summarise` in percent, with its standard deviation unless that is None.
+    """Format a figure of `summarise` in percent, with its standard deviation if it is known.
 
-    If the figure itself is None, the result is "".
+    If the figure is None, the result is "".
 
     >>> percent({"f1": 0.5, "f1_deviation": 0.01}, "f1")
     '50.0 ± 1.0'
@@ -347,7 +350,7 @@ def percent(row: Mapping[str, Any], key: str) -> str:
 
 
 def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the runs that an earlier command wrote to a JSON file; an empty list if the file does not exist.
+    """Return the runs that an earlier command wrote to a JSON file. If the file does not exist, return an empty list.
 
     Raises:
         ValueError: the earlier command had other settings.
@@ -366,7 +369,7 @@ def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_data(folders: Sequence[Path], limit: int) -> dict[str, Data]:
-    """Read the corpora; raise DataError if two corpora have the same name."""
+    """Read the corpora. Raise DataError if two corpora have the same name."""
     data: dict[str, Data] = {}
     for folder in folders:
         name = folder.resolve().name
@@ -387,14 +390,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("corpora", nargs="+", help="folders with types.json, train and test")
     parser.add_argument("--data", help="folder of the corpora; defaults to $BINDER_DATA")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 200, 1000], help="numbers of training texts")
-    parser.add_argument("--draws", type=int, default=5, help="number of draws of each size (default 5)")
+    parser.add_argument("--draws", type=int, default=5, help="number of samples of each size (default 5)")
     parser.add_argument(
         "--from-encoder",
         default="minilm",
         metavar="NAME",
         help="bare encoder from which models are trained for comparison",
     )
-    parser.add_argument("--no-encoder", action="store_true", help="train no models that start from an encoder")
+    parser.add_argument("--no-encoder", action="store_true", help="do not train models that start from an encoder")
     parser.add_argument("--keep", default="training/open_types", help="corpus whose types must not be forgotten")
     parser.add_argument("--replay", type=float, nargs="+", default=[0.0, 0.3], help="shares of texts from --keep")
     parser.add_argument(
@@ -407,7 +410,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--learning-rate",
         type=float,
         default=default.learning_rate,
-        help="learning rate of a checkpoint's text encoder",
+        help="learning rate of the text encoder of a checkpoint",
     )
     parser.add_argument(
         "--tokens-per-batch",
@@ -417,7 +420,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument(
-        "--json", type=Path, required=True, help="file for the results; runs that it already has are not repeated"
+        "--json", type=Path, required=True, help="file for the results; runs in this file are not repeated"
     )
     return parser.parse_args(argv)
 
@@ -441,7 +444,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             if tuple(asdict(run).values()) in done:
                 continue
             if run.size > len(data[run.corpus].corpus.train):
-                continue  # the corpus has too few texts for this run; its cell in the table is empty
+                continue  # skip the run: the corpus has too few texts, so its cell in the table is empty
             runs.append(experiment.measure(run))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
             origin = provenance("training.experiments.few_shot", argv, None, {}, "few-shot")

@@ -1,11 +1,11 @@
-"""Compare LoRA with full fine-tuning: F1, peak memory, size of the saved weights and minutes.
+"""Compare LoRA with full fine-tuning: F1, peak memory, size of the saved weights, and training time.
 
     python -m training.experiments.lora                        # ncbi-minilm, seeds 42, 43 and 44
     python -m training.experiments.lora --recipes genia-minilm genia-minilm-lora --seeds 42 -- --num_train_epochs 4
 
-Each run is a separate process of `training.finetune`. Arguments after `--` are passed to it. A finished run is not
-repeated, and an interrupted run is continued. The results are written to training/experiments/lora.json after each run,
-and as a table into docs/fine-tuning.md at the end.
+Each run is a separate process of `training.finetune`, which gets the arguments after `--`. A finished run is not
+repeated, and an interrupted run is continued. After each run, the results are written to
+training/experiments/lora.json. At the end, a table is written into docs/fine-tuning.md.
 """
 
 import argparse
@@ -27,13 +27,13 @@ MARKER = "lora"  # marker of the table in the page
 JSON = Path(__file__).parent / "lora.json"
 COMPARED = ("ncbi-minilm", "ncbi-minilm-lora")
 SEEDS = (42, 43, 44)
-WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter has only the first of these files
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # file of an adapter, file of a full model
 
 Run = dict[str, Any]
 
 
 def run_missing(recipes: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: Path) -> Iterable[Run]:
-    """Run the recipes with each seed, and yield the results of each run; finished runs are not repeated.
+    """Run the recipes with each seed, and yield the results of each run. Finished runs are not repeated.
 
     Args:
         recipes: names of recipes in training/recipes.
@@ -63,7 +63,7 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int], options: Sequence[
 
 
 def record(output: Path) -> Run:
-    """Return the figures of a finished run: F1 in percent, memory and saved weights in MB, and where they come from."""
+    """Return the figures of a finished run (F1 in percent, memory and saved weights in MB), and their origin."""
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     metrics = results["metrics"]
     saved = next(output / name for name in WEIGHTS if (output / name).exists())
@@ -74,9 +74,9 @@ def record(output: Path) -> Run:
 
 
 def lora_table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table: a row for each recipe, with means over the seeds and the standard deviation of F1.
+    """Return the table. A row has the means of a recipe over the seeds, and the standard deviation of F1.
 
-    The minutes are a mean over the runs that were not interrupted.
+    The minutes are the mean over the runs that were not interrupted.
     """
     if not runs:
         return NOT_RUN

@@ -1,11 +1,11 @@
-"""Evaluate a model on types that it was not trained on: train without some types, then find them by description.
+"""Evaluate a model on entity types that it was not trained on. They are passed by description.
 
     python -m training.experiments.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
 
-The command accepts the settings of `training.finetune`. Mentions of the held-out types are removed from the training
-and development sets, so the model sees neither their mentions nor their descriptions. The model is then evaluated on
-the test set, once for the trained types and once for the held-out types. `python -m training.experiments.results`
-writes the results into a table in docs/results.md.
+The command accepts the settings of `training.finetune`. It removes the mentions of the held-out types from the training
+and development sets. So the model does not see their mentions or their descriptions in training. Then the command
+evaluates the model on the test set, first for the trained types, and then for the held-out types. `python -m
+training.experiments.results` writes the results into a table in docs/results.md.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from training.finetune import finetune
 
 
 def with_types(documents: Sequence[Document], types: Collection[str]) -> list[Document]:
-    """Return the documents with only the mentions of the given types."""
+    """Remove all mentions of other types from the documents."""
     return [
         replace(document, entities=tuple(mention for mention in document.entities if mention.label in types))
         for document in documents
@@ -33,7 +33,7 @@ def with_types(documents: Sequence[Document], types: Collection[str]) -> list[Do
 
 
 def hold_out(corpus: Corpus, types: Collection[str]) -> Corpus:
-    """Return a corpus without the given types and their mentions.
+    """Remove the given types and their mentions from a corpus.
 
     Raises:
         ValueError: one of the given types is not in the corpus, or no type would be left.
@@ -57,9 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--held-out", nargs="+", required=True, metavar="TYPE", help="types to leave out of the training"
-    )
+    parser.add_argument("--held-out", nargs="+", required=True, metavar="TYPE", help="types that are not trained")
     arguments, rest = parser.parse_known_args(argv)
     held = list(dict.fromkeys(arguments.held_out))
     try:

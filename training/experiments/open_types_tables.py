@@ -5,8 +5,8 @@
     python -m training.experiments.breadth CHECKPOINT CORPUS... --json training/experiments/breadth.json ...
     python -m training.experiments.open_types_tables
 
-The fourth command makes the tables from the JSON files of the other three. If a file is missing, its table is replaced
-by the sentence "Not run yet."
+The fourth command makes the tables from the JSON files of the first three commands. If a file is missing, the page
+contains the sentence "Not run yet." instead of its table.
 """
 
 import argparse
@@ -34,7 +34,7 @@ WORDINGS = {
 
 
 def model_name(source: str) -> str:
-    """Return the name of a checkpoint for the page; an absolute path is shortened to its last part."""
+    """Return the name of a checkpoint for the page. An absolute path is shortened to its last component."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
@@ -74,8 +74,8 @@ def wording_table(results: Mapping[str, Any]) -> str:
 def few_shot_table(results: Mapping[str, Any]) -> str:
     """Return the table of few-shot results: F1 on the test set by number of texts.
 
-    One column is for the model that starts from the bare encoder. The other columns are for the fine-tuned checkpoint,
-    with a column for each share of replayed texts.
+    One column is for the model that starts from the bare encoder. The other columns are for the fine-tuned checkpoint:
+    one column for each share of replayed texts.
     """
     shares = _shares(results)
     header = ["corpus", "texts", "from the encoder", *(_replay("from the checkpoint", share) for share in shares)]
@@ -126,7 +126,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
     corpora = [*(f"F1 {name}" for name in results["texts"]), "mean F1"]
     header = ["margin", "pairs decided", "right order", *corpora]
     content = f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
-    if not results.get("f1_by_tolerance"):  # files of earlier versions have none
+    if not results.get("f1_by_tolerance"):  # files of earlier versions do not have this key
         return content
     rows = []
     for tolerance, found in results["f1_by_tolerance"].items():

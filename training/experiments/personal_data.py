@@ -1,23 +1,27 @@
-"""Measure how much personal data stays visible if texts are redacted with Presidio and a BINDER model.
+"""Measure how much personal data remains visible if Presidio redacts texts with a BINDER model.
 
     python -m training.experiments.personal_data demo/model --data open/personal-data --json personal_data.json
 
-The corpus is a folder in the project's format, here `personal-data` (microsoft/presidio-research). Its path may be
-relative to $BINDER_DATA. Three analyzers are compared: Presidio's own recognizers, `BinderRecognizer` alone, and both
-together. The analyzers with `BinderRecognizer` are measured at several thresholds. Presidio gets no spaCy model, so its
-own recognizers search patterns, checksums and phone numbers, without named-entity recognition. Presidio and
-`BinderRecognizer` use their default entities. The model also searches titles and occupations, because the corpus
-annotates them.
+The corpus is a folder in the format of this project, here `personal-data` (microsoft/presidio-research). Its path may
+be relative to $BINDER_DATA. Three analyzers are compared:
 
-A character is masked if it is inside a result of the analyzer, whatever the entity of the result. White space does not
-count. These figures are computed:
+- the built-in recognizers of Presidio,
+- `BinderRecognizer`, at several thresholds,
+- all recognizers together, at several thresholds.
+
+Presidio has no spaCy model here. So its built-in recognizers search only patterns, checksums and phone numbers. All
+recognizers search for their default entities. `BinderRecognizer` also searches for titles and occupations, because the
+corpus annotates them.
+
+A character is masked if it is inside a result of the analyzer, with any entity type. White space is not counted. These
+figures are computed:
 
 - leaking texts: texts in which at least one character of a gold mention is not masked
-- recall: share of gold mentions with all their characters masked; the other mentions are visible, in full or in part
+- recall: share of gold mentions whose characters are all masked; the other mentions are at least partly visible
 - precision: share of masked characters that are inside a gold mention
 
-If the training split and the measured split were generated from the same templates, a model that was trained on the
-corpus has seen sentences of the measured split. So the command also counts the texts that differ from a training text
+The training split and the measured split may come from the same templates. Then a model that was trained on the corpus
+has already seen sentences of the measured split. So the command also counts the texts that differ from a training text
 only in their mentions.
 """
 
@@ -51,7 +55,7 @@ Span = tuple[int, int]
 
 
 def nlp_engine() -> NlpEngine:
-    """Return an engine of Presidio without a language model, so nothing is downloaded."""
+    """Return a Presidio engine without a language model, so that nothing is downloaded."""
     models = [{"lang_code": LANGUAGE, "model_name": "no_op"}]
     return NlpEngineProvider(nlp_configuration={"nlp_engine_name": "no_op", "models": models}).create_engine()
 
@@ -59,7 +63,7 @@ def nlp_engine() -> NlpEngine:
 def analyzers(
     pipeline: BinderNerPipeline, thresholds: Sequence[float]
 ) -> Iterable[tuple[str, float | None, AnalyzerEngine]]:
-    """Yield a name, a threshold of the model (None without the model) and an analyzer for each row of the results."""
+    """Yield a name, a threshold (None without the model) and an analyzer for each row of the results."""
     yield PRESIDIO, None, AnalyzerEngine(nlp_engine=nlp_engine())
     for threshold in thresholds:
         recognizer = BinderRecognizer(pipeline, ENTITY_MAPPING, threshold=threshold, supported_language=LANGUAGE)
@@ -83,14 +87,14 @@ def measure(
     find: Callable[[str], Iterable[Span]],
     is_wide: Callable[[str], bool] = lambda mention: False,
 ) -> dict[str, Any]:
-    """Return the figures of one analyzer for JSON; see the module.
+    """Return the figures of an analyzer as a dictionary for JSON. The docstring of the module defines the figures.
 
-    `per_type` maps a label to its numbers of masked and of all mentions.
+    `per_type` maps a label to the number of masked mentions and the number of all mentions.
 
     Args:
         documents: texts with their gold mentions.
-        find: returns the spans that are masked in a text.
-        is_wide: returns whether a mention has more tokens than the model can find in one span.
+        find: function that returns the masked spans of a text.
+        is_wide: function that returns whether a mention has more tokens than the maximum span width of the model.
     """
     leaking, correct, masked_characters, visible_wide = 0, 0, 0, 0
     masked_mentions: Counter[str] = Counter()
@@ -124,9 +128,9 @@ def measure(
 def measure_all(
     pipeline: BinderNerPipeline, documents: Sequence[Document], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[dict[str, Any]]:
-    """Return the figures of all analyzers, one dictionary each."""
-    # Presidio checks the domains of addresses against a list that it would download at its first use. The snapshot in
-    # the package gives the same results on every machine and every day.
+    """Return the figures of all analyzers, as one dictionary for each analyzer."""
+    # Presidio uses a list of internet domains, which it would download. The list inside the package gives the same
+    # results on every machine and every day.
     tldextract.tldextract.TLD_EXTRACTOR.suffix_list_urls = ()
     tokenizer, max_width = pipeline.tokenizer, pipeline.model.config.max_span_width
 
@@ -144,7 +148,7 @@ def measure_all(
 
 
 def known_texts(documents: Sequence[Document], training: Sequence[Document]) -> int:
-    """Return the number of documents that equal a training document if the mentions of both are left out."""
+    """Return the number of documents that equal a training document except for the mentions."""
     known = {_without_mentions(document) for document in training}
     return sum(_without_mentions(document) in known for document in documents)
 

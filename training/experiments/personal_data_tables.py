@@ -4,7 +4,7 @@
         --json training/experiments/personal_data.json
     python -m training.experiments.personal_data_tables
 
-The second command makes the tables from the JSON file of the first one.
+The second command makes the tables from the JSON file of the first command.
 """
 
 import argparse
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "personal_data.json"
 
 
 def overview_table(results: Mapping[str, Any]) -> str:
-    """Return the table of all analyzers: leaking texts, recall of mentions and precision of characters."""
+    """Return the table of all analyzers: leaking texts, recall of mentions, and precision of characters."""
     rows = []
     for row in results["analyzers"]:
         leaking = f"{row['leaking_texts']} ({row['leaking_share']:.1%})"
@@ -33,7 +33,7 @@ def overview_table(results: Mapping[str, Any]) -> str:
 
 
 def types_table(results: Mapping[str, Any]) -> str:
-    """Return the table of masked mentions by type: Presidio's own recognizers, and all recognizers by threshold."""
+    """Return the table of masked mentions by type: built-in recognizers, and all recognizers at several thresholds."""
     columns = [row for row in results["analyzers"] if row["analyzer"] in (PRESIDIO, "both")]
     header = ["type", "mentions", *(" ".join([row["analyzer"], _threshold(row)]).strip() for row in columns)]
     rows = []

@@ -1,4 +1,4 @@
-"""Record where a result comes from: recipe, changed settings, command, commit and machine."""
+"""Record the origin of a result: recipe, changed settings, command, commit and machine."""
 
 import shlex
 import subprocess
@@ -8,7 +8,8 @@ from typing import Any
 
 from modeling_binder.machine import hardware
 
-# Settings that the field "changed" does not list. The seed has a field of its own; the others do not affect the result.
+# Settings that the field "changed" does not list: the seed has a separate field, and the other settings do not affect
+# the result.
 _INCIDENTAL = {
     "output_dir",
     "seed",
@@ -30,10 +31,11 @@ def provenance(
 
     Args:
         module, argv: the command `python -m MODULE ARGV`.
-        recipe: name of the recipe, without folder and suffix; None without a recipe.
+        recipe: name of the recipe, without folder and suffix. None means that there is no recipe.
         given: settings that differ from the recipe.
-        model: what was trained or measured, for example "binder", "token classifier", "ablation" or "dictionary".
-        variant: name of the variant, for example of an ablation.
+        model: kind of the model or the experiment, for example "binder", "token classifier", "ablation" or
+            "dictionary".
+        variant: name of the variant of an ablation or another experiment.
     """
     changed = [
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
@@ -52,7 +54,7 @@ def provenance(
 
 
 def commit() -> str | None:
-    """Return the commit of this clone, with "-dirty" if files have changed since; None outside a clone."""
+    """Return the commit of this clone, with "-dirty" if files have changed. Return None outside a clone."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude", "*"],

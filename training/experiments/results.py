@@ -1,11 +1,12 @@
-"""Run recipes, collect their results and write the result tables.
+"""Run recipes, collect their results, and write the tables of results.
 
     python -m training.experiments.results                            # collect checkpoints/, write the tables
     python -m training.experiments.results ncbi-minilm --seeds 42 43 44 --token-classifier
 
-Every run writes its metrics, command, commit and machine to `results.json` in its output folder. This command collects
-them in training/experiments/results.json, and writes the tables into docs/results.md and README.md. Results of earlier
-runs are kept, even if their checkpoints were deleted. A finished run is not repeated; an interrupted run is continued.
+Every training writes its metrics, command, commit and machine to `results.json` in its output folder. This command
+collects these files in training/experiments/results.json, and writes the tables into docs/results.md and README.md. It
+keeps results of earlier trainings, even if their checkpoints were deleted. It does not repeat a finished training, and
+it continues an interrupted training.
 """
 
 import argparse
@@ -44,9 +45,9 @@ TABLES = {
 
 
 def record(results: dict[str, Any]) -> Run:
-    """Return the fields of a results.json that are collected.
+    """Return the fields of a results.json to collect.
 
-    These are the fields that say which run it was (recipe, seed, command, commit, ...), and the figures in percent.
+    These are the fields that identify the run (recipe, seed, command, commit, ...), and the figures in percent.
     """
     metrics: dict[str, Any] = results["metrics"]
 
@@ -66,10 +67,10 @@ def record(results: dict[str, Any]) -> Run:
 
 
 def collect(folder: Path, earlier: Iterable[Run] = ()) -> list[Run]:
-    """Return the runs in a folder of checkpoints together with earlier runs, in a fixed order.
+    """Return the runs in a folder of checkpoints, together with earlier runs, in a fixed order.
 
     A run in the folder replaces an earlier run with the same recipe, model, variant, changes and seed. A results.json
-    is ignored if it names neither a recipe nor a variant, or if it has no results on a test set.
+    is ignored if it has no recipe and no variant, or no results on a test set.
     """
     runs = {tuple(run[name] for name in KEY): run for run in earlier}
     for path in sorted(folder.rglob("results.json")):
@@ -81,11 +82,11 @@ def collect(folder: Path, earlier: Iterable[Run] = ()) -> list[Run]:
 
 
 def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_classifier: bool, folder: Path) -> None:
-    """Run the recipes that have no result in `folder`, one after the other, each in its own process.
+    """Run the recipes without a result in `folder`, one after the other, each in a separate process.
 
     Raises:
         ValueError: a recipe does not exist.
-        RuntimeError: a run failed; the results of the runs before it are kept.
+        RuntimeError: a run failed. The results of earlier runs are kept.
     """
     modules = [("training.finetune", "")]
     if token_classifier:
@@ -102,7 +103,8 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
                     continue
                 command = [sys.executable, "-m", module, f"training/recipes/{name}.yaml", "--seed", str(seed)]
                 print(f"\n=== {name}{suffix}, seed {seed} ===", flush=True)
-                # The results contain the command. With a relative path, they do not show the folders of this machine.
+                # The results contain the command. Use a relative path, so that they do not contain folders of this
+                # machine.
                 target = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
                 if subprocess.run([*command, "--output_dir", str(target)], cwd=ROOT, check=False).returncode:
                     raise RuntimeError(f"{name}{suffix}, seed {seed}, failed; run the same command again to continue.")

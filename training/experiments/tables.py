@@ -1,4 +1,4 @@
-"""The tables of docs/results.md and README.md, made from the collected runs."""
+"""Make the tables of docs/results.md and README.md from the collected results of runs."""
 
 import statistics
 from collections import defaultdict
@@ -12,7 +12,7 @@ from training.experiments.ablations import VARIANTS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
-# Benchmark -> F1 in the paper. The recipe with the same name has the encoder that the paper used.
+# Benchmark -> F1 in the paper. The recipe with the name of the benchmark uses the same encoder as the paper.
 PAPER = {
     "conll2003": 93.33,
     "ace2004": 89.7,
@@ -25,7 +25,7 @@ PAPER = {
     "jnlpba": 80.3,
     "bc2gm": 84.6,
 }
-LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that are not free and were not available for these results
+LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that require a paid licence; no results
 DISTANT = "bc5cdr-distant-minilm"
 KEY = ("recipe", "model", "variant", "changed", "seed")  # these fields identify a run
 NOT_RUN = "Not run yet."
@@ -40,7 +40,7 @@ def recipe_of(name: str) -> dict[str, Any]:
 
 
 def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
-    """Group runs that differ in their seed only, by (recipe, model, variant, changed)."""
+    """Group runs that differ only in their seed. The key of a group is (recipe, model, variant, changed)."""
     groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[tuple(run[name] for name in KEY[:-1])].append(run)
@@ -48,13 +48,13 @@ def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
 
 
 def mean(runs: Sequence[Run], *path: str) -> str:
-    """Return the mean of a figure over seeds, with its standard deviation if several runs have the figure.
+    """Return the mean of a figure over seeds. If several runs have the figure, add the standard deviation.
 
     If no run has the figure, the result is "".
 
     Args:
         runs: runs that differ only in the seed.
-        path: keys that lead to the figure in the dictionary of a run, for example "test", "f1".
+        path: keys of the nested dictionaries that contain the figure, for example "test", "f1".
     """
     values: list[float] = []
     for run in runs:
@@ -82,7 +82,7 @@ def _benchmark_runs(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run
 
 
 def overview_table(runs: Sequence[Run]) -> str:
-    """Return the table of README.md: F1 on the benchmarks that were run."""
+    """Return the table of README.md: F1 on all benchmarks with results."""
     rows = []
     for name, paper in PAPER.items():
         ours, tokens = _benchmark_runs(runs, name)
@@ -117,7 +117,7 @@ def benchmarks_table(runs: Sequence[Run]) -> str:
 
 
 def ablations_table(runs: Iterable[Run]) -> str:
-    """Return the table of the ablations: a row for each variant, F1 on dev and test for each recipe."""
+    """Return the table of the ablations. A row has the F1 of a variant on dev and test for each recipe."""
     groups = {key: found for key, found in over_seeds(runs).items() if key[1] == "ablation"}
     columns = sorted({(key[0], key[3]) for key in groups})
     rows = []
@@ -144,7 +144,7 @@ def distant_table(runs: Iterable[Run]) -> str:
 
 
 def new_types_table(runs: Iterable[Run]) -> str:
-    """Return the table of types that the model was not trained on and finds by their descriptions."""
+    """Return the table of types that the model was not trained on. They are passed by description."""
     rows = []
     for (recipe, model, variant, changed), found in over_seeds(runs).items():
         if model == "held-out types":

@@ -1,4 +1,4 @@
-"""Train a token classifier of transformers with the same encoder, data and epochs, to compare BINDER with it.
+"""Train a token classifier of transformers with the same encoder, data and epochs as BINDER, for comparison.
 
     python -m training.experiments.token_classifier training/recipes/ncbi-minilm.yaml --output_dir checkpoints/tokens
 
@@ -34,15 +34,15 @@ from training.encoders import resolve_encoder
 from training.experiments.provenance import provenance
 from training.runs import run_training, save_results
 
-IGNORED = -100  # the cross entropy of torch ignores this label
+IGNORED = -100  # the cross-entropy loss of torch ignores this label
 
 
 class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Windows with an IOB2 tag on the first token of each word.
+    """Token windows with an IOB2 tag on the first token of each word.
 
     Args:
-        windows: windows of documents, the same as for BINDER. A token has one tag, so if two mentions overlap, only the
-            mention that begins first is kept. If both begin at the same token, the longer mention is kept.
+        windows: the same windows as for BINDER. A token has only one tag. So if two mentions overlap, only the mention
+            that begins first is kept. If both mentions begin at the same token, the longer mention is kept.
     """
 
     def __init__(self, windows: WindowDataset) -> None:
@@ -55,7 +55,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
         labels = [0 if start >= 0 else IGNORED for start in window.starts]
         for type_id, first, last in sorted(self.windows.labels[index], key=lambda row: (row[1], -row[2])):
             if type_id < 0:
-                continue  # an undecided span, which has no type
+                continue  # skip an undecided span, because it has no type
             covered = [token for token in range(first, last + 1) if labels[token] != IGNORED]
             if all(labels[token] == 0 for token in covered):
                 for token in covered:
@@ -88,7 +88,7 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class TokenTrainer(Trainer):
-    """A `Trainer` that trains on the same batches as `BinderTrainer` and evaluates windows in their given order."""
+    """A `Trainer` that trains on the same batches as `BinderTrainer`, and evaluates windows in the given order."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -101,7 +101,8 @@ class TokenTrainer(Trainer):
 
 def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     """Evaluate the model of the trainer on a split."""
-    # `compute_metrics` compares all predictions with the development set, but `data` may be another split.
+    # `compute_metrics` compares predictions with the development set. Switch it off, because `data` may be another
+    # split.
     trainer.compute_metrics = None
     predicted = trainer.predict(data).predictions.argmax(-1).tolist()
     gold = [document.entities for document in data.windows.documents]
@@ -115,16 +116,16 @@ def train(
     settings: dict[str, Any],
     origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune and evaluate a token classifier; return the results and write them to `output_dir/results.json`.
+    """Fine-tune and evaluate a token classifier. Return the results, and write them to `output_dir/results.json`.
 
     Args:
-        corpus: documents of the splits and their entity types.
+        corpus: documents of the splits, and their entity types.
         model_arguments, arguments: see `training.arguments`.
-        settings: settings of this run. They are saved, and compared with those of an interrupted run.
-        origin: where the result comes from, see `training.experiments.provenance`.
+        settings: settings of this training. They are saved, and compared with the settings of an interrupted training.
+        origin: command, code version and machine of the result, see `training.experiments.provenance`.
 
     Raises:
-        ValueError: `output_dir` holds an interrupted run with other settings.
+        ValueError: `output_dir` contains an interrupted training with other settings.
     """
     output = Path(str(arguments.output_dir))
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
@@ -143,7 +144,7 @@ def train(
 def _build_trainer(
     corpus: Corpus, model_arguments: ModelArguments, arguments: BinderTrainingArguments
 ) -> tuple[TokenTrainer, dict[str, TaggedWindows]]:
-    """Build a token classifier on a pretrained encoder; return its trainer and the windows of each split."""
+    """Build a token classifier on a pretrained encoder. Return its trainer, and the windows of each split."""
     set_seed(arguments.seed)
     encoder = resolve_encoder(model_arguments.encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
@@ -163,7 +164,7 @@ def _build_trainer(
     arguments.dataloader_pin_memory = arguments.device.type != "cpu"
 
     def metrics(prediction: Any) -> dict[str, float]:
-        # Trainer calls this on the development set only.
+        # Trainer calls this function only for the development set.
         found = data["dev"].mentions(prediction.predictions.argmax(-1).tolist())
         gold = [document.entities for document in data["dev"].windows.documents]
         return {"f1": compute_span_metrics(gold, found, data["dev"].windows.entity_types).micro.f1}

@@ -1,14 +1,19 @@
-"""Zero-shot: evaluate a checkpoint on corpora that it was not trained on, with types passed in several wordings.
+"""Zero-shot: evaluate a checkpoint on corpora that it was not trained on, with several wordings of the types.
 
     python -m training.experiments.zero_shot demo/model corpora/archaeology corpora/aptner --json zero_shot.json
     python -m training.experiments.zero_shot demo/model corpora/* --against checkpoints/base --limit 500 --parents
 
-Each corpus is a folder in the project's format; its path may be relative to `--data` or $BINDER_DATA. Types are passed
-to the model by name, by description, by "name: description", and by their second and third description in types.json (a
-type with fewer descriptions is then passed by its last description). If the first phrasing of a type begins with a
-short name and a colon ("threat actor: a group of hackers"), this name is used; otherwise, the label is the name. Each
-wording is evaluated in flat and in nested decoding. If a text lists its `types`, the model searches it only for these
-types.
+Each corpus is a folder in the format of this project. Its path may be relative to `--data` or $BINDER_DATA. The model
+gets the entity types in these wordings:
+
+- the name,
+- the description,
+- "name: description",
+- the second and the third description in types.json. If a type has fewer descriptions, its last description is used.
+
+If the first phrasing of a type begins with a short name and a colon ("threat actor: a group of hackers"), this name is
+the name of the type. Otherwise, the label is the name. Each wording is evaluated in flat and in nested decoding. If a
+text lists its `types`, the model searches this text only for these types.
 
 `false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """
@@ -37,7 +42,7 @@ from training.mixes import Folders
 
 DECODINGS = ("flat", "nested")
 MAX_NAME_WORDS = 6
-MAX_DESCRIPTIONS = 3  # a type can have more descriptions; the time grows with each
+MAX_DESCRIPTIONS = 3  # limits the time: a type can have more descriptions
 
 Span = tuple[int, int, str]
 ScoredSpan = tuple[int, int, str, float]
@@ -45,7 +50,7 @@ ScoredSpan = tuple[int, int, str, float]
 
 @dataclass(frozen=True)
 class Wording:
-    """One way to pass types to the model: its name, such as "description", and a text for each label."""
+    """A wording of types: its name, such as "description", and the text of each type as label -> text."""
 
     name: str
     texts: Mapping[str, str]
@@ -53,7 +58,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Task:
-    """Documents of one split of a corpus, and the types that the model searches in them."""
+    """Documents of a split of a corpus, and the types to find in these documents."""
 
     split: str
     documents: list[Document]
@@ -66,8 +71,8 @@ class Task:
         Args:
             corpus: the corpus.
             source: name of the corpus, for error messages.
-            split: defaults to the first of test, dev and train that has documents.
-            exclude: labels to leave out; labels that the corpus does not have are ignored.
+            split: name of the split. Defaults to the first of test, dev and train that has documents.
+            exclude: labels to exclude. Labels that are not in the corpus are ignored.
             limit: maximum number of documents, evenly spread over the split.
 
         Raises:
@@ -80,7 +85,7 @@ class Task:
         if not documents:
             raise DataError(f"{source}: the corpus has no documents{f' in the split {split!r}' if split else ''}.")
         documents = spread(documents, limit)
-        if all(document.types is not None for document in documents):  # leave out types that no document lists
+        if all(document.types is not None for document in documents):  # exclude types that no document lists
             asked = {label for document in documents for label in document.types or ()}
             types = tuple(entity_type for entity_type in types if entity_type.name in asked)
         return cls(splits[0], documents, types)
@@ -92,7 +97,7 @@ class Task:
 
 
 def spread(documents: Sequence[Document], limit: int | None) -> list[Document]:
-    """Return at most `limit` documents, evenly spread, because files are often sorted by source."""
+    """Return at most `limit` documents, evenly spread over the list, because files are often sorted by source."""
     if limit is None or len(documents) <= limit:
         return list(documents)
     step = len(documents) / limit
@@ -114,16 +119,16 @@ def split_phrasing(label: str, text: str) -> tuple[str, str]:
 def wordings(types: Sequence[EntityType]) -> list[Wording]:
     """Return the wordings of types: "name", "description", "description 2", "description 3" and "name and description".
 
-    "description N" is the Nth description of each type, or its last description if it has fewer. This wording is left
-    out if no type has N descriptions.
+    "description N" is the Nth description of each type. If a type has fewer descriptions, it is the last description.
+    The wording is omitted if no type has N descriptions.
 
-    If several types have the same name, the wording "name" gives "name: description" for them, to distinguish them.
+    If several types have the same name, the wording "name" uses "name: description" to distinguish these types.
     """
     names, descriptions = {}, {}
     for entity_type in types:
         names[entity_type.name] = split_phrasing(entity_type.name, entity_type.phrasings[0])[0]
         texts = [split_phrasing(entity_type.name, text)[1] for text in entity_type.phrasings]
-        # A phrasing that equals the name is no description; it is used only if there is no other phrasing.
+        # A phrasing that equals the name is not a description. Use it only if there is no other phrasing.
         descriptions[entity_type.name] = [text for text in texts if text != names[entity_type.name]] or texts[:1]
     both = {label: f"{name}: {descriptions[label][0]}" for label, name in names.items()}
     several = [name for name in set(names.values()) if list(names.values()).count(name) > 1]
@@ -139,12 +144,12 @@ def wordings(types: Sequence[EntityType]) -> list[Wording]:
 def predict(
     recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False
 ) -> list[list[ScoredSpan]]:
-    """Find the mentions of a task's types in each document.
+    """Find the mentions of the types of a task in each document.
 
     Args:
         recognizer: a "binder-ner" pipeline.
         task: documents and types.
-        wording: the text by which each type is passed.
+        wording: the texts of the types.
         decoding: "flat" or "nested".
         parents: whether to pass the parents of the types to the pipeline.
 
@@ -180,10 +185,10 @@ def false_mentions(documents: Sequence[Document], found: Sequence[Iterable[Span]
 
 
 def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parents: bool = False) -> dict[str, Any]:
-    """Return the metrics of one wording and decoding, for JSON.
+    """Return the metrics of a wording and a decoding, for JSON.
 
     `per_type` maps a label to its numbers of correct, predicted and gold mentions. In nested decoding, a gold mention
-    of a type is also a gold mention of the type's ancestors, if the document was annotated for them.
+    of a type is also a gold mention of its ancestors, if the document was annotated for these ancestors.
     """
     gold = with_ancestors(task.documents, task.types) if decoding == "nested" else task.documents
     found = [[span[:3] for span in spans] for spans in predict(recognizer, task, wording, decoding, parents)]
@@ -202,7 +207,7 @@ def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
 
 
 def measure_corpus(recognizer: Any, task: Task, parents: bool = False) -> dict[str, Any]:
-    """Evaluate the pipeline on a task in every wording and decoding; return the results for JSON."""
+    """Evaluate the pipeline on a task in every wording and decoding. Return the results for JSON."""
     return {
         "split": task.split,
         "texts": len(task.documents),
@@ -217,13 +222,13 @@ def measure_corpus(recognizer: Any, task: Task, parents: bool = False) -> dict[s
 
 
 def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str, float]:
-    """Return the figures of a corpus: F1 of each wording, and their mean and spread (the standard deviation).
+    """Return the figures of a corpus: F1 of each wording, their mean, and their spread (the standard deviation).
 
-    "false mentions" is the number of false mentions per 1,000 texts if the types are passed by name.
+    "false mentions" is the number of false mentions per 1,000 texts with the wording "name".
 
     Args:
         result: result of `measure_corpus`.
-        decoding: "flat" or "nested"; defaults to the decoding that fits the gold mentions.
+        decoding: "flat" or "nested". Defaults to the decoding that fits the gold mentions.
     """
     decoding = decoding or result["decoding"]
     by_wording = {name: way[decoding]["f1"] for name, way in result["wordings"].items()}
@@ -238,7 +243,7 @@ def figures(result: Mapping[str, Any], decoding: str | None = None) -> dict[str,
 def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the means of `figures` over corpora, for flat and for nested decoding.
 
-    The key "fitting" has the means if each corpus is decoded as its gold mentions require, see `Task.decoding`.
+    The key "fitting" has the means for the decoding that fits the gold mentions of each corpus, see `Task.decoding`.
     """
     keys = ("name", "description", "name and description", "all wordings", "spread over wordings", "false mentions")
     summary = {}
@@ -250,7 +255,7 @@ def summarise(corpora: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, f
 
 
 def report(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
-    """Return a table of F1 in percent for the terminal: a row for each corpus, a column for each model and wording."""
+    """Return a table of F1 in percent for the terminal. Rows are corpora, and columns are models and wordings."""
     columns = ("name", "description", "name and description")
     header = ["corpus", "texts", "types", *(f"{model}: {column}" for model in models for column in columns)]
     rows = []
@@ -264,7 +269,7 @@ def report(models: Mapping[str, Mapping[str, Any]], decoding: str) -> str:
 
 
 def read_tasks(arguments: argparse.Namespace) -> dict[str, Task]:
-    """Read the corpora of the command line.
+    """Read the corpora that the command line lists.
 
     Raises:
         DataError: a corpus cannot be read, two corpora have the same name, or an excluded label is in no corpus.
@@ -296,9 +301,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--split",
         choices=list(SPLIT_NAMES),
-        help="split to evaluate on; defaults to the first of test, dev and train that the corpus has",
+        help="split to evaluate on; defaults to the first of test, dev and train that exists",
     )
-    parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to leave out of all corpora")
+    parser.add_argument("--exclude", nargs="*", default=[], metavar="LABEL", help="labels to exclude from all corpora")
     parser.add_argument("--parents", action="store_true", help="pass the parents of the corpora's types to the model")
     parser.add_argument(
         "--limit", type=int, help="maximum number of texts of each corpus, evenly spread over the split"

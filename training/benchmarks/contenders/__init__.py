@@ -1,7 +1,7 @@
 """The contenders of the speed benchmark: the bare encoder (floor), variants of binder-ner, and other packages (peers).
 
-Peers run in their own environments, which lack the libraries of the other contenders. This module is imported there
-too, so it imports the module of a contender only when the contender is created.
+Peers run in separate environments, which do not contain the libraries of the other contenders. The peers import this
+module too. So it imports the module of a contender only when the contender is created.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class Entry:
         title: name in tables and plots.
         where: "module:class" in this package.
         options: options of the class.
-        environment: name of a file of requirements in the folder peers; None means the environment of binder-ner.
-        types: whether entity types can be passed with each call. A contender with fixed types is not measured again for
-            each number of types.
+        environment: name of a file of requirements in the folder peers. None means the environment of binder-ner.
+        types: whether entity types can be passed with each call. Otherwise, the types are fixed, and the contender is
+            measured only for one number of types.
         ours: whether the contender is a variant of binder-ner.
-        trains: whether the training step is measured.
+        trains: whether training steps are measured.
         note: explanation for the page with the results.
     """
 

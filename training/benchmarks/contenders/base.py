@@ -1,6 +1,6 @@
 """The base class of the contenders in the speed benchmark, and functions that several contenders use.
 
-Other packages run in their own environments. This module is imported there too, so it uses only the standard library.
+Other packages run in separate environments and import this module too. So it imports only the standard library.
 """
 
 import math
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Number of types of the contenders whose types are fixed in training. The tables show all contenders with this number.
+# Number of types of contenders whose types are fixed in training. The main tables show all contenders with this number
+# of types.
 FIXED_TYPES = 5
-# A training step of the contender `Floor` runs two encoders. This is the key for the time that the forward and backward
-# pass of its text encoder takes.
+# A training step of the contender `Floor` runs two encoders. This is the key for the time of the forward and backward
+# pass of its text encoder.
 PASSES = "forward and backward"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that all contenders of a run share.
+    """Settings that all contenders of a benchmark share.
 
     Attributes:
         encoder: id or folder of the encoder that all contenders except binder-ner use.
@@ -32,8 +33,8 @@ class Settings:
         stride: number of tokens that neighbouring windows share, as in the checkpoint.
         threads: number of threads.
         scratch: folder for temporary files.
-        held_out: file of documents on which the loss of F1 by an int8 export is measured; None to skip this. These
-            documents are not used to measure speed.
+        held_out: file of documents for measuring how much F1 an int8 export loses. None means that this is not
+            measured. These documents are not used to measure speed.
     """
 
     encoder: str
@@ -65,17 +66,17 @@ class Job:
 
 
 class Contender(ABC):
-    """A package or variant whose speed is measured, in its own process.
+    """A package or variant whose speed is measured, in a separate process.
 
     Args:
-        settings: settings of the run.
-        options: options of this contender; several contenders can share a class.
+        settings: settings of the benchmark.
+        options: options of this contender. Several contenders can share a class, with different options.
 
     Attributes:
         libraries: packages whose versions are recorded.
-        untrained: whether the head has random weights. Such a head would find far too many or too few entities, and
-            decoding would take a different time than with a trained head. Therefore the level, the minimum score of an
-            entity as a logit, is calibrated so that the head finds as many entities as are annotated.
+        untrained: whether the head has random weights. A random head finds far too many or too few entities, which
+            changes the time of decoding. So the level (the minimum score of an entity, as a logit) is calibrated: the
+            head then finds as many entities as are annotated.
     """
 
     libraries: tuple[str, ...] = ("torch", "transformers")
@@ -87,27 +88,27 @@ class Contender(ABC):
 
     @abstractmethod
     def import_libraries(self) -> None:
-        """Import all libraries: the first part of a cold start."""
+        """Import all libraries. This is the first step of a cold start."""
 
     def build(self, folder: Path) -> str | None:  # noqa: B027 (optional: most contenders have nothing to build)
-        """Build the model in a folder, from which other processes load it; return a note for the results, or None."""
+        """Build the model in a folder, from which other processes load it. Return a note for the results, or None."""
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Load the model that `build` wrote: the second part of a cold start."""
+        """Load the model that `build` wrote. This is the second step of a cold start."""
 
     def prepare(self, job: Job) -> None:  # noqa: B027
-        """Do work that users do only once, such as computing label embeddings; this is not timed."""
+        """Do work that users do only once, such as computing label embeddings. Its time is not measured."""
 
     @abstractmethod
     def run(self, job: Job) -> int:
-        """Find the entities of a job and return their number; this is timed."""
+        """Find the entities of a job and return their number. Its time is measured."""
 
     def level(self, job: Job, wanted: int, seconds: float) -> float:
         """Return the level at which an untrained head finds about `wanted` entities.
 
         Args:
-            job: texts and types; its level is changed.
+            job: texts and types. The method changes the level of the job.
             wanted: number of entities to find.
             seconds: approximate time limit.
         """
@@ -119,7 +120,7 @@ class Contender(ABC):
         return calibrate(count, wanted, seconds)
 
     def characters_read(self, text: str, types: dict[str, str]) -> int:
-        """Return the number of characters that the contender processes; some contenders truncate long texts."""
+        """Return the number of characters that the contender processes. Some contenders truncate long texts."""
         return len(text)
 
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class Contender(ABC):
             steps: number of steps.
 
         Returns:
-            Name of the measured part of a step -> seconds in each step; "seconds" is the whole step.
+            Name of a measured part of a step -> seconds in each step. "seconds" means the whole step.
 
         Raises:
             NotImplementedError: the training of this contender is not measured.
@@ -140,12 +141,12 @@ class Contender(ABC):
 
 
 def calibrate(count: Callable[[float], int], wanted: int, seconds: float) -> float:
-    """Find the level (minimum score as a logit) at which about `wanted` entities are found, by bisection.
+    """Find the level (minimum score as a logit) at which about `wanted` entities are found. Use bisection.
 
     Args:
-        count: function that returns the number of entities at a level; at a higher level, there are fewer.
+        count: function that returns the number of entities at a level. A higher level gives fewer entities.
         wanted: number of entities to find.
-        seconds: time limit; after it, the best level so far is returned.
+        seconds: time limit. After this time, the best level so far is returned.
     """
     low, high = -20.0, 20.0
     began, best = time.monotonic(), (math.inf, high)
@@ -170,7 +171,7 @@ def logit(probability: float) -> float:
 def words_and_mentions(document: dict[str, Any]) -> tuple[list[str], list[tuple[int, int, str]]]:
     """Return the words of a document and its mentions as (first word, last word, label).
 
-    Mentions that begin or end inside a word are left out.
+    Mentions that begin or end inside a word are skipped.
     """
     spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", document["text"])]
     starts = {start: index for index, (start, _) in enumerate(spans)}
@@ -202,7 +203,7 @@ def step_timer() -> Any:
 
 
 def trainer_arguments(settings: Settings, steps: int) -> dict[str, Any]:
-    """Return arguments for `TrainingArguments`, by which the trainer uses the CPU and saves and reports nothing."""
+    """Return arguments for `TrainingArguments`. The trainer then uses the CPU, and does not save or report."""
     return {
         "output_dir": settings.scratch,
         "max_steps": steps,

@@ -26,7 +26,7 @@ class Binder(Contender):
     def build(self, folder: Path) -> str | None:
         """Export the checkpoint to ONNX if the option `onnx` is set.
 
-        The export is accepted even if it lowers F1. Its comparison with the checkpoint is returned as a note.
+        The export is accepted even if it lowers F1. The method returns the comparison with the checkpoint as a note.
 
         Raises:
             RuntimeError: the export failed, or the CPU has no bfloat16 instructions.

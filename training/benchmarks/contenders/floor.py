@@ -1,4 +1,4 @@
-"""The bare encoder as a contender: its time is a lower bound for every contender that uses the same encoder."""
+"""The bare encoder as a contender. Its time is a lower bound for every contender with the same encoder."""
 
 import copy
 import itertools
@@ -11,9 +11,9 @@ from .base import PASSES, Contender, Job, Settings, trainer_arguments
 
 
 class Floor(Contender):
-    """Forward passes of the encoder over the batches of binder-ner; the texts are tokenised before the measurement.
+    """Forward passes of the encoder over the batches of binder-ner. Tokenisation is not measured.
 
-    Windows are sorted by length, and a batch is padded to its longest window.
+    Windows are sorted by length, and each batch is padded to its longest window.
     """
 
     def import_libraries(self) -> None:
@@ -42,7 +42,7 @@ class Floor(Contender):
         )["input_ids"]
         windows.sort(key=len, reverse=True)
         batches = [slice(0, 1)]
-        if len(windows) > 1:  # a cold start has one window and must not import binder-ner
+        if len(windows) > 1:  # in a cold start, there is one window, and binder-ner must not be imported
             from modeling_binder.streaming_binder import cut_into_batches
 
             batches = list(cut_into_batches([len(window) for window in windows], self.settings.batch_size))
@@ -57,8 +57,8 @@ class Floor(Contender):
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
         """Measure forward and backward passes of two encoders, for texts and for descriptions, and an optimizer step.
 
-        The batches are those of `BinderTrainer`. This is a lower bound for a training step of any model with two
-        encoders.
+        The batches are the batches of `BinderTrainer`. The time is a lower bound for a training step of any model with
+        two encoders.
         """
         texts = self.encoder.train()
         descriptions = copy.deepcopy(texts)
@@ -93,9 +93,9 @@ def dtype_of(options: Mapping[str, Any]) -> Any:
 
 
 def check_dtype(options: Mapping[str, Any]) -> None:
-    """Raise an error for bfloat16 on a CPU without bfloat16 instructions, where the benchmark would take hours.
+    """Raise an error for bfloat16 on a CPU without bfloat16 instructions, because the benchmark would take hours.
 
-    It is called in `build`, not in `load`, where its import of `modeling_binder` would count as loading time.
+    `build` calls this function. In `load`, its import of `modeling_binder` would count as loading time.
 
     Raises:
         RuntimeError: the CPU has no bfloat16 instructions.
@@ -109,7 +109,7 @@ def check_dtype(options: Mapping[str, Any]) -> None:
 def binder_trainer(
     settings: Settings, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int, **options: Any
 ) -> Any:
-    """Return a `BinderTrainer` with a model that has untrained heads; `options` are passed to the trainer."""
+    """Return a `BinderTrainer` for a model with untrained heads. `options` are passed to the trainer."""
     from transformers import AutoTokenizer, TrainingArguments
 
     from modeling_binder import BinderModel

@@ -1,8 +1,8 @@
-"""GLiNER as a contender of the speed benchmark, with one encoder or with two.
+"""GLiNER as a contender of the speed benchmark, with one or two encoders.
 
-With one encoder, the input is the labels followed by the text. With two encoders, labels are encoded once, and their
-embeddings are reused. The models have the default settings of the library, except for the hidden size, which is that of
-the encoder.
+With one encoder, the input consists of the labels and the text. With two encoders, labels are encoded once, and their
+embeddings are reused. The models have the default settings of the library, except for the hidden size. It is the hidden
+size of the encoder.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ POSITIONS = 8192  # number of position embeddings, enough for a thousand labels 
 
 
 class Gliner(Contender):
-    """GLiNER; with the option `two`, it has a separate encoder for labels."""
+    """GLiNER. With the option `two`, it has a separate encoder for labels."""
 
     libraries = ("gliner", "torch", "transformers")
     untrained = True
@@ -73,8 +73,8 @@ class Gliner(Contender):
     def level(self, job: Job, wanted: int, seconds: float) -> float:
         """Return the level (the minimum score of an entity, as a logit) at which exactly `wanted` entities are found.
 
-        The scores of a single run are enough, because decoding visits spans in the order of their scores: a higher
-        level only stops it earlier.
+        The scores of one run are sufficient, because decoding processes spans in the order of their scores. A higher
+        level only stops decoding earlier.
         """
         job.level = LOWEST
         scores = sorted((entity["score"] for found in self._find(job) for entity in found), reverse=True)

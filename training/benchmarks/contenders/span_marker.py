@@ -1,4 +1,4 @@
-"""SpanMarker as a contender of the speed benchmark; its encoder gets the text and two marker tokens for each span."""
+"""SpanMarker as a contender of the speed benchmark. Its input consists of the text and two markers for each span."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from .base import FIXED_TYPES, Contender, Job, step_timer, trainer_arguments, words_and_mentions
 
-# These values are from the documentation of SpanMarker, whose default length exceeds the encoder's 512 positions.
+# These values are from the documentation of SpanMarker. The default length exceeds the 512 positions of the encoder.
 WINDOW = {"model_max_length": 256, "marker_max_length": 128, "entity_max_length": 8}
 
 
 class SpanMarker(Contender):
-    """SpanMarker, whose types are fixed in training."""
+    """SpanMarker. Its types are fixed in training."""
 
     libraries = ("span_marker", "torch", "transformers")
     untrained = True
@@ -37,8 +37,8 @@ class SpanMarker(Contender):
     def run(self, job: Job) -> int:
         with self.torch.no_grad():
             self.bias[0] = self.untouched + job.level
-        # SpanMarker interprets a list of strings without blanks as the words of a single text. So texts without blanks
-        # are passed one by one.
+        # SpanMarker interprets a list of strings without spaces as the words of a single text. So pass texts without
+        # spaces one by one.
         if all(" " not in text for text in job.texts):
             return sum(len(self.model.predict(text)) for text in job.texts)
         return sum(map(len, self.model.predict(list(job.texts), batch_size=self.settings.batch_size)))

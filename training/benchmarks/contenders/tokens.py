@@ -1,6 +1,6 @@
 """The token-classification pipeline of transformers as a contender of the speed benchmark.
 
-Its encoder is the encoder of the other contenders.
+It has the same encoder as the other contenders.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from .base import FIXED_TYPES, Contender, Job
 
 
 class TokenClassifier(Contender):
-    """A token classifier with IOB2 tags for five types; the pipeline divides long texts into windows."""
+    """A token classifier with IOB2 tags for five types. The pipeline splits long texts into windows."""
 
     untrained = True
 
@@ -27,7 +27,7 @@ class TokenClassifier(Contender):
         )
         model.save_pretrained(folder)
         tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.settings.encoder)
-        tokenizer.model_max_length = self.settings.max_length  # the length of the pipeline's windows
+        tokenizer.model_max_length = self.settings.max_length  # length of the windows of the pipeline
         tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
