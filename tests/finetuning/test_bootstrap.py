@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from modeling_binder.finetuning import compute_scheme_metrics, paired_bootstrap
 from modeling_binder.finetuning.bootstrap import bootstrap_counts
 
+# The counts of one document are the numbers of correct predictions, of predictions and of gold mentions.
 COUNTS = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)).map(
     lambda t: (t[0], t[0] + t[1], t[0] + t[2])
 )
@@ -18,6 +19,7 @@ PAIRS = st.lists(st.tuples(COUNTS, COUNTS), min_size=1, max_size=8)
 
 
 def tables(pairs):
+    """Return the counts of the first model and of the second model, with one row for each document."""
     return (np.array([pair[side] for pair in pairs], dtype=float) for side in (0, 1))
 
 

@@ -28,6 +28,7 @@ def write(path, *lines):
 
 
 def line(**fields):
+    """Return a valid document as a line of JSON. The keyword arguments replace or add fields."""
     return json.dumps({"id": "a", "text": "IL-2 gene", "entities": [], **fields})
 
 

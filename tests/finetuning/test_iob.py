@@ -19,6 +19,7 @@ def read(tmp_path, content, **options):
 
 
 def mentions(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 

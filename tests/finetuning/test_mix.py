@@ -1,4 +1,7 @@
-"""Mixes of corpora with different entity types: data, batches, losses and training."""
+"""Mixes of corpora with different entity types: data, batches, losses and training.
+
+A phrasing is a text that describes an entity type to the model: a name, a description, or both.
+"""
 
 import numpy as np
 import pytest
@@ -16,12 +19,14 @@ from tests.tiny import TYPES, build_model, corpus, small_model
 DESCRIBED = tuple(EntityType(name, (text,)) for name, text in TYPES.items())
 
 
-def part(name="one", documents=None, types=DESCRIBED, **options):
+def mix_part(name="one", documents=None, types=DESCRIBED, **options):
+    """Return a corpus of a mix. The default is the tiny corpus with all its types."""
     return MixPart(name, corpus() if documents is None else documents, types, **options)
 
 
 def packed(tokenizer, *parts, **settings):
-    mix = Mix(parts or (part(),), MixSettings(**{"tokens_per_batch": 60, **settings}))
+    """Return a mix of these corpora, prepared for training."""
+    mix = Mix(parts or (mix_part(),), MixSettings(**{"tokens_per_batch": 60, **settings}))
     return PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 16), 12, progress=False)
 
 
@@ -61,8 +66,8 @@ def test_types_of_other_windows_do_not_change_the_loss_of_a_window(tokenizer):
     """A window has the same loss if another window of the batch is compared with additional entity types."""
     model = small_model().eval()
     documents = [Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Gene",))]
-    both = packed(tokenizer, part(documents=documents), part("two"), foreign_types=0)
-    alone = packed(tokenizer, part(documents=documents), foreign_types=0)
+    both = packed(tokenizer, mix_part(documents=documents), mix_part("two"), foreign_types=0)
+    alone = packed(tokenizer, mix_part(documents=documents), foreign_types=0)
 
     def run(mix, *windows):
         batches = MixBatches(mix, 0, 0, [tokenizer(text)["input_ids"] for text in mix.table.texts])
@@ -95,12 +100,12 @@ def test_a_mention_counts_once_for_each_ancestor_of_its_type(tokenizer):
         Document("b", "bob", (Mention(0, 3, "mayor"), Mention(0, 3, "person"))),
         Document("c", "cat", (Mention(0, 3, "mayor"),), types=("mayor", "person")),
     ]
-    mix = packed(tokenizer, part(documents=documents, types=types))
+    mix = packed(tokenizer, mix_part(documents=documents, types=types))
     rows = [mix.row_types[mix.row_first[i] : mix.row_first[i + 1]].tolist() for i in range(3)]
     assert [sorted(row) for row in rows] == [[0, 1, 2], [0, 1, 2], [0, 2]]
 
 
-def test_a_type_that_may_apply_to_a_mention_is_not_drawn_as_a_negative(tokenizer):
+def test_a_type_that_may_apply_to_a_mention_is_not_used_as_a_negative(tokenizer):
     """One text labels a mention as politician and human. So "human" may also apply to a politician in another text."""
     types = tuple(EntityType(name, (f"about {name}",)) for name in ("human", "politician", "stone", "moon"))
     documents = [
@@ -108,7 +113,7 @@ def test_a_type_that_may_apply_to_a_mention_is_not_drawn_as_a_negative(tokenizer
         Document("b", "bob", (Mention(0, 3, "politician"),), types=("politician",)),
         Document("c", "the moon", (Mention(4, 8, "moon"),), types=("moon", "stone")),
     ]
-    mix = packed(tokenizer, part(documents=documents, types=types), foreign_types=4)
+    mix = packed(tokenizer, mix_part(documents=documents, types=types), foreign_types=4)
     assert mix.related.tolist() == [0 * 4 + 1, 1 * 4 + 0]
     drawn = [set(), set(), set()]
     for seed in range(30):
@@ -124,7 +129,7 @@ def test_a_type_that_may_apply_to_a_mention_is_not_drawn_as_a_negative(tokenizer
 
 
 def test_labels_in_a_batch_have_the_right_type_and_tokens(tokenizer):
-    mix = packed(tokenizer, part(), part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
+    mix = packed(tokenizer, mix_part(), mix_part("two", types=DESCRIBED[:2]), max_types=1, tokens_per_batch=200)
     for keys in MixSampler(mix, 200, 3, lambda: 0.0):
         batch = MixBatches(mix, 0, 0).__getitems__(keys)
         tokens = batch["input_ids"].numel()
@@ -142,13 +147,13 @@ TYPE_NAMES = list(TYPES)
 
 
 def test_shares_determine_how_many_windows_of_each_corpus_an_epoch_contains(tokenizer):
-    mix = packed(tokenizer, part(), part("two", documents=corpus(16)), part("three", share=0.5))
+    mix = packed(tokenizer, mix_part(), mix_part("two", documents=corpus(16)), mix_part("three", share=0.5))
     assert mix.shares.tolist() == pytest.approx([0.5 / 3, 1 / 3, 0.5])
     sampler = MixSampler(mix, 60, 3, lambda: 0.0)
     drawn = np.concatenate([np.concatenate(sampler.plan(epoch)) for epoch in range(4)])
     assert np.bincount(mix.part[drawn], minlength=3) / len(drawn) == pytest.approx(mix.shares, abs=0.02)
     counts = np.bincount(drawn, minlength=len(mix))
-    for number in range(3):  # no window is drawn again before all windows of its corpus were drawn
+    for number in range(3):  # no window is repeated before all windows of its corpus were used
         own = counts[mix.part == number]
         assert own.max() - own.min() <= 1
 
@@ -161,7 +166,9 @@ def test_the_batches_of_an_epoch_are_divided_between_processes(tokenizer):
 
 
 def test_a_mix_is_unchanged_by_saving_and_loading(tokenizer, tmp_path):
-    mix = packed(tokenizer, part(), part("two", documents=[Document("a", "cell", types=("Cell",))], negative_rate=0.5))
+    mix = packed(
+        tokenizer, mix_part(), mix_part("two", documents=[Document("a", "cell", types=("Cell",))], negative_rate=0.5)
+    )
     mix.save(tmp_path)
     loaded = PackedMix.load(tmp_path)
     keys = [7, *range(len(mix))]
@@ -193,7 +200,8 @@ def test_a_model_learns_from_a_mix_and_evaluation_returns_the_mean_over_data_set
     genes = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Gene")) for d in corpus()]
     cells = [Document(d.id, d.text, tuple(m for m in d.entities if m.label == "Cell")) for d in corpus()]
     mix = Mix(
-        [part("genes", genes, DESCRIBED[:1]), part("cells", cells, DESCRIBED[1:2])], MixSettings(tokens_per_batch=100)
+        [mix_part("genes", genes, DESCRIBED[:1]), mix_part("cells", cells, DESCRIBED[1:2])],
+        MixSettings(tokens_per_batch=100),
     )
     dev = {"both": TypedDocuments(corpus(1), DESCRIBED[:2]), "cells": TypedDocuments(cells[:4], DESCRIBED[1:2])}
     trainer = BinderTrainer(
@@ -212,10 +220,12 @@ def test_a_model_learns_from_a_mix_and_evaluation_returns_the_mean_over_data_set
 
 
 def one_batch(mix, seed=1):
+    """Return one batch with all windows of a mix."""
     return MixBatches(mix, 0, 0).__getitems__([seed, *range(len(mix))])
 
 
 def phrasings_of(mix, batch, window):
+    """Return the phrasings that a window is compared with."""
     index = batch["type_index"][window] if "type_index" in batch else range(len(batch["type_phrasings"]))
     return [mix.table.texts[batch["type_phrasings"][i]] for i in index if i >= 0]
 
@@ -223,7 +233,8 @@ def phrasings_of(mix, batch, window):
 def test_a_partially_annotated_corpus_has_few_negatives_outside_its_mentions(tokenizer):
     document = Document("a", "the cell in the gene of the cell " * 3, (Mention(4, 8, "Cell"), Mention(16, 28, "Gene")))
     whole, partly, none = (
-        one_batch(packed(tokenizer, part(documents=[document] * 40, negative_rate=rate))) for rate in (1.0, 0.2, 0.0)
+        one_batch(packed(tokenizer, mix_part(documents=[document] * 40, negative_rate=rate)))
+        for rate in (1.0, 0.2, 0.0)
     )
     marked = torch.zeros_like(whole["word_start_mask"])
     for window, _, first, last in whole["labels"].tolist():
@@ -238,12 +249,12 @@ def test_a_partially_annotated_corpus_has_few_negatives_outside_its_mentions(tok
 def test_undecided_spans_are_excluded_for_every_type_of_the_window(tokenizer):
     gene = Mention(0, 8, "Gene")
     document = Document("a", "the gene in cells", (gene,), undecided=((12, 17),), types=("Gene", "Cell"))
-    batch = one_batch(packed(tokenizer, part(documents=[document]), foreign_types=0))
+    batch = one_batch(packed(tokenizer, mix_part(documents=[document]), foreign_types=0))
     (mention,) = batch["labels"].tolist()
     assert [row[1] for row in batch["excluded"].tolist()] == [0, 1]
     assert len({tuple(row[2:]) for row in batch["excluded"].tolist()}) == 1
     wide = PackedMix.prepare(
-        Mix([part(documents=[document])]), BinderWindower(tokenizer, 64, 16), max_span_width=1, progress=False
+        Mix([mix_part(documents=[document])]), BinderWindower(tokenizer, 64, 16), max_span_width=1, progress=False
     )
     batch = one_batch(wide)
     assert batch["labels"].shape == (0, 4), "a mention that is too wide has no score"
@@ -258,7 +269,7 @@ def test_additional_types_come_from_other_texts_and_share_no_word_with_the_types
         for index, own in enumerate([("old city",), ("new city",), ("river",), ("mountain",)] * 4)
     ]
     settings = {"name": 1.0, "named_description": 0.0, "description": 0.0, "foreign_types": 2}
-    mix = packed(tokenizer, part(documents=documents, types=types), **settings)
+    mix = packed(tokenizer, mix_part(documents=documents, types=types), **settings)
     batch = one_batch(mix)
     sizes = []
     for window, document in enumerate(documents):
@@ -272,16 +283,16 @@ def test_additional_types_come_from_other_texts_and_share_no_word_with_the_types
 def test_types_with_the_same_name_are_encoded_with_their_descriptions(tokenizer):
     types = (EntityType("a", ("city: where a bus starts",)), EntityType("b", ("city: where a bus ends",)))
     mix = packed(
-        tokenizer, part(documents=[Document("x", "the gene")], types=types, named=True), name=1.0, description=0.0
+        tokenizer, mix_part(documents=[Document("x", "the gene")], types=types, named=True), name=1.0, description=0.0
     )
     for seed in range(5):
         asked = phrasings_of(mix, one_batch(mix, seed), 0)
         assert sorted(asked) == ["city: where a bus ends", "city: where a bus starts"]
 
 
-def test_phrasings_are_drawn_in_proportion_to_their_shares(tokenizer):
+def test_phrasings_are_used_in_proportion_to_their_shares(tokenizer):
     types = (EntityType("Gene", ("a gene", "a piece of DNA")),)
-    mix = packed(tokenizer, part(documents=[Document(str(i), "the gene") for i in range(2000)], types=types))
+    mix = packed(tokenizer, mix_part(documents=[Document(str(i), "the gene") for i in range(2000)], types=types))
     batch = one_batch(mix)
     asked = [phrasings_of(mix, batch, window)[0] for window in range(len(mix))]
     shares = {text: asked.count(text) / len(asked) for text in set(asked)}
@@ -304,7 +315,7 @@ def test_mentions_keep_their_offsets_in_augmented_texts():
 def test_a_mention_whose_type_is_missing_from_the_types_of_its_document_raises_an_error(tokenizer):
     document = Document("a", "the gene", (Mention(0, 8, "Gene"),), types=("Cell",))
     with pytest.raises(DataError, match=r"'a' has a mention labelled 'Gene', which is missing from the 'types'"):
-        packed(tokenizer, part(documents=[document]))
+        packed(tokenizer, mix_part(documents=[document]))
 
 
 def test_evaluation_predicts_only_the_types_of_a_document(tokenizer, tmp_path):

@@ -55,8 +55,8 @@ def test_an_emoji_may_count_as_one_or_two_characters(span, stated, units):
         ("a\r\nb\r\nOslo", (4, 8), "Oslo"),  # \r\n counts as one character
         ("🎉\r\nb\r\nOslo", (5, 9), "Oslo"),  # UTF-16 units, and \r\n counts as one unit
         ("🎉\r\nb\r\nOslo", (7, 11), "Oslo"),  # UTF-16 units
-        ("New\r\nYork", (0, 8), "New York"),  # the stated text has a blank for the line end
-        ("New\nYork", (0, 8), "New\\nYork"),  # a line end as Label Studio writes it
+        ("New\r\nYork", (0, 8), "New York"),  # the text in the file has a blank instead of the line end
+        ("New\nYork", (0, 8), "New\\nYork"),  # Label Studio writes a line end as a backslash and an n
         ("in Oslo .", (2, 8), "Oslo"),  # the span includes blanks
     ],
 )

@@ -47,6 +47,7 @@ def train_adapter(model, tokenizer, folder, documents, **arguments):
 
 
 def found(model, tokenizer, **options):
+    """Return the entities that a pipeline finds in TEXT."""
     return BinderNerPipeline(model=model, tokenizer=tokenizer)(TEXT, **options)
 
 
@@ -260,7 +261,7 @@ def test_switching_adapters_switches_types_settings_and_cached_vectors(make_adap
     check(two)
 
 
-def test_a_second_adapter_is_loaded_without_reports_about_the_first(make_adapter, base, capfd):
+def test_a_second_adapter_is_loaded_without_warnings_about_the_first_adapter(make_adapter, base, capfd):
     one, two = make_adapter("one", 1), make_adapter("two", 2)
     model = AutoModel.from_pretrained(base)
     model.load_adapter(one, "one")

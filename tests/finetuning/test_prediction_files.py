@@ -60,7 +60,7 @@ def test_predictions_in_other_jsonl_formats_are_read_without_scores(tmp_path, ro
 
 @pytest.mark.parametrize("name", ["found.jsonl", "found.json"])
 def test_output_of_the_pipeline_is_read(tmp_path, name):
-    """The pipeline returns the label of an entity as "entity_group". A file contains rows of JSON or one JSON list."""
+    """The pipeline returns the label of an entity as "entity_group". The file is JSONL or one JSON list."""
     path = tmp_path / name
     rows = [
         {"id": d.id, "text": d.text, "entities": [{"entity_group": e.pop("label"), **e} for e in entities]}

@@ -23,12 +23,13 @@ from tests.tiny import TYPES, corpus, small_model
 DESCRIBED = tuple(EntityType(name, (text,)) for name, text in TYPES.items())
 
 
-def old(name="old", count=40, weight=1.0):
+def old_corpus(name="old", count=40, weight=1.0):
+    """Return a corpus with the entity type "Protein", which the new corpus does not have."""
     documents = [Document(f"{name}{i}", f"p{i} in cells", (Mention(0, len(f"p{i}"), "Protein"),)) for i in range(count)]
     return MixPart(name, documents, (EntityType("Protein", ("A protein.",)),), weight=weight)
 
 
-def drawn(tokenizer, mix, epoch=0):
+def windows_of_epoch(tokenizer, mix, epoch=0):
     """Return the numbers of the windows in an epoch, one array for each corpus of the mix."""
     packed = PackedMix.prepare(mix, BinderWindower(tokenizer, 64, 8), 12, progress=False)
     windows = np.concatenate(MixSampler(packed, 60, 3, lambda: epoch).plan(epoch))
@@ -37,7 +38,7 @@ def drawn(tokenizer, mix, epoch=0):
 
 def test_an_epoch_contains_each_new_text_once_and_a_share_of_old_texts(tokenizer):
     new = MixPart("new", corpus(3), DESCRIBED)  # 12 windows
-    first, second = (drawn(tokenizer, replay_mix(new, [old()], 0.25), epoch) for epoch in (0, 1))
+    first, second = (windows_of_epoch(tokenizer, replay_mix(new, [old_corpus()], 0.25), epoch) for epoch in (0, 1))
     for windows in (first, second):
         assert sorted(windows[0]) == list(range(12)) and len(windows[1]) == 4
     assert not set(first[1]) & set(second[1])  # the next epoch continues where the previous epoch ended
@@ -45,21 +46,24 @@ def test_an_epoch_contains_each_new_text_once_and_a_share_of_old_texts(tokenizer
 
 def test_the_share_is_divided_between_old_corpora_by_their_weights(tokenizer):
     new = MixPart("new", corpus(3), DESCRIBED, weight=7.0)
-    counts = [len(windows) for windows in drawn(tokenizer, replay_mix(new, [old("a"), old("b", weight=3.0)], 0.4))]
+    counts = [
+        len(windows)
+        for windows in windows_of_epoch(tokenizer, replay_mix(new, [old_corpus("a"), old_corpus("b", weight=3.0)], 0.4))
+    ]
     assert counts == [12, 2, 6]
 
 
 def test_without_replay_the_model_gets_only_the_descriptions_of_types(tokenizer):
     mix = replay_mix(MixPart("new", corpus(3), DESCRIBED), share=0)
     assert [part.name for part in mix.parts] == ["new"] and mix.settings.description == 1.0
-    assert [len(windows) for windows in drawn(tokenizer, mix)] == [12]
+    assert [len(windows) for windows in windows_of_epoch(tokenizer, mix)] == [12]
 
 
 @pytest.mark.parametrize(
     ("share", "parts", "message"),
     [
-        (1.0, [old()], "at least 0 and less than 1, got 1.0"),
-        (-0.1, [old()], "at least 0 and less than 1"),
+        (1.0, [old_corpus()], "at least 0 and less than 1, got 1.0"),
+        (-0.1, [old_corpus()], "at least 0 and less than 1"),
         (0.3, [], "needs at least one old corpus"),
     ],
 )
@@ -86,15 +90,19 @@ def test_a_model_trained_with_replay_forgets_less(tokenizer, tmp_path):
     def loss(model):
         model.config.entity_types = [{"name": "Protein", "description": "A protein."}]
         trainer = BinderTrainer(
-            model, TrainingArguments(str(tmp_path), **arguments), None, old().documents, processing_class=tokenizer
+            model,
+            TrainingArguments(str(tmp_path), **arguments),
+            None,
+            old_corpus().documents,
+            processing_class=tokenizer,
         )
         return trainer.evaluate()["eval_loss"]
 
-    trained = train(small_model(), replay_mix(old(), share=0, tokens_per_batch=100), 10)
+    trained = train(small_model(), replay_mix(old_corpus(), share=0, tokens_per_batch=100), 10)
     state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     losses = {}
     for share in (0.0, 0.5):
         model = small_model()
         model.load_state_dict(state)
-        losses[share] = loss(train(model, replay_mix(new, [old()], share, tokens_per_batch=100), 10))
+        losses[share] = loss(train(model, replay_mix(new, [old_corpus()], share, tokens_per_batch=100), 10))
     assert losses[0.5] < losses[0.0] / 2

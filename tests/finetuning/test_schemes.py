@@ -19,7 +19,7 @@ SPANS = st.lists(
 )
 DOCUMENTS = st.lists(st.tuples(SPANS, SPANS), max_size=4)
 
-# There is one document for each of the six scenarios. Their numbers are those in the documentation of nervaluate.
+# There is one document for each of the six scenarios. They are numbered as in the documentation of nervaluate.
 GOLD = [
     [(0, 7, "DRUG")],  # I: a correct prediction
     [],  # II: a spurious prediction
@@ -33,7 +33,7 @@ PREDICTED = [[(0, 7, "DRUG")], [(0, 7, "BRAND")], [], [(0, 11, "BRAND")], [(0, 1
 
 @pytest.mark.parametrize(
     ("scheme", "outcomes", "credit"),
-    [  # correct, incorrect, partial, missed, spurious
+    [  # the outcomes are the numbers of correct, incorrect, partial, missed and spurious mentions
         ("strict", (1, 3, 0, 1, 1), 1),
         ("boundary", (2, 2, 0, 1, 1), 2),
         ("partial", (2, 0, 2, 1, 1), 3),

@@ -1,6 +1,7 @@
 """The search for thresholds, and the calibration of scores with temperatures.
 
-The results of the search are compared with known results and with the best of all combinations.
+The margin of a span is the log-odds of its score. The results of the search are compared with known results and with
+the best of all combinations.
 """
 
 import itertools
@@ -220,7 +221,7 @@ def test_the_expected_calibration_error_of_two_bins():
 def test_temperatures_that_raise_the_calibration_error_are_rejected():
     """100 spans have the score 0.97, and 97 of them are gold mentions, so these scores are calibrated.
 
-    One gold mention with a very low score changes the temperature with the lowest loss.
+    One gold mention with a very low score changes the temperature that minimises the loss.
     """
     margins = np.concatenate([np.full(97, 3.4), np.full(3, 3.4), [-12.0]])
     is_gold = np.concatenate([np.full(97, True), np.full(3, False), [True]])

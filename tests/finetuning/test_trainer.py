@@ -35,6 +35,7 @@ def arguments(folder, **changes):
 
 
 def trainer(folder, tokenizer, model=None, train=None, dev=None, **changes):
+    """Return a trainer of the tiny model."""
     return BinderTrainer(
         model or small_model(),
         arguments(folder, **changes),
@@ -90,6 +91,7 @@ def test_datasets_and_dictionaries_are_accepted_as_documents(tmp_path, tokenizer
 
 
 def weights_after(run):
+    """Train, and return a copy of the trained weights."""
     run.train()
     return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
 

@@ -15,6 +15,7 @@ TEXT = "the IL-2 gene promoter of cells"
 
 
 def dataset(tokenizer, *documents, max_length=64, stride=16, max_span_width=12, types=("Gene", "Cell")):
+    """Return the token windows of documents with their labels."""
     return WindowDataset(documents, BinderWindower(tokenizer, max_length, stride), types, max_span_width)
 
 

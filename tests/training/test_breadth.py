@@ -39,6 +39,7 @@ def document(text, labels, types=None, identifier="d"):
 
 
 def a_corpus(*documents, types=("person", "poet", "city")):
+    """Return a corpus with a training set. Each type has a description."""
     described = tuple(EntityType(name, (f"What a {name} is.",)) for name in types)
     return Corpus({t.name: t.description for t in described}, list(documents), [], [], described)
 
@@ -77,12 +78,12 @@ def test_texts_of_a_type_are_its_name_each_description_and_the_name_with_each_de
     assert texts_of(types, ["person"]) == {"person": ["human being", "somebody.", "An individual.", *both]}
 
 
-def test_pairs_with_a_hidden_type_are_test_pairs():
+def test_pairs_with_a_held_out_type_are_used_only_for_testing():
     pairs = [Pair("a", "b"), Pair("a", "c"), Pair("d", "c")]
     assert held_out(pairs, ["c"]) == ([Pair("a", "b")], [Pair("a", "c"), Pair("d", "c")])
 
 
-def phrased(labels, size=8):
+def types_with_states(labels, size=8):
     """Return types with states from which breadth can be learned.
 
     The first value of a state grows with the index of its type.
@@ -95,7 +96,7 @@ def phrased(labels, size=8):
 
 def test_the_network_learns_which_types_are_broader_and_generalises_to_unseen_types():
     labels = [f"t{i}" for i in range(12)]
-    types = phrased(labels)
+    types = types_with_states(labels)
     pairs = [Pair(labels[i], labels[j]) for i in range(12) for j in range(12) if i > j]
     seen, unseen = held_out(pairs, ["t5", "t9"])
     torch.manual_seed(0)
@@ -107,7 +108,7 @@ def test_the_network_learns_which_types_are_broader_and_generalises_to_unseen_ty
 
 
 def test_training_uses_all_texts_of_a_type():
-    types = phrased(["a", "b"])
+    types = types_with_states(["a", "b"])
     drawn = types.draw(["b"] * 50, random.Random(0))
     assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in types.states[2:].tolist()}
 

@@ -13,6 +13,7 @@ from training.distant import Entry, Labeler, main, read_dictionary, read_texts
 
 
 def labels(text, *entries, words=None, **options):
+    """Return the text and the label of each mention that these dictionary entries give."""
     labeler = Labeler([Entry(*entry) for entry in entries], **options)
     document = labeler.label(Document("1", text, words=words))
     return [(text[m.start : m.end], m.label) for m in document.entities]

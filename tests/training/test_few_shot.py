@@ -70,8 +70,8 @@ def test_the_summary_contains_means_and_deviations_over_samples():
 def folders(tmp_path):
     """Write three corpora, and return the folder that contains them.
 
-    "nested" has nested mentions, and "flat" has no test set. The experiment measures how much of the types of "kept" a
-    model forgets.
+    "nested" has nested mentions, and "flat" has no test set. The experiment measures how well
+    a model still finds the types of "kept".
     """
     for name in ("nested", "flat", "kept"):
         (tmp_path / name).mkdir()

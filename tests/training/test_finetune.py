@@ -76,16 +76,16 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
         )
         deadline = time.time() + 200
         # Kill the run in the middle of a later epoch. An epoch has 6 steps.
-        while not list(killed.glob("checkpoint-*/trainer_state.json")) or _steps(killed) < 8:
+        while not list(killed.glob("checkpoint-*/trainer_state.json")) or last_step(killed) < 8:
             assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
             time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
         run.wait()
-    assert not (killed / "model.safetensors").exists() and _steps(killed) < 46
+    assert not (killed / "model.safetensors").exists() and last_step(killed) < 46
     # Imitate runs that were killed while they wrote a checkpoint. The last file that a run writes, trainer_state.json,
     # is missing or incomplete.
     for ahead in (2, 4):
-        half = killed / f"checkpoint-{_steps(killed) + ahead}"
+        half = killed / f"checkpoint-{last_step(killed) + ahead}"
         half.mkdir(exist_ok=True)
         (half / "model.safetensors").write_bytes(b"")
     (half / "trainer_state.json").write_text("{")
@@ -105,7 +105,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
     assert results[0] == results[1]
 
 
-def _steps(folder):
+def last_step(folder):
     """Return the step of the last complete checkpoint."""
     return max(
         (int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")), default=0

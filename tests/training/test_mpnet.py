@@ -172,7 +172,7 @@ def test_the_onnx_export_finds_the_same_entities(trained, tmp_path):
 
 @pytest.fixture
 def mpnet_in_packages(encoders, tmp_path, monkeypatch):
-    """Replace the encoder with the name "mpnet" by the tiny encoder. Its archive is split over two packages."""
+    """Let the encoder name "mpnet" mean the tiny encoder. Its archive is split over two packages."""
     folder, _ = encoders
     files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as target:

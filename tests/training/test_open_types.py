@@ -20,6 +20,7 @@ from training.open_types.compact import main as convert
 
 FOLDER = Path(__file__).resolve().parents[2] / "training" / "open_types"
 
+# A mention is written as [text|type; type]. The types after ## have no mention in the text.
 TEXTS = """\
 [Marta Rossi|person; potter] fires her [stoneware|material] in [Faenza|city]. ## glaze; river
 
@@ -44,6 +45,7 @@ chess opening\tThe first moves of a game of chess.
 
 @pytest.fixture
 def sources(tmp_path):
+    """Write the source files of a corpus: texts with mentions, and descriptions of the types."""
     folder = tmp_path / "sources"
     folder.mkdir()
     (folder / "mine.txt").write_text(TEXTS, encoding="utf-8")
@@ -196,6 +198,7 @@ VALID_DOCUMENT = Document("a-1", "Ann swims in lakes.", (Mention(0, 3, "person")
 
 
 def a_corpus(*documents, lake="Still water."):
+    """Return a corpus with the types "person" and "lake"."""
     types = (EntityType("person", ("A named human being.",)), EntityType("lake", (lake,)))
     return Corpus({t.name: t.description for t in types}, list(documents), [], [], types)
 

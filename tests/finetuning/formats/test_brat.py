@@ -10,6 +10,7 @@ from modeling_binder.finetuning.formats import read_brat, read_splits, write_bra
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 

@@ -1,4 +1,7 @@
-"""A reader of a file with errors returns documents that can be written and read again, or raises DataError."""
+"""Reading files with errors.
+
+A reader returns documents that can be written and read again, or it raises DataError.
+"""
 
 import copy
 import json
@@ -13,6 +16,7 @@ TEXT = "Great 🎉 news\r\nfrom Oslo"
 
 
 def region(start, end, key="labels", **value):
+    """Return a region of Label Studio, which is a mention with its label."""
     return {"id": "r", "type": key, "value": {"start": start, "end": end, "text": "Oslo", key: ["X"], **value}}
 
 

@@ -34,12 +34,12 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
         "1\tAnna\tB-PER\n2\tB.\tI-PER\n",  # the first column numbers the tokens
         "0 Anna B-PER\n1 B. I-PER\n",
         "7\tAnna\tB-PER\n8\tB.\tI-PER\n",
-        "1\tAnna\tB-PER\t-\tann1\n2\tB.\tI-PER\t-\tann1\n",  # index, token, tag, annotator (UNER)
+        "1\tAnna\tB-PER\t-\tann1\n2\tB.\tI-PER\t-\tann1\n",  # the columns of Universal NER: index, token, tag, two more
         "# sent_id = 1\n# text = Anna B.\n1\tAnna\tB-PER\t-\tx\n2\tB.\tI-PER\t-\tx\n",
         "Anna -X- _ B-PER\nB. -X- _ I-PER\n -X- _ O\n  -X- _ O\n",  # blank tokens
         "Anna\tB-PER\n \tI-PER\nB.\tI-PER\n\tO\n",  # a blank token inside a mention
         "B-PER\tAnna\nI-PER\tB.\n",  # the tag column is the first one
-        "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # a column with tags of chunks
+        "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # the third column has chunk tags instead of entity types
         "Anna O B-PER\nB. O I-PER\n",  # a column that contains only O
         "Anna B-PER B-PER\nB. I-PER I-PER\n",  # two equal tag columns
         "  Anna B-PER\n  B. I-PER\n",  # the lines are indented

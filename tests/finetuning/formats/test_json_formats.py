@@ -20,6 +20,7 @@ EMOJI = "Great news 🎉 from Oslo"
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
@@ -86,6 +87,7 @@ def test_doccano_is_written_in_utf16_units(tmp_path):
 
 
 def prodigy(text, *spans, **fields):
+    """Return an accepted task of Prodigy."""
     return {"text": text, "spans": list(spans), "_input_hash": 5, "_task_hash": 6, "answer": "accept", **fields}
 
 
@@ -127,10 +129,12 @@ def test_malformed_prodigy_tasks_raise_an_error(tmp_path):
 
 
 def passage(offset, text, *annotations, **fields):
+    """Return a passage of a BioC document."""
     return {"offset": offset, "infons": {}, "text": text, "annotations": list(annotations), **fields}
 
 
 def annotation(offset, length, text, label="X", **fields):
+    """Return an annotation of a BioC document, which is a mention."""
     locations = [{"offset": offset, "length": length}]
     return {"id": "1", "infons": {"type": label, "identifier": "9"}, "text": text, "locations": locations, **fields}
 

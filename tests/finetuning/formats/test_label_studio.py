@@ -1,6 +1,7 @@
 """Files of Label Studio.
 
-JSON and JSON-MIN are read, with plain text, HTML and dialogues. Predictions are written.
+JSON and JSON-MIN are read, with plain text, HTML and dialogues. Predictions are written. A task is a text, and a region
+is a mention in a task.
 """
 
 import json
@@ -13,15 +14,18 @@ from modeling_binder.finetuning.formats.html_text import HtmlText
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
 def region(start, end, text=None, label="X", key="labels", **value):
+    """Return a region. `text` is the text of the region in the file, if it is not None."""
     stated = {} if text is None else {"text": text}
     return {"id": f"r{start}", "type": key, "value": {"start": start, "end": end, **stated, key: [label], **value}}
 
 
 def task(text, *results, **fields):
+    """Return an annotated task with these results, which are usually regions."""
     return {"id": 7, "data": {"text": text}, "annotations": [{"id": 1, "result": list(results)}], **fields}
 
 

@@ -9,6 +9,7 @@ from modeling_binder.finetuning.formats import detect_format, read_conllu, read_
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
@@ -30,7 +31,7 @@ CONLLU = """# global.columns = ID FORM LEMMA NER
 """
 
 
-def misc(*rows):
+def conllu_sentence(*rows):
     """Return a sentence in CoNLL-U. Each item of `rows` is (ID, FORM, MISC), the columns that the reader uses."""
     return "".join(f"{number}\t{form}\t_\t_\t_\t_\t_\t_\t_\t{value}\n" for number, form, value in rows) + "\n"
 
@@ -39,24 +40,44 @@ def misc(*rows):
     ("text", "words", "mentions"),
     [
         (CONLLU, "The cannot Rome", ["Rome"]),
-        (misc((1, "Rome", "SpaceAfter=No|NER=B-LOC"), (2, "!", "_")), "Rome !", ["Rome"]),
-        (misc((1, "Rome", "name=B-LOC"), (2, "!", "name=O")), "Rome !", ["Rome"]),
-        (misc((1, "Rome", "ner=B-LOC|SpaceAfter=No"), ("1.1", "e", "NER=B-X")), "Rome", ["Rome"]),  # an empty node
+        (conllu_sentence((1, "Rome", "SpaceAfter=No|NER=B-LOC"), (2, "!", "_")), "Rome !", ["Rome"]),
+        (conllu_sentence((1, "Rome", "name=B-LOC"), (2, "!", "name=O")), "Rome !", ["Rome"]),
+        (
+            conllu_sentence((1, "Rome", "ner=B-LOC|SpaceAfter=No"), ("1.1", "e", "NER=B-X")),
+            "Rome",
+            ["Rome"],
+        ),  # the second row is an empty node, which is not a token
         # multi-word tokens whose own row contains the tag
         (
-            misc((1, "Port", "NER=B-L"), ("2-3", "du", "ner=I-L"), (2, "de", "_"), (3, "le", "_")),
+            conllu_sentence((1, "Port", "NER=B-L"), ("2-3", "du", "ner=I-L"), (2, "de", "_"), (3, "le", "_")),
             "Port du",
             ["Port du"],
         ),
-        (misc(("1-2", "Du", "NER=B-L"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
-        (misc(("1-2", "Du", "_"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=B-L")), "Du x", ["x"]),
+        (
+            conllu_sentence(("1-2", "Du", "NER=B-L"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=I-L")),
+            "Du x",
+            ["Du x"],
+        ),
+        (conllu_sentence(("1-2", "Du", "_"), (1, "de", "_"), (2, "le", "_"), (3, "x", "NER=B-L")), "Du x", ["x"]),
         # multi-word tokens whose words have the tags
-        (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=I-L"), (3, "x", "NER=I-L")), "Du x", ["Du x"]),
-        (misc(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=E-L"), (3, "x", "NER=O")), "Du x", ["Du"]),
+        (
+            conllu_sentence(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=I-L"), (3, "x", "NER=I-L")),
+            "Du x",
+            ["Du x"],
+        ),
+        (
+            conllu_sentence(("1-2", "Du", "_"), (1, "de", "NER=B-L"), (2, "le", "NER=E-L"), (3, "x", "NER=O")),
+            "Du x",
+            ["Du"],
+        ),
         # the mention starts inside a multi-word token, so the text contains the words instead of the token
-        (misc(("1-2", "do", "_"), (1, "de", "NER=O"), (2, "o", "NER=B-L"), (3, "x", "NER=I-L")), "de o x", ["o x"]),
-        (misc((1, "20 000", "NER=B-N"), (2, "a\u2028b", "NER=O")), "20 000 a\u2028b", ["20 000"]),
-        ("\ufeff# text = Rome\r\n" + misc((1, "Rome", "NER=B-L")).replace("\n", "\r\n"), "Rome", ["Rome"]),
+        (
+            conllu_sentence(("1-2", "do", "_"), (1, "de", "NER=O"), (2, "o", "NER=B-L"), (3, "x", "NER=I-L")),
+            "de o x",
+            ["o x"],
+        ),
+        (conllu_sentence((1, "20 000", "NER=B-N"), (2, "a\u2028b", "NER=O")), "20 000 a\u2028b", ["20 000"]),
+        ("\ufeff# text = Rome\r\n" + conllu_sentence((1, "Rome", "NER=B-L")).replace("\n", "\r\n"), "Rome", ["Rome"]),
     ],
 )
 def test_conllu_is_read(text, words, mentions, tmp_path):
@@ -68,10 +89,10 @@ def test_conllu_is_read(text, words, mentions, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (misc((1, "Rome", "Gloss=x")), "no token has a tag"),
-        (misc((1, "Rome", "NER=City")), r"a\.conllu:1: unknown tag 'City'"),
+        (conllu_sentence((1, "Rome", "Gloss=x")), "no token has a tag"),
+        (conllu_sentence((1, "Rome", "NER=City")), r"a\.conllu:1: unknown tag 'City'"),
         ("# text = x\n1\tRome\n", r"a\.conllu:2: expected 10 columns separated by tabs, got 2"),
-        (misc(("x", "Rome", "NER=O")), r"a\.conllu:1: expected a number in the column ID"),
+        (conllu_sentence(("x", "Rome", "NER=O")), r"a\.conllu:1: expected a number in the column ID"),
         ("# global.columns = ID NER\n1\tO\n", r"a\.conllu:2: expected a number in the column ID and a word in FORM"),
     ],
 )

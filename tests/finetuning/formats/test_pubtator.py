@@ -7,6 +7,7 @@ from modeling_binder.finetuning.formats import read_pubtator, write_pubtator
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 

@@ -310,7 +310,7 @@ def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Return a function that writes a dataset, given as config -> split -> rows of (tokens, tags)."""
+    """Return a function that writes a dataset. Its argument maps configuration -> split -> rows of (tokens, tags)."""
     from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
     names = ["O", "B-LOC", "I-LOC"]

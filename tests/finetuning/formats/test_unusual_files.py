@@ -27,6 +27,7 @@ def write(folder, name, content):
 
 
 def found(documents):
+    """Return the text and the label of each mention in all documents."""
     return [(document.text[m.start : m.end], m.label) for document in documents for m in document.entities]
 
 
@@ -180,7 +181,7 @@ def test_offsets_of_brat_may_count_the_byte_order_mark(tmp_path, offset):
 @pytest.mark.parametrize(
     "spans", [[[0, 1, "PER"], [3, 5, "LOC", "Port Ellen"]], [[3, 5, "LOC", "Port Ellen"], [0, 1, "PER"]]]
 )
-def test_the_ends_of_all_token_spans_in_a_file_are_inclusive_or_all_are_exclusive(tmp_path, spans):
+def test_the_ends_of_token_spans_in_a_file_are_all_inclusive_or_all_exclusive(tmp_path, spans):
     rows = [{"tokenized_text": [word for word, _ in WORDS], "ner": spans}]
     assert set(found(read_documents(write(tmp_path, "a.json", json.dumps(rows))))) == set(MENTIONS)
 
@@ -190,7 +191,7 @@ def region(text, start, end, **fields):
     return {"id": "r", "type": "labels", "from_name": "label", "value": value, **fields}
 
 
-def test_label_studio_regions_of_one_text_are_not_read_as_regions_of_another_text(tmp_path):
+def test_label_studio_regions_of_another_text_field_raise_an_error(tmp_path):
     data = {"title": "Mila sings", "text": "Mila and Ada"}
     results = [region("Mila", 0, 4, to_name="title"), region("Ada", 9, 12, to_name="text")]
     tasks = [{"id": 1, "data": data, "annotations": [{"id": 2, "result": results}]}]
@@ -231,7 +232,8 @@ def test_prodigy_tasks_without_spans_raise_an_error(tmp_path, fields):
         read_documents(write(tmp_path, "a.jsonl", json.dumps(task)), "prodigy")
 
 
-def conllu(*rows):
+def conllu_sentence(*rows):
+    """Return a sentence in CoNLL-U. Each item of `rows` is (ID, FORM, MISC)."""
     return "".join(f"{n}\t{form}\t_\tX\t_\t_\t0\troot\t_\t{misc}\n" for n, form, misc in rows) + "\n"
 
 
@@ -244,13 +246,13 @@ def conllu(*rows):
     ],
 )
 def test_all_tags_of_a_conllu_file_are_read(tmp_path, rows, expected):
-    assert found(read_documents(write(tmp_path, "a.conllu", conllu(*rows)))) == expected
+    assert found(read_documents(write(tmp_path, "a.conllu", conllu_sentence(*rows)))) == expected
 
 
 def test_a_conllu_token_and_word_with_different_types_raise_an_error(tmp_path):
     rows = [("1-2", "dell'UE", "NER=B-ORG"), ("1", "di", "_"), ("2", "UE", "NER=B-LOC")]
     with pytest.raises(DataError, match=r"a\.conllu:3: the word 'UE' has the tag B-LOC, but the token"):
-        read_documents(write(tmp_path, "a.conllu", conllu(*rows)))
+        read_documents(write(tmp_path, "a.conllu", conllu_sentence(*rows)))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def write(folder, name, content):
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 

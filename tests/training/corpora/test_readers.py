@@ -11,6 +11,7 @@ from training.corpora.genia_xml import read_genia_xml
 
 
 def found(document):
+    """Return the text and the label of each mention."""
     return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
