@@ -1,4 +1,4 @@
-"""Training with a teacher, a larger model whose scores the model learns to predict."""
+"""Distillation: training with a teacher, which is a larger model whose scores the trained model learns to predict."""
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ TEXTS = ["the IL-2 gene promoter in cells", "cells of the p5 gene"]
 
 
 def batch(tokenizer):
+    """Return TEXTS as a batch. Every token except the first token is a word of its text."""
     inputs = tokenizer(TEXTS, return_tensors="pt", padding=True)
     words = inputs["attention_mask"].bool().clone()
     words[:, 0] = False
@@ -28,6 +29,7 @@ def batch(tokenizer):
 
 
 def distillation_loss(student, teacher, tokenizer, texts, draw=1):
+    """Return the distillation loss of the student for the phrasings `texts`."""
     teacher.prepare(texts, tokenizer, torch.device("cpu"))
     inputs = batch(tokenizer)
     hidden = student.encode_text(inputs["input_ids"], inputs["attention_mask"])
@@ -41,7 +43,7 @@ def test_a_model_that_equals_its_teacher_has_no_distillation_loss(tokenizer):
     assert loss.item() == pytest.approx(0, abs=1e-5)
 
 
-def test_the_loss_is_the_weighted_divergence_of_the_three_distributions(tokenizer):
+def test_the_loss_is_the_weighted_divergence_of_the_start_end_and_span_distributions(tokenizer):
     teacher, student, texts = build_model(), small_model(), list(TYPES.values())
     loss = distillation_loss(student, Teacher(teacher, tokenizer, weight=3.0), tokenizer, texts)
     inputs = batch(tokenizer)
@@ -60,7 +62,7 @@ def test_the_loss_is_the_weighted_divergence_of_the_three_distributions(tokenize
     for window, length in enumerate(lengths):
         for type_id in range(len(texts)):
             for head, weight in enumerate((0.2, 0.2, 0.6)):
-                chances = []
+                probabilities = []
                 for scores in (pairs[0][head], pairs[1][head]):
                     row = scores[window, type_id]
                     if head < 2:
@@ -68,14 +70,14 @@ def test_the_loss_is_the_weighted_divergence_of_the_three_distributions(tokenize
                     else:
                         spans = [row[i, w] for i in range(1, length) for w in range(row.shape[1]) if i + w < length]
                         values = torch.stack([row[0, 0], *spans])
-                    chances.append(values.softmax(0))
-                expected += weight * (chances[0] * (chances[0] / chances[1]).log()).sum().item()
+                    probabilities.append(values.softmax(0))
+                expected += weight * (probabilities[0] * (probabilities[0] / probabilities[1]).log()).sum().item()
     config = student.config
     assert (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight) == (0.2, 0.2, 0.6)
     assert loss.item() == pytest.approx(3 * expected / (len(lengths) * len(texts)), rel=1e-4)
 
 
-def test_a_window_is_compared_with_the_phrasings_that_the_teacher_finds_in_it(tokenizer):
+def test_half_of_the_phrasings_of_a_window_have_the_largest_margins_of_the_teacher(tokenizer):
     model, texts = build_model(), [f"{letter}{digit}" for letter in "abcdefgh" for digit in range(5)]
     teacher = Teacher(model, tokenizer, drawn=40, compared=4)
     teacher.prepare(texts, tokenizer, torch.device("cpu"))
@@ -86,13 +88,13 @@ def test_a_window_is_compared_with_the_phrasings_that_the_teacher_finds_in_it(to
     vectors = model.encode_types(encoded["input_ids"], encoded["attention_mask"])
     chosen = teacher._choose(hidden, vectors, masks)
     thresholds, spans = [], []
-    for log_chances in distributions(model, hidden, vectors.expand(2, -1, -1, -1), masks)[2]:
-        thresholds.append(log_chances[:, 0])
-        spans.append(log_chances[:, 1:].amax(-1))
+    for log_probabilities in distributions(model, hidden, vectors.expand(2, -1, -1, -1), masks)[2]:
+        thresholds.append(log_probabilities[:, 0])
+        spans.append(log_probabilities[:, 1:].amax(-1))
     margins = torch.stack(spans) - torch.stack(thresholds)
     for window in range(2):
         first, best = set(chosen[window].tolist()) & {0, 1}, set(chosen[window].tolist()) - {0, 1}
-        assert first == {0, 1}  # the same for all windows
+        assert first == {0, 1}  # these two phrasings are the same for all windows
         assert best == set((margins[window, 2:].topk(2).indices + 2).tolist())
 
 
@@ -102,7 +104,7 @@ def test_token_ids_are_translated_between_bert_and_mpnet(tokenizer):
     assert translated.tolist() == mpnet(TEXTS[0])["input_ids"]
 
 
-def test_a_teacher_with_other_tokens_is_refused(tokenizer):
+def test_a_teacher_with_other_tokens_raises_an_error(tokenizer):
     with pytest.raises(ValueError, match="choose a teacher whose tokenizer"):
         translate_ids(tokenizer, build_byte_tokenizer())
 
@@ -111,12 +113,13 @@ def test_a_teacher_with_other_tokens_is_refused(tokenizer):
     ("options", "message"),
     [({"weight": 0}, "above 0"), ({"compared": 600}, "600 of 512"), ({"compared": 0}, "0 of 512")],
 )
-def test_numbers_out_of_range_are_refused(tokenizer, options, message):
+def test_arguments_out_of_range_raise_an_error(tokenizer, options, message):
     with pytest.raises(ValueError, match=message):
         Teacher(build_model(), tokenizer, **options)
 
 
 def train(folder, tokenizer, teacher, steps=25, **options):
+    """Train a student on a mix, and return the student."""
     mix = Mix(
         [MixPart("one", corpus(), tuple(EntityType(name, (text,)) for name, text in TYPES.items()))],
         MixSettings(tokens_per_batch=200),
@@ -132,7 +135,7 @@ def train(folder, tokenizer, teacher, steps=25, **options):
     return student
 
 
-def test_a_student_with_an_mpnet_teacher_comes_closer_to_it(tokenizer, tmp_path):
+def test_training_with_an_mpnet_teacher_reduces_the_distillation_loss(tokenizer, tmp_path):
     def mpnet_teacher():
         torch.manual_seed(3)
         config = small_model().config.to_dict() | {"text_config": tiny_mpnet_config().to_dict()}
@@ -148,6 +151,6 @@ def test_a_student_with_an_mpnet_teacher_comes_closer_to_it(tokenizer, tmp_path)
     assert losses[1] < 0.5 * losses[0]
 
 
-def test_a_teacher_needs_a_frozen_type_encoder(tokenizer, tmp_path):
+def test_a_teacher_without_a_frozen_type_encoder_raises_an_error(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="frozen type encoder"):
         train(tmp_path, tokenizer, Teacher(build_model(), tokenizer), freeze=[])
