@@ -66,8 +66,9 @@ def test_the_result_approaches_the_result_over_all_possible_samples():
 def test_a_difference_in_one_document_has_the_expected_p_value():
     """The models differ in one of N documents.
 
-    A sample of N documents lacks this document with the probability (1 - 1/N)^N.
-    A sample contains this document exactly once with the probability (1 - 1/N)^(N - 1).
+    A sample consists of N documents, drawn with replacement.
+    It lacks this document with the probability (1 - 1/N)^N.
+    It contains this document exactly once with the probability (1 - 1/N)^(N - 1).
     """
     first = np.ones((300, 3))
     second = first.copy()
@@ -75,8 +76,8 @@ def test_a_difference_in_one_document_has_the_expected_p_value():
     result = bootstrap_counts(first, second, resamples=5000)
     assert result.difference == pytest.approx(1 / 300) and result.low == 0.0
     assert result.better == pytest.approx(1 - (299 / 300) ** 300, abs=0.03)
-    # A sample that contains the document once has the observed difference. Every other sample deviates from the
-    # observed difference by at least this difference, so the sample counts for the p-value.
+    # A sample counts for the p-value if its difference deviates from the observed difference by at least the observed
+    # difference. Every sample counts, except a sample that contains the document exactly once.
     assert result.p_value == pytest.approx(1 - (299 / 300) ** 299, abs=0.03)
 
 

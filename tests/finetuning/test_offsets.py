@@ -1,4 +1,4 @@
-"""Offsets that other tools count in other units, such as bytes or UTF-16 code units.
+"""Offsets of annotation tools that do not count characters but other units, such as bytes or UTF-16 code units.
 
 The offsets are converted to characters and compared with the texts of the mentions in the file.
 """

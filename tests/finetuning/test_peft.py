@@ -153,7 +153,7 @@ def test_a_trained_adapter_is_loaded_from_its_folder_with_its_types(base, tokeni
 def test_all_files_of_an_adapter_have_the_default_file_mode(umask, make_adapter, tmp_path):
     """Another user of a shared folder must be able to read the adapter.
 
-    safetensors writes files that only their owner can read, so the mode is changed afterwards.
+    safetensors writes files that only their owner can read, so `save_pretrained` changes the file mode.
     """
     before = os.umask(umask)
     try:

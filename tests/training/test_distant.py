@@ -208,7 +208,7 @@ def test_the_command_writes_labels_scores_and_a_report(tmp_path, capsys):
 
 
 def test_a_large_dictionary_needs_little_memory_and_labels_a_long_text():
-    """100,000 names need less than 200 megabytes, and 50,000 mentions in one text are found."""
+    """100,000 names need less than 200 megabytes. All 50,000 mentions in one text are found."""
     tracemalloc.start()
     labeler = Labeler((Entry(f"substance {number} acid", "Chemical") for number in range(100_000)), plurals=False)
     assert tracemalloc.get_traced_memory()[1] < 200e6

@@ -38,7 +38,7 @@ ANNA = [("Anna B.", [("Anna B.", "PER")])]
         "# sent_id = 1\n# text = Anna B.\n1\tAnna\tB-PER\t-\tx\n2\tB.\tI-PER\t-\tx\n",
         "Anna -X- _ B-PER\nB. -X- _ I-PER\n -X- _ O\n  -X- _ O\n",  # blank tokens
         "Anna\tB-PER\n \tI-PER\nB.\tI-PER\n\tO\n",  # a blank token inside a mention
-        "B-PER\tAnna\nI-PER\tB.\n",  # the tag column is the first one
+        "B-PER\tAnna\nI-PER\tB.\n",  # the first column contains the tags
         "Anna NNP I-NP B-PER\nB. NNP I-NP I-PER\n",  # the third column has chunk tags instead of entity types
         "Anna O B-PER\nB. O I-PER\n",  # a column that contains only O
         "Anna B-PER B-PER\nB. I-PER I-PER\n",  # two equal tag columns

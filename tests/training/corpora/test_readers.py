@@ -74,7 +74,8 @@ def write_ace(folder, name, sgml, mentions, counted):
 
     Args:
         folder: output folder.
-        name: name of the files. A name in capitals gets the suffixes of ACE 2004, other names those of ACE 2005.
+        name: name of the files. A name in capitals gets the suffixes of ACE 2004. Any other name gets the suffixes of
+            ACE 2005.
         sgml: content of the text file.
         mentions: (type, extent, head) of each mention.
         counted: content of the text file from which the offsets are computed. An XML entity such as `&amp;` is as
