@@ -1,4 +1,4 @@
-"""Export checkpoints whose encoders are ONNX files, or whose entity types are fixed and stored as vectors."""
+"""Export a checkpoint with ONNX encoders, or with frozen entity types (fixed types, stored as vectors)."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportError", "check", "disagreements", "export", "f1"]
 
-if not TYPE_CHECKING:  # so that the help of the command can be shown without importing torch
+if not TYPE_CHECKING:  # imports on first use, so that the help of the command does not import torch
     __getattr__, __dir__ = lazy_attributes(
         __name__, {"exporting": ["export"], "gate": ["ExportError", "check", "disagreements", "f1"]}
     )

@@ -4,9 +4,9 @@
   binder-ner export onnx checkpoints/mine checkpoints/mine-int8 --int8 --data my_corpus/dev.jsonl
   binder-ner export frozen checkpoints/mine checkpoints/mine-frozen
 
-The result loads like any other checkpoint: pipeline("binder-ner", model="checkpoints/mine-int8"). Only the encoders
-run in onnxruntime; heads, windows and decoding are unchanged. The export is compared with the original checkpoint and
-is written only if the two agree.
+The exported checkpoint loads like any other checkpoint: pipeline("binder-ner", model="checkpoints/mine-int8"). Only
+its encoders run in onnxruntime; heads, windows and decoding are unchanged. The command compares the exported
+checkpoint with the original checkpoint, and writes it only if the two agree.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
     for name, text in (
         ("onnx", "store the encoders as ONNX files"),
-        ("frozen", "store the vectors of the types instead of a type encoder"),
+        ("frozen", "store the vectors of the entity types instead of a type encoder"),
     ):
         command = formats.add_parser(name, help=text, description=text)
         command.add_argument("model", metavar="MODEL", help="folder, or id on the Hub")
@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--data",
             metavar="FILE",
             type=Path,
-            help="documents with gold mentions, for the comparison (JSONL, or IOB columns)",
+            help="documents with gold mentions, for the comparison with the original (JSONL, or IOB columns)",
         )
         command.add_argument("--overwrite", action="store_true", help="replace the output folder")
         if name == "onnx":
-            command.add_argument("--int8", action="store_true", help="run the text encoder in 8 bits; needs --data")
+            command.add_argument("--int8", action="store_true", help="quantise the text encoder (8 bits); needs --data")
             command.add_argument(
                 "--max-loss",
                 metavar="POINTS",
@@ -40,15 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="points of F1 that int8 may lose (default: 0.5)",
             )
             command.add_argument(
-                "--freeze-types", action="store_true", help="store the vectors of the types, no type encoder"
+                "--freeze-types", action="store_true", help="store the vectors of the entity types, no type encoder"
             )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export a checkpoint and print its size and the result of the comparison.
+    """Export a checkpoint, and print its size and the result of the comparison with the original.
 
     Raises:
-        ExportError: the export does not agree with the original, or a package is missing.
+        ExportError: the exported checkpoint does not agree with the original, or a package is missing.
         ValueError: an argument is wrong.
         OSError: the model cannot be loaded.
     """

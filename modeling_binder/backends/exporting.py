@@ -31,24 +31,24 @@ def export(
     """Export a checkpoint, compare it with the original, and write it only if the two agree.
 
     Args:
-        source: folder or id on the Hub.
-        target: output folder; must not exist or must be empty, unless `overwrite`.
-        onnx: store the encoders as ONNX files; otherwise only freeze the types.
+        source: the folder of the original checkpoint, or its id on the Hub.
+        target: the output folder. It must be empty or missing, unless `overwrite` is true.
+        onnx: store the encoders as ONNX files. If false, only the entity types are frozen.
         int8, freeze_types: see `export_onnx`.
-        data: path of documents with gold mentions. On these documents, the F1 of an int8 export may be lower than that
-            of the original by at most `max_loss`; a float32 export must find the same spans as the original.
-        max_loss: points of F1 that an int8 export may lose.
+        data: path of documents with gold mentions, on which the two checkpoints are compared. A float32 export must
+            find the same spans as the original.
+        max_loss: points of F1 on `data` that an int8 export may lose.
         overwrite: replace the output folder.
 
     Returns:
         The result of the comparison, as a sentence.
 
     Raises:
-        ExportError: the export does not agree with the original, or a package is missing.
+        ExportError: the exported checkpoint does not agree with the original, or a package is missing.
         ValueError: an argument is invalid.
     """
     if int8 and data is None:
-        raise ValueError("the check of an int8 export needs documents with gold mentions: add --data dev.jsonl.")
+        raise ValueError("an int8 export is checked on documents with gold mentions: add --data dev.jsonl.")
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
         raise ValueError(f"{target} already exists: choose another folder, or add --overwrite.")

@@ -1,4 +1,4 @@
-"""Compare an exported checkpoint with the original; an export that does not agree is rejected."""
+"""Compare an exported checkpoint with the original, and reject it if the two do not agree."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,19 +9,19 @@ from ..finetuning import compute_span_metrics
 from ..pipeline_binder import BinderNerPipeline
 
 Texts = Sequence[str]
-# The scores of two float32 programs differ slightly, because they round differently.
+# The scores of two correct float32 programs may differ by this much, because the programs round differently.
 _TOLERANCE = 1e-3
 
 
 class ExportError(RuntimeError):
-    """The exported model does not agree with the original, or the export failed; nothing was written."""
+    """The exported model does not agree with the original, or the export failed. Nothing was written."""
 
 
 def disagreements(one: BinderNerPipeline, two: BinderNerPipeline, texts: Texts) -> list[str]:
-    """Describe the spans whose scores differ between two pipelines by more than rounding.
+    """Describe the spans whose scores differ between two pipelines by more than rounding errors.
 
-    Both pipelines run with the threshold 0.3, so they return only spans with higher scores. If only one pipeline
-    returns a span, the score of the span in the other pipeline is taken to be 0.3.
+    A pipeline returns only spans whose score is above the threshold. The threshold here is 0.3. If only one pipeline
+    returns a span, 0.3 is used as the score in the other pipeline.
     """
     lowest = 0.3
     found = []
@@ -51,9 +51,11 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
     """Compare an exported checkpoint with the original, and return the result as a sentence.
 
     Args:
+        original: the original checkpoint.
+        exported: the exported checkpoint.
         data: documents with gold mentions. If it is empty, the checkpoints are compared on example sentences.
-        max_loss: points of F1 that an int8 export may lose on the data. `None` means that F1 is not computed and that
-            both checkpoints must find the same spans with the same scores, except for rounding.
+        max_loss: points of F1 that an int8 export may lose on `data`. `None` means that F1 is not computed. The two
+            checkpoints must then find the same spans with the same scores, except for rounding errors.
 
     Raises:
         ExportError: the two checkpoints do not agree.
@@ -64,8 +66,8 @@ def check(original: BinderNerPipeline, exported: BinderNerPipeline, data: Sequen
         if before - after > max_loss:
             raise ExportError(
                 f"int8 loses {before - after:.2f} points of F1, and at most {max_loss:g} are allowed ({report}); "
-                "nothing was written. Try without --int8, or use pipeline(..., dtype='bfloat16') on the original "
-                "checkpoint; --max-loss sets the limit."
+                "nothing was written. Leave out --int8, raise the limit with --max-loss, or use the original "
+                "checkpoint with pipeline(..., dtype='bfloat16')."
             )
         return report
     texts = [document.text for document in data[:500]] or [*EXAMPLES, " ".join(EXAMPLES * 4)]

@@ -16,7 +16,7 @@ from ..onnx_binder import OnnxEncoder
 
 
 class _Hidden(nn.Module):
-    """Wraps an encoder as a function from two tensors to one tensor, which the exporter can trace."""
+    """An encoder with two tensors as inputs and one tensor as output, because the exporter can trace these."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -32,15 +32,15 @@ def export_onnx(
 ) -> None:
     """Write a checkpoint whose encoders are ONNX files with dynamic batch size and length.
 
-    The checkpoint is not compared with the original; `export` does this.
+    This function does not compare the checkpoint with the original; `export` does.
 
     Args:
-        model: a model in float32.
+        model: a model in float32. It is changed: its encoders are replaced.
         tokenizer: the tokenizer of the model.
         folder: an empty folder.
         int8: compute the matrix products of the text encoder in 8 bits (dynamic quantisation). A separate type encoder
-            stays in float32, because it runs only once per type.
-        freeze_types: store the vectors of the model's types instead of a type encoder.
+            stays in float32, because it runs only once per entity type.
+        freeze_types: store the vectors of the model's entity types instead of a type encoder.
     """
     folder = Path(folder)
     if freeze_types:
@@ -63,7 +63,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    # Operator set 23 has attention as one operator, which onnxruntime runs faster than its separate operations.
+    # In operator set 23, attention is one operator. onnxruntime runs it faster than the separate operations.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet():
         warnings.simplefilter("ignore")
         from onnxscript.optimizer import optimize
@@ -79,7 +79,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
             dynamo=True,
             dynamic_shapes=(dynamic, dynamic),
             opset_version=23,
-            optimize=False,  # this step would fuse rotary positions into an operator that onnxruntime does not support
+            optimize=False,  # would fuse rotary positions into an operator that onnxruntime does not support
             verbose=False,
         )
         program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])
@@ -89,8 +89,8 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
 
             wide = path.with_suffix(".fp32.onnx")
             path.rename(wide)
-            # Quantise only matrix products: the quantiser would confuse the standard attention operator with
-            # onnxruntime's operator of the same name.
+            # Quantise only matrix products. The quantiser would confuse the standard operator "Attention" with
+            # onnxruntime's own operator "Attention".
             quantize_dynamic(
                 wide, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
             )
@@ -99,7 +99,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter and the quantiser, whose warnings are meant for their developers."""
+    """Silence the exporter and the quantiser, because their warnings do not concern users."""
     import logging as standard
 
     before = standard.root.manager.disable

@@ -1,8 +1,10 @@
 """Rewrite the attention of an exported encoder so that it accepts hidden states that are not split into heads.
 
-The attention operator of ONNX accepts inputs of shape [B, heads, L, H / heads], or of shape [B, L, H] with the number
-of heads as an attribute (B windows, L tokens, hidden size H). The exporter writes the first form. This form needs four
-transpositions per layer, which take a twelfth of the time of an int8 encoder on a CPU.
+The attention operator of ONNX accepts inputs of two shapes, for B windows, L tokens and hidden size H:
+
+- [B, heads, L, H / heads], which the exporter writes. It needs four transpositions per layer. They take a twelfth of
+  the time of an int8 encoder on a CPU.
+- [B, L, H], with the number of heads as an attribute. It needs no transpositions.
 """
 
 from typing import Any
@@ -37,13 +39,13 @@ def _on_hidden_states(
 
 
 def _heads(attended: ir.Value) -> list[int | None]:
-    """Return the number of heads of the queries and of the keys; None if the graph does not state it."""
+    """Return the number of heads of the queries and of the keys. An unknown number is None."""
     node = attended.producer()
     inputs = [] if node is None else node.inputs[:2]
     shapes = [None if value is None else value.shape for value in inputs]
     return [shape[1] if shape is not None and isinstance(shape[1], int) else None for shape in shapes]
 
 
-# The pattern does not match encoders that change queries and keys after splitting them into heads, for example by
-# rotary position embeddings. Such encoders are not rewritten.
+# The pattern does not match some encoders, so they are not rewritten: those that change queries and keys after
+# splitting them into heads. Rotary position embeddings do so.
 ATTENTION_ON_HIDDEN_STATES = pattern.RewriteRule(_on_heads, _on_hidden_states, _is_known)

@@ -1,8 +1,10 @@
 """The command `binder-ner`.
 
-A command is a module of this package with `add_arguments(parser)` and `run(arguments) -> int` (the exit code). Its
-docstring is its description in `--help`. The module is imported only when its command is called, and it imports torch,
-transformers and the other parts of this package inside its functions, so that `--help` answers at once.
+Each command is a module of this package with the functions `add_arguments(parser)` and `run(arguments) -> int`, which
+returns the exit code. The docstring of the module is the description of the command in `--help`.
+
+`--help` must answer at once. So a module is imported only when its command is called, and its functions import torch,
+transformers and the rest of `modeling_binder` themselves.
 """
 
 import argparse
@@ -31,10 +33,10 @@ class CommandError(Exception):
 # To add a command, add a line here (name, module, line of the help) and its module to this package.
 COMMANDS = (
     Command("find", "find", "find entities in texts and files"),
-    Command("annotate", "annotate", "add to a table of any size the entities of its texts, also on a Ray cluster"),
+    Command("annotate", "annotate", "add a column of entities to a table of any size, also on a Ray cluster"),
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
-    Command("evaluate", "evaluate", "compare what a model finds with the mentions of a corpus"),
-    Command("tune-thresholds", "tune_thresholds", "find the best thresholds on development data, and keep them"),
+    Command("evaluate", "evaluate", "compute precision, recall and F1 on a corpus"),
+    Command("tune-thresholds", "tune_thresholds", "find the best thresholds on development data, and save them"),
     Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
 )
 
@@ -48,7 +50,7 @@ examples:
 `binder-ner COMMAND --help` shows the arguments of a command.
 """
 
-# The codes of a shell for a process that a signal has ended: 128 and the number of the signal.
+# A shell reports 128 plus the number of the signal for a process that a signal has ended.
 _INTERRUPTED = 130
 _CLOSED_PIPE = 141
 
@@ -56,8 +58,9 @@ _CLOSED_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 if the command succeeded, 1 if its input or its model is wrong, 2 if the arguments are wrong, 130
-    after Ctrl-C and 141 if the reader of the output has closed the pipe. Errors are printed to stderr.
+    The exit code is 0 if the command succeeded, 1 if its input or its model is wrong, and 2 if the arguments are wrong.
+    It is 130 after Ctrl-C, and 141 if the program that reads the output has closed the pipe. Errors are printed to
+    stderr.
 
     Args:
         arguments: the arguments of the command line; defaults to those of the process.
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more when it exits, and that must not fail again
+        # Python flushes stdout again at exit. That would fail with a traceback, so stdout becomes the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
     except (CommandError, ValueError, OSError, ImportError) as error:
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build_parser(command: Command | None, module: ModuleType | None) -> argparse.ArgumentParser:
-    """Return the parser, with the arguments of one command."""
+    """Return the parser of all commands, with the arguments of only one command."""
     parser = argparse.ArgumentParser(
         prog="binder-ner",
         description="Find entities of any type in texts.",

@@ -1,16 +1,16 @@
-"""Add to a table of any size the entities of its texts. The table is JSONL, CSV, Parquet or a dataset on the Hub.
+"""Add a column of entities to a table of any size. The table is JSONL, CSV, Parquet or a dataset on the Hub.
 
   binder-ner annotate papers.jsonl annotated/ --model user/name --text-column abstract
   binder-ner annotate "s3://bucket/papers/*.parquet" s3://bucket/annotated --model user/name --ray auto
   binder-ner annotate user/dataset annotated/ --split train --model user/name --type "drug: a medicine"
 
-The output is a folder of Parquet or JSONL files with all columns of the table and the column "entities", lists of
-{"start", "end", "label", "score", "word"}. A row that fails (no text, broken bytes) has the reason in the column
-"error" instead. If the command is interrupted, the same command annotates the rows that are missing.
+The output is a folder of Parquet or JSONL files. They have all columns of the table and a new column "entities" with
+lists of {"start", "end", "label", "score", "word"}. If a row fails (no text, broken bytes), the new column "error" has
+the reason. After an interruption, run the same command again: it annotates only the missing rows.
 
-With --ray, the work is done by a Ray cluster; its nodes must be able to read the table and the model, and to write to
-the folder. Without an address, --ray uses the cluster of the variable RAY_ADDRESS, or else starts one with the
-cores and GPUs of this machine.
+With --ray, a Ray cluster does the work. Its nodes must be able to read the table and the model, and to write to the
+output folder. --ray without an address uses the cluster in the environment variable RAY_ADDRESS. If the variable is not
+set, it starts a cluster on this machine.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _TABLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("source", metavar="SOURCE", help="file, folder, pattern, fsspec URL, or dataset on the Hub")
-    parser.add_argument("target", metavar="TARGET", help="folder of the output, or fsspec URL of one")
+    parser.add_argument("target", metavar="TARGET", help="output folder, or its fsspec URL")
     parser.add_argument("--model", required=True, help="folder, or id on the Hub")
     table = parser.add_argument_group("table").add_argument
     table("--text-column", metavar="NAME", help="column of the texts (default: text)")
@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Annotate a table and print how many rows have been annotated.
 
     Raises:
-        CommandError: arguments do not fit together, or the job failed.
-        ValueError: the source, the model or an argument is wrong, or the folder belongs to another job.
+        CommandError: an argument has no effect with the others, or the job failed.
+        ValueError: the source, the model or an argument is wrong, or the output folder belongs to another job.
         ImportError: a package is missing.
     """
     ray_options = {
@@ -95,14 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _annotate(arguments: argparse.Namespace, options: dict[str, Any], ray_options: dict[str, Any]) -> "Summary":
     try:
         if arguments.ray is not None:
-            import ray  # noqa: F401 (missing packages are found before anything is read)
+            import ray  # noqa: F401 (raises here if the package is missing, before the table is read)
         from transformers.utils import logging
 
         from ..annotating.job import prepare
     except ModuleNotFoundError as error:
         extra = "annotate" if arguments.ray is None else "ray"
         raise CommandError(f"the package {error.name} is missing: pip install 'binder-ner[{extra}]'") from None
-    logging.disable_progress_bar()  # the bar of loading the weights
+    logging.disable_progress_bar()  # transformers shows one while it loads the weights
     progress = not arguments.no_progress
     on_ray = arguments.ray is not None
     job = prepare(arguments.source, arguments.target, arguments.model, check_on_cpu=on_ray, **options)

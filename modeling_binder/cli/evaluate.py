@@ -1,10 +1,10 @@
-"""Compare what a model finds with the mentions of a corpus: precision, recall and F1, in total and per type.
+"""Compute precision, recall and F1 of a model on a corpus, in total and per entity type.
 
 binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --json metrics.json
 binder-ner evaluate checkpoints/mine my_corpus/test.jsonl --predictions mine.jsonl --errors errors.html
 binder-ner evaluate mine.jsonl my_corpus/test.jsonl --against other.jsonl
 
-MODEL may also be a file with predictions of any model, for example a file from --predictions.
+MODEL may also be a file with the predictions of any model. --predictions writes such files.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from . import CommandError
 if TYPE_CHECKING:
     from ..finetuning import Document, SpanMetrics
 
-_OF_MODELS = ("decoding", "inference", "max_length")  # arguments without an effect on files of predictions
+_OF_MODELS = ("decoding", "inference", "max_length")  # arguments that have no effect on a file with predictions
 
 
 class Evaluation(NamedTuple):
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the metrics to this file")
     parser.add_argument("--predictions", metavar="FILE", type=Path, help="write the predicted mentions, as JSONL")
     parser.add_argument(
-        "--errors", metavar="FILE", type=Path, help="write all errors: a page with drawings (.html), or data (.json)"
+        "--errors", metavar="FILE", type=Path, help="write all errors, as a page with drawings (.html) or as JSON"
     )
     parser.add_argument(
-        "--max-errors", metavar="N", type=int, default=100, help="maximum per kind of error, on the page (default: 100)"
+        "--max-errors", metavar="N", type=int, default=100, help="errors of each kind on the page (default: 100)"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="bootstrap test: does this model or file with predictions differ in F1?"
+        "--against", metavar="MODEL", help="bootstrap test: does the F1 of this model (or file) differ from MODEL's?"
     )
     parser.add_argument(
         "--resamples", metavar="N", type=int, default=10_000, help="with --against: number of samples (default: 10000)"
@@ -65,8 +65,8 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     """Evaluate a model, print the metrics, and write the files that the arguments name.
 
     Raises:
-        CommandError: the packages of the extra "train" are not installed, or an argument does not fit the others.
-        DataError: the corpus, the types or a file with predictions are malformed.
+        CommandError: the packages of the extra "train" are not installed, or an argument is wrong.
+        DataError: the corpus, the file of types or a file with predictions is malformed.
         ValueError: an argument is out of range, or a model cannot be loaded.
         OSError: an output cannot be written, or the weights of a model are missing.
     """
@@ -86,7 +86,7 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     schemes = compute_scheme_metrics(documents, predictions, metrics.per_type)
     report = {**metrics.to_dict(), "schemes": schemes.to_dict()}
     print(f"{metrics.table()}\n\n{schemes.table()}")
-    if arguments.predictions:  # before the comparison, which evaluates a second model
+    if arguments.predictions:  # before the comparison, which may take long or fail
         write_predictions(arguments.predictions, documents, predictions)
         print(f"{arguments.predictions}: {sum(map(len, predictions))} mentions")
     if arguments.against:
@@ -101,13 +101,13 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
 
 
 def _check_arguments(arguments: argparse.Namespace, models: dict[str, str]) -> None:
-    """Check the arguments before the evaluation, so that an error does not occur only after a long computation.
+    """Check the arguments before the evaluation, which may take long.
 
     Args:
-        models: name of an argument -> its model, for the arguments that name no file with predictions.
+        models: the arguments that are models and not files with predictions, as name of the argument -> model.
 
     Raises:
-        CommandError: an argument does not fit the others, or the packages of the extra "train" are not installed.
+        CommandError: an argument is wrong, or the packages of the extra "train" are not installed.
     """
     if arguments.errors and arguments.errors.suffix.lower() not in (".html", ".htm", ".json"):
         raise CommandError(f"--errors {arguments.errors}: expected a name that ends in .html or .json.")
@@ -130,7 +130,7 @@ def _check_arguments(arguments: argparse.Namespace, models: dict[str, str]) -> N
 
 
 def _check_files(arguments: argparse.Namespace, models: dict[str, str]) -> None:
-    """Check that the models, or the files with predictions, exist, and that the outputs can be written.
+    """Check that the models can be loaded and that the outputs can be written.
 
     Args:
         models: see `_check_arguments`.
@@ -191,7 +191,7 @@ def _compare(
     other: list[list[dict[str, Any]]],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Print whether the F1 scores of the two models differ, and return the result for JSON."""
+    """Print whether the F1 scores of the two models differ, and return the result as JSON data."""
     from ..finetuning.bootstrap import paired_bootstrap
 
     result = paired_bootstrap(documents, predictions, other, resamples=arguments.resamples, seed=arguments.seed)
@@ -205,7 +205,7 @@ def _write_errors(
     labels: list[str],
     arguments: argparse.Namespace,
 ) -> None:
-    """Write the errors to a page or as data."""
+    """Write the errors as an HTML page or as JSON data."""
     from ..finetuning.data import write_json
     from ..finetuning.error_analysis import analyse_errors
     from ..finetuning.error_page import write_error_page

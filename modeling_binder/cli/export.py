@@ -10,7 +10,7 @@ __doc__ = command.__doc__
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export a checkpoint and print its size and the result of the comparison."""
+    """Export a checkpoint, and print its size and the result of the comparison with the original."""
     from ..backends.gate import ExportError
 
     try:

@@ -6,9 +6,9 @@
   binder-ner find --model user/name papers.jsonl --format brat --output to_correct/
   zcat papers.txt.gz | binder-ner find --model user/name --input-format lines - | head
 
-On a terminal, entities are drawn. In a pipe, the output is JSON Lines: one object with "id", "text" and "entities" per
-text. Files may be compressed with gzip. A text file is one text, of any length. With `--input-format lines`, each line
-is a text.
+On a terminal, the command draws the entities. In a pipe, it writes JSON Lines: one object with "id", "text" and
+"entities" per text. Files may be compressed with gzip. A text file is one text of any length; with
+`--input-format lines`, each line is a text.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Find entities and write them.
 
     Raises:
-        CommandError: the format needs another argument.
+        CommandError: the output format needs --output, the model has no entity types, or the memory is full.
         DataError: an input is malformed.
         ValueError: the model cannot be loaded, or an argument is out of range.
     """
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = call_options(arguments)
     sources = find_sources(arguments.inputs or ["-"], arguments.input_format)
     columns = Columns(arguments.text_column, arguments.id_column)
-    # Loading a model takes seconds, so errors in the first text are raised before.
+    # Read the first text before the model, so that an error in the text is raised without waiting for the model.
     documents = _with_first_read(read_sources(sources, columns))
     total = None
     if progress := sys.stderr.isatty() and not (format == "drawing" and sys.stdout.isatty()):
@@ -96,7 +96,7 @@ def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any])
     """
     import torch
 
-    waiting: deque[Document] = deque()  # read, but without entities yet
+    waiting: deque[Document] = deque()  # documents whose texts were passed to the pipeline, without entities yet
 
     def texts() -> Iterator[str]:
         for document in with_distinct_ids(documents):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_loading_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add the arguments that say how a model is loaded and run."""
+    """Add the arguments for loading and running a model."""
     add = parser.add_argument
     add("--revision", metavar="NAME", help="branch, tag or commit of the model on the Hub")
     add("--device", help="such as cpu, cuda:1 or mps (default: the first GPU, if there is one)")
@@ -25,7 +25,7 @@ def add_loading_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_type_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add the arguments that say which entities are found."""
+    """Add the arguments that choose which entities are found."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--types", metavar="FILE", type=Path, help='JSON, {"name": "description", ...}')
     group.add_argument(
@@ -53,7 +53,7 @@ def add_type_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def parse_type(text: str) -> tuple[str, str | None]:
-    """Return the name and the description in a text `name: description`; for a text `name`, return the name and None.
+    """Split `name: description` into the name and the description. Without a colon, the description is None.
 
     Raises:
         argparse.ArgumentTypeError: the name, or the description after a colon, is blank.
@@ -65,9 +65,9 @@ def parse_type(text: str) -> tuple[str, str | None]:
 
 
 def entity_types(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Return the entity types of a call of the pipeline, name -> description; None for those of the model.
+    """Return the entity types for a call of the pipeline, name -> description. None means the types of the model.
 
-    A name without a description stands for the model's own type with this name, if there is one.
+    If a name has no description, its description is None. The pipeline then uses the model's type with this name.
 
     Raises:
         CommandError: a name appears twice.
@@ -100,7 +100,7 @@ def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
 
     from .. import loading
 
-    logging.disable_progress_bar()  # the bar of loading the weights, which is short; downloads have their own bars
+    logging.disable_progress_bar()  # the bar for loading the weights; downloads have other bars
     if arguments.device is not None:
         try:
             torch.empty(0, device=arguments.device)
@@ -112,12 +112,12 @@ def load_pipeline(arguments: argparse.Namespace) -> "BinderNerPipeline":
 
 
 def loading_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return those arguments of `add_loading_arguments` that were given, as arguments of `pipeline(...)`."""
+    """Return the arguments of `add_loading_arguments` that are not None, as arguments of `pipeline(...)`."""
     return given(arguments, ("revision", "device", "dtype", "batch_size"))
 
 
 def call_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return those arguments of `add_type_arguments` that were given, as arguments of a call of the pipeline.
+    """Return the arguments of `add_type_arguments` that are not None, as arguments of a call of the pipeline.
 
     Raises:
         CommandError, DataError: see `entity_types`.

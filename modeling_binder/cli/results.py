@@ -1,4 +1,4 @@
-"""Write found entities: drawn on a terminal, as rows of JSON or TSV, or in the format of an annotation tool."""
+"""Write found entities as a drawing, as rows of JSON or TSV, or in the format of an annotation tool."""
 
 import contextlib
 import io
@@ -28,9 +28,10 @@ _MAX_WIDTH = 100  # columns of a drawing; longer lines are hard to read
 
 
 def choose_format(format: str | None, output: Path | None) -> str:
-    """Return `format`. If it is None, return the format of files with the suffix of `output`.
+    """Return `format`, or a default if `format` is None.
 
-    If `output` is None too, return "drawing" if stdout is a terminal, and otherwise "jsonl".
+    The default depends on the suffix of `output`. If `output` is None too, the default is "drawing" on a terminal and
+    "jsonl" elsewhere.
 
     Raises:
         CommandError: the format needs a folder or a binary file and `output` is None, or no format has the suffix of
@@ -50,13 +51,13 @@ def choose_format(format: str | None, output: Path | None) -> str:
 
 
 def write_results(results: Iterable[Result], format: str, output: Path | None, labels: Sequence[str]) -> None:
-    """Write results to a file, a folder or stdout. Drawings and rows are written while the results come in.
+    """Write results to a file, a folder or stdout. Drawings and rows are written one result at a time.
 
     Args:
         results: documents and entities.
         format: one of `OUTPUT_FORMATS`.
         output: the file or folder; None means stdout.
-        labels: all entity types, for the colours of a drawing.
+        labels: names of all entity types, which get the colours of a drawing.
 
     Raises:
         DataError: the format cannot hold the results.
@@ -86,7 +87,7 @@ def _file_of(output: Path | None) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def _path_of(output: Path | None) -> Iterator[Path]:
-    """Yield `output`, or a temporary path, from which everything is copied to stdout at the end."""
+    """Yield `output`. If it is None, yield a temporary path, and copy this file to stdout at the end."""
     if output is not None:
         yield output
         return
@@ -137,7 +138,7 @@ def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> No
 
     console = Console(file=file, highlight=False)
     for number, (document, entities) in enumerate(results):
-        with console.capture() as drawn:  # at a closed pipe, rich would end the process with code 1
+        with console.capture() as drawn:  # if the pipe is closed, rich would end the process with exit code 1
             if number:
                 console.print()
             if number or document.id != "1":

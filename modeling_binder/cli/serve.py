@@ -1,4 +1,4 @@
-"""Serve a model over HTTP. Requests and answers are those of Inference Endpoints.
+"""Serve a model over HTTP. Requests and responses have the format of Hugging Face Inference Endpoints.
 
   binder-ner serve user/name
   curl -s localhost:8000/find -d '{"inputs": "The IL-2 gene.", "parameters": {"entity_types": ["gene"]}}'
@@ -6,12 +6,13 @@
   binder-ner serve user/name --ray --replicas 2
   binder-ner serve user/name --ray 10.0.0.1:6379 --autoscaling '{"min_replicas": 1, "max_replicas": 8}'
 
-POST /find takes {"inputs": text or list of texts, "parameters": {...}} with the arguments of a call of the pipeline;
-GET /health, /metrics (for Prometheus) and /docs (description of the API) take nothing. Requests that arrive at the same
-time share passes of the model. After SIGTERM or Ctrl-C, the server answers the requests that it has read, and ends.
+POST /find accepts {"inputs": text or list of texts, "parameters": {...}}. The parameters are the arguments of a call of
+the pipeline. GET /health, /metrics (for Prometheus) and /docs (description of the API) have no parameters. The server
+batches requests that arrive at the same time. After SIGTERM or Ctrl-C, it answers the requests that it has received,
+and ends.
 
 The bearer token is read from the environment variable BINDER_NER_TOKEN or from a file. Without a token, everybody who
-reaches the address may send requests.
+can connect to the address may send requests.
 """
 
 import argparse
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder, or id on the Hub")
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all (default: 127.0.0.1)")
-    add("--port", type=int, default=8000, help="0 for a free one (default: 8000)")
+    add("--host", default="127.0.0.1", help="address of the server; 0.0.0.0 for all networks (default: 127.0.0.1)")
+    add("--port", type=int, default=8000, help="port of the server; 0 for a free port (default: 8000)")
     add("--token-file", metavar="FILE", help="file with the bearer token (default: the variable BINDER_NER_TOKEN)")
 
     add_type_arguments(parser.add_argument_group("entities", "Defaults for requests that lack these parameters."))
@@ -46,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-characters", metavar="N", type=int, help="characters in a request (default: 100000)")
     add("--max-texts", metavar="N", type=int, help="texts in a request (default: 1000)")
     add("--max-types", metavar="N", type=int, help="entity types in a request (default: 1000)")
-    add("--max-queue", metavar="N", type=int, help="requests that wait; others get status 429 (default: 256)")
-    add("--max-requests", metavar="N", type=int, help="requests that share a pass of the model (default: 64)")
+    add("--max-queue", metavar="N", type=int, help="requests that may wait; more get status 429 (default: 256)")
+    add("--max-requests", metavar="N", type=int, help="requests in one call of the pipeline (default: 64)")
 
-    ray = parser.add_argument_group("Ray", "Each replica has the limits above for itself.")
+    ray = parser.add_argument_group("Ray", "The limits above hold for each replica separately.")
     add = ray.add_argument
     add("--ray", metavar="ADDRESS", nargs="?", const="", help="run on a Ray cluster (default: on this machine)")
     add("--replicas", metavar="N", type=int, default=1, help="processes with the model (default: 1)")
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve a model until the process is told to stop."""
+    """Serve a model until the process is stopped."""
     try:
         from ..serving.tokens import read_token
 
@@ -95,7 +96,7 @@ def _serve_here(arguments: argparse.Namespace, limits: "Limits", token: bytes | 
         pipeline = load_pipeline(arguments)
         warm_up(pipeline, defaults)
         app = create_app(pipeline, limits, token, defaults)
-        bound.listen()  # from now on connections wait instead of failing
+        bound.listen()  # clients that connect from now on wait until the server starts
         _announce(arguments, bound.getsockname()[1], token is None)
         serve(app, bound)
 
@@ -109,14 +110,14 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
     from ..serving.server import bind
 
     if arguments.threads is not None:
-        raise CommandError("--threads is for a server without --ray: a replica has as many threads as --cpus.")
+        raise CommandError("--threads cannot be combined with --ray: a replica has as many threads as --cpus.")
     model = ModelOptions(arguments.model, loading_options(arguments), call_options(arguments))
     port = arguments.port
-    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # a new Ray on this machine
-        with bind(arguments.host, port) as bound:  # a port in use is an error now, and port 0 becomes a free one
+    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # starts Ray on this machine
+        with bind(arguments.host, port) as bound:  # raises if the port is in use, and finds a free port for port 0
             port = bound.getsockname()[1]
     elif port == 0:
-        raise CommandError("--port 0 is for a server on this machine: name the port of the cluster.")
+        raise CommandError("--port 0 does not work on a Ray cluster: choose a port that is free on its nodes.")
     options = RayOptions(
         host=arguments.host,
         port=port,
@@ -151,7 +152,7 @@ def _announce(arguments: argparse.Namespace, port: int, is_open: bool) -> None:
     print(f"{arguments.model} answers at http://{host}:{port}/find, see http://{host}:{port}/docs", flush=True)
     if is_open and not _is_local(arguments.host):
         print(
-            f"binder-ner serve: warning: everybody who reaches {arguments.host} may send requests. Set "
+            f"binder-ner serve: warning: everybody who can connect to {arguments.host} may send requests. Set "
             "BINDER_NER_TOKEN to require a token.",
             file=sys.stderr,
         )

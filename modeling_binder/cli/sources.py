@@ -1,4 +1,4 @@
-"""Read the texts of the command line, of files and of stdin as documents without entities."""
+"""Read texts from the command line, from files and from stdin, as documents without entities."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from ..finetuning.files import (
 from ..finetuning.formats import FORMATS, detect_format, read_documents
 from ..finetuning.formats.records import read_records
 
-# Formats of texts. All others are formats of annotated documents, whose texts are read.
+# Formats of plain texts. The other formats are for annotated documents; only their texts are read.
 TEXT_FORMATS = ("text", "lines", "jsonl", "csv", "tsv", "parquet")
 INPUT_FORMATS = (*TEXT_FORMATS, *(name for name in FORMATS if name not in TEXT_FORMATS))
 
@@ -35,8 +35,8 @@ class Columns(NamedTuple):
     """The names of two columns.
 
     Args:
-        text: the texts.
-        id: the ids. With None, the ids are in the column "id" if there is one.
+        text: the column of the texts.
+        id: the column of the ids. None means the column "id", if there is one.
     """
 
     text: str = "text"
@@ -44,11 +44,12 @@ class Columns(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A text, or where texts are read from.
+    """A source of texts: a file, stdin, or a text of the command line.
 
     Args:
-        name: the name of a file or "stdin"; the text itself if `format` is None.
-        format: one of `INPUT_FORMATS`, or None.
+        name: the name of the file, "stdin", or the text itself.
+        format: one of `INPUT_FORMATS`. None means that `name` is the text itself.
+        is_stdin: the texts are read from stdin.
     """
 
     name: str
@@ -57,20 +58,21 @@ class Source(NamedTuple):
 
 
 def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Source]:
-    """Return the sources that arguments name: files, "-" for stdin, or one text.
+    """Return the sources for the arguments of the command line.
 
     Args:
-        inputs: the arguments.
-        format: one of `INPUT_FORMATS`; defaults to the format of the suffix of each file, and to "text" for stdin.
+        inputs: names of files, "-" for stdin, or one text.
+        format: one of `INPUT_FORMATS`. None means that the suffix of a file determines its format. The format of
+            stdin is then "text".
 
     Raises:
-        DataError: a file is missing, or stdin has a format that is only read from files.
+        DataError: a file is missing, or the format cannot be read from stdin.
     """
     sources = []
     for argument in inputs:
         if argument == "-":
             if format not in (None, "text", "lines", "jsonl", "csv", "tsv"):
-                raise DataError(f"the format {format} is not read from stdin; name a file.")
+                raise DataError(f"the format {format} cannot be read from stdin; pass a file instead.")
             sources.append(Source("stdin", format or "text", is_stdin=True))
         elif os.path.exists(argument):
             sources.append(Source(argument, format or _format_of(Path(argument))))
@@ -84,7 +86,7 @@ def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Sourc
 
 
 def read_sources(sources: Iterable[Source], columns: Columns) -> Iterator[Document]:
-    """Yield the documents of all sources, one after the other, so that large files are never in memory as a whole.
+    """Yield the documents of all sources one by one. Large files in text formats are never in memory as a whole.
 
     Raises:
         DataError: a source is malformed; the message names file, line and field.
@@ -104,7 +106,7 @@ def read_sources(sources: Iterable[Source], columns: Columns) -> Iterator[Docume
 
 
 def count_documents(sources: Iterable[Source], columns: Columns) -> int | None:
-    """Return the number of documents, after checking all of them; None if stdin is among the sources.
+    """Check all documents and return their number. Return None if a source is stdin, which can be read only once.
 
     Raises:
         DataError: see `read_sources`.
@@ -131,7 +133,7 @@ def _format_of(path: Path) -> str:
 
 
 def _text_only(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return the file at its start; raise `DataError` if its first bytes are not text."""
+    """Return the file, at its start. Raise `DataError` if the file is binary."""
     head = file.read(2**12)
     if b"\0" in head and not head.startswith(UTF16_MARKS):  # the reader has a better error for UTF-16
         raise DataError(f"{name}: this is a binary file; expected text, JSONL, CSV or Parquet (by its suffix).")
@@ -226,7 +228,7 @@ def _id_column(names: Iterable[Any], columns: Columns) -> list[str]:
 
 
 def _check_columns(names: Iterable[Any], columns: Columns, where: str) -> None:
-    """Refuse a table without the columns that were named."""
+    """Raise `DataError` if a table does not have the columns."""
     for column, option in ((columns.text, "--text-column"), (columns.id, "--id-column")):
         if column is not None and column not in names:
             listed = ", ".join(map(repr, names)) or "none"

@@ -1,11 +1,11 @@
-"""Find the thresholds that are best on development data, and write them into the checkpoint.
+"""Find the thresholds that are best on development data, and save them in the checkpoint.
 
   binder-ner tune-thresholds checkpoints/mine my_corpus/dev.jsonl
   binder-ner tune-thresholds checkpoints/mine my_corpus/dev.jsonl --precision 0.95 --output checkpoints/precise
   binder-ner tune-thresholds user/name dev.jsonl --output tuned --calibrate --plot reliability.png
 
-The pipeline then uses these thresholds unless a call passes others. Use development data, not test data: the scores on
-the texts that thresholds were tuned on are too good. docs/tutorials/tune-thresholds.md explains the choices.
+The pipeline then uses these thresholds by default. Do not tune thresholds on test data: F1 on these texts would then be
+too high. docs/tutorials/tune-thresholds.md explains the choices.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import CommandError
 
-_SHOWN_TYPES = 20  # maximum number of types with the shared threshold that are listed for each reason
+_SHOWN_TYPES = 20  # maximum number of types that are listed for each reason why types use the shared threshold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goal.add_argument(
         "--metric",
         choices=["f1", "macro-f1"],
-        help="micro F1, or the F1 of each type (default: f1)",
+        help="maximise micro F1, or the F1 of each type (default: f1)",
     )
     goal.add_argument(
-        "--precision", metavar="P", type=float, help="find the lowest threshold of each type with this precision"
+        "--precision", metavar="P", type=float, help="for each type, find the lowest threshold with this precision"
     )
     goal.add_argument(
-        "--recall", metavar="R", type=float, help="find the highest threshold of each type with this recall"
+        "--recall", metavar="R", type=float, help="for each type, find the highest threshold with this recall"
     )
     add("--output", metavar="FOLDER", type=Path, help="write a changed copy (default: change MODEL itself)")
     add("--types", metavar="FILE", type=Path, help="JSON, name -> description (default: the model's types)")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="types with fewer mentions in DEV share a threshold (default: 20)",
     )
     add("--calibrate", action="store_true", help="also fit temperatures, so that scores are probabilities")
-    add("--plot", metavar="FILE", type=Path, help="with --calibrate: draw scores against shares of correct spans")
+    add("--plot", metavar="FILE", type=Path, help="with --calibrate: plot the precision at each score")
     add("--device", help="cpu (default: the first GPU, if there is one)")
     add("--batch-size", metavar="N", type=int, default=32, help="windows per batch (default: 32)")
 

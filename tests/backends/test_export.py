@@ -300,7 +300,7 @@ def test_the_error_without_onnxruntime_has_the_command_to_install_it(exported, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--int8"], "needs documents with gold mentions: add --data dev.jsonl"),
+        (["--int8"], "is checked on documents with gold mentions: add --data dev.jsonl"),
         (["--int8", "--data", "DATA", "--max-loss", "-1"], r"int8 loses .* at most -1 are allowed \(F1 "),
         (["--data", "nothing.jsonl"], "nothing.jsonl"),
     ],

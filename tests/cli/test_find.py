@@ -289,7 +289,7 @@ def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
         (["cut.txt.gz"], "cut.txt.gz: not a complete gzip file ("),
         (["latin.txt"], "latin.txt:1: not UTF-8: byte 3 is 0xe9"),
         (["wide.txt"], "wide.txt:1: not UTF-8 but UTF-16"),
-        (["--input-format", "parquet", "-"], "the format parquet is not read from stdin; name a file."),
+        (["--input-format", "parquet", "-"], "the format parquet cannot be read from stdin; pass a file instead."),
         (["--types", "none.json", "x"], "none.json: there is no such file."),
         (["--types", "two.jsonl", "x"], "two.jsonl: not valid JSON"),
         (["--type", "a", "--type", "a: b", "x"], "--type 'a' appears twice; names must be unique."),

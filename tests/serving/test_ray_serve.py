@@ -138,7 +138,7 @@ def test_ray_answers_all_requests_before_it_ends(checkpoint, tmp_path, ray_folde
     [
         (["--ray", "127.0.0.1:1"], "cannot connect to a Ray cluster at '127.0.0.1:1': .*refused.* Start one with"),
         (["--ray", "nonsense"], "cannot connect to a Ray cluster at 'nonsense': .*nonsense"),
-        (["--ray", "127.0.0.1:1", "--port", "0"], "--port 0 is for a server on this machine: name the port"),
+        (["--ray", "127.0.0.1:1", "--port", "0"], "--port 0 does not work on a Ray cluster: choose a port"),
         (["--ray", "--port", "0", "--replicas", "0"], "replicas must be more than 0, got 0"),
         (
             ["--ray", "--port", "0", "--autoscaling", '{"min_replica": 1}'],
