@@ -1,1 +1,1 @@
-"""Integrations with other libraries. Each module needs its library and is imported alone."""
+"""Integrations with other libraries. Import only the module that you need, because each module imports its library."""

@@ -1,4 +1,4 @@
-"""Add entities to Hugging Face datasets; see the method `as_map` of the pipeline."""
+"""Add entities to Hugging Face datasets. Users call the method `as_map` of the pipeline."""
 
 import hashlib
 import json
@@ -14,21 +14,23 @@ from ..hub.checkpoint import fingerprint
 from ..loading import load_pipeline
 from ..types_binder import EntityType
 
-# The maps of this process by digest. A forked process inherits them, so it does not have to load the model again.
+# The maps of this process, digest -> map. A forked process inherits them, so it does not load the model again.
 _MAPS: "WeakValueDictionary[str, EntityMap]" = WeakValueDictionary()
 
 
 class EntityMap:
     """A function for `Dataset.map` that adds a column with the entities of each text.
 
-    The pickle of this function contains a digest of everything that the entities depend on, and the arguments that load
-    the model. `datasets` hashes the pickle, so its cache recognises the same model with the same arguments. With
-    `num_proc`, each process uses the model that it inherited, or loads the model from its folder or from the Hub.
+    The pickle of this function contains the arguments that load the model, and a digest of everything that changes the
+    entities. `datasets` hashes the pickle. So its cache recognises the same model with the same arguments. With
+    `num_proc`, a forked process uses the model that it inherited. A spawned process loads the model from its folder or
+    from the Hub.
 
     Args:
         ner: a `BinderNerPipeline`.
-        text_column, entities_column: names of columns.
-        arguments: arguments of a call.
+        text_column: name of the column of texts.
+        entities_column: name of the new column.
+        arguments: arguments for calls of the pipeline.
 
     Raises:
         ValueError: an argument is invalid.
@@ -45,13 +47,13 @@ class EntityMap:
         _MAPS[self.digest()] = self
 
     def __call__(self, batch: Any) -> Any:
-        """Return the entities of a batch, or of a single row (without `batched=True`).
+        """Return the entities of a batch, or of a single row if `Dataset.map` is called without `batched=True`.
 
-        The batch of a dataset in the format "arrow" is returned as a table with the new column, as `datasets` expects.
+        For a dataset with the format "arrow", return the batch as a table with the new column, as `datasets` expects.
 
         Raises:
-            ValueError: there is no column of texts, or there is a column of entities already; a text is neither a
-                string nor null; or the format of the dataset is "pandas" or "polars".
+            ValueError: the column of texts is missing, the new column exists already, a text is neither a string nor
+                null, or the format of the dataset is "pandas" or "polars".
         """
         if not isinstance(batch, (Mapping, pa.Table)):
             raise ValueError(
@@ -63,8 +65,8 @@ class EntityMap:
             raise ValueError(f"the dataset has no column {self.text_column!r}; choose the text_column from {names}.")
         if self.entities_column in names:
             raise ValueError(
-                f"the dataset has a column {self.entities_column!r} already; choose another name for the new one, as "
-                f"in as_map({self.text_column!r}, entities_column='found')."
+                f"the dataset has a column {self.entities_column!r} already; choose another name for the new "
+                f"column, as in as_map({self.text_column!r}, entities_column='found')."
             )
         if isinstance(batch, pa.Table):
             found = self._find(batch[self.text_column].to_pylist())
@@ -83,7 +85,7 @@ class EntityMap:
             )
 
     def digest(self) -> str:
-        """Return a hash of everything that the entities depend on: weights, configuration, tokenizers, arguments."""
+        """Return a hash of everything that changes the entities: weights, configuration, tokenizers and arguments."""
         ner = self.pipeline
         config = ner.model.config
         tokenizers = [ner.tokenizer, ner.model.type_tokenizer]
@@ -113,9 +115,10 @@ class EntityMap:
 
 
 class EntityColumn(list[Any]):
-    """A column of entities that has its full Arrow type even if it contains no entities.
+    """A column of entities whose Arrow type is always complete.
 
-    `datasets` infers the type of a column from its first batch, and this batch may contain no entities.
+    `datasets` infers the type of a column from its first batch. If this batch contains no entities, the type of a plain
+    list would be incomplete.
     """
 
     def __arrow_array__(self, type: Any = None) -> pa.Array:
@@ -127,17 +130,17 @@ _NOT_HASHED = (
     "_commit_hash",
     "transformers_version",
     "dtype",
-)  # They say where a model comes from. The hash of the weights includes their dtype.
+)  # These do not change the entities. `dtype` does, but the hash of the weights includes it.
 _KEYS = {"start": "start", "end": "end", "label": "entity_group", "score": "score", "word": "word"}
 
 
 def _restore(
     digest: str, loading: Mapping[str, Any], parameters: Any, text_column: str, entities_column: str
 ) -> EntityMap:
-    """Return the map with this digest: one that this process has already, or a new one with a model that is loaded.
+    """Return the map with a digest. If this process does not have it yet, load the model and create the map.
 
     Raises:
-        RuntimeError: the model differs from the one that was pickled.
+        RuntimeError: the model cannot be loaded, or the loaded model differs from the pickled model.
     """
     if (found := _MAPS.get(digest)) is not None:
         return found
@@ -154,7 +157,7 @@ def _restore(
         restored = EntityMap(ner, text_column, entities_column, {})
         if restored.digest() == digest:
             return restored
-        problem = f"the model in memory differs from the one in {loading['model']}"
+        problem = f"the model in memory differs from the model in {loading['model']}"
     raise RuntimeError(
         f"another process cannot load the model: {problem}. Save it with ner.save_pretrained(folder), load it with "
         "pipeline('binder-ner', model=folder), and use this pipeline."
@@ -162,9 +165,10 @@ def _restore(
 
 
 def _parameters(ner: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the parameters of the pipeline's three steps: its defaults, replaced by the arguments of a call.
+    """Return the parameters of the pipeline's steps: preprocess, forward and postprocess.
 
-    The entity types are tuples with the fields of `EntityType`.
+    The arguments of a call replace the defaults of the pipeline. Entity types are returned as tuples with the fields of
+    `EntityType`.
     """
     given = {name: value for name, value in arguments.items() if name != "batch_size"}
     defaults = (ner._preprocess_params, ner._forward_params, ner._postprocess_params)
@@ -175,7 +179,7 @@ def _parameters(ner: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_json(tokenizer: Any) -> Any:
-    """Return the definition of a tokenizer, without padding and truncation, which calls change."""
+    """Return the definition of a tokenizer, without padding and truncation, because calls change these two settings."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     return {name: value for name, value in content.items() if name not in ("padding", "truncation")}
 

@@ -1,4 +1,4 @@
-"""Return entities as a data frame of pandas or polars; see the method `to_frame` of the pipeline."""
+"""Return entities as a data frame of pandas or polars. Users call the method `to_frame` of the pipeline."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ LIBRARIES = ("pandas", "polars")
 
 
 def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **arguments: Any) -> Any:
-    """Find the entities of texts, and return a data frame with a row for each entity.
+    """Find the entities of texts, and return a data frame with one row per entity.
 
     Args:
         ner: a `BinderNerPipeline`.
@@ -19,7 +19,7 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
 
     Raises:
         ImportError: the library is not installed.
-        ValueError: an input or an argument is invalid, or the index of a pandas Series has equal values.
+        ValueError: an input or an argument is invalid, or the index of a pandas Series has duplicates.
     """
     source = _library_of(texts)
     library = library or source or "pandas"
@@ -34,13 +34,13 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
         value = texts.index[texts.index.duplicated()].tolist()[0]  # type: ignore[attr-defined]
         raise ValueError(
             f"the index of the Series has the value {value!r:.80} more than once, so text_id would be ambiguous: "
-            "number the rows first, df = df.reset_index(drop=True)."
+            "call df = df.reset_index(drop=True) first."
         )
     positions: list[int] = []
     present = _present(texts, positions)
     rows: list[int] = []
     columns: dict[str, list[Any]] = {name: [] for name in ("start", "end", "word", "entity_group", "score")}
-    # The stream reads texts ahead, so the position of a text is looked up when its result arrives.
+    # The pipeline reads several texts before it returns the first result. So `positions` is longer than the results.
     for number, entities in enumerate(ner(present, **arguments)):
         rows += [positions[number]] * len(entities)
         for name, values in columns.items():
@@ -80,7 +80,7 @@ def _imported(library: str) -> Any:
 
 
 def _present(texts: Iterable[Any], positions: list[int]) -> Iterator[Any]:
-    """Yield the texts that are not missing, and append the position of each of them to `positions`."""
+    """Yield the texts that are not missing, and append the position of each yielded text to `positions`."""
     for position, text in enumerate(texts):
         if not _is_missing(text):
             positions.append(position)
@@ -88,10 +88,10 @@ def _present(texts: Iterable[Any], positions: list[int]) -> Iterator[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, NaT or NA. NaN is the only float that is not equal to itself."""
+    """Return whether a value is None, NaN, NaT or NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float) and value != value
+    return isinstance(value, float) and value != value  # only NaN is not equal to itself
 
 
 def _to_pandas(pandas: Any, rows: list[int], index: Any, columns: dict[str, list[Any]]) -> Any:
@@ -103,7 +103,7 @@ def _to_pandas(pandas: Any, rows: list[int], index: Any, columns: dict[str, list
 
 
 def _to_polars(polars: Any, rows: list[int], index: Any, columns: dict[str, list[Any]]) -> Any:
-    if index is None:  # as DataFrame.with_row_index, because polars joins only columns of equal type
+    if index is None:  # use the type of DataFrame.with_row_index, because polars joins only columns of equal types
         ids = polars.Series("text_id", rows, dtype=polars.get_index_type())
     else:
         ids = polars.Series("text_id", index.take(np.array(rows, dtype=np.int64)).to_list())

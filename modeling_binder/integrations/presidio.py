@@ -1,6 +1,6 @@
-"""Find personal data with Presidio: a recognizer of presidio-analyzer that runs a BINDER model.
+"""A recognizer of Presidio (presidio-analyzer) that finds personal data with a BINDER model.
 
-Importing this module also makes `BinderRecognizer` available in Presidio's YAML configuration of recognizers.
+After an import of this module, Presidio's YAML files for recognizers may also contain `BinderRecognizer`.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from .. import __version__
 from ..loading import load_pipeline
 from ..pipeline_binder import BinderNerPipeline
 
-# Type that the model searches -> entity of Presidio
+# Entity type of the model -> entity of Presidio
 DEFAULT_ENTITY_MAPPING: dict[str, str] = {
     "person": "PERSON",
     "email address": "EMAIL_ADDRESS",
@@ -38,17 +38,17 @@ DEFAULT_ENTITY_MAPPING: dict[str, str] = {
     "driver's license number": "US_DRIVER_LICENSE",
 }
 
-# Arguments of `pipeline` that no signature lists, because transformers takes them from **kwargs
+# Arguments of `pipeline` that are missing in its signature, because transformers reads them from **kwargs
 _KEYWORDS_OF_PIPELINES = {"batch_size", "code_revision", "num_workers", "torch_dtype"}
 
-# Presidio makes a recognizer for each language; recognizers with the same model share one pipeline.
+# Presidio creates one recognizer per language. Recognizers with the same model share one pipeline from this cache.
 _pipelines: "weakref.WeakValueDictionary[str, BinderNerPipeline]" = weakref.WeakValueDictionary()
 
 
 class BinderRecognizer(LocalRecognizer):
-    """Recognizer for Presidio that finds entities with a BINDER model.
+    """A recognizer of Presidio that finds entities with a BINDER model.
 
-    A text of any length is searched completely: the pipeline splits it into overlapping windows. No text is logged.
+    Texts may have any length, because the pipeline splits a text into overlapping windows. No text is logged.
 
     Example:
         >>> from presidio_analyzer import AnalyzerEngine
@@ -60,19 +60,19 @@ class BinderRecognizer(LocalRecognizer):
 
     Args:
         model: folder, id on the Hub, or a loaded "binder-ner" pipeline.
-        entity_mapping: maps what the model searches to an entity of Presidio. A key is the name of a type or its
-            description, as in `entity_types` of the pipeline; several keys may have the same entity. Defaults to
-            `DEFAULT_ENTITY_MAPPING`.
-        supported_entities: use only the types of the mapping that belong to this entity, or these entities, of
-            Presidio.
-        threshold: lowest score of a result: a probability, or a dictionary with probabilities for some entities of
-            Presidio. Defaults to the tuned thresholds of the model if it has any, otherwise to 0.5. The
-            `score_threshold` of `AnalyzerEngine.analyze` can only remove further results.
-        decoding: "nested" returns every span above its threshold, so a type never hides the mentions of another type.
-            "flat" returns a non-overlapping set.
+        entity_mapping: dictionary from entity types of the model to entities of Presidio. A key is the name or the
+            description of an entity type, as in `entity_types` of the pipeline. Several keys may have the same value.
+            Defaults to `DEFAULT_ENTITY_MAPPING`.
+        supported_entities: an entity of Presidio, or a list of entities. Only the items of the mapping with these
+            values are used. Defaults to all items.
+        threshold: lowest score of a result. It is a probability, or a dictionary from entities of Presidio to
+            probabilities. Defaults to the tuned thresholds of the model if it has any, otherwise to 0.5. The
+            `score_threshold` of `AnalyzerEngine.analyze` removes results after this threshold.
+        decoding: "nested" returns every span above its threshold, even if it overlaps an entity of another type. "flat"
+            returns entities that do not overlap.
         name, supported_language, version, context: see `presidio_analyzer.EntityRecognizer`.
-        pipeline_options: further arguments of `pipeline(...)`, such as `device`, `revision` or `batch_size`. They
-            cannot be combined with a loaded pipeline.
+        pipeline_options: other arguments of `pipeline(...)`, such as `device`, `revision` or `batch_size`. They cannot
+            be combined with a loaded pipeline.
 
     Raises:
         ValueError: the model cannot be loaded, or an argument is invalid.
@@ -119,7 +119,7 @@ class BinderRecognizer(LocalRecognizer):
         )
 
     def load(self) -> None:
-        """Load the model, encode the types, and check the arguments. The constructor calls this, as Presidio does."""
+        """Load the model, encode the entity types, and check the arguments. The constructor calls this method."""
         if isinstance(self.model, BinderNerPipeline):
             self.pipeline = self.model
         else:
@@ -136,14 +136,14 @@ class BinderRecognizer(LocalRecognizer):
 
         Args:
             text: a text of any length.
-            entities: an entity of Presidio, or a list of them. Only their types are searched; other entities of the
-                list, which other recognizers find, are ignored. Defaults to all entities of this recognizer.
+            entities: an entity of Presidio, or a list of entities. The model searches only for their entity types.
+                Entities of other recognizers are ignored. Defaults to all entities of this recognizer.
             nlp_artifacts: not used.
 
         Raises:
             TypeError: `text` is not a string.
         """
-        if not isinstance(text, str):  # the error of the pipeline would contain the text
+        if not isinstance(text, str):  # check here, because the error of the pipeline would contain the text
             raise TypeError(f"expected a text (str), got {type(text).__name__}.")
         requested = set(_as_list(entities) or self.supported_entities)
         labels = [label for label, entity in self.entity_mapping.items() if entity in requested]
@@ -153,7 +153,7 @@ class BinderRecognizer(LocalRecognizer):
         return results
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments of this recognizer for `from_dict`; the name of the model replaces a loaded pipeline."""
+        """Return the arguments of this recognizer for `from_dict`. A loaded pipeline becomes the name of its model."""
         loaded = isinstance(self.model, BinderNerPipeline)
         model = self.pipeline.model.config._name_or_path if loaded else self.model
         own = {"model": model, "entity_mapping": self.entity_mapping, "threshold": self.threshold}
@@ -193,7 +193,7 @@ def _check_names(options: Mapping[str, Any]) -> None:
     """Check the names of the arguments for `pipeline(...)`.
 
     Raises:
-        ValueError: neither `BinderRecognizer` nor `pipeline` has an argument of this name.
+        ValueError: `pipeline` has no argument of a name.
     """
     if "entity_types" in options:
         raise ValueError(
@@ -217,22 +217,22 @@ def _arguments(method: Any) -> list[str]:
 
 
 def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[str, str]:
-    """Return the items of a mapping whose values are in `entities`; all items if `entities` is None or empty.
+    """Return the items of a mapping whose values are in `entities`. Return all items if `entities` is None or empty.
 
     Raises:
-        ValueError: the mapping is empty or malformed, or no type of it belongs to one of the entities.
+        ValueError: the mapping is empty or malformed, or one of the entities is not a value of the mapping.
     """
     pairs = mapping.items() if isinstance(mapping, Mapping) else [(None, None)]
     if not pairs or not all(isinstance(text, str) and text.strip() for pair in pairs for text in pair):
         raise ValueError(
-            "entity_mapping must be a dictionary from what the model searches to an entity of Presidio, such as "
+            "entity_mapping must be a dictionary from entity types of the model to entities of Presidio, such as "
             f"{{'person': 'PERSON'}}, got {mapping!r:.200}."
         )
     if not entities:
         return dict(mapping)
     if unknown := sorted(set(entities) - set(mapping.values())):
         raise ValueError(
-            f"supported_entities has {unknown}, which no type of the entity_mapping belongs to. Pass entity_mapping="
+            f"supported_entities has {unknown}, which are not values of entity_mapping. Pass entity_mapping="
             f"{{'description of the type': {unknown[0]!r}}}, or choose from {sorted(set(mapping.values()))}."
         )
     return {label: entity for label, entity in mapping.items() if entity in entities}
@@ -241,8 +241,8 @@ def _choose(mapping: Mapping[str, str], entities: Sequence[str] | None) -> dict[
 def _register_in_yaml() -> None:
     """Let Presidio's YAML configuration of recognizers pass arguments to `BinderRecognizer`.
 
-    Presidio drops the keys that it does not know, unless `CONFIG_MODEL_MAP` has a pydantic class for the configuration
-    of the recognizer. Old versions such as 2.2.358 have no such classes and keep all keys.
+    By default, Presidio drops the keys of the configuration that it does not know. It keeps them if `CONFIG_MODEL_MAP`
+    has a pydantic class for the recognizer. Old versions such as 2.2.358 always keep all keys and have no such map.
     """
     try:
         from presidio_analyzer.input_validation.yaml_recognizer_models import (
@@ -254,7 +254,7 @@ def _register_in_yaml() -> None:
 
     class BinderRecognizerConfig(PredefinedRecognizerConfig, extra="allow"):
         def model_dump(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            # A key that is missing in the file must not replace the default of the constructor with None.
+            # Without exclude_none, missing keys would be None and would replace the defaults of the constructor.
             dumped: dict[str, Any] = super().model_dump(*args, **{"exclude_none": True, **kwargs})
             return dumped
 

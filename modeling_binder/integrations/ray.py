@@ -1,10 +1,11 @@
-"""Annotate with Ray Data, on one machine or many.
+"""Annotate texts with Ray Data, on one machine or on many.
 
-`annotate` adds entities to a `ray.data.Dataset`. `run` does what `annotate_files` does, on a cluster: its actors read,
-annotate and write the chunks of a job that are missing. Each chunk is written to a file of its own, so a task may run
-twice: after an actor or a node was lost, or if it goes on after its driver ended. `ray.data.checkpoint` is not used
-here: it reads the whole source again, keeps all ids in memory, and doubles rows that a task writes after its driver was
-killed.
+`annotate` adds entities to a `ray.data.Dataset`. `run` is `annotate_files` on a cluster: its actors read, annotate and
+write the missing chunks of a job. A chunk is a number of rows, and it becomes one output file. So a task may run twice
+without harm: after the loss of an actor or a node, or if the task goes on after the end of its driver.
+
+`run` does not use `ray.data.checkpoint`, which reads the whole source again and keeps all ids in memory. It also
+duplicates rows if a task goes on after its driver was killed.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ def annotate(
 ) -> ray.data.Dataset:
     """Return the dataset with two new columns: the entities of each text, and errors.
 
-    The model is loaded here once, to check it and to encode the entity types, and then once in each actor.
+    This function loads the model once, to check it and to encode the entity types. Then each actor loads it once.
 
     Example:
         >>> import ray
@@ -60,25 +61,30 @@ def annotate(
         dataset: a dataset with a column of texts.
         model: folder that all nodes can read, or id on the Hub.
         text_column: name of the column of texts.
-        entities_column: name of the new column with lists of `{"start", "end", "label", "score", "word"}`; null if the
-            row has an error.
-        error_column: name of the new column with the reason why a row has no entities ("there is no text"), or null.
-        actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. Defaults to as
-            many as fit on the GPUs and CPUs of the cluster, without the CPUs that reading and writing need.
-        num_cpus, num_gpus: CPUs and GPUs of an actor. By default, an actor has one GPU if the cluster has any.
-        rows_per_batch: number of rows that an actor gets at once; it sorts their windows by length.
-        settings: arguments of the pipeline: entity_types, threshold, decoding and others; see `Settings`.
+        entities_column: name of the new column with lists of `{"start", "end", "label", "score", "word"}`. It is null
+            if the row has an error.
+        error_column: name of the new column with the error of the row, such as "there is no text". It is null if the
+            row has no error.
+        actors: number of actors, or the minimum and the maximum for a pool that grows and shrinks. By default, the
+            actors use all GPUs and CPUs of the cluster, except the CPUs for reading and writing.
+        num_cpus: CPUs of an actor.
+        num_gpus: GPUs of an actor. Defaults to one GPU if the cluster has GPUs.
+        rows_per_batch: number of rows in one call of an actor. The actor sorts the windows of these rows by length.
+        settings: arguments of the pipeline, such as entity_types, threshold and decoding; see `Settings`.
 
     Raises:
-        ValueError: the dataset lacks the column of texts or already has a column that is added; the model cannot be
-            loaded; an argument is invalid; the cluster has too few CPUs; or `DataContext.checkpoint_config` is set for
-            a dataset that Ray cannot resume.
+        ValueError: for one of these reasons:
+
+            - The column of texts is missing, or a new column exists already.
+            - The model cannot be loaded, or an argument is invalid.
+            - The cluster has too few CPUs.
+            - `DataContext.checkpoint_config` is set, but Ray cannot resume this dataset.
     """
     columns = Columns(text_column, entities=entities_column, error=error_column, new_ids=False)
     _check_columns(dataset, columns)
     _check_checkpointing(dataset)
     chosen = Settings(str(model), **settings)
-    # Ray reads, writes and filters rows of checkpoints beside these actors: without free CPUs, the job would hang.
+    # Ray's own tasks (reading, writing, and filtering by checkpoints) need free CPUs. Otherwise the job would hang.
     reserved = 1 if dataset.context.checkpoint_config is None else 2
     strategy, resources = _actors(actors, num_cpus, num_gpus, reserved)
     return dataset.map_batches(
@@ -105,20 +111,20 @@ def run(
     num_gpus: float | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Annotate what the folder of a job lacks, on a cluster.
+    """Annotate the missing rows of a job on a cluster.
 
     Args:
-        job: see `annotating.job.prepare`, with `check_on_cpu`. All nodes must be able to read its files and its model,
-            and to write to its folder.
-        address: address of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the cluster of
-            the environment variable RAY_ADDRESS, or else to a new cluster.
+        job: a job from `annotating.job.prepare` with `check_on_cpu=True`. All nodes must be able to read its files and
+            its model, and to write to its output folder.
+        address: address of the cluster ("auto", "host:6379" or "ray://host:10001"). Defaults to the environment
+            variable RAY_ADDRESS. If it is not set, a new cluster is started on this machine.
         actors, num_cpus, num_gpus: see `annotate`.
         progress: show a progress bar.
 
     Raises:
         ConnectionError: there is no cluster at the address.
         ValueError: the cluster has too few CPUs or GPUs for an actor.
-        RuntimeError: an actor or a task failed; or files of the output are missing.
+        RuntimeError: an actor or a task failed, or output files are missing.
     """
     tasks = [{"task": pickle.dumps(task)} for task in job.source.tasks(job.done)]
     if not tasks:
@@ -134,7 +140,7 @@ def run(
             done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
                 _PartActor,
                 fn_constructor_kwargs={"num_threads": max(1, int(num_cpus)), "folder": job.folder, **arguments},
-                # One call reads and writes while another one computes.
+                # With two calls at a time, one call reads and writes while the other call runs the model.
                 compute=ActorPoolStrategy(
                     **strategy, max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
                 ),
@@ -152,14 +158,14 @@ def run(
 
 
 class _Actor:
-    """An actor that loads the model once, and uses as many threads as it has CPUs."""
+    """An actor that loads the model once."""
 
     def __init__(self, num_threads: int, **arguments: Any) -> None:
-        disable_progress_bar()  # the bar of loading the weights
+        disable_progress_bar()  # transformers shows one while it loads the weights
         self._annotator: Annotator | None = None
         try:
             self._annotator = Annotator(num_threads=num_threads, **arguments)
-        except Exception as error:  # Ray reports every actor that cannot start, but a failed call only once
+        except Exception as error:  # raised by the first call: Ray reports a failed call once, but each failed start
             self._failure = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -170,14 +176,14 @@ class _Actor:
 
 
 class _PartActor(_Actor):
-    """An actor that also reads and writes the tables. Calls may overlap, but only one call at a time runs the model."""
+    """An actor that also reads and writes tables. Calls may overlap, but only one call at a time runs the model."""
 
     def __init__(self, num_threads: int, folder: OutputFolder, columns: Columns, **arguments: Any) -> None:
         super().__init__(num_threads, columns=columns, **arguments)
         self._folder, self._columns, self._lock = folder, columns, threading.Lock()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Annotate the chunks of tasks; return the number of rows, how many have an error, and why the call failed."""
+        """Annotate the chunks of tasks. Return the number of rows, the number of errors, and the error of the call."""
         rows, errors, failure = 0, 0, None
         try:
             for pickled in table["task"].to_pylist():
@@ -187,7 +193,7 @@ class _PartActor(_Actor):
                         annotated = super().__call__(chunk)
                     errors += write_parts(self._folder, self._columns, annotated)
                     rows += annotated.num_rows
-        except Exception as error:  # if it were raised, Ray would print pages of text
+        except Exception as error:  # returned, because Ray would print very long messages for a raised error
             failure = f"{type(error).__name__}: {error}"
         return pa.table({"rows": [rows], "errors": [errors], "failure": pa.array([failure], pa.string())})
 
@@ -199,10 +205,10 @@ def _actors(
 
     Args:
         actors, num_cpus, num_gpus: see `annotate`.
-        reserved: number of CPUs that the other tasks of a job need.
+        reserved: number of CPUs that must stay free for Ray's own tasks.
 
     Raises:
-        ValueError: the numbers are not positive, or they are more than the cluster has.
+        ValueError: the numbers are not positive, or the cluster is too small for one actor.
     """
     cluster = ray.cluster_resources()
     cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
@@ -221,7 +227,7 @@ def _actors(
             raise ValueError(
                 f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs; an actor needs {num_cpus:g} CPUs and "
                 f"{num_gpus:g} GPUs, and reading and writing need {reserved:g} CPUs. Lower num_cpus, which may be a "
-                "fraction, or name the number of actors if the cluster grows."
+                "fraction. If the cluster can grow, pass the number of actors."
             )
         actors = (size, size)
     low, high = actors
@@ -238,14 +244,16 @@ def _check_columns(dataset: ray.data.Dataset, columns: Columns) -> None:
         raise ValueError(f"the dataset has no column {columns.text!r}; choose the text_column from {names}.")
     for name in (columns.entities, columns.error):
         if name in names:
-            raise ValueError(f"the dataset has a column {name!r} already; choose another name for the new one.")
+            raise ValueError(f"the dataset has a column {name!r} already; choose another name for the new column.")
 
 
 def _check_checkpointing(dataset: ray.data.Dataset) -> None:
-    """Raise an error where Ray would only warn and start again from the first row.
+    """Check that Ray can resume the dataset if `DataContext.checkpoint_config` is set.
+
+    Ray itself would only warn, and start again from the first row.
 
     Raises:
-        ValueError: there is a checkpoint configuration, but the dataset is not read from files, or has no ids.
+        ValueError: Ray cannot resume the dataset, because it is not read from files or lacks the column of ids.
     """
     config = dataset.context.checkpoint_config
     if config is None:
@@ -260,19 +268,19 @@ def _check_checkpointing(dataset: ray.data.Dataset) -> None:
 
     if not starts_with_read(dataset._logical_plan.dag):
         raise ValueError(
-            "DataContext.checkpoint_config is set, but Ray can resume only datasets that are read from files, as by "
-            "ray.data.read_parquet(...); a dataset from memory would be annotated from the start."
+            "DataContext.checkpoint_config is set, but Ray can resume only datasets that are read from files, such as "
+            "ray.data.read_parquet(...); it would annotate a dataset from memory from the start."
         )
     if config.id_column not in (dataset.columns() or []):
         raise ValueError(
-            f"DataContext.checkpoint_config names the column of ids {config.id_column!r}, which the dataset lacks. "
-            f"The dataset has the columns {dataset.columns()}."
+            f"DataContext.checkpoint_config has the id_column {config.id_column!r}, but the dataset has no such "
+            f"column. The columns are {dataset.columns()}."
         )
 
 
 @contextlib.contextmanager
 def _readable_errors() -> Iterator[None]:
-    """Raise an error of Ray in one line."""
+    """Replace an error of Ray by a `RuntimeError` with a message of one line."""
     try:
         yield
     except ray.exceptions.RayError as error:

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster."""
+"""Connect to a Ray cluster."""
 
 import contextlib
 import os
@@ -15,12 +15,14 @@ _PROBE_SECONDS = 5.0
 
 @contextlib.contextmanager
 def connected(address: str | None = None, log_to_driver: bool = True) -> Iterator[None]:
-    """Connect to a cluster, or start Ray on this machine, and disconnect at the end. A connection that exists is kept.
+    """Connect to a cluster, or start Ray on this machine, and disconnect at the end.
+
+    If this process is connected to a cluster already, the existing connection is used and kept.
 
     Args:
-        address: `host:6379`, `ray://host:10001`, or "auto" for a cluster on this machine. None is the cluster that the
-            environment variable RAY_ADDRESS names, or else a new one on this machine, which ends with the connection.
-        log_to_driver: whether the output of the actors is printed here.
+        address: `host:6379`, `ray://host:10001`, or "auto" for a cluster on this machine. Defaults to the environment
+            variable RAY_ADDRESS. If it is not set, Ray is started on this machine, and stopped at the end.
+        log_to_driver: print the output of the actors in this process.
 
     Raises:
         ConnectionError: there is no cluster at the address.
@@ -31,17 +33,17 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
     given = address or os.environ.get("RAY_ADDRESS")
     try:
         if given:
-            # Ray remembers the last cluster of a machine, also if it has ended.
+            # With "auto", Ray uses the last cluster of this machine, even if the cluster has ended. So test it first.
             _probe(get_ray_address_from_environment("auto", None) if given == "auto" else given)
-        # A cluster of this process alone needs no dashboard.
+        # A new cluster is used only by this process, so it needs no dashboard.
         dashboard = None if given else False
-        # Without an address, Ray would join a cluster of this machine that another program has started.
+        # "local" starts a new cluster. With None, Ray would join a cluster that another program has started here.
         ray.init(given or "local", include_dashboard=dashboard, log_to_driver=log_to_driver, logging_level="warning")
     except (OSError, ValueError, RuntimeError) as error:
         reason = one_line(error)
         raise ConnectionError(
             f"cannot connect to a Ray cluster at {given!r}: {reason:.200}. Start one with `ray start --head`, or leave "
-            "the address out to start Ray on this machine."
+            "out the address to start Ray on this machine."
             if given
             else f"cannot start Ray on this machine: {reason:.200}."
         ) from None
@@ -52,7 +54,7 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
 
 
 def _probe(address: str | None) -> None:
-    """Raise OSError if nothing listens at an address: Ray itself would try for minutes."""
+    """Raise `OSError` if nothing listens at an address. Ray itself would try to connect for minutes."""
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         with socket.create_connection((host, int(port)), _PROBE_SECONDS):

@@ -1,7 +1,7 @@
-"""The spaCy component "binder_ner": it writes entities into `doc.ents` and `doc.spans`.
+"""The spaCy component "binder_ner", which finds entities and writes them to `doc.ents` and `doc.spans`.
 
-spaCy imports this module through the entry point of the package whenever it creates a pipeline, so torch and
-transformers are imported only when a component is created.
+spaCy imports this module whenever it creates a pipeline, because the package registers it as an entry point. So this
+module must be imported quickly. It imports torch and transformers only when a component is created.
 """
 
 import os
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..pipeline_binder import BinderNerPipeline
     from ..types_binder import EntityTypes
 
-# Concrete types instead of `Mapping` and `Sequence`, because spaCy checks the values of a config against them.
+# spaCy checks the values of a config against these annotations, so they are concrete types instead of `Mapping`.
 Types = str | list[str | dict[str, str | None]] | dict[str, str | dict[str, str | None] | None]
 _CONSTRUCTOR_SETTINGS = ("model", "revision", "device", "dtype")
 _COMPONENT_SETTINGS = ("types", "alignment_mode", "spans_key", "overwrite_ents")
@@ -42,20 +42,21 @@ class Settings:
 
     Args:
         model: folder, or id on the Hub.
-        types: the entity types in any form that `BinderNerPipeline` accepts as `entity_types`; None means the model's
-            own types.
+        types: the entity types, in any form that `BinderNerPipeline` accepts as `entity_types`. None means the types of
+            the model.
         decoding: "flat" writes `doc.ents` and `doc.spans`, "nested" writes only `doc.spans`.
-        threshold, inference, max_length, stride, batch_size: arguments of a call, see `BinderNerPipeline`. `batch_size`
-            is a number of windows of the model; in `nlp.pipe`, the argument of the same name is a number of documents.
-        alignment_mode: what to do with an entity that begins or ends inside a token of spaCy, as in `Doc.char_span`:
-            "expand" adds the rest of this token to the entity, "contract" removes this token from the entity, and
-            "strict" leaves out the entity.
-        spans_key: key of `doc.spans`.
-        overwrite_ents: in flat decoding, whether found entities replace entities of `doc.ents` that they overlap.
-            If false, the existing entities are kept.
+        threshold, inference, max_length, stride: arguments of a call, see `BinderNerPipeline`.
+        batch_size: number of windows in a batch of the model. The argument `batch_size` of `nlp.pipe` is a number of
+            documents.
+        alignment_mode: how to change an entity that begins or ends inside a token of spaCy, as in `Doc.char_span`.
+            "expand" adds the rest of this token to the entity. "contract" removes this token from the entity. "strict"
+            leaves out the entity.
+        spans_key: the key in `doc.spans` for the found spans.
+        overwrite_ents: in flat decoding, let found entities replace overlapping entities of `doc.ents`. If false, the
+            existing entities are kept.
         revision: branch, tag or commit on the Hub.
-        device: defaults to the GPU if there is one.
-        dtype: data type of the weights; defaults to that of the checkpoint.
+        device: device of the model. Defaults to the first GPU, if there is one.
+        dtype: data type of the weights. Defaults to the data type of the checkpoint.
 
     Raises:
         ValueError: a value is invalid, or `model` is a folder without a BINDER model.
@@ -106,11 +107,11 @@ class Settings:
         if os.path.isdir(self.model) and (
             not config.is_file() or srsly.read_json(config).get("model_type") != "binder"
         ):
-            raise ValueError(f"the folder {self.model!r} contains no BINDER model: it has no config.json of one.")
+            raise ValueError(f"the folder {self.model!r} contains no config.json of a BINDER model.")
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of a call of the pipeline."""
+        """The arguments for calls of the pipeline."""
         other = (*_CONSTRUCTOR_SETTINGS, *_COMPONENT_SETTINGS)
         given = {name: value for name, value in vars(self).items() if name not in other and value is not None}
         return given if self.types is None else {**given, "entity_types": self.types}
@@ -125,22 +126,21 @@ class Settings:
 
 
 class BinderNer(Pipe):
-    """Finds entities with a BINDER model.
+    """A spaCy component that finds entities with a BINDER model.
 
-    Found spans are in `doc.spans[spans_key]`, with their scores in its `attrs["scores"]`. In flat decoding they are
-    also in `doc.ents`. `span._.binder_score` is the score of such a span or entity.
+    The component writes found spans to `doc.spans[spans_key]`, with their scores in the list `attrs["scores"]` of this
+    span group. In flat decoding, it also writes them to `doc.ents`. `span._.binder_score` is the score of a found span.
 
-    `alignment_mode` determines what happens to entities that begin or end inside a token of spaCy. These entities are
-    listed in `doc.spans[spans_key].attrs["misaligned"]` and counted in `num_misaligned`; the first one causes a
-    warning. If changed entities overlap others, flat decoding prefers entities that needed no change, and then entities
-    with higher scores.
+    An entity is misaligned if it begins or ends inside a token of spaCy. The setting `alignment_mode` determines how a
+    misaligned entity is changed. If a changed entity overlaps another entity, flat decoding keeps the unchanged entity.
+    If both were changed, it keeps the entity with the higher score. Misaligned entities are listed in
+    `doc.spans[spans_key].attrs["misaligned"]` and counted in `num_misaligned`. The first one causes a warning.
 
-    Creating a component does not load the model, because `spacy.load` creates a component before it reads the model
-    from the folder of the pipeline. The model is loaded when the first text is processed, or by `load` or
-    `nlp.initialize()`.
+    A new component has not loaded its model yet, because `spacy.load` creates a component before it reads the model
+    from the folder of the spaCy pipeline. The model is loaded with the first text, by `load`, or by `nlp.initialize()`.
 
     Args:
-        settings: model and options.
+        settings: the model and its options.
         name: name of the component in the pipeline.
     """
 
@@ -152,7 +152,7 @@ class BinderNer(Pipe):
         self._files: tempfile.TemporaryDirectory[str] | None = None  # ONNX files from `from_bytes`
 
     def load(self) -> "BinderNerPipeline":
-        """Load the model if it is not loaded yet, check the settings against it, and return its pipeline.
+        """Load the model if it is not loaded yet, check the settings, and return the pipeline.
 
         Raises:
             ValueError: the model cannot be loaded, or a setting is invalid.
@@ -173,7 +173,7 @@ class BinderNer(Pipe):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the entity types; empty if they are the model's own types and the model is not loaded yet."""
+        """Names of the entity types. Empty if `types` is None and the model is not loaded yet."""
         from ..types_binder import resolve_entity_types
 
         if self.settings.types is None and self._pipeline is None:
@@ -182,16 +182,16 @@ class BinderNer(Pipe):
         return tuple(each.label for each in resolve_entity_types(self.settings.types, own))
 
     def __call__(self, doc: Doc, *, batch_size: int = 1, **overrides: Any) -> Doc:
-        """Find the entities of a document, and write them into it.
+        """Find the entities of a document, and write them to the document.
 
         Args:
-            doc: the document; its text is `doc.text`.
-            batch_size: ignored. `nlp.pipe` adds this key to the dictionary `component_cfg`, and the same dictionary may
+            doc: the document.
+            batch_size: ignored. It is accepted because `nlp.pipe` adds it to the dictionary `component_cfg`, which may
                 later be passed to a call.
             overrides: settings for this call, as in `nlp(text, component_cfg={"binder_ner": {"types": [...]}})`.
         """
         settings = self._settings_of_call(overrides)
-        self.load()  # an error here does not concern the document
+        self.load()  # outside of `try`, because the error handler is only for errors of a document
         try:
             self.set_annotations([doc], self.predict([doc], settings), settings)
         except Exception as error:
@@ -201,17 +201,17 @@ class BinderNer(Pipe):
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128, **overrides: Any) -> Iterator[Doc]:
         """Find the entities of a stream of documents.
 
-        A document that causes an error is passed to the error handler and left out. The other documents of its batch
-        are processed.
+        A document that causes an error is passed to the error handler, and is not yielded. The other documents of its
+        batch are yielded.
 
         Args:
             stream: documents.
-            batch_size: number of documents that are passed to the pipeline at once. The pipeline sorts the windows
-                of these documents by length.
+            batch_size: number of documents in one call of the pipeline. The pipeline sorts the windows of these
+                documents by length.
             overrides: settings for this call, as in `nlp.pipe(texts, component_cfg={"binder_ner": {...}})`.
         """
         settings = self._settings_of_call(overrides)
-        self.load()  # an error here does not concern the documents
+        self.load()  # outside of `try`, because the error handler is only for errors of a document
         for docs in minibatch(stream, batch_size):
             try:
                 found = self.predict(docs, settings)
@@ -230,25 +230,25 @@ class BinderNer(Pipe):
                     yield doc
 
     def _settings_of_call(self, overrides: Mapping[str, Any]) -> Settings:
-        fixed = (*_CONSTRUCTOR_SETTINGS, "batch_size")  # here, batch_size is the number of documents
+        fixed = (*_CONSTRUCTOR_SETTINGS, "batch_size")  # in a call, batch_size is a number of documents
         accepted = [field.name for field in fields(Settings) if field.name not in fixed]
         if unknown := [name for name in overrides if name not in accepted]:
             raise ValueError(f"{self.name}: a call does not accept {unknown}; it accepts {', '.join(accepted)}.")
         return replace(self.settings, **overrides) if overrides else self.settings
 
     def predict(self, docs: Sequence[Doc], settings: Settings | None = None) -> list[list[dict[str, Any]]]:
-        """Return the entities of documents, as `BinderNerPipeline` returns them; the documents are unchanged."""
+        """Return the entities of documents, in the form of `BinderNerPipeline`, without changing the documents."""
         return self.load()([doc.text for doc in docs], **(settings or self.settings).arguments)
 
     def set_annotations(
         self, docs: Iterable[Doc], found: Iterable[list[dict[str, Any]]], settings: Settings | None = None
     ) -> None:
-        """Write entities into documents.
+        """Write entities to documents.
 
         Args:
             docs: the documents.
-            found: the entities of each document.
-            settings: settings other than those of the component.
+            found: the entities of each document, as `predict` returns them.
+            settings: settings to use. Defaults to the settings of the component.
         """
         settings = settings or self.settings
         for doc, entities in zip(docs, found, strict=True):
@@ -270,14 +270,14 @@ class BinderNer(Pipe):
             warnings.warn(
                 f"{self.name}: the {label} {doc.text[start:end]!r:.60} does not consist of whole tokens of spaCy (they "
                 f"are {[token.text for token in around or ()]!r:.100}), so the setting alignment_mode="
-                f"{settings.alignment_mode!r} is applied ('expand', 'contract' or 'strict'). There is no warning for "
-                f"further entities: doc.spans[{settings.spans_key!r}].attrs['misaligned'] lists those of a document, "
+                f"{settings.alignment_mode!r} is applied ('expand', 'contract' or 'strict'). This warning appears only "
+                f"once. doc.spans[{settings.spans_key!r}].attrs['misaligned'] lists all such entities of a document, "
                 f"and nlp.get_pipe({self.name!r}).num_misaligned counts them.",
                 stacklevel=2,
             )
 
     def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
-        """Return precision, recall and F1 of `doc.ents` in flat decoding, otherwise of `doc.spans[spans_key]`."""
+        """Return precision, recall and F1 of `doc.ents` (flat decoding) or `doc.spans[spans_key]` (nested decoding)."""
         if self.settings.decoding == "flat":
             return get_ner_prf(examples)
         examples = list(examples)
@@ -297,7 +297,7 @@ class BinderNer(Pipe):
             )
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Save the model as a folder that transformers can load too. The settings are in the config of the pipeline.
+        """Save the model in a folder, which transformers can load too. spaCy saves the settings in its config file.
 
         Raises:
             ValueError: spaCy's config files cannot represent the settings.
@@ -306,13 +306,13 @@ class BinderNer(Pipe):
         self.load().save_pretrained(str(path))
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "BinderNer":
-        """Load the model from a folder. If the folder is missing, the model of the settings will be used."""
+        """Load the model from a folder. If the folder has no model, the component uses the model in its settings."""
         if Path(path, "config.json").is_file():
             self._pipeline = self._checked(self.settings.load(str(path)))
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """Save the model as bytes.
+        """Return the files of the model as bytes.
 
         Raises:
             ValueError: spaCy's config files cannot represent the settings.
@@ -333,7 +333,7 @@ class BinderNer(Pipe):
             _write_files(srsly.msgpack_loads(data), Path(files.name).resolve())
             self.from_disk(files.name)
             if self._pipeline is not None and self._pipeline.model.onnx_encoders():
-                self._files = files  # kept, because pickled copies load these files and to_disk copies them
+                self._files = files  # keep the folder: to_disk and pickled copies read the ONNX files in it
         finally:
             if self._files is not files:
                 files.cleanup()
@@ -350,12 +350,12 @@ class BinderNer(Pipe):
             raise ValueError(
                 f"a config file of spaCy cannot represent the types or the threshold of {self.name}: {settings!r:.200}"
                 ". Pass the types as a list, [{'name': ..., 'description': ...}], if a name contains '=', ':' or other "
-                "signs with a meaning in config files, and write no '${'."
+                "special characters of config files. Do not use '${'."
             )
 
     def __reduce__(self) -> Any:
-        # `nlp.pipe(n_process=...)` pickles components if processes are spawned. The model is pickled to bytes here,
-        # because otherwise torch would move the weights into shared memory, of which a container may have too little.
+        # `nlp.pipe(n_process=...)` pickles components if it spawns processes. Then torch would move the weights to
+        # shared memory, and containers often have little of it. So the model is pickled to bytes here.
         state = {**self.__dict__, "_pipeline": self._pipeline and pickle.dumps(self._pipeline), "_files": None}
         return _unpickle, (type(self), state)
 
@@ -376,7 +376,7 @@ def _unpickle(component: type[BinderNer], state: dict[str, Any]) -> BinderNer:
 
 
 def _collapse_dollars(value: Any) -> Any:
-    """Replace "$$" by "$": spaCy writes "$" into config files as "$$", and does not undo this when it reads them."""
+    """Replace "$$" by "$". spaCy writes "$" to config files as "$$", but does not replace "$$" when it reads them."""
     if isinstance(value, str):
         return re.sub(r"\$+", "$", value)
     if isinstance(value, Mapping):

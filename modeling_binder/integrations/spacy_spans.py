@@ -1,4 +1,4 @@
-"""Entities as spans of spaCy's tokens."""
+"""Convert entities with character offsets to spans of spaCy's tokens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from spacy.tokens import Doc, Span
 
 
 class Aligned(NamedTuple):
-    """An entity as a span of tokens. `exact` is false if the span was changed to consist of whole tokens."""
+    """An entity as a span of tokens. `exact` is false if the entity did not consist of whole tokens and was changed."""
 
     span: Span
     score: float
@@ -17,13 +17,15 @@ class Aligned(NamedTuple):
 def align(
     doc: Doc, entities: Iterable[Mapping[str, Any]], mode: str, flat: bool
 ) -> tuple[list[Aligned], list[dict[str, Any]]]:
-    """Return entities as spans of tokens, ordered by position, and the entities that do not consist of whole tokens.
+    """Return the entities as spans of tokens, ordered by position, and a list of the misaligned entities.
+
+    An entity is misaligned if it does not consist of whole tokens.
 
     Args:
         doc: the document in which the entities were found.
         entities: entities as the pipeline returns them.
-        mode: the `alignment_mode` of `Doc.char_span` for entities that do not consist of whole tokens.
-        flat: whether returned spans must not overlap.
+        mode: the `alignment_mode` of `Doc.char_span` for misaligned entities.
+        flat: the returned spans must not overlap.
     """
     aligned: list[Aligned] = []
     misaligned = []
@@ -37,8 +39,8 @@ def align(
             misaligned.append({"start": start, "end": end, "label": label, "score": score})
     if not misaligned:
         return aligned, misaligned
-    # A changed span may equal another span, or overlap another span although `flat` forbids it. Then one of them is
-    # left out. Exact spans are kept first, so only changed spans are left out, and these are all in `misaligned`.
+    # A changed span may equal another span, or overlap another span although `flat` is true. Then one of the two is
+    # left out. Exact spans come first in this loop. So only changed spans are left out, and `misaligned` has these.
     kept: dict[Any, Aligned] = {}
     used: set[int] = set()
     for each in sorted(aligned, key=lambda each: (-each.exact, -each.score)):
@@ -53,7 +55,8 @@ def align(
 def set_ents(doc: Doc, found: Sequence[Span], overwrite: bool) -> None:
     """Add spans to `doc.ents`.
 
-    If a found span and an old entity overlap, the found span is kept if `overwrite`, otherwise the old entity.
+    If a found span and an old entity overlap, only one of the two is kept: the found span if `overwrite` is true,
+    otherwise the old entity.
     """
     old, blocked = list(doc.ents), []
     if doc.has_annotation("ENT_IOB"):
@@ -70,16 +73,16 @@ def set_ents(doc: Doc, found: Sequence[Span], overwrite: bool) -> None:
 
 
 def _without_overlap(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
-    """Return the spans that share no token with others."""
+    """Return the spans that have no token in common with `others`."""
     used = {index for span in others for index in range(span.start, span.end)}
     return [span for span in spans if not used.intersection(range(span.start, span.end))]
 
 
 def binder_score(span: Span) -> float | None:
-    """Return the score of a span that a component has found, or None; the getter of `span._.binder_score`."""
+    """Return the score of a span that a component has found, or None. This is the getter of `span._.binder_score`."""
     wanted = (span.start, span.end, span.label)
     for group in span.doc.spans.values():
-        if "misaligned" in group.attrs:  # otherwise another component has written this group
+        if "misaligned" in group.attrs:  # only groups of this component have this attribute
             for found, score in zip(group, group.attrs["scores"], strict=False):
                 if (found.start, found.end, found.label) == wanted:
                     return score

@@ -1,6 +1,10 @@
 """Serve a checkpoint over HTTP, on one machine (uvicorn) or on a Ray cluster (`binder-ner serve`).
 
-`requests` reads and checks requests, `batching` joins waiting requests into passes of the model, `app` has the routes,
-`metrics` counts, `model` loads and runs the pipeline. `server` runs the app under uvicorn and `ray_serve` under Ray
-Serve.
+The modules:
+
+- `requests` reads and checks requests.
+- `batching` collects waiting requests, so that one call of the pipeline answers several requests.
+- `model` loads and calls the pipeline.
+- `app` has the HTTP routes. `server` runs the app with uvicorn, and `ray_serve` runs it with Ray Serve.
+- `metrics` has the counters for Prometheus.
 """

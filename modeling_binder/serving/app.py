@@ -1,4 +1,4 @@
-"""The HTTP app: routes, tokens and refusals. uvicorn runs it on one machine, and Ray Serve on a cluster."""
+"""The HTTP app: routes, authorization and errors. uvicorn runs it on one machine, and Ray Serve on a cluster."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from .requests import Limits, RequestError, read_request
 from .tokens import is_authorized
 
 logger = logging.getLogger(__name__)
-# In the log and the metrics, the status 499 stands for a client that closed its connection before the answer.
+# In the log and the metrics, the status 499 means that the client closed its connection before the answer.
 CLIENT_GONE = Answer(499, {"error": "the client closed the connection."})
 
 
@@ -37,10 +37,10 @@ def create_app(
 
     Args:
         pipeline: a `BinderNerPipeline`. The app calls it from a single thread.
-        limits: what a request may cost, and how many requests may wait.
-        token: digest of the bearer token (`tokens.read_token`); None serves everybody.
-        defaults: arguments of the pipeline's call for requests that lack them.
-        replica: name of this process among several, for the metrics.
+        limits: limits of a request and of the queue.
+        token: digest of the bearer token, see `tokens.read_token`. None means that requests need no token.
+        defaults: arguments for calls of the pipeline. A request may replace them.
+        replica: name of this process for the metrics, if several processes serve the model.
     """
     service = Service(pipeline, limits, defaults or {}, replica)
 
@@ -97,7 +97,7 @@ class Service:
         self.metrics.count_pass(requests)
 
     async def find(self, request: Request) -> Response:
-        """Answer a request, and write a line about it into the log: numbers only, no text and no address."""
+        """Answer a request, and log its status, time and size. The log contains no text and no address."""
         began = time.perf_counter()
         self.metrics.count_open(1)
         sizes = ""
@@ -120,21 +120,21 @@ class Service:
         return JSONResponse(answer.content, answer.status, {"Retry-After": "1"} if answer.status == 429 else None)
 
     async def _read_body(self, request: Request) -> bytes:
-        """Return the body, and refuse it as soon as it is too long."""
+        """Return the body. Raise `RequestError` as soon as the received bytes are too many."""
         body = bytearray()
         async for part in request.stream():
             body += part
             if len(body) > self._limits.max_bytes:
                 raise RequestError(
                     413,
-                    f"the body has more than {self._limits.max_bytes:,} bytes, and this server takes at most "
-                    f"{self._limits.max_characters:,} characters: send several requests.",
+                    f"the body has more than {self._limits.max_bytes:,} bytes, and this server accepts at most "
+                    f"{self._limits.max_characters:,} characters: split the request.",
                 )
         return bytes(body)
 
 
 async def _unless_disconnected(request: Request, answering: Any) -> Answer:
-    """Return the answer; if the client closes the connection first, withdraw the request from the queue."""
+    """Return the answer. If the client closes the connection first, remove the request from the queue."""
 
     async def disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,11 +1,11 @@
-"""Batching across requests: requests with the same parameters share a pass of the model.
+"""Batching across requests: one call of the pipeline (a "pass") answers several requests with the same parameters.
 
-While a pass runs, further requests arrive. The next pass takes the request that has waited longest and all waiting ones
-with the same parameters. So a server without load answers at once, passes grow with the load, and requests with
-different entity types never meet in one pass. The app uses this queue also under Ray Serve, because `@serve.batch` of
-Ray Serve waits a fixed time for more requests and then closes the batch, even if the model is still busy. If the gap
-between requests is longer than this time, each batch contains one request, although several requests could share the
-next pass.
+While a pass runs, more requests arrive. The next pass answers the request that has waited longest, together with all
+waiting requests that have the same parameters. So a server without load answers at once, and passes grow with the load.
+Requests with different entity types are never in the same pass.
+
+The app uses this queue under Ray Serve too, instead of `@serve.batch`. `@serve.batch` closes a batch after a fixed
+time, even if the model is still busy. If requests arrive more slowly, each of its batches contains only one request.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ class Waiting:
 def take_pass(waiting: deque[Waiting], limits: Limits) -> list[Waiting]:
     """Remove the requests of the next pass from the queue and return them.
 
-    These are the first request, and further ones with the same parameters. A pass has at most `limits.max_requests`
-    requests, and at most `limits.max_characters` characters unless its first request has more. Requests whose clients
-    are gone are removed too. The other requests stay in their order.
+    A pass consists of the first request, and of other requests with the same parameters. It has at most
+    `limits.max_requests` requests. It has at most `limits.max_characters` characters, unless its first request alone
+    has more. Requests whose clients have disconnected are removed too. The other requests stay in their order.
     """
     chosen: list[Waiting] = []
     kept: list[Waiting] = []
@@ -56,12 +56,12 @@ def take_pass(waiting: deque[Waiting], limits: Limits) -> list[Waiting]:
 
 
 class BatchQueue:
-    """Requests that wait for the model, which reads them pass by pass in a thread of its own.
+    """A queue of requests. A separate thread runs the model on these requests, one pass after another.
 
     Args:
-        run: answers the requests of a pass, one answer each.
-        limits: how many requests may wait, and how large a pass may be.
-        on_pass: called after each pass, with the requests of the pass.
+        run: a function that answers the requests of a pass. It returns one answer for each request.
+        limits: limits of the queue and of a pass.
+        on_pass: a function that is called with the requests of a pass, after each pass.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class BatchQueue:
 
     @property
     def is_alive(self) -> bool:
-        """Whether requests are being answered."""
+        """Whether the queue accepts and answers requests."""
         return self._worker is not None and not self._worker.done() and not self._closing
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class BatchQueue:
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def close(self) -> None:
-        """Answer all waiting requests, then stop. Further requests are refused."""
+        """Answer all waiting requests, then stop. New requests raise `RequestError`."""
         self._closing = True
         self._arrived.set()
         if self._worker is not None:
@@ -99,7 +99,7 @@ class BatchQueue:
         self._thread.shutdown()
 
     async def submit(self, request: FindRequest) -> Answer:
-        """Return the answer to a request, as soon as a pass has read it.
+        """Wait for the pass that includes a request, and return the answer.
 
         Raises:
             RequestError: with status 429 if the queue is full, and 503 if the server is stopping.
@@ -128,6 +128,6 @@ class BatchQueue:
             except Exception as error:
                 answers = [internal_error(error)] * len(requests)
             for item, answer in zip(chosen, answers, strict=True):
-                if not item.answer.done():  # false if the client of the request is gone
+                if not item.answer.done():  # it is cancelled, and so done, if the client has disconnected
                     item.answer.set_result(answer)
             self._on_pass(requests)

@@ -1,4 +1,4 @@
-"""Counters of the server in the text format of Prometheus. They hold numbers and statuses, never texts or types."""
+"""Metrics of the server in the text format of Prometheus. They never contain texts or names of entity types."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,24 +12,24 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own.
+    """The metrics of one app, in a separate Prometheus registry.
 
     Args:
-        waiting: returns the number of requests that wait for a pass.
-        replica: name of the process; becomes a label of every metric if it is given.
+        waiting: a function that returns the number of requests that wait for a pass.
+        replica: name of the process. If it is not None, every metric has it as the label "replica".
     """
 
     def __init__(self, waiting: Callable[[], int], replica: str | None = None) -> None:
         self._registry = CollectorRegistry()
         self._labels = {} if replica is None else {"replica": replica}
         self._requests = self._make(Counter, "requests", "Requests of /find, by HTTP status.", ["status"])
-        self._seconds = self._labelled(Histogram, "request_seconds", "Time to an answer.", buckets=SECONDS)
-        self._texts = self._labelled(Counter, "texts", "Texts that were read.")
-        self._characters = self._labelled(Counter, "characters", "Characters of the texts and the entity types.")
-        self._passes = self._labelled(Histogram, "pass_requests", "Requests that shared a pass.", buckets=PASS_SIZES)
-        self._labelled(Gauge, "waiting_requests", "Requests that wait for a pass.").set_function(waiting)
-        self._running = self._labelled(Gauge, "open_requests", "Requests without an answer so far.")
-        if replica is None:  # Ray measures its processes itself
+        self._seconds = self._labelled(Histogram, "request_seconds", "Seconds from request to answer.", buckets=SECONDS)
+        self._texts = self._labelled(Counter, "texts", "Texts in which entities were searched.")
+        self._characters = self._labelled(Counter, "characters", "Characters of texts and entity types.")
+        self._passes = self._labelled(Histogram, "pass_requests", "Requests in one pass.", buckets=PASS_SIZES)
+        self._labelled(Gauge, "waiting_requests", "Requests that wait for a pass of the model.").set_function(waiting)
+        self._running = self._labelled(Gauge, "open_requests", "Requests that are not answered yet.")
+        if replica is None:  # Ray has metrics of its processes already
             ProcessCollector(registry=self._registry)
 
     def _make(self, kind: type, name: str, text: str, labels: Sequence[str] = (), **options: Any) -> Any:
@@ -40,7 +40,7 @@ class Metrics:
         return metric.labels(**self._labels) if self._labels else metric
 
     def count_open(self, change: int) -> None:
-        """Change the number of open requests: by 1 if a request has arrived, and by -1 if it is no longer open."""
+        """Add `change` to the number of open requests: 1 when a request arrives, and -1 when it ends."""
         self._running.inc(change)
 
     def count_request(self, status: int, seconds: float) -> None:

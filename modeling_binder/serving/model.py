@@ -1,4 +1,4 @@
-"""The model behind the server: load the pipeline, and answer the requests of a pass."""
+"""Load the pipeline of the server, and answer the requests of a pass."""
 
 import logging
 import traceback
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request: an HTTP status, and the content of its JSON."""
+    """The answer to a request: an HTTP status, and the data of the JSON body."""
 
     status: int
     content: Any = field(repr=False)
@@ -21,12 +21,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How to load the pipeline, and with which arguments to call it.
+    """Arguments for loading and calling the pipeline.
 
     Args:
-        model: a folder, or a repository on the Hub.
-        loading: further arguments of `pipeline(...)`, such as `device` or `dtype`.
-        defaults: arguments of a call, such as `entity_types`, for requests that lack them.
+        model: a folder, or an id on the Hub.
+        loading: other arguments of `pipeline(...)`, such as `device` or `dtype`.
+        defaults: arguments for calls of the pipeline, such as `entity_types`. A request may replace them.
     """
 
     model: str
@@ -48,25 +48,25 @@ def load_model(options: ModelOptions) -> Any:
 
 
 def warm_up(pipeline: Any, defaults: dict[str, Any]) -> None:
-    """Run a pipeline once, so that a wrong default fails now and the first request is not slower.
+    """Run a pipeline once. Then wrong defaults raise at the start, and the first request is as fast as later ones.
 
     Raises:
         ValueError: a default is out of range.
     """
     if defaults.get("entity_types") is None and not pipeline.model.config.entity_types:
-        defaults = {**defaults, "entity_types": ["any"]}  # requests of this server must name their types
+        defaults = {**defaults, "entity_types": ["any"]}  # any type will do, because there is no default
     pipeline("", **defaults)
 
 
 def run_pass(pipeline: Any, requests: Sequence[FindRequest]) -> list[Answer]:
-    """Answer requests with the same parameters in one call of the pipeline. It never raises.
+    """Answer requests with the same parameters in one call of the pipeline. This function never raises.
 
-    If the call fails, every request is repeated alone: only the one at fault gets the error, and a message that quotes
-    a text goes only to the client that sent the text.
+    If the call fails, each request is repeated separately. Then only the request that causes the error gets the error.
+    This matters for privacy too, because the error may quote a text.
 
     Args:
         pipeline: a `BinderNerPipeline`.
-        requests: at least one, with equal keys.
+        requests: one or more requests with equal keys.
     """
     try:
         found = pipeline([text for request in requests for text in request.texts], **requests[0].parameters)
@@ -89,8 +89,8 @@ def run_pass(pipeline: Any, requests: Sequence[FindRequest]) -> list[Answer]:
 def internal_error(error: BaseException) -> Answer:
     """Log an unexpected error and return the answer to its request.
 
-    The log shows the kind of the error and where it was raised. Its message may quote a text, so it is left out.
+    The log contains the class and the traceback of the error. It does not contain the message, which may quote a text.
     """
     places = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s while answering a request:\n%s", type(error).__name__, places)
-    return Answer(500, {"error": "the server failed on this request; its log says where."})
+    return Answer(500, {"error": "the server failed on this request; see its log."})

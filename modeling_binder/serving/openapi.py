@@ -4,16 +4,17 @@ from typing import Any
 
 _TEXTS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "array"}]}}],
-    "description": "A text or a list of texts. With `is_split_into_words` a list of words, or a list of such lists.",
+    "description": "A text, or a list of texts. With `is_split_into_words`, a text is a list of words.",
 }
 _TYPES = {
     "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "object"}],
-    "description": 'Names of entity types, or an object of names and descriptions (or `{"description": ..., "parent": '
-    "...}`). Defaults to the types of the model.",
+    "description": "Names of entity types, or an object that maps each name to a description or to "
+    '`{"description": ..., "parent": ...}`. Defaults to the types of the model.',
 }
 _THRESHOLD = {
     "anyOf": [{"type": "number"}, {"type": "object", "additionalProperties": {"type": "number"}}],
-    "description": "A probability, or an object of types and probabilities. 0.5 is the threshold of the model itself.",
+    "description": "Lowest score of an entity: a probability, or an object that maps names of entity types to "
+    "probabilities. Defaults to the thresholds of the model.",
 }
 _BODY = {
     "type": "object",
@@ -59,7 +60,7 @@ _REFUSALS = {
     422: "The request is malformed.",
     429: "Too many requests are waiting.",
 }
-_ERROR = {"type": "object", "properties": {"error": {"type": "string", "description": "A sentence."}}}
+_ERROR = {"type": "object", "properties": {"error": {"type": "string", "description": "What went wrong."}}}
 
 # Arguments of the route
 FIND: dict[str, Any] = {
@@ -67,7 +68,7 @@ FIND: dict[str, Any] = {
     "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}}},
     "responses": {
         200: {
-            "description": "A list of entities; for a list of texts, a list of such lists.",
+            "description": "A list of entities. For a list of texts, one list of entities per text.",
             "content": {"application/json": {"schema": {"anyOf": [_ENTITIES, {"type": "array", "items": _ENTITIES}]}}},
         },
         **{

@@ -1,4 +1,4 @@
-"""The server on a Ray cluster: the same app as a deployment of Ray Serve; each replica has a GPU or some cores."""
+"""Serve the app on a Ray cluster, as a deployment of Ray Serve. Each replica has a GPU or some CPU cores."""
 
 import logging
 import re
@@ -15,19 +15,21 @@ from .app import create_app
 from .model import ModelOptions, load_model
 from .requests import Limits
 
-DRAIN_SECONDS = 600.0  # time in which a replica must answer the requests it has accepted before Ray ends it
+DRAIN_SECONDS = 600.0  # when a replica stops, it has this time to answer the requests that it has accepted
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Where the app runs, and with how many replicas.
+    """The address, the number of replicas and their resources.
 
     Args:
         name: name of the application in the cluster.
-        host, port: address of the proxies. If Ray Serve runs in the cluster already, it keeps the address that it has.
-        replicas: number of replicas, unless `autoscaling` is given.
-        cpus, gpus: CPU cores and GPUs of a replica. Default to one core, and to one GPU if the cluster has any.
-        autoscaling: fields of `ray.serve.config.AutoscalingConfig`.
+        host, port: address of the HTTP proxies of Ray Serve. They have no effect if Ray Serve already runs in the
+            cluster.
+        replicas: number of replicas. It has no effect with `autoscaling`.
+        cpus: CPU cores of a replica.
+        gpus: GPUs of a replica. None means one GPU if the cluster has GPUs, otherwise none.
+        autoscaling: fields of `ray.serve.config.AutoscalingConfig`. None means a fixed number of replicas.
 
     Raises:
         ValueError: an option is out of range, or Ray does not know a field of `autoscaling`.
@@ -67,7 +69,7 @@ class BinderReplica:
     """
 
     def __init__(self, options: ModelOptions, limits: Limits, token: bytes | None) -> None:
-        # The handlers of Ray Serve's logger write to the log file of the replica, so the app uses them too.
+        # Use the handlers of Ray Serve, so that the app writes to the log file of the replica.
         logs, own = logging.getLogger("ray.serve"), logging.getLogger("modeling_binder.serving")
         own.handlers, own.propagate = logs.handlers, False
         own.setLevel(logging.INFO)
@@ -75,7 +77,8 @@ class BinderReplica:
         self._limits, self._token = limits, token
 
     def __serve_build_asgi_app__(self) -> Any:
-        # Ray calls this in the replica, because the locks in an app cannot be sent there.
+        # Ray calls this method in the replica. An app that is created elsewhere cannot be sent to the replica, because
+        # its locks cannot be pickled.
         from ray import serve
 
         replica = serve.get_replica_context().replica_id.unique_id
@@ -90,7 +93,7 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
     """Deploy the app in the cluster, and return once all replicas answer.
 
     Raises:
-        ClusterError: Ray Serve or a replica could not be started; the message has the reason.
+        ClusterError: Ray Serve or a replica cannot start. The message contains the reason.
     """
     import ray
     from ray import serve
@@ -105,11 +108,11 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
         serve.ingress()(BinderReplica),
         name=options.name,
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": gpus},
-        # If its queue is full, the app answers a request with an error text. So Ray must pass such requests on to it.
+        # More than the queue of the app holds. Then the app itself rejects requests, with a readable error.
         max_ongoing_requests=2 * limits.max_queue + limits.max_requests,
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         max_constructor_retry_count=1,
-        # The app logs a line about each request. Ray's line would have the URL, in which a client might put a text.
+        # Ray's log would contain URLs, and a URL may contain a text. The app has its own log.
         logging_config=LoggingConfig(enable_access_log=False),
         **scaling,
     )
@@ -125,7 +128,7 @@ def deploy(model: ModelOptions, limits: Limits, token: bytes | None, options: Ra
 
 
 def _reason(serve: Any, name: str) -> str | None:
-    """Return the last line of the traceback that a replica has left."""
+    """Return the error of a replica that could not start: the last line of its traceback."""
     application = serve.status().applications.get(name)
     messages = [deployment.message for deployment in application.deployments.values()] if application else []
     lines = "\n".join(messages).splitlines()
@@ -134,7 +137,7 @@ def _reason(serve: Any, name: str) -> str | None:
 
 
 def serve_until_stopped(name: str) -> None:
-    """Wait for SIGTERM or SIGINT, then remove the app, as soon as its requests have been answered."""
+    """Wait for SIGTERM or SIGINT. Then remove the app after it has answered its requests."""
     from ray import serve
 
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""Requests: read the JSON of the Inference Endpoints handler, and refuse what would cost too much."""
+"""Read and check requests, whose JSON is that of the Inference Endpoints handler. Reject requests over a limit."""
 
 import json
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Any
 
 from hub_cards.handler import parse_request
 
-MIN_WINDOW = 16  # lowest `max_length` of a request, in tokens: shorter windows are only more work
-MAX_BYTES_PER_CHARACTER = 12  # size of a character that is written as two \uXXXX escapes
-EXTRA_BYTES = 2**16  # bytes of a body for the punctuation of JSON and the names of parameters
+MIN_WINDOW = 16  # lowest `max_length` of a request, in tokens; very short windows would make a text expensive
+MAX_BYTES_PER_CHARACTER = 12  # JSON may write a character as two escapes \uXXXX
+EXTRA_BYTES = 2**16  # allowance for the punctuation and the keys in the JSON of a request
 
 
 class RequestError(Exception):
-    """A request that is refused.
+    """The server rejects a request.
 
     Args:
         status: HTTP status.
-        sentence: tells the client what was wrong and what is expected.
+        sentence: error message for the client: what is wrong and what is expected.
     """
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -28,18 +28,18 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost, and how many requests may wait.
+    """Limits of a request, of a pass of the model (see `batching`) and of the queue.
 
     Args:
-        max_characters: maximum number of characters in the texts and the entity types of a request. Also the maximum
-            for all requests that share a pass together.
+        max_characters: maximum number of characters in the texts and the entity types of a request. All requests of a
+            pass together have the same maximum.
         max_texts: maximum number of texts in a request.
         max_types: maximum number of entity types in a request.
-        max_batch_size: largest `batch_size` (windows in a batch) that a request may ask for.
-        min_threshold: lowest threshold of a request. With a threshold of 0 the answer would hold every span of the
-            text.
-        max_queue: maximum number of requests that wait for a pass; the server refuses further ones with status 429.
-        max_requests: maximum number of requests that share a pass.
+        max_batch_size: maximum value of the parameter `batch_size` (windows in a batch).
+        min_threshold: minimum value of the parameter `threshold`. With the threshold 0, the answer would contain every
+            span of the text.
+        max_queue: maximum number of requests that wait for a pass. The server rejects more requests with status 429.
+        max_requests: maximum number of requests in a pass.
 
     Raises:
         ValueError: a limit is out of range.
@@ -61,7 +61,7 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Maximum number of bytes in a body, which may have `max_characters` characters that are all escaped."""
+        """Maximum number of bytes of a request body with `max_characters` characters, even if all are escaped."""
         return MAX_BYTES_PER_CHARACTER * self.max_characters + EXTRA_BYTES
 
 
@@ -70,10 +70,12 @@ class FindRequest:
     """A request that has been checked.
 
     Args:
-        texts: the texts, or with `is_split_into_words` lists of words. Left out of `repr`, so that no log shows them.
-        is_single: whether the request had one text and no list; then the answer is one result and no list of results.
-        parameters: arguments of the pipeline's call.
-        key: equal for requests with the same parameters, including the order of the entity types.
+        texts: the texts; with `is_split_into_words`, each text is a list of words. `repr` leaves them out, so that
+            they do not appear in logs.
+        is_single: the request has a single text instead of a list. Then the answer is the result of this text, not a
+            list of results.
+        parameters: arguments for the call of the pipeline.
+        key: a string that is equal for requests with the same parameters and the same order of entity types.
         characters: number of characters in the texts and the entity types.
     """
 
@@ -87,13 +89,13 @@ class FindRequest:
 def read_request(
     body: bytes, limits: Limits, max_length: int, defaults: Mapping[str, Any] = MappingProxyType({})
 ) -> FindRequest:
-    """Read the body of a request and check it.
+    """Read and check the body of a request.
 
     Args:
-        body: JSON, as `hub_cards.handler.EndpointHandler` takes it.
-        limits: what the request may cost.
-        max_length: tokens in a window, if the request sets none.
-        defaults: parameters of requests that lack them. The limits do not apply to the defaults.
+        body: JSON in the format of `hub_cards.handler.EndpointHandler`.
+        limits: limits of a request.
+        max_length: tokens in a window, if the request does not set `max_length`.
+        defaults: parameters that the request may replace. The limits do not apply to the defaults.
 
     Raises:
         RequestError: with status 413 if the request exceeds a limit, and 422 if it is malformed.
@@ -123,7 +125,7 @@ def read_request(
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; raise an error if a key appears twice, because `json` would silently keep its last value."""
+    """Return a JSON object as a dictionary. Raise if a key appears twice (`json` would keep only the last value)."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -133,7 +135,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _characters(value: Any) -> int:
-    """Return the number of characters of the strings in a JSON value, and one more for each item of a list."""
+    """Return the number of characters of all strings in a JSON value, plus one for each item of a list."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -142,7 +144,7 @@ def _characters(value: Any) -> int:
 
 
 def _check_surrogates(data: Any) -> None:
-    # The answer repeats words and labels, and half of a surrogate pair cannot be written as UTF-8.
+    # The answer repeats words and labels. It is UTF-8, which cannot represent half of a surrogate pair.
     json.dumps(data, ensure_ascii=False).encode("utf-8")
 
 
@@ -157,12 +159,12 @@ def _check_size(texts: list[Any], parameters: dict[str, Any], characters: int, l
         if number > most:
             raise RequestError(
                 413,
-                f"the request has {number:,} {things}, and this server takes at most {most:,}: send several requests.",
+                f"the request has {number:,} {things}, and this server accepts at most {most:,}: split the request.",
             )
 
 
 def _check_windows(parameters: dict[str, Any], limits: Limits, max_length: int) -> None:
-    """Check the parameters that decide how often the model reads a character."""
+    """Check the parameters of windows. Short or strongly overlapping windows would make a text expensive."""
     numbers = {name: parameters[name] for name in ("max_length", "stride", "batch_size") if name in parameters}
     for name, value in numbers.items():
         if not isinstance(value, int) or isinstance(value, bool):
@@ -185,6 +187,6 @@ def _check_thresholds(threshold: Any, limits: Limits) -> None:
         if isinstance(value, (int, float)) and 0 <= value < limits.min_threshold:
             raise RequestError(
                 422,
-                f"threshold must be at least {limits.min_threshold} on this server, got {value}: a lower one returns "
-                "nearly every span of a text.",
+                f"threshold must be at least {limits.min_threshold} on this server, got {value}: a lower threshold "
+                "returns nearly every span of a text.",
             )

@@ -1,4 +1,4 @@
-"""The bearer token: where it comes from, and how it is compared."""
+"""Read the bearer token of the server, and compare it with the tokens of requests."""
 
 import hashlib
 import hmac
@@ -9,13 +9,14 @@ TOKEN_VARIABLE = "BINDER_NER_TOKEN"
 
 
 def read_token(file: str | None = None) -> bytes | None:
-    """Return the digest of the token in a file or in the environment variable `BINDER_NER_TOKEN`; None without a token.
+    """Return the digest of the token in a file or in the environment variable `BINDER_NER_TOKEN`.
 
-    A token is no argument of the command line, because every user of a machine can list the arguments of
-    processes. The server keeps the digest only, so that the token is not in what Ray stores about a deployment.
+    Return None if no file is given and the variable is not set. The token cannot be an argument of the command line,
+    because every user of a machine can list the arguments of processes. The server keeps only the digest, so that Ray
+    does not store the token in its data about the deployment.
 
     Raises:
-        ValueError: the token is empty or no HTTP header can hold it.
+        ValueError: the token is empty, or it has characters that are not allowed in an HTTP header.
         OSError: the file cannot be read.
     """
     if file is None and TOKEN_VARIABLE not in os.environ:
@@ -36,7 +37,14 @@ def digest(token: str) -> bytes:
 
 
 def is_authorized(token: str | None, expected: bytes | None) -> bool:
-    """Compare a request's token with the right one, in a time that does not depend on where the two differ."""
+    """Return whether the token of a request is right.
+
+    The comparison always takes the same time, so that an attacker cannot guess the token from response times.
+
+    Args:
+        token: the token of the request, or None.
+        expected: digest of the right token. None means that requests need no token.
+    """
     if expected is None:
         return True
     return token is not None and hmac.compare_digest(digest(token), expected)

@@ -105,7 +105,7 @@ def test_a_new_process_loads_the_model_from_its_folder(checkpoint, tmp_path):
 
 
 def test_a_model_that_cannot_be_loaded_raises_an_error_in_a_new_process(ner, loaded):
-    for unsaved, problem in ((ner, "was not loaded from a folder"), (loaded, "differs from the one in")):
+    for unsaved, problem in ((ner, "was not loaded from a folder"), (loaded, "differs from the model in")):
         if unsaved is loaded:
             next(unsaved.model.span_head.parameters()).data += 1
         function = unsaved.as_map()

@@ -154,7 +154,7 @@ def test_annotate_adds_entities_to_a_ray_dataset(folder):
         "no actors": "actors must be at least 1, or a minimum and a maximum, got (2, 1)",
         "no model": "cannot load the model",
         "in memory": "Ray can resume only datasets that are read from files",
-        "no ids": "names the column of ids 'id', which the dataset lacks. The dataset has the columns ['text', 'n']",
+        "no ids": "has the id_column 'id', but the dataset has no such column. The columns are ['text', 'n']",
         "no model in actors": "RuntimeError: ValueError: cannot load the model",
     }
     assert list(found) == list(expected_errors)

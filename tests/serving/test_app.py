@@ -101,15 +101,15 @@ def test_invalid_requests_have_status_422_and_an_error_message(client, body, sen
 @pytest.mark.parametrize(
     ("inputs", "parameters", "sentence"),
     [
-        ("x" * 101, {}, "has 101 characters in the texts and the entity types, and this server takes at most 100"),
+        ("x" * 101, {}, "has 101 characters in the texts and the entity types, and this server accepts at most 100"),
         ("x" * 90, {"entity_types": {"Type": "twelve chars"}}, "has 106 characters"),
-        (["x"] * 6, {}, "has 6 texts, and this server takes at most 5"),
+        (["x"] * 6, {}, "has 6 texts, and this server accepts at most 5"),
         ([["x"]] * 6, {"is_split_into_words": True}, "has 6 texts"),
         ([""] * 100, {"is_split_into_words": True}, None),
         ([""] * 101, {"is_split_into_words": True}, "has 101 characters"),
-        ("x", {"entity_types": ["A", "B", "C", "D"]}, "has 4 entity types, and this server takes at most 3"),
+        ("x", {"entity_types": ["A", "B", "C", "D"]}, "has 4 entity types, and this server accepts at most 3"),
         ("x" * 100, {"entity_types": None}, None),
-        ("x" * 100_000, {}, "the body has more than 66,736 bytes, and this server takes at most 100 characters"),
+        ("x" * 100_000, {}, "the body has more than 66,736 bytes, and this server accepts at most 100 characters"),
     ],
 )
 def test_large_requests_have_status_413_and_an_error_message(pipe, serve, inputs, parameters, sentence):

@@ -95,7 +95,7 @@ def is_listening(port):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--port", "PORT"], "cannot serve at 127.0.0.1, port PORT: .*in use.* Name another address: --host, --port."),
+        (["--port", "PORT"], "cannot serve at 127.0.0.1, port PORT: .*in use.* Choose another --host or --port."),
         (["--port", "99999"], "cannot serve at 127.0.0.1, port 99999: a port is a number from 0 to 65535"),
         (["--host", "192.0.2.1"], "cannot serve at 192.0.2.1, port 0"),
         (["--max-queue", "0"], "max_queue must be at least 1, got 0"),
