@@ -1,1 +1,1 @@
-"""Annotate tables of any size: read them in chunks, find the entities of their texts, and write the chunks."""
+"""Annotate tables of any size: read a table in chunks, find the entities of its texts, and write the chunks."""

@@ -37,9 +37,10 @@ class Settings:
     Args:
         model: folder, or id on the Hub.
         revision: branch, tag or commit on the Hub.
-        entity_types, threshold, decoding, inference, max_length, stride, batch_size: arguments of a call.
-        device: defaults to the GPU if there is one.
-        dtype: data type of the weights; defaults to that of the checkpoint.
+        entity_types, threshold, decoding, inference, max_length, stride, batch_size: arguments for calls of the
+            pipeline.
+        device: device of the model. Defaults to the first GPU, if there is one.
+        dtype: data type of the weights. Defaults to the data type of the checkpoint.
     """
 
     model: str
@@ -58,7 +59,7 @@ class Settings:
         """Load the model.
 
         Args:
-            device: replaces the device of the settings.
+            device: the device to use instead of the device in the settings.
 
         Raises:
             ValueError: the model cannot be loaded, or it is not a BINDER model.
@@ -68,18 +69,18 @@ class Settings:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of a call."""
+        """The arguments for calls of the pipeline."""
         constructor = ("model", "revision", "device", "dtype")
         return {name: value for name, value in vars(self).items() if name not in constructor and value is not None}
 
 
 class TypeVectors(NamedTuple):
-    """Encoded entity types, to be sent to other processes.
+    """Encoded entity types as NumPy arrays, which can be sent to other processes.
 
     Args:
-        descriptions: descriptions of the T types.
-        vectors: [T, 3, D], see `EncodedTypes`.
-        breadths: [T], or None.
+        descriptions: descriptions of the T entity types.
+        vectors: [T, 3, D]: three vectors of size D for each type, see `EncodedTypes`.
+        breadths: [T], see `EncodedTypes`. None if the model has no breadths.
     """
 
     descriptions: tuple[str, ...]
@@ -95,7 +96,7 @@ class TypeVectors(NamedTuple):
         return cls(descriptions, vectors.cpu().numpy(), None if breadths is None else breadths.cpu().numpy())
 
     def add_to(self, loaded: BinderNerPipeline) -> None:
-        """Give the vectors to a pipeline with the same weights, so that it does not compute them again."""
+        """Add the vectors to the cache of a pipeline with the same weights, which then does not compute them again."""
         breadths = None if self.breadths is None else torch.tensor(self.breadths, device=loaded.device)
         encoded = EncodedTypes(torch.tensor(self.vectors, device=loaded.device), breadths)
         loaded._type_cache.add(loaded.model, loaded.tokenizer, self.descriptions, encoded)
@@ -107,9 +108,9 @@ class Annotator:
     Args:
         settings: the model and the arguments of the pipeline.
         columns: names of columns.
-        types: the encoded types, if another process has encoded them already.
+        types: the encoded entity types, if another process has already encoded them.
         num_threads: number of CPU threads. Defaults to PyTorch's choice.
-        device: replaces the device of the settings.
+        device: the device to use instead of the device in the settings.
 
     Raises:
         ValueError: the model cannot be loaded, or an argument of the pipeline is invalid.
@@ -132,10 +133,13 @@ class Annotator:
         self.pipeline([], **settings.arguments)  # raises if an argument is invalid
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Return the table with a column of entities, which are null in a row with an error, and a column of errors.
+        """Return the table with a column of entities and a column of errors.
+
+        The entities of a row with an error are null.
 
         Args:
-            table: a table with a column of texts. If it has a column of errors, rows with an error are not annotated.
+            table: a table with a column of texts. If it has a column of errors already, rows with an error in this
+                column are not annotated.
         """
         errors = table[self.columns.error].to_pylist() if self.columns.error in table.column_names else []
         errors = errors or [None] * table.num_rows
@@ -154,20 +158,20 @@ class Annotator:
         )
 
     def _find(self, texts: Sequence[Any]) -> list[list[dict[str, Any]] | str]:
-        """Return the entities of each text, or the error that this text causes."""
+        """Return for each text its entities, or the error that it causes."""
         try:
             return list(self.pipeline(list(texts), **self.settings.arguments))
         except Exception as error:
             if len(texts) < 2:
                 return [f"{type(error).__name__}: {one_line(error)[:600]}" for _ in texts]
-            # An error for one text must not end the job, but an error for all texts must.
+            # Try each text separately. An error of some texts must not end the job, but an error of all texts must.
             found = [self._find([text])[0] for text in texts]
             if all(isinstance(result, str) for result in found):
                 raise
             return found
 
     def parameters(self) -> dict[str, Any]:
-        """Return all settings that the entities depend on, as a dictionary for JSON."""
+        """Return all settings that change the entities, as a dictionary for JSON."""
         settings, config = self.settings, self.pipeline.model.config
         types = self.pipeline._resolve(settings.entity_types)
         temperatures = type_temperatures(config, types)
@@ -184,7 +188,7 @@ class Annotator:
         }
 
     def _model_version(self) -> str:
-        """Return an identifier of the weights: the commit on the Hub, or a digest of the files of a folder."""
+        """Return an identifier of the weights: the commit on the Hub, or a digest of the files in the folder."""
         folder = Path(self.settings.model)
         if not folder.is_dir():
             return f"{self.settings.model} at {self.pipeline.model.config._commit_hash}"
@@ -198,7 +202,7 @@ class Annotator:
 
 
 def _texts(column: pa.ChunkedArray, errors: list[str | None]) -> list[str | None]:
-    """Return the texts of a column, and write into `errors` an error for each row without a readable text."""
+    """Return the texts of a column. Write an error to `errors` for each row whose text is missing or not UTF-8."""
     values = column.to_pylist()
     for row, value in enumerate(values):
         if errors[row] is not None:

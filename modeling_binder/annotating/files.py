@@ -1,4 +1,4 @@
-"""The files of a table: on this machine, behind any fsspec URL, or in a dataset on the Hub."""
+"""Find the files of a table: on this machine, at an fsspec URL, or in a dataset on the Hub."""
 
 import posixpath
 import re
@@ -19,7 +19,7 @@ FORMATS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text files; Parquet compresses its columns itself
+COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text files
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _GLOB = re.compile(r"[*?\[]")
 
@@ -29,11 +29,11 @@ class SourceFile:
     """A file of a table.
 
     Args:
-        url: where it is, in the notation of fsspec.
-        name: path relative to the source. The ids that are made for the rows of the file begin with this path.
+        url: fsspec URL of the file.
+        name: path relative to the source. New ids of rows begin with this path.
         format: a value of `FORMATS`.
         size: size of the file in bytes.
-        version: changes with the content: a checksum, or the time of the last change.
+        version: a checksum of the content, or the time of the last change.
     """
 
     url: str
@@ -44,13 +44,13 @@ class SourceFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the file to read its bytes, decompressed."""
+        """Open the file for reading bytes. A compressed file is decompressed."""
         with fsspec.open(self.url, "rb", compression="infer") as file:
             yield file
 
 
 def filesystem_of(url: str | Path) -> tuple[Any, str]:
-    """Return the file system of a URL or of a path on this machine, and the path in it.
+    """Return the file system of a URL or of a local path, and the path in this file system.
 
     Raises:
         ValueError: the URL needs a package that is not installed, or fsspec does not know its protocol.
@@ -70,12 +70,13 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
     """Return the files of a table in the order of their names.
 
     Args:
-        source: a file, a folder, a pattern with `*`, each local or as an fsspec URL; or the id of a dataset on the Hub.
-        split: split of a dataset on the Hub; required if the dataset has several.
-        config: configuration of a dataset on the Hub; required if the dataset has several.
+        source: a file, a folder or a pattern with `*`, as a local path or an fsspec URL. Or the id of a dataset on the
+            Hub.
+        split: split of a dataset on the Hub. Required if the dataset has several splits.
+        config: configuration of a dataset on the Hub. Required if the dataset has several configurations.
 
     Raises:
-        ValueError: the source does not exist, has no JSONL, CSV or Parquet files, or has files of several formats.
+        ValueError: the source does not exist, has no JSONL, CSV or Parquet files, or has files of different formats.
     """
     source = str(source)
     if "://" not in source and not Path(source).exists() and _HUB_ID.fullmatch(source):
@@ -83,7 +84,7 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
         names = {url: url.split("@", 1)[-1].split("/", 1)[-1] for url in urls}
     else:
         if split or config:
-            raise ValueError(f"{source}: splits and configurations belong to datasets on the Hub, and this is a path.")
+            raise ValueError(f"{source}: only datasets on the Hub have splits and configurations, and this is a path.")
         urls, names = _urls(source)
     files = []
     for url in urls:
@@ -93,13 +94,13 @@ def find_files(source: str | Path, split: str | None = None, config: str | None 
     formats = sorted({file.format for file in files})
     if len(formats) > 1:
         raise ValueError(
-            f"{source}: the files have several formats ({', '.join(formats)}); name files of one format only."
+            f"{source}: the files have different formats ({', '.join(formats)}); choose files of one format."
         )
     return files
 
 
 def format_of(path: str) -> str:
-    """Return the format of a table by the suffix of its file.
+    """Return the format of a table file, from its suffix.
 
     Raises:
         ValueError: the suffix is unknown.
@@ -120,7 +121,7 @@ def _suffix(path: str) -> str:
 
 
 def _urls(source: str) -> tuple[list[str], dict[str, str]]:
-    """Return the URLs of a path or a pattern, and their names."""
+    """Return the URLs of a path or a pattern, and a dictionary from each URL to the name of its file."""
     filesystem, path = filesystem_of(source)
     filesystem.invalidate_cache()
     try:
@@ -154,7 +155,7 @@ def _is_hidden(path: str, root: str) -> bool:
 
 
 def _hub_urls(name: str, split: str | None, config: str | None) -> list[str]:
-    """Return the URLs of the data files of a split, at the commit that the dataset is at now."""
+    """Return the URLs of the data files of a split. The URLs contain the current commit of the dataset."""
     try:
         from datasets import load_dataset_builder
     except ModuleNotFoundError:
@@ -177,7 +178,11 @@ def _hub_urls(name: str, split: str | None, config: str | None) -> list[str]:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    """Return what identifies the content of a file; `info` is what its file system says about it."""
+    """Return a checksum or the time of the last change of a file.
+
+    Args:
+        info: the description of the file by its fsspec file system.
+    """
     lfs = info.get("lfs") or {}
     for value in (lfs.get("sha256"), *(info.get(key) for key in ("ETag", "etag", "md5Hash", "blob_id"))):
         if value:

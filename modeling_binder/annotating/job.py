@@ -16,11 +16,12 @@ ROWS_PER_PART = 1000
 
 
 class Summary(NamedTuple):
-    """What a run has done.
+    """The numbers of rows that a job has annotated.
 
     Args:
-        rows: number of rows that it has annotated. errors: number of these rows that have an error and no entities.
-        done_before: number of rows that earlier runs had annotated.
+        rows: number of rows that were annotated now.
+        errors: number of rows among `rows` that have an error and no entities.
+        done_before: number of rows that were annotated before an interruption.
     """
 
     rows: int
@@ -30,13 +31,13 @@ class Summary(NamedTuple):
 
 @dataclass
 class AnnotationJob:
-    """A table, the folder that it is written to, and a model: all checked, nothing annotated.
+    """A table, an output folder and a model, which have been checked. `run` annotates the table.
 
     Args:
         source: the table.
         folder: the output folder.
-        annotator: holds the model.
-        done: names of the chunks that the folder holds already.
+        annotator: the model with its settings.
+        done: names of the chunks that the output folder contains already.
     """
 
     source: Source
@@ -62,9 +63,11 @@ class AnnotationJob:
         config: str | None = None,
         check_on_cpu: bool = False,
     ) -> "AnnotationJob":
-        """Check everything that `annotate_files` needs; see `prepare`."""
+        """Check the arguments of `annotate_files`, and return the job; see `prepare`."""
         if id_column is not None and new_id_column is not None:
-            raise ValueError("id_column is a column of the source, new_id_column one to add; give only one of them.")
+            raise ValueError(
+                "id_column is a column of the source, new_id_column is a new column; pass only one of them."
+            )
         columns = Columns(
             text_column,
             id_column or new_id_column or "id",
@@ -83,7 +86,7 @@ class AnnotationJob:
             "rows_per_part": rows_per_part,
             **annotator.parameters(),
         }
-        folder.check(parameters)  # before the scan of the source, which may take minutes
+        folder.check(parameters)  # check before `Source` scans the files, which may take minutes
         table = Source(files, columns, rows_per_part, str(source))
         folder.start(parameters, {"source": str(source), "versions": versions()})
         return cls(table, folder, annotator, folder.done())
@@ -98,7 +101,7 @@ class AnnotationJob:
         return TypeVectors.of(self.annotator.pipeline, self.annotator.settings.entity_types)
 
     def run(self, progress: bool = True) -> Summary:
-        """Annotate what the folder lacks, in this process."""
+        """Annotate the chunks that are missing in the output folder, in this process."""
         rows = errors = 0
         with tqdm(total=self.source.num_rows, initial=self.rows_done, unit="row", disable=not progress) as bar:
             for task in self.source.tasks(self.done):
@@ -110,10 +113,10 @@ class AnnotationJob:
         return self.finish(rows, errors)
 
     def finish(self, rows: int, errors: int) -> Summary:
-        """Check that all rows are in the folder and mark it as complete.
+        """Check that the output folder has all rows, and mark it as complete.
 
         Raises:
-            RuntimeError: files of chunks are missing.
+            RuntimeError: output files are missing.
         """
         self.folder.finish({chunk.name for chunk in self.source.chunks})
         return Summary(rows, errors, self.rows_done)
@@ -122,37 +125,43 @@ class AnnotationJob:
 def annotate_files(
     source: str | Path, target: str | Path, model: str | Path, *, progress: bool = True, **options: Any
 ) -> Summary:
-    """Find the entities of the texts of a table, and write the table with them.
+    """Find the entities of the texts of a table, and write the table with its entities.
 
-    The output is a folder with one file for every `rows_per_part` rows, in the order of the source, with all columns of
-    the source and `entities`, a list of `{"start", "end", "label", "score", "word"}`. A row that fails (no text, broken
-    bytes) has null as `entities`, and the reason in `error`. If the process is killed, the same call annotates the rows
-    that are missing, and no row twice.
+    The output is a folder with one file for every `rows_per_part` rows, in the order of the source. The files have all
+    columns of the source and two new columns. The column `entities` has lists of
+    `{"start", "end", "label", "score", "word"}`. If a row fails (no text, broken bytes), its entities are null and the
+    column `error` has the reason. If the process is killed, make the same call again: it annotates only the missing
+    rows.
 
     Args:
-        source: a JSONL, CSV or Parquet file, a folder of such files or a pattern, local or as an fsspec URL
-            (s3://, gs://, hf://), or the id of a dataset on the Hub.
-        target: folder, local or as an fsspec URL.
+        source: a JSONL, CSV or Parquet file, a folder of these files, or a pattern, as a local path or an fsspec URL
+            (s3://, gs://, hf://). Or the id of a dataset on the Hub.
+        target: the output folder, as a local path or an fsspec URL.
         model: folder, or id on the Hub.
         progress: show a progress bar.
-        options: `text_column` (default "text"); `id_column` (default "id", if there is one; ids must be unique);
-            `new_id_column`, a column for ids made from file and row (default "id", if the source has none);
-            `entities_column`, `error_column`; `format` ("parquet" or "jsonl"); `rows_per_part` (default 1,000);
-            `split` and `config` of a dataset on the Hub; and the arguments of `Settings`.
+        options: the arguments of `Settings`, and these options:
+
+            - `text_column` (default "text").
+            - `id_column`: column of ids, which must be unique (default "id", if the source has this column).
+            - `new_id_column`: new column of ids, made from file and row (default "id", if the source has none).
+            - `entities_column` (default "entities") and `error_column` (default "error"): names of the new columns.
+            - `format`: "parquet" (default) or "jsonl".
+            - `rows_per_part`: number of rows in an output file (default 1,000).
+            - `split` and `config` of a dataset on the Hub.
 
     Raises:
-        ValueError: the source, the model or an option is wrong, or the folder belongs to a job with other parameters.
-        RuntimeError: files of the output are missing.
+        ValueError: the source, the model or an option is wrong, or the output folder belongs to another job.
+        RuntimeError: output files are missing.
     """
     return prepare(source, target, model, **options).run(progress)
 
 
 def prepare(source: str | Path, target: str | Path, model: str | Path, **options: Any) -> AnnotationJob:
-    """Check everything that `annotate_files` needs; return the job.
+    """Check the arguments of `annotate_files`, and return the job.
 
     Args:
-        source, target, model, options: see `annotate_files`. With the option `check_on_cpu`, the model is loaded into
-            the memory of the CPU: the actors of a cluster may need all of the GPU.
+        source, target, model, options: see `annotate_files`. With the option `check_on_cpu`, this process loads the
+            model on the CPU, because the actors of a cluster may need the whole memory of the GPU.
 
     Raises:
         ValueError: see `annotate_files`.
@@ -162,5 +171,5 @@ def prepare(source: str | Path, target: str | Path, model: str | Path, **options
 
 
 def _absolute(path: str | Path) -> str:
-    """Return a path on this machine as an absolute one, because the processes of Ray run in other folders."""
+    """Return a local path as an absolute path, because the processes of Ray run in other folders."""
     return str(path) if "://" in str(path) else str(Path(path).absolute())

@@ -1,7 +1,7 @@
-"""The output folder: one file per chunk of the source, and a manifest of the parameters that they were made with.
+"""Write the output folder: one file per chunk of the source, and a manifest with the parameters of the job.
 
-A file appears when it is complete, and its name depends on its rows only. So a job that was killed continues with the
-chunks that have no file, and a task that runs twice writes the same file twice.
+A file appears only when it is complete, and its name depends only on its rows. So a job that was killed continues with
+the chunks that have no file. If a task runs twice, it writes the same file twice.
 """
 
 import json
@@ -18,21 +18,21 @@ import pyarrow.parquet as pq
 from .files import filesystem_of
 from .source import PART_COLUMN, Columns
 
-MANIFEST = "_binder.json"  # readers of folders skip names that start with an underscore or a dot
+MANIFEST = "_binder.json"  # begins with an underscore, because programs that read tables skip these files
 _SUCCESS = "_SUCCESS"
 _TEMPORARY = ".tmp-"
 FORMATS = ("parquet", "jsonl")
 
 
 class OutputFolder:
-    """A folder of parts (files with the rows of one chunk each). This object can be sent to other machines.
+    """A folder of parts. A part is a file with the rows of one chunk. This object can be sent to other machines.
 
     Args:
-        url: the folder, local or as an fsspec URL. It is created if it is missing.
+        url: the folder, as a local path or an fsspec URL. It is created if it is missing.
         format: "parquet" or "jsonl".
 
     Raises:
-        ValueError: the format is unknown, the URL is that of a file, or the folder is on the Hub.
+        ValueError: the format is unknown, the URL belongs to a file, or the folder is on the Hub.
     """
 
     def __init__(self, url: str | Path, format: str = "parquet") -> None:
@@ -42,15 +42,15 @@ class OutputFolder:
         self.filesystem, self.path = filesystem_of(url)
         self.path = self.path.rstrip("/")
         if "hf" in _protocols(self.filesystem):
-            raise ValueError(f"{url}: on the Hub each part would be a commit; write to another folder, and upload it.")
+            raise ValueError(f"{url}: on the Hub, each file would be a commit; write to another folder, and upload it.")
         if self.filesystem.isfile(self.path) or self.path.lower().endswith((".parquet", ".jsonl", ".csv")):
-            raise ValueError(f"{url}: the output is a folder with several files; name a folder, and the format.")
+            raise ValueError(f"{url}: the output is a folder with several files; choose a folder and a format.")
 
     def check(self, parameters: Mapping[str, Any]) -> None:
-        """Raise an error if the folder is neither empty nor one that was started with these parameters.
+        """Check that the folder is empty, or belongs to a job with the same parameters.
 
         Raises:
-            ValueError: the folder belongs to a job with other parameters, or holds other files.
+            ValueError: the folder belongs to a job with other parameters, or contains other files.
         """
         self.filesystem.invalidate_cache()
         manifest = f"{self.path}/{MANIFEST}"
@@ -70,11 +70,11 @@ class OutputFolder:
             )
 
     def start(self, parameters: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Create the folder and its manifest, or continue in it.
+        """Create the folder and its manifest, if they do not exist yet.
 
         Args:
-            parameters: what the output depends on, as values of JSON.
-            about: further facts, stored beside the parameters but not compared.
+            parameters: all settings that change the output, as JSON values.
+            about: other facts for the manifest. They may differ when a job continues.
 
         Raises:
             ValueError: see `check`.
@@ -84,7 +84,7 @@ class OutputFolder:
         if not self.filesystem.exists(f"{self.path}/{MANIFEST}"):
             content = {"parameters": parameters, **about}
             self._write(MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
-        for name in self._names(_TEMPORARY):  # left by processes that were killed
+        for name in self._names(_TEMPORARY):  # a process that was killed may have left these files
             Path(self.path, name).unlink(missing_ok=True)
 
     def done(self) -> set[str]:
@@ -104,11 +104,13 @@ class OutputFolder:
             chunks: names of all chunks.
 
         Raises:
-            RuntimeError: files of chunks are missing.
+            RuntimeError: a chunk has no file.
         """
         missing = sorted(chunks - self.done())
         if missing:
-            raise RuntimeError(f"{self.url}: {len(missing)} parts are missing, such as {missing[0]}; start again.")
+            raise RuntimeError(
+                f"{self.url}: {len(missing)} parts are missing, such as {missing[0]}; run the job again."
+            )
         self._write(_SUCCESS, b"")
 
     def _names(self, start: str) -> list[str]:
@@ -119,10 +121,10 @@ class OutputFolder:
         return [name for name in names if name.startswith(start)]
 
     def _write(self, name: str, content: bytes) -> None:
-        """Write a file so that it appears only when it is complete."""
+        """Write a file, which appears only when it is complete."""
         path = f"{self.path}/{name}"
         if "file" not in _protocols(self.filesystem):
-            self.filesystem.pipe_file(path, content)  # one request: object stores show a file only when it is complete
+            self.filesystem.pipe_file(path, content)  # one request, so object stores show only complete files
             return
         temporary = f"{self.path}/{_TEMPORARY}{uuid.uuid4().hex}"
         try:
@@ -169,14 +171,14 @@ def _jsonl(table: pa.Table) -> bytes:
 
 
 def _as_json(value: Any) -> Any:
-    """Return what stands for a value that JSON does not have: dates as ISO 8601, bytes and decimals as strings."""
+    """Convert a value that JSON does not have to a string. Dates are written as in ISO 8601."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each parameter that differs."""
+    """Return a sentence for each parameter that differs between an earlier job and the new job."""
     differences = []
     for name in sorted({*found, *given}):
         old, new = found.get(name), given.get(name)
@@ -184,9 +186,9 @@ def _differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
             continue
         if name == "files" and isinstance(old, dict) and isinstance(new, dict):
             changed = sorted(file for file in {*old, *new} if old.get(file) != new.get(file))
-            differences.append(f"The source differs in {len(changed)} of its files, such as {changed[0]}.")
+            differences.append(f"The source differs in {len(changed)} files, such as {changed[0]}.")
         else:
-            differences.append(f"Its {name} is {_shown(old)}, and the new job's is {_shown(new)}.")
+            differences.append(f"Its {name} is {_shown(old)}, but now it is {_shown(new)}.")
     return differences
 
 

@@ -1,7 +1,7 @@
 """Read tables in chunks of rows: JSONL, CSV and Parquet.
 
-`scan` reads a file once and divides it into chunks. `read` returns the rows of some chunks, on any machine and in any
-order. A row that cannot be read has an error instead of values, so that it does not end the job.
+`scan` reads a file once and divides it into chunks. `read` then returns the rows of some chunks, on any machine and in
+any order. A row that cannot be read gets an error instead of values, and does not end the job.
 """
 
 import codecs
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from ..finetuning.files import UTF16_MARKS, allow_long_csv_cells
 from .files import SourceFile
 
-MAX_CHUNK_BYTES = 2**25  # a chunk has fewer rows if they are long: it is read, annotated and written as a whole
+MAX_CHUNK_BYTES = 2**25  # limits the memory of a chunk: chunks with long rows have fewer rows
 _BLOCK_BYTES = 2**22  # bytes of a text file that are read at once
 _HEADER_BYTES = 2**14  # bytes that are read at once to find the header of a CSV file
 
@@ -26,11 +26,11 @@ class Chunk(NamedTuple):
     """Neighbouring rows of a file.
 
     Args:
-        file: position of the file in the source.
-        first: number of its first row in the file, counted from 0.
+        file: index of the file in the source.
+        first: index of the first row in the file.
         rows: number of rows.
-        begin, end: the bytes of the chunk in a text file (decompressed), or the row groups of a Parquet file that
-            contain the chunk; `end` is exclusive.
+        begin, end: position of the chunk; `end` is exclusive. In a text file, these are offsets in bytes after
+            decompression. In a Parquet file, these are indices of the row groups that contain the chunk.
         skip: number of rows in these row groups before the chunk.
     """
 
@@ -43,19 +43,19 @@ class Chunk(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the chunk. Chunks sorted by name are in the order of their rows."""
+        """Name of the chunk. The alphabetical order of the names is the order of the rows."""
         return f"{self.file:05}-{self.first:012}"
 
 
 class Rows(NamedTuple):
-    """Rows of a table, and for each row what is wrong with it, or None."""
+    """Rows of a table, and for each row an error or None."""
 
     table: pa.Table
     errors: list[str | None]
 
 
 class Scanned(NamedTuple):
-    """What a scan finds out about a chunk: its columns, and the values of the column of ids."""
+    """The result of a scan for a chunk: its columns, and the values of its column of ids."""
 
     chunk: Chunk
     schema: pa.Schema
@@ -66,17 +66,24 @@ class Reader(Protocol):
     """Reads the tables of a format."""
 
     def scan(self, file: SourceFile, number: int, rows: int, id_column: str | None) -> Iterator[Scanned]:
-        """Yield the chunks of a file, with at most `rows` rows each; `number` is the position of the file."""
+        """Yield the chunks of a file.
+
+        Args:
+            file: the file.
+            number: index of the file in the source.
+            rows: maximum number of rows in a chunk.
+            id_column: name of the column of ids, or None.
+        """
 
     def read(self, file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[Rows]:
-        """Yield the rows of each chunk; the chunks are in the order of the file."""
+        """Yield the rows of each chunk. The chunks must be in the order of the file."""
 
 
 class JsonlReader:
-    """Reads files with one JSON object per line. Blank lines do not count as rows.
+    """Reads files with one JSON object per line. Blank lines are skipped.
 
     Args:
-        text_column: name of the column of texts. A value in it that is not a string is an error of its row only.
+        text_column: name of the column of texts. If a text is not a string, its row gets an error.
     """
 
     def __init__(self, text_column: str) -> None:
@@ -129,13 +136,13 @@ class JsonlReader:
             except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
                 raise ValueError(
                     f"{file.url}: the column {name!r} cannot be stored: in the rows {chunk.first} to "
-                    f"{chunk.first + chunk.rows - 1}, {error}. Make its values of one type."
+                    f"{chunk.first + chunk.rows - 1}, {error}. All values of a column must have the same type."
                 ) from None
         return Rows(pa.table(columns) if columns else _without_columns(len(records)), errors)
 
 
 class CsvReader:
-    """Reads files with a header, which names the columns. All columns are strings, as they are in the file.
+    """Reads CSV files. The first line contains the names of the columns. All values are read as strings.
 
     Args:
         delimiter: character between the fields.
@@ -156,7 +163,7 @@ class CsvReader:
                 if end == 0:
                     _check_start(file, line)
                 is_first, end = end == 0, end + len(line)
-                # A byte order mark before a quote would make the quote a part of the name.
+                # Remove a byte order mark. Otherwise csv would read a quote after the mark as a part of the name.
                 yield (line.removeprefix(codecs.BOM_UTF8) if is_first else line).decode("utf-8", "surrogateescape")
 
         def scanned() -> Scanned:
@@ -229,7 +236,7 @@ class ParquetReader:
             groups = [table.metadata.row_group(index) for index in range(table.num_row_groups)]
             first = begin = 0
             while begin < len(groups):
-                # Row groups are read as a whole, so small ones are put together.
+                # Join small row groups, because a row group is read as a whole.
                 end, num_rows, num_bytes = begin, 0, 0
                 while end < len(groups) and num_rows < rows and num_bytes < MAX_CHUNK_BYTES:
                     num_rows += groups[end].num_rows
@@ -264,12 +271,12 @@ READERS: dict[str, Callable[[str], Reader]] = {
 
 
 def reader_of(format: str, text_column: str) -> Reader:
-    """Return the reader of a format, a value of `files.FORMATS`."""
+    """Return the reader of a format. The format is a value of `files.FORMATS`."""
     return READERS[format](text_column)
 
 
 def _lines(content: IO[bytes], block_size: int = _BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield lines with their ends. A line ends at "\\n" only."""
+    """Yield lines with their line ends. Only "\\n" ends a line."""
     rest = b""
     while block := content.read(block_size):
         lines = (rest + block).split(b"\n") if rest else block.split(b"\n")
@@ -281,7 +288,7 @@ def _lines(content: IO[bytes], block_size: int = _BLOCK_BYTES) -> Iterator[bytes
 
 
 def _contents(file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, bytes]]:
-    """Yield chunks of a text file with their bytes."""
+    """Yield each chunk of a text file with its bytes."""
     with file.open() as content:
         for chunk in chunks:
             content.seek(chunk.begin)
@@ -291,13 +298,13 @@ def _contents(file: SourceFile, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk
 
 def _check_start(file: SourceFile, line: bytes) -> None:
     if line.startswith(UTF16_MARKS):
-        raise ValueError(f"{file.url}: not UTF-8 but UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW.")
+        raise ValueError(f"{file.url}: the file is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8 FILE > NEW.")
     if file.format == "jsonl" and line.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"["):
-        raise ValueError(f"{file.url}: a JSON array; expected one object per line: jq -c '.[]' FILE > NEW.jsonl.")
+        raise ValueError(f"{file.url}: expected one object per line, got a JSON array: jq -c '.[]' FILE > NEW.jsonl.")
 
 
 def _parse_object(line: bytes) -> tuple[dict[str, Any], str | None]:
-    """Return the JSON object of a line, or an empty one and what is wrong."""
+    """Return the JSON object of a line and None. If the line is invalid, return an empty object and an error."""
     try:
         text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
         record = json.loads(text)
@@ -308,7 +315,7 @@ def _parse_object(line: bytes) -> tuple[dict[str, Any], str | None]:
     except UnicodeDecodeError as error:
         return {}, f"byte {error.start} of the line, 0x{line[error.start]:02x}, is not UTF-8"
     except UnicodeEncodeError as error:
-        return {}, f"the line holds half a character, a lone surrogate ({error.object[error.start]!a})"
+        return {}, f"the line contains half of a surrogate pair ({error.object[error.start]!a})"
     except (ValueError, RecursionError) as error:
         return {}, f"the line is not valid JSON ({error})"
     return record, None
@@ -318,12 +325,12 @@ def _header(file: SourceFile, names: list[str]) -> list[str]:
     names = [_replace_broken_bytes(name)[0] for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{file.url}: the header names the column {twice[0]!r} twice; names must differ.")
+        raise ValueError(f"{file.url}: the header has the column {twice[0]!r} twice; names must be unique.")
     return names
 
 
 def _replace_broken_bytes(text: str) -> tuple[str, str | None]:
-    """Replace bytes that were not UTF-8, and say which the first one was."""
+    """Replace bytes that are not UTF-8. Return the text and a description of the first of these bytes, or None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -348,7 +355,7 @@ def _parquet(file: SourceFile, content: IO[bytes]) -> pq.ParquetFile:
 
 
 def _slices(table: pq.ParquetFile, groups: range, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
-    """Yield the rows of chunks that lie in the same row groups."""
+    """Yield the rows of each chunk. All chunks must be in the same row groups."""
     batches = table.iter_batches(max(chunk.rows for chunk in chunks), row_groups=groups)
     pending: list[pa.RecordBatch] = []
     start = stop = 0  # rows of the pending batches
@@ -365,7 +372,7 @@ def _slices(table: pq.ParquetFile, groups: range, chunks: Sequence[Chunk]) -> It
 
 
 def _valid_strings(table: pa.Table) -> Rows:
-    """Check the strings of a table: other programs may have written bytes that are not UTF-8."""
+    """Return the rows of a table, with an error for each row in which a string is not UTF-8."""
     errors: list[str | None] = [None] * table.num_rows
     for position, field in enumerate(table.schema):
         if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):

@@ -1,4 +1,4 @@
-"""A table that is annotated: its files, its columns, and its rows in chunks that are read one by one."""
+"""Scan and read the table that is annotated: its files, its columns, and its chunks of rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from .files import SourceFile
 from .readers import Chunk, Rows, Scanned, reader_of
 
-PART_COLUMN = "__part"  # column of rows that are not written yet: name of the chunk, "/", its number of rows
-_CHUNKS_CHECKED = 10  # if none of so many first chunks has the column of texts, the scan ends with an error
-CHUNKS_PER_TASK = 8  # neighbouring chunks of a file that are read in one go, where skipping rows takes time
+PART_COLUMN = "__part"  # temporary column with the chunk of a row: "name/number of rows in the chunk"
+_CHUNKS_CHECKED = 10  # the scan ends with an error if this many chunks have been read and none has the column of texts
+CHUNKS_PER_TASK = 8  # chunks that one task reads from a file in which skipping rows takes time
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Columns:
     """The names of columns.
 
     Args:
-        text: the texts.
-        id: the ids of the rows.
-        entities: the entities, a list of structs; it is added.
-        error: what was wrong with a row, or null; it is added.
-        new_ids: whether the column of ids is added too: file and number of a row, as in "train.jsonl:0". With None,
-            the column is added if the source has no column of this name.
+        text: column of the texts.
+        id: column of the ids.
+        entities: new column of entities, which are lists of structs.
+        error: new column of errors. It is null in rows without an error.
+        new_ids: add the column of ids too. An id is made from file and row, as in "train.jsonl:0". None means that the
+            column is added if the source does not have it.
     """
 
     text: str = "text"
@@ -36,10 +36,10 @@ class Columns:
     new_ids: bool | None = None
 
     def check(self, names: Sequence[str], source: str) -> None:
-        """Raise an error if the columns of a source do not fit.
+        """Check the columns of a source.
 
         Raises:
-            ValueError: a column is missing, or a column that is added has the name of another column.
+            ValueError: a column is missing, or a new column has the name of another column.
         """
         found = ", ".join(map(repr, names))
         for name, argument in ((self.text, "text_column"), *(() if self.new_ids else ((self.id, "id_column"),))):
@@ -57,12 +57,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class ReadTask:
-    """Chunks of a file that are read in one go. It can be sent to another machine.
+    """A task that reads some chunks of a file. It can be sent to another machine.
 
     Args:
         file: the file.
-        chunks: chunks of the file, in its order.
-        schema: the columns of all rows of the source, without those that are added.
+        chunks: chunks of the file, in the order of the file.
+        schema: the columns of the source, without the new columns.
         columns: names of columns.
     """
 
@@ -76,7 +76,7 @@ class ReadTask:
         return sum(chunk.rows for chunk in self.chunks)
 
     def __call__(self) -> Iterator[pa.Table]:
-        """Yield the rows of each chunk, with ids, with errors, and with `PART_COLUMN`."""
+        """Yield the rows of each chunk, with the columns of ids and errors and the column `PART_COLUMN`."""
         reader = reader_of(self.file.format, self.columns.text)
         for chunk, rows in zip(self.chunks, reader.read(self.file, self.chunks), strict=True):
             yield self._prepare(chunk, rows)
@@ -94,17 +94,17 @@ class ReadTask:
 
 
 class Source:
-    """A table in files, scanned once.
+    """A table in one or more files. The constructor scans all files once.
 
     Args:
-        files: files of one format.
+        files: files of the same format.
         columns: names of columns.
         rows_per_part: maximum number of rows in a chunk.
         name: name of the source in error messages.
 
     Raises:
-        ValueError: there are no rows, a column is missing or of a wrong type, a column has different types in different
-            rows, or ids are not unique.
+        ValueError: there are no rows, a column is missing or has a wrong type, a column has different types in
+            different rows, or ids are not unique.
     """
 
     def __init__(self, files: Sequence[SourceFile], columns: Columns, rows_per_part: int, name: str) -> None:
@@ -141,7 +141,7 @@ class Source:
         return sum(chunk.rows for chunk in self.chunks)
 
     def tasks(self, done: frozenset[str] | set[str] = frozenset()) -> Iterator[ReadTask]:
-        """Yield tasks that read all chunks but those whose names are in `done`."""
+        """Yield tasks that together read all chunks, except the chunks whose names are in `done`."""
         pending: list[Chunk] = []
         for chunk in self.chunks:
             if chunk.name in done:
@@ -157,7 +157,11 @@ class Source:
         return ReadTask(self.files[chunks[0].file], tuple(chunks), self.schema, self.columns)
 
     def _chunks_per_task(self, chunk: Chunk) -> int:
-        """Return how many chunks a task reads: several where a row group or file must be read from its start."""
+        """Return how many chunks a task reads.
+
+        Compressed text files and row groups of Parquet must be read from their start. There, tasks with several chunks
+        save time.
+        """
         file = self.files[chunk.file]
         return CHUNKS_PER_TASK if file.format == "parquet" or file.url.endswith((".gz", ".bz2", ".xz")) else 1
 
@@ -174,8 +178,8 @@ class Source:
                     if hash(value) in repeated and seen.setdefault(value, where) != where:
                         raise ValueError(
                             f"{name}: the id {value!r} is in the rows {seen[value]} and {where}; ids must be unique. "
-                            "Name another id_column, or leave it out and name a new_id_column for ids that are made "
-                            "from file and row."
+                            "Choose another id_column, or leave it out and pass new_id_column for new ids, made from "
+                            "file and row."
                         )
 
 
@@ -187,13 +191,13 @@ def _unify(schema: pa.Schema, scanned: Scanned, file: SourceFile) -> pa.Schema:
     except pa.ArrowException as error:
         first, last = scanned.chunk.first, scanned.chunk.first + scanned.chunk.rows - 1
         raise ValueError(
-            f"{file.url}: the columns of the rows {first} to {last} differ from those before them: {error}. Make the "
-            "values of a column of one type."
+            f"{file.url}: the columns of the rows {first} to {last} differ from the columns of earlier rows: {error}. "
+            "All values of a column must have the same type."
         ) from None
 
 
 def _check_types(schema: pa.Schema, columns: Columns, has_missing_ids: bool, name: str) -> pa.Schema:
-    """Check the types of texts and ids; return the columns as they are written."""
+    """Check the data types of texts and ids. Return the schema of the output, without the new columns."""
     text_type = schema.field(columns.text).type
     if pa.types.is_dictionary(text_type):
         text_type = text_type.value_type
@@ -204,7 +208,7 @@ def _check_types(schema: pa.Schema, columns: Columns, has_missing_ids: bool, nam
     field = schema.field(columns.id)
     if not (pa.types.is_null(field.type) or _is_string(field.type) or pa.types.is_integer(field.type)):
         raise ValueError(f"{name}: the column {columns.id!r} holds {field.type}; ids must be strings or whole numbers.")
-    if has_missing_ids:  # rows without an id get one, which is a string
+    if has_missing_ids:  # the new ids of these rows are strings, so all ids must be strings
         schema = schema.set(schema.get_field_index(columns.id), field.with_type(pa.string()))
     return schema
 
@@ -218,7 +222,7 @@ def _is_binary(type: pa.DataType) -> bool:
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns of a schema; columns that `table` lacks are null."""
+    """Return a table with the columns of a schema. A column that is missing in `table` is null."""
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema

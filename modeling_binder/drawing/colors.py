@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-# Pairs: the colour of a bar, and the colour of the label on this bar. The bars have the colours of Okabe and Ito, which
-# people with colour blindness can distinguish.
+# Each pair is the colour of a bar and the colour of its label. The colours of the bars are from Okabe and Ito, because
+# people with colour blindness can distinguish these colours.
 PALETTE = (
     ("#e69f00", "#000"),
     ("#56b4e9", "#000"),
@@ -17,5 +17,5 @@ PALETTE = (
 
 
 def colors_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return the colours of the bar and of its label for each entity type. The colours repeat after eight types."""
+    """Return the colours of the bar and of its label for each entity type. After eight types, the colours repeat."""
     return {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(labels)}

@@ -1,10 +1,11 @@
 """Draw nested and crossing entities as labelled bars under the text, with HTML and CSS and without JavaScript.
 
-Each entity is an inline element around its characters, and its bar is a background image in the padding below these
-characters. Inline padding and backgrounds do not move the text. If an element continues on the next line, the browser
-draws a part of its background on each line, so bars follow the text at any page width. A label that is longer than its
-bar ends with an ellipsis. Kerning and ligatures are off, because they stop at the edges of elements and would move the
-text.
+Each entity is an inline element around its characters. The padding below the characters has a background image, which
+is the bar. Inline padding and backgrounds do not move the text. If an element continues on the next line, the browser
+draws a part of its background on each line. So bars are right at any page width.
+
+If a label is longer than its bar, it ends with an ellipsis. Kerning and ligatures are off, because they do not work
+across the edges of elements. So an element would change the distances between letters.
 """
 
 import html
@@ -20,10 +21,10 @@ from .colors import colors_of
 from .lanes import Bar, Entities, all_labels, groups
 
 _BAR, _STEP = 16, 18  # in pixels: height of a bar, distance between lanes (see `lanes`)
-# The text colour of the page: that of Gradio, that of Jupyter, or else that of the surrounding element
+# Text colour: the variable of Gradio, the variable of Jupyter, or the colour of the surrounding element
 _INK = "var(--body-text-color, var(--jp-content-font-color1, currentColor))"
 
-# Jupyter sets margins and bullets of all lists; "!important" overrides them.
+# Jupyter sets margins and bullets for all lists. "!important" overrides these.
 CSS = f"""
 .bn-text {{ font-size: 1rem; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere;
   color: {_INK}; font-kerning: none; font-variant-ligatures: none; }}
@@ -40,8 +41,8 @@ CSS = f"""
 .bn-hidden {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
 .bn-note {{ font-size: .85rem; opacity: .85; margin: .4rem 0; color: {_INK}; }}
 """
-# Runs of characters that a browser does not break across lines. The expression matches, in this order: white space; one
-# Chinese, Japanese or Korean character, after which a line may end; 8 characters of a longer word; a whole word
+# Parts of a text within which no line ends. A part is white space, or one Chinese, Japanese or Korean character, or 8
+# characters of a longer word, or a whole word.
 _CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 _RUNS = re.compile(rf"\s+|{_CJK}[\u3099\u309a\ufe00-\ufe0f]*|[!-~]{{8}}(?=[!-~])|(?:(?![!-~]{{9}}|{_CJK})\S)+")
 _LABEL_CSS = (
@@ -51,7 +52,7 @@ _LABEL_CSS = (
 
 
 class Piece(NamedTuple):
-    """A part of a bar. Two pieces never cross: one lies inside the other, or they do not overlap."""
+    """A part of a bar. If two pieces overlap, one is inside the other. HTML elements must be nested in this way."""
 
     start: int
     end: int
@@ -59,12 +60,12 @@ class Piece(NamedTuple):
 
 
 def margin(score: float) -> float:
-    """Return the margin of a span over its dynamic threshold. `score` is the sigmoid of this margin."""
+    """Return the margin of a span, which is its raw score minus its threshold. `score` is the sigmoid of the margin."""
     return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
 
 
 def pieces(bars: Sequence[Bar]) -> list[Piece]:
-    """Cut bars where they cross longer bars, so that no two pieces cross. Outer pieces come first."""
+    """Cut bars where they cross longer bars, so that no two pieces cross. Outer pieces come before inner pieces."""
     order = sorted(bars, key=lambda bar: (bar.start - bar.end, bar.start, -bar.lane))
     cut: list[Piece] = []
     for index, bar in enumerate(order):
@@ -85,13 +86,13 @@ def describe(bar: Bar, text: str, group: Sequence[Bar]) -> str:
 
 
 def draw_html(text: str, entities: Entities, labels: Sequence[str] | None = None) -> str:
-    """Return a text with its entities as HTML; all text is escaped. The page must contain `CSS`.
+    """Return a text with its entities as HTML. The page must contain `CSS`. The text and the labels are escaped.
 
     Args:
         text: a text of any length.
-        entities: the entities in the text, as the pipeline returns them, or with `label` and without `score`, as in a
-            corpus.
-        labels: all entity types; their order determines the colours. Defaults to the labels of the entities.
+        entities: the entities in the text, as the pipeline returns them, or as in a corpus (with `label`, without
+            `score`).
+        labels: names of all entity types, whose order determines the colours. Defaults to the labels of the entities.
     """
     labels = all_labels(entities, labels)
     palette = colors_of(labels)
@@ -113,12 +114,12 @@ def draw_html(text: str, entities: Entities, labels: Sequence[str] | None = None
 
 
 def _body(text: str, bars: Sequence[Sequence[Bar]], palette: Mapping[str, tuple[str, str]]) -> Iterator[str]:
-    """Yield HTML: the text, with the start and end tags of the pieces of bars."""
+    """Yield the text as HTML, with a start tag and an end tag for each piece of a bar."""
     open_pieces: list[Piece] = []
     position = 0
 
     def advance(end: int) -> Iterator[str]:
-        """Yield the text up to the position `end`, and the end tags of pieces that end at or before it."""
+        """Yield the text up to the position `end`, and the end tags of all pieces that end there or before."""
         nonlocal position
         while open_pieces and open_pieces[-1].end <= end:
             yield from _characters(text, position, open_pieces[-1].end, open_pieces)
@@ -129,7 +130,7 @@ def _body(text: str, bars: Sequence[Sequence[Bar]], palette: Mapping[str, tuple[
 
     for group in bars:
         cut = pieces(group)
-        # The longest piece of a bar shows the label of the bar.
+        # Only the longest piece of a bar shows the label.
         labelled = {piece.bar: piece for piece in sorted(cut, key=lambda piece: piece.end - piece.start)}
         for piece in cut:
             yield from advance(piece.start)
@@ -141,8 +142,8 @@ def _body(text: str, bars: Sequence[Sequence[Bar]], palette: Mapping[str, tuple[
 def _characters(text: str, start: int, end: int, open_pieces: Sequence[Piece]) -> Iterator[str]:
     """Yield a part of the text, with space for the bars below each line.
 
-    The space comes from an empty inline element that extends down to the lowest bar. A line can break after any run of
-    `_RUNS`, so such an element follows each run. Thus every line with a part of an entity contains one.
+    The space comes from an empty inline element, which is as low as the lowest bar. Every line with a part of an entity
+    needs this element. A line may end after each match of `_RUNS`, so the element follows each match.
     """
     if not open_pieces:
         yield html.escape(text[start:end])
@@ -168,7 +169,7 @@ def _tag(piece: Piece, text: str, group: Sequence[Bar], palette: Mapping[str, tu
 
 
 def _image(label: str, style: str) -> str:
-    """Return the data URL of an SVG image of a bar; the image fills the background of an element."""
+    """Return the data URL of an SVG image of a bar. The image fills the background of an element."""
     shown = html.escape("".join(letter if letter.isprintable() else " " for letter in label))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="100%"><foreignObject width="100%" height="100%">'

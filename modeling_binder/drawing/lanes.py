@@ -1,6 +1,6 @@
-"""Assign entities to lanes, so that the bars of overlapping entities do not cover each other.
+"""Assign the bars of entities to lanes, so that bars do not cover each other.
 
-A lane is a row of bars: lane 0 is directly under the text, and lane 1 is under lane 0.
+A lane is a row of bars. Lane 0 is directly under the text, lane 1 is under lane 0, and so on.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,14 +26,14 @@ def label_of(entity: Mapping[str, Any]) -> str:
 
 
 def all_labels(entities: Entities, labels: Sequence[str] | None = None) -> list[str]:
-    """Return the given labels, and after them the other labels of the entities in alphabetical order."""
+    """Return `labels`, followed by all other labels of the entities in alphabetical order."""
     return list(dict.fromkeys([*(labels or ()), *sorted({label_of(entity) for entity in entities})]))
 
 
 def groups(entities: Entities) -> Iterator[list[Bar]]:
-    """Yield the bars of entities in groups, ordered by position. Entities of different groups do not overlap.
+    """Yield the bars of overlapping entities in groups, ordered by position.
 
-    In a group, an outer entity comes before the entities inside it.
+    Entities of different groups do not overlap. In a group, an outer entity comes before the entities inside it.
     """
     group: list[Bar] = []
     end = 0
@@ -59,9 +59,9 @@ def assign_lanes(
     """Return the lane of each span. The lane of a span is below the lanes of all shorter spans that it overlaps.
 
     Args:
-        spans: starts and ends.
-        collide: a function that receives the indices of two spans which do not overlap. It returns whether their bars
-            would still cover each other in the same lane, for example because a label is longer than its bar.
+        spans: start and end of each span.
+        collide: a function of the indices of two spans that do not overlap. It returns true if the two bars must not be
+            in the same lane, for example because a label is longer than its bar.
     """
     lanes = [0] * len(spans)
     placed: list[int] = []

@@ -1,4 +1,4 @@
-"""Drawings of entities for notebooks, terminals and web pages."""
+"""Draw entities in notebooks, in terminals and on web pages."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,7 @@ from .html import CSS, draw_html
 from .lanes import Entities, all_labels
 
 Results: TypeAlias = Entities | Sequence[Entities]
-# A notebook file stores each drawing. To keep the file small, a drawing in a notebook shows at most this many texts,
-# and at most this many characters of each text.
+# Limits of a drawing in a notebook. They keep the notebook file small, because the file stores each drawing.
 MAX_TEXTS = 50
 MAX_CHARACTERS = 20_000
 
@@ -18,7 +17,7 @@ MAX_CHARACTERS = 20_000
 def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Sequence[str] | None = None) -> "Drawing":
     """Draw the entities of a text, or of each of several texts, as labelled bars under the text.
 
-    A notebook shows the drawing if it is the last expression of a cell. `print` draws it for a terminal, and
+    A notebook shows the drawing if it is the last expression of a cell. `print(draw(...))` draws in a terminal, and
     `draw(...).save("found.html")` writes a web page.
 
     Example:
@@ -27,12 +26,12 @@ def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Seq
         >>> draw([entity for entity in ner(text) if entity["score"] > 0.9], text)  # doctest: +SKIP
 
     Args:
-        results: the result of a text, or a list of results. The entities of a corpus, with `label` and without
-            `score`, can be drawn too.
-        texts: the text or the texts. Results of the pipeline contain their text, so `texts` is only needed for
-            selections and copies of results, which do not contain it.
-        labels: all entity types; their order determines the colours. Defaults to the types of the calls that returned
-            the results.
+        results: the result of one text, or a list of results. Entities of a corpus (with `label`, without `score`) are
+            accepted too.
+        texts: the text or the texts. Results of the pipeline contain their text, so `texts` has a default for them.
+            Selections and copies of results do not contain the text.
+        labels: names of all entity types, whose order determines the colours. Defaults to the entity types of the calls
+            that returned the results.
 
     Raises:
         ValueError: a text is missing, the numbers of texts and results differ, or an entity is not in its text.
@@ -44,7 +43,7 @@ def draw(results: Results, texts: str | Sequence[str] | None = None, labels: Seq
         chosen, given = list(results), texts
     if given is None:
         if not all(hasattr(result, "text") for result in chosen):
-            raise ValueError("the text of these entities is unknown: pass it too, as in draw(results, texts).")
+            raise ValueError("the text of these entities is unknown: pass the text too, as in draw(results, texts).")
         given = [result.text for result in chosen]
     if len(given) != len(chosen):
         raise ValueError(f"there are {len(chosen)} results and {len(given)} texts; each text needs one result.")
@@ -62,7 +61,7 @@ class Drawing:
         self.texts, self.results, self.labels = list(texts), list(results), list(labels)
 
     def _repr_html_(self) -> str:
-        """Return HTML for notebooks: the first `MAX_TEXTS` texts, and the first `MAX_CHARACTERS` characters of each."""
+        """Return HTML for notebooks: the first `MAX_CHARACTERS` characters of the first `MAX_TEXTS` texts."""
         parts = []
         for text, entities in zip(self.texts[:MAX_TEXTS], self.results, strict=False):
             shown = [entity for entity in entities if entity["end"] <= MAX_CHARACTERS]
@@ -125,5 +124,5 @@ def _check(text: str, entities: Sequence[Mapping[str, Any]]) -> None:
         if not 0 <= start < end <= len(text) or text[start:end] != entity.get("word", text[start:end]):
             raise ValueError(
                 f"the text {text!r:.80} does not contain the entity {entity.get('word', '')!r} from {start} to {end}; "
-                "pass the text that the entities were found in."
+                "pass the text in which the entities were found."
             )

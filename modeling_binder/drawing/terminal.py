@@ -1,4 +1,4 @@
-"""Draw entities in the terminal: a labelled bar under the text for each entity, inner entities closest to the text."""
+"""Draw entities in the terminal, as labelled bars under the text. Inner entities are closest to the text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,16 @@ from rich.text import Text
 from .colors import colors_of
 from .lanes import all_labels, assign_lanes, label_of
 
-# Blanks replace control characters, because a text must not move the cursor or change the settings of the terminal.
+# Replace control characters by blanks, because they could move the cursor or change the settings of the terminal.
 CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")
 
 
 class _Bar(NamedTuple):
-    """The part of an entity in a line of the drawing, in columns; `right` is exclusive."""
+    """The bar under the part of an entity that is in one line.
+
+    `left` and `right` are columns of the line, and `right` is exclusive. `is_start` and `is_end` are true if the entity
+    starts or ends in this line.
+    """
 
     left: int
     right: int
@@ -40,10 +44,9 @@ def draw_entities(
 
     Args:
         text: a text of any length.
-        entities: entities as the pipeline returns them; they may be nested or cross each other.
+        entities: entities as the pipeline returns them. They may be nested or cross each other.
         width: width of the drawing in columns.
-        labels: all entity types, so that a type has the same colour in several drawings; defaults to the labels of
-            the entities.
+        labels: names of all entity types, whose order determines the colours. Defaults to the labels of the entities.
 
     Example:
         Expression of the IL-2 gene promoter
@@ -53,7 +56,7 @@ def draw_entities(
     labels = all_labels(entities, labels)
     colors = colors_of(labels)
     drawing = Text(no_wrap=True)
-    room = max((cell_len(label) + 2 for label in labels), default=0)  # for the label after the last bar
+    room = max((cell_len(label) + 2 for label in labels), default=0)  # space for a label at the end of a line
     for begin, stop in _lines(text, max(width - room, 10)):
         line = text[begin:stop].translate(CONTROLS)
         drawing.append(line.rstrip() + "\n", style="bold")
@@ -70,9 +73,9 @@ def draw_entities(
 
 
 def _lines(text: str, width: int) -> list[tuple[int, int]]:
-    """Divide a text into lines of at most `width` columns and return their character spans.
+    """Divide a text into lines of at most `width` columns, and return the start and end of each line in characters.
 
-    Lines break at blanks if possible.
+    A line ends at a blank if possible.
     """
     lines = []
     begin = 0
@@ -95,9 +98,9 @@ def _rows(entities: Sequence[Mapping[str, Any]], text: str, begin: int, stop: in
     """Return the bars of a line in rows from top to bottom. No bar covers another bar or its label.
 
     Args:
-        entities: entities that have a part between `begin` and `stop`.
+        entities: entities that are in the line, at least in part.
         text: the whole text.
-        begin, stop: span of the line, in characters.
+        begin, stop: start and end of the line in the text, in characters.
     """
     bars = [
         _Bar(

@@ -1,8 +1,12 @@
-"""Push checkpoints and corpora to the Hub, each with its card and in one commit.
+"""Push checkpoints and corpora to the Hub, with a card and in one commit.
 
-`model.push_to_hub`, `pipe.push_to_hub` and `trainer.push_to_hub` all call `push_model`. After a push the repository
-holds config.json, model.safetensors, the tokenizer, the code that loads them, README.md (the card), model_card.json
-(the facts that the card is made from) and handler.py (for Inference Endpoints). Pickles are never uploaded.
+`model.push_to_hub`, `pipe.push_to_hub` and `trainer.push_to_hub` all call `push_model`. It pushes these files:
+
+- config.json, model.safetensors, the files of the tokenizer, and the Python code that loads these files.
+- README.md: the model card. model_card.json: the facts from which the card is generated.
+- handler.py: for Inference Endpoints.
+
+Pickle files are never uploaded.
 """
 
 import warnings
@@ -42,7 +46,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "push_dataset":  # imported when it is used: it imports `finetuning`, which imports this package
+    if name == "push_dataset":  # imported on first use, because it imports `finetuning`, which imports this package
         from .dataset import push_dataset
 
         return push_dataset

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hub: the files of a push, the model card, and the facts that the card is generated from."""
+"""Push checkpoints to the Hub, and generate their model cards. A card is generated from facts in model_card.json."""
 
 import hashlib
 import json
@@ -28,10 +28,10 @@ from .repository import check_access, hub_api, push_files
 logger = logging.getLogger(__name__)
 
 FACTS_FILE = "model_card.json"
-# Files of an earlier push that a new push removes, because `from_pretrained` might load them with the new files:
+# A new push removes these files of an earlier push. Otherwise `from_pretrained` could load old and new files together.
 _STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 _STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # the tokenizer of the type encoder, if the earlier push had one
-# Facts that the author states; they stay true when the weights change
+# Facts by the author, which are also true for other weights
 _AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits", "datasets")
 
 
@@ -54,20 +54,20 @@ def push_model(
 
     Args:
         model: a `BinderModel`. If it has adapters, or is a `PeftModel`, only its active adapter is pushed.
-        repo_id: "user/name", or "name" in your own namespace; the repository is created if it does not exist.
-        tokenizer: defaults to the tokenizer in the folder or repository that the model was loaded from. If there is
-            none, defaults to the tokenizer of the text encoder.
-        facts: content of the card, see `hub_cards.model_card`; defaults to the model_card.json of the checkpoint.
-        private: whether a repository created by this push is private.
-        token: access token; defaults to HF_TOKEN or to the token of `hf auth login`.
-        revision: a branch, created if it does not exist, or `refs/pr/N`.
+        repo_id: "user/name", or "name" in your own namespace. The repository is created if it does not exist.
+        tokenizer: the tokenizer of the model. Defaults to the tokenizer in the folder or repository from which the
+            model was loaded. If there is none, defaults to the tokenizer of the text encoder.
+        facts: facts for the card, see `hub_cards.model_card`. Defaults to the model_card.json of the checkpoint.
+        private: if this push creates the repository, make it private.
+        token: access token. Defaults to HF_TOKEN or to the token of `hf auth login`.
+        revision: a branch, which is created if it does not exist, or `refs/pr/N`.
         create_pr: open a pull request instead of committing.
         commit_message, commit_description: title and text of the commit.
-        tags: further tags for the card.
+        tags: additional tags for the card.
         max_shard_size: maximum size of a file of weights.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
+        PushError: the push failed, and nothing was changed on the Hub.
         ValueError: no tokenizer was found, or the base model of an adapter is not on the Hub.
     """
     api = hub_api(token)
@@ -95,7 +95,7 @@ def push_model(
 
 
 def push_model_folder(folder: str | os.PathLike[str], repo_id: str, **options: Any) -> CommitInfo:
-    """Push a folder written by `prepare_model`; the options are those of `push_files`."""
+    """Push a folder that `prepare_model` has written. For the options, see `push_files`."""
     other_kind = COMPLETE_FILES if Path(folder, ADAPTER_FILES[0]).exists() else ADAPTER_FILES
     return push_files(folder, repo_id, stale=(*_STALE_WEIGHTS, _STALE_TOKENIZER, *other_kind), **options)
 
@@ -110,7 +110,7 @@ def prepare_model(
     tags: Sequence[str] = (),
     max_shard_size: int | str = "50GB",
 ) -> None:
-    """Write the files of a model repository, or of the repository of an adapter, into a folder; see `push_model`."""
+    """Write all files of the repository of a model or an adapter to a folder. For the arguments, see `push_model`."""
     folder = Path(folder)
     if tokenizer is None:
         tokenizer = _tokenizer_of(unwrapped(model))
@@ -150,15 +150,15 @@ def write_card(
 
 
 def rewrite_card(folder: str | os.PathLike[str], repo_id: str, tags: Sequence[str] = (), **facts: Any) -> None:
-    """Write the card of a saved checkpoint again, with further or corrected facts.
+    """Write the card of a saved checkpoint again, with new or corrected facts.
 
     Args:
         folder: a folder with a checkpoint and its tokenizer.
-        repo_id: "user/name", used in the example code of the card.
-        tags: further tags for the card.
-        facts: facts that replace those in the checkpoint's model_card.json, see `hub_cards.model_card`. Results and
-            training facts that were saved for other weights are dropped, unless you pass `weights=fingerprint(model)`
-            to confirm that they are true for these weights as well.
+        repo_id: "user/name" for the example code of the card.
+        tags: additional tags for the card.
+        facts: facts that replace facts in the model_card.json of the checkpoint, see `hub_cards.model_card`. If
+            model_card.json belongs to other weights, its results and training facts are dropped. To keep them, pass
+            `weights=fingerprint(model)`, which confirms that they are true for these weights too.
     """
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     _, saved = _read_facts(model)
@@ -178,9 +178,9 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     Args:
         model, tokenizer: a `BinderModel` and its tokenizer.
         facts: may have a list `examples`. Each item is a text, or `{"text": ..., "entity_types": {name: description}}`.
-            If there is no such list, the model runs on the examples of `hub_cards`, and those in which it finds the
-            most types are returned.
-        shown: maximum number of examples to return if `facts` has none.
+            Without this list, the model runs on the examples of `hub_cards`. The examples with the most found types are
+            returned.
+        shown: maximum number of returned examples if `facts` has no examples.
     """
     given = facts.get("examples")
     own: Sequence[Any] = hub_cards.EXAMPLES if model.config.entity_types else hub_cards.OPEN_EXAMPLES
@@ -201,7 +201,7 @@ def find_examples(model: Any, tokenizer: Any, facts: Mapping[str, Any], shown: i
     def worth(example: hub_cards.Example) -> tuple[int, float]:
         return len({e["entity_group"] for e in example.entities}), sum(e["score"] - 0.5 for e in example.entities)
 
-    # Sorting is stable: if nothing is found in any sentence, the first ones are shown.
+    # Sorting is stable. So if no sentence has entities, the first sentences are returned.
     return sorted(found, key=worth, reverse=True)[:shown]
 
 
@@ -216,9 +216,9 @@ def _example_input(example: Any) -> tuple[str, dict[str, str] | None]:
 
 
 def fingerprint(model: Any) -> str:
-    """Return a hash of a model's weights, so that a card never shows the results of other weights.
+    """Return a hash of the weights of a model. If it has adapters, hash only the weights of the active adapter.
 
-    If the model has adapters, only the weights of the active adapter are hashed.
+    The facts of a card contain this hash, so that a card never shows the results of other weights.
     """
     digest = hashlib.sha256()
     weights = model.state_dict() if active_adapter(model) is None else adapter_weights(model)
@@ -234,9 +234,9 @@ def _raw_bytes(tensor: Tensor) -> Any:
 
 
 def facts_of(model: Any) -> dict[str, Any]:
-    """Return the facts for the card of a checkpoint, without those that belong to other weights.
+    """Return the facts for the card of a checkpoint, without facts that belong to other weights.
 
-    They come from the trainer, or from the model_card.json of the checkpoint that the model was loaded from.
+    The facts come from the trainer, or from the model_card.json of the checkpoint from which the model was loaded.
     """
     source, facts = "the trainer", getattr(unwrapped(model), "card_facts", None)
     if facts is None:
@@ -256,12 +256,12 @@ def facts_of(model: Any) -> dict[str, Any]:
 
 
 def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:
-    """Return the path and the content of a checkpoint's model_card.json; both empty if it has none."""
+    """Return the path and the content of the model_card.json of a checkpoint. Both are empty if it has none."""
     return _facts_in(unwrapped(model).source)
 
 
 def _facts_in(source: str) -> tuple[str, dict[str, Any]]:
-    """Return the path and the content of model_card.json in a folder or repository; both empty if it has none."""
+    """Return the path and the content of model_card.json in a folder or repository. Both are empty if it has none."""
     try:
         path = source and cached_file(
             source,
@@ -271,7 +271,7 @@ def _facts_in(source: str) -> tuple[str, dict[str, Any]]:
             _raise_exceptions_for_gated_repo=False,
         )
         return str(path), dict(json.loads(Path(path).read_text(encoding="utf-8"))) if path else {}
-    except OSError:  # the model was trained in this process, or its folder is gone
+    except OSError:  # the model was not loaded from a checkpoint, or the folder was deleted
         return "", {}
     except (ValueError, TypeError) as error:
         logger.warning("%s is malformed and left out of the card: %s", path, error)
@@ -279,7 +279,7 @@ def _facts_in(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _is_author_fact(value: Any) -> bool:
-    """Return whether a value is a text, or a list of texts or of examples with entity types."""
+    """Return whether a value is a text, or a list of texts and of examples with entity types."""
     return isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_or_example, value)))
 
 
@@ -292,7 +292,7 @@ def _is_text_or_example(value: Any) -> bool:
 
 
 def base_models(model: Any) -> list[str]:
-    """Return the ids on the Hub of the encoders that a model was built from, if its configuration has them."""
+    """Return the ids on the Hub of the pretrained encoders of a model, if its configuration has these ids."""
     configs = (model.config.text_config, model.config.type_config)
     names = [config._name_or_path for config in configs if config is not None]
     return [name for name in dict.fromkeys(names) if _is_repo_id(name)]
@@ -311,6 +311,6 @@ def _tokenizer_of(model: Any) -> Any:
             except (OSError, ValueError):
                 continue
     raise ValueError(
-        "a model is pushed with its tokenizer, and no tokenizer was found for this model; pass it: "
+        "no tokenizer was found for this model: pass the tokenizer, as in "
         "model.push_to_hub(repo_id, tokenizer=tokenizer)."
     )

@@ -1,4 +1,4 @@
-"""Corpora on the Hub: the files and the card of a dataset repository."""
+"""Push corpora to the Hub: write the files and the card of a dataset repository."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from .repository import check_access, hub_api, push_files
 
 logger = logging.getLogger(__name__)
 
-# Patterns of the files of an earlier push. The files are removed unless the new push replaces them.
+# Patterns for files of an earlier push. A new push replaces or removes these files.
 _STALE_FILES = [
     f"{folder}{name}"
     for folder in ("", "*/")
@@ -49,23 +49,25 @@ def push_dataset(
     commit_message: str | None = None,
     commit_description: str | None = None,
 ) -> CommitInfo:
-    """Push a corpus, or several, with types and a card in one commit; `datasets.load_dataset(repo_id)` reads it.
+    """Push one or more corpora, with entity types and a card, in one commit.
 
-    A single corpus is the default configuration of the repository. If you push a mix or a dictionary of corpora, each
-    corpus becomes a configuration, which `load_dataset(repo_id, name)` loads. A corpus whose licence does not clearly
-    allow the publication of a converted copy is left out, and the card lists it as left out.
+    `datasets.load_dataset(repo_id)` loads a single corpus. If you push a mix or a dictionary of corpora, each corpus
+    becomes a configuration of the dataset, and `load_dataset(repo_id, name)` loads it. If the licence of one of these
+    corpora does not clearly allow a published copy, the corpus is not pushed. The card lists the missing corpora.
 
     Args:
-        corpus: a corpus, a mix (its training documents are pushed) or a dictionary name -> corpus. Splits without
-            documents are left out.
-        repo_id: "user/name" of the dataset, created if it does not exist.
-        language, license, description: shown on the card; `license` is for a single corpus.
-        origins: for several corpora, name -> {"license", "source", "changes"}, shown on the card. For a mix, licence
-            and source default to those that the mix states for each corpus.
-        private, token, revision, create_pr, commit_message, commit_description: as in `push_model`.
+        corpus: a corpus, a mix of corpora, or a dictionary name -> corpus. Of a mix, only the training documents are
+            pushed. Splits without documents are left out.
+        repo_id: "user/name" of the dataset. The repository is created if it does not exist.
+        language: language for the card, or a list of languages.
+        license: licence for the card of a single corpus.
+        description: text for the card.
+        origins: facts about several corpora for the card, name -> {"license", "source", "changes"}. For a mix, licence
+            and source default to the facts in the mix.
+        private, token, revision, create_pr, commit_message, commit_description: see `push_model`.
 
     Raises:
-        PushError: nothing was changed on the Hub; the message gives the reason and the remedy.
+        PushError: the push failed, and nothing was changed on the Hub.
         ValueError: there are no documents, no licence allows the publication, or a corpus has a name that cannot be
             the name of a folder.
     """
@@ -111,7 +113,7 @@ def _corpus_of(part: Any) -> Corpus:
 def _split_by_license(
     corpora: Mapping[str, Corpus], origins: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, CorpusEntry], list[list[str]]]:
-    """Return the corpora that may be published; and name, licence and source of each corpus that may not be."""
+    """Return the corpora that may be published, and the name, licence and source of each other corpus."""
     entries: dict[str, CorpusEntry] = {}
     left_out: list[list[str]] = []
     for name, corpus in corpora.items():
@@ -124,14 +126,14 @@ def _split_by_license(
             left_out.append([name, origin.get("license") or "not stated", origin.get("source") or "not stated"])
     if left_out:
         logger.warning(
-            "Left out, because their licence does not clearly allow a published copy: %s. If the licence of a corpus "
-            "does allow a copy, state this licence as in origins={%r: {'license': 'CC BY 4.0'}}.",
+            "These corpora are left out, because their licences do not clearly allow a published copy: %s. If the "
+            "licence of a corpus allows a copy, pass the licence as in origins={%r: {'license': 'CC BY 4.0'}}.",
             ", ".join(name for name, *_ in left_out),
             left_out[0][0],
         )
     if not entries:
         raise ValueError(
-            "there is no corpus whose licence allows a published copy: state the licences, as in "
+            "no corpus has a licence that allows a published copy: pass the licences, as in "
             "origins={'news': {'license': 'CC BY 4.0', 'source': 'https://...'}}."
         )
     return entries, left_out
@@ -156,9 +158,9 @@ def _splits(corpus: Corpus) -> dict[str, list[Document]]:
 
 
 def _write(corpus: Corpus, folder: Path, suffix: str) -> None:
-    """Write the splits and the types of a corpus.
+    """Write the splits and the entity types of a corpus.
 
-    `load_dataset` expects the same keys in all lines, so an optional key of one document becomes a key of all of them.
+    `load_dataset` expects the same keys in all lines. So if one document has an optional key, all lines get this key.
     """
     splits = {name: [document.to_dict() for document in documents] for name, documents in _splits(corpus).items()}
     keys = list(dict.fromkeys(key for lines in splits.values() for line in lines for key in line))

@@ -1,4 +1,4 @@
-"""Repositories on the Hub: check access, push files in one commit, remove what a failed push created."""
+"""Check access to repositories on the Hub, and push files in one commit. A failed push leaves nothing on the Hub."""
 
 import fnmatch
 import logging
@@ -20,22 +20,22 @@ _MAX_ATTEMPTS = 5
 
 
 class PushError(RuntimeError):
-    """A push failed; the message gives the reason and the remedy. The checkpoint and the repository are unchanged."""
+    """A push failed. The local checkpoint and the repository are unchanged. The message contains the remedy."""
 
 
 def check_access(repo_id: str, token: str | bool | None = None, write: bool = True) -> str:
-    """Check that you may push to a repository, before any work is done; this changes nothing.
+    """Check that you may push to a repository. This function changes nothing on the Hub.
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.
-        token: access token; defaults to HF_TOKEN or to the token of `hf auth login`.
-        write: False for a pull request, which needs no rights in the namespace.
+        token: access token. Defaults to HF_TOKEN or to the token of `hf auth login`.
+        write: check that you may write to the namespace. Pass False for a pull request.
 
     Returns:
-        The repository's full name, "user/name".
+        The full name of the repository, "user/name".
 
     Raises:
-        PushError: you are not logged in, or the namespace is neither yours nor that of one of your organisations.
+        PushError: you are not logged in, or the namespace does not belong to you or one of your organisations.
         ValueError: `repo_id` is not a valid name.
     """
     validate_repo_id(repo_id)
@@ -68,14 +68,23 @@ def push_files(
     commit_description: str | None = None,
     space_sdk: str | None = None,
 ) -> CommitInfo:
-    """Upload the files of a folder to a repository in one commit; creates the repository or branch if needed.
+    """Upload the files of a folder to a repository in one commit. Create the repository or the branch if it is missing.
 
-    Other files of the repository are kept, except those that match a pattern of `stale` and are not in the folder. If
-    somebody else commits at the same time, the push is repeated on top of that commit. If the push fails, a repository
-    or branch that it created is removed.
+    If another commit is made at the same time, the push is repeated on top of this commit. If the push fails, the
+    repository or branch that it created is removed.
+
+    Args:
+        folder: the folder.
+        repo_id: "user/name".
+        api: a client of the Hub, see `hub_api`.
+        repo_type: "model", "dataset" or "space".
+        stale: patterns of file names. Files of the repository that match a pattern and are not in the folder are
+            deleted. All other files of the repository are kept.
+        private, revision, create_pr, commit_message, commit_description: see `push_model`.
+        space_sdk: the SDK of a new Space, such as "gradio".
 
     Raises:
-        PushError: the repository is unchanged; the message gives the reason and the remedy.
+        PushError: the push failed, and nothing was changed on the Hub.
     """
     repository: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*")) if path.is_file()}
@@ -122,11 +131,11 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
 def _create_missing(
     api: HfApi, repository: Mapping[str, Any], branch: str | None, undo: list["_Undo"], **options: Any
 ) -> None:
-    """Create the repository and the branch if they do not exist, and append to `undo` how to remove them again.
+    """Create the repository and the branch if they do not exist. Append to `undo` steps that remove them again.
 
     Args:
-        branch: `None` means the main branch, which every repository has.
-        options: passed to `HfApi.create_repo`.
+        branch: name of the branch. `None` means the main branch, which every repository has.
+        options: other arguments of `HfApi.create_repo`.
     """
     if _created(
         lambda: api.create_repo(**repository, exist_ok=False, **options),
@@ -141,11 +150,11 @@ def _create_missing(
 
 
 def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
-    """Create something on the Hub; return False if it exists already."""
+    """Create a repository or a branch, and return True. Return False if it exists already."""
     try:
         create()
     except HfHubHTTPError as error:
-        # A user who may not create a repository (401, 403) may still write to an existing one or open a pull request.
+        # A user who may not create a repository (401, 403) may still write to an existing repository.
         if error.response.status_code == 409 or (error.response.status_code in (401, 403) and exists()):
             return False
         raise
@@ -154,7 +163,7 @@ def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
 
 @dataclass(frozen=True)
 class _Undo:
-    """Removes a repository or a branch that a push created, unless it has received a commit since then."""
+    """A step that removes a new repository or branch, unless it has a new commit."""
 
     api: HfApi
     repository: Mapping[str, Any]
@@ -164,7 +173,7 @@ class _Undo:
 
     def __call__(self) -> None:
         if self.api.repo_info(**self.repository, revision=self.branch).sha != self.head:
-            return  # the commit succeeded and only its response was lost
+            return  # the push succeeded, but its response was lost
         if self.branch is None:
             self.api.delete_repo(**self.repository)
         else:
@@ -173,7 +182,7 @@ class _Undo:
 
 @contextmanager
 def explained(repo_id: str, undo: Sequence[_Undo] = ()) -> Iterator[None]:
-    """Turn errors of the Hub and of the connection into a `PushError`, after running `undo` in reverse order."""
+    """Replace errors of the Hub and of the connection by a `PushError`, after running `undo` in reverse order."""
     try:
         yield
     except BaseException as error:
@@ -184,14 +193,14 @@ def explained(repo_id: str, undo: Sequence[_Undo] = ()) -> Iterator[None]:
             except Exception as failure:
                 logger.debug("undoing failed", exc_info=failure)
                 left.append(f"the empty {step.thing}")
-        cause: BaseException | None = error  # uploads wrap the error of the Hub or of the connection
+        cause: BaseException | None = error  # in uploads, the error of the Hub is a cause of the raised error
         while cause is not None and not isinstance(cause, (_HTTPError, ConnectionError, LocalTokenNotFoundError)):
             cause = cause.__cause__
         if cause is None:
             raise
         message = _explain(cause, repo_id)
         if left:
-            message += f" This push created {' and '.join(left)} and could not remove it again; delete it by hand."
+            message += f" This push created {' and '.join(left)} and could not remove it again; please delete it."
         raise PushError(message) from error
 
 
@@ -207,7 +216,7 @@ def _explain(error: BaseException, repo_id: str) -> str:
     answer = error.server_message or str(error).splitlines()[0]
     remedies = {
         401: "the token is missing or invalid: run `hf auth login`, or set HF_TOKEN to a token with the role 'write'.",
-        403: "you may not write here: use a member's token with the role 'write', another name, or create_pr=True.",
+        403: "you may not write here: use a token of a member with the role 'write', another name, or create_pr=True.",
         404: "the namespace, repository or revision does not exist, or you may not see it: check the name.",
         409: "the name is taken, or another push is running: choose another name, or push again in a minute.",
         412: "other commits to this repository keep coming first: push again later.",
@@ -215,7 +224,7 @@ def _explain(error: BaseException, repo_id: str) -> str:
         429: "too many requests: wait a few minutes and push again.",
     }
     if status >= 500:
-        remedy = "the Hub has a problem; your checkpoint is fine. Push again in a few minutes."
+        remedy = "the Hub has a problem, and your checkpoint is unchanged. Push again in a few minutes."
     else:
-        remedy = remedies.get(status, "read the Hub's answer, and push again.")
+        remedy = remedies.get(status, "read the answer of the Hub, and push again.")
     return f"{repo_id}: {remedy} (The Hub answered {status}: {answer})"

@@ -107,7 +107,10 @@ class Settings:
         if os.path.isdir(self.model) and (
             not config.is_file() or srsly.read_json(config).get("model_type") != "binder"
         ):
-            raise ValueError(f"the folder {self.model!r} contains no config.json of a BINDER model.")
+            raise ValueError(
+                f"the folder {self.model!r} contains no BINDER model: its config.json is missing, or has another "
+                "model_type than 'binder'."
+            )
 
     @property
     def arguments(self) -> dict[str, Any]:

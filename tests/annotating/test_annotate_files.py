@@ -106,14 +106,14 @@ def test_a_second_run_writes_only_the_missing_parts(tmp_path, table, checkpoint)
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"rows_per_part": 9}, "Its rows_per_part is 8, and the new job's is 9."),
-        ({"threshold": 0.7}, r"Its threshold is \[0.5, 0.5, 0.5\], and the new job's is \[0.7, 0.7, 0.7\]."),
+        ({"rows_per_part": 9}, "Its rows_per_part is 8, but now it is 9."),
+        ({"threshold": 0.7}, r"Its threshold is \[0.5, 0.5, 0.5\], but now it is \[0.7, 0.7, 0.7\]."),
         ({"entity_types": ["Gene"]}, "Its entity types is "),
-        ({"decoding": "flat"}, 'Its decoding is "nested", and the new job\'s is "flat".'),
-        ({"stride": 3}, "Its stride is 16, and the new job's is 3."),
-        ({"dtype": "bfloat16"}, 'Its dtype is "float32", and the new job\'s is "bfloat16".'),
-        ({"format": "jsonl"}, 'Its format is "parquet", and the new job\'s is "jsonl".'),
-        ({"new_id_column": "key"}, 'Its id_column is "id", and the new job\'s is "key".'),
+        ({"decoding": "flat"}, 'Its decoding is "nested", but now it is "flat".'),
+        ({"stride": 3}, "Its stride is 16, but now it is 3."),
+        ({"dtype": "bfloat16"}, 'Its dtype is "float32", but now it is "bfloat16".'),
+        ({"format": "jsonl"}, 'Its format is "parquet", but now it is "jsonl".'),
+        ({"new_id_column": "key"}, 'Its id_column is "id", but now it is "key".'),
     ],
 )
 def test_the_output_folder_of_another_job_is_rejected(tmp_path, table, checkpoint, options, difference):
@@ -126,10 +126,10 @@ def test_changed_data_or_weights_are_rejected_as_another_job(tmp_path, table, ch
     annotate_files(table, tmp_path / "out", checkpoint)
     model.span_head.text_projection.bias.data += 0.1
     model.save_pretrained(checkpoint)
-    with pytest.raises(ValueError, match=r"Its model is .*, and the new job's is"):
+    with pytest.raises(ValueError, match=r"Its model is .*, but now it is"):
         prepare(table, tmp_path / "out", checkpoint)
     write_table(table, [{"text": "another"}])
-    with pytest.raises(ValueError, match=r"differs in 1 of its files, such as table.jsonl"):
+    with pytest.raises(ValueError, match=r"differs in 1 files, such as table.jsonl"):
         prepare(table, tmp_path / "out", checkpoint)
 
 
@@ -141,7 +141,7 @@ def test_unsuitable_output_folders_are_rejected(tmp_path, table, checkpoint):
             prepare(table, tmp_path / name, checkpoint)
     with pytest.raises(ValueError, match="format must be one of 'parquet', 'jsonl', got 'csv'"):
         prepare(table, tmp_path / "out", checkpoint, format="csv")
-    with pytest.raises(ValueError, match="each part would be a commit"):
+    with pytest.raises(ValueError, match="each file would be a commit"):
         prepare(table, "hf://datasets/alice/out", checkpoint)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_binder.json").write_text("{")
@@ -154,7 +154,7 @@ def test_nothing_is_written_if_an_argument_is_invalid(tmp_path, table, checkpoin
         (checkpoint, {"text_column": "body"}, "no column 'body'"),
         (checkpoint, {"decoding": "best"}, "decoding must be one of"),
         (checkpoint, {"rows_per_part": 0}, "rows_per_part must be at least 1"),
-        (checkpoint, {"id_column": "n", "new_id_column": "key"}, "give only one of them"),
+        (checkpoint, {"id_column": "n", "new_id_column": "key"}, "pass only one"),
         (tmp_path / "nowhere", {}, "cannot load the model '.*nowhere'"),
     ):
         with pytest.raises(ValueError, match=error):

@@ -128,7 +128,7 @@ def test_a_dataset_on_the_hub_is_read(hub, tmp_path):
     [
         (b'{"text": "a"', "not valid JSON"),
         (b'{"text": "caf\xe9"}', "0xe9, is not UTF-8"),
-        (b'{"text": "half \\ud83d"}', "half a character"),
+        (b'{"text": "half \\ud83d"}', "half of a surrogate pair"),
         (b"[1]", "expected a JSON object"),
         (b'{"text": 5}', "the text is not a string but 5"),
     ],
@@ -216,14 +216,18 @@ def test_unsuitable_columns_raise_an_error(tmp_path, columns, error):
     ("name", "content", "error"),
     [
         ("t.jsonl", b"", "there are no rows"),
-        ("t.jsonl", b'[{"text": "a"}]', "a JSON array; expected one object per line"),
-        ("t.jsonl", '{"text": "a"}'.encode("utf-16"), "not UTF-8 but UTF-16"),
+        ("t.jsonl", b'[{"text": "a"}]', "expected one object per line, got a JSON array"),
+        ("t.jsonl", '{"text": "a"}'.encode("utf-16"), "the file is UTF-16, not UTF-8"),
         (
             "t.jsonl",
             b'{"text": "a", "n": 1}\n{"text": "a", "n": "b"}',
             "the column 'n' cannot be stored: in the rows 0 to 1",
         ),
-        ("t.jsonl", b'{"text": "a", "n": 1}\n{"text": "a"}\n{"text": "a", "n": "b"}', "differ from those before them"),
+        (
+            "t.jsonl",
+            b'{"text": "a", "n": 1}\n{"text": "a"}\n{"text": "a", "n": "b"}',
+            "differ from the columns of earlier rows",
+        ),
         ("t.csv", b'text\n"a', "line 2 is not valid CSV"),
         ("t.csv", b"text,text\na,b", "the column 'text' twice"),
         ("t.parquet", b"PAR1", "not a Parquet file"),

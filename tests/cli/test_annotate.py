@@ -44,7 +44,7 @@ def test_parts_can_be_written_as_jsonl(table, checkpoint):
     [
         (["--text-column", "text"], "there is no column 'text'; choose the text_column from 'title', 'abstract'"),
         (["--actors", "2"], "--actors, --cpus-per-actor and --gpus-per-actor need --ray."),
-        (["--split", "train"], "splits and configurations belong to datasets on the Hub"),
+        (["--split", "train"], "only datasets on the Hub have splits and configurations"),
         (["--model", "nowhere/at/all"], "cannot load the model 'nowhere/at/all': there is no such folder"),
     ],
 )

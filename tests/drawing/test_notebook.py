@@ -127,7 +127,11 @@ def test_a_drawing_in_a_notebook_is_limited_in_size(ner, tmp_path):
 @pytest.mark.parametrize(
     ("results", "texts", "message"),
     [
-        ([[{"label": "a", "start": 0, "end": 1}]], None, "text of these entities is unknown: pass it too, as in draw"),
+        (
+            [[{"label": "a", "start": 0, "end": 1}]],
+            None,
+            "these entities is unknown: pass the text too, as in draw",
+        ),
         ([[], []], ["a"], "there are 2 results and 1 texts"),
         ([{"label": "a", "start": 0, "end": 9}], "gene", "the text 'gene' does not contain the entity '' from 0 to 9"),
         ([{"label": "a", "start": 0, "end": 4, "word": "cell"}], "gene", "not contain the entity 'cell' from 0 to 4"),
