@@ -1,6 +1,6 @@
 """BINDER for transformers: `import modeling_binder` registers the model and the "binder-ner" pipeline.
 
-Neither torch nor transformers is imported before it is needed; see `lazy` and `registration`.
+This package imports torch and transformers only when they are needed; see `lazy` and `registration`.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""Run the command line: `python -m modeling_binder` is `binder-ner`."""
+"""Run the command line: `python -m modeling_binder` is the same as `binder-ner`."""
 
 import sys
 

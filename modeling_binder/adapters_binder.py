@@ -1,9 +1,12 @@
-"""Load, switch and merge adapters of PEFT, such as LoRA, and the settings that belong to each adapter.
+"""Load, switch and merge adapters of PEFT, such as LoRA. Each adapter has its own entity types and settings.
 
-An adapter is a folder or repository with `adapter_config.json`, which names the base model, and
-`adapter_model.safetensors`. The entity types of an adapter differ from those of its base, and the format of PEFT has no
-field for them. So the same folder has a file `binder_config.json` with the fields of `BinderConfig` that depend on the
-corpus. The name is not config.json, because transformers treats a folder with config.json as a complete model.
+An adapter is a folder or repository with these files:
+
+- `adapter_config.json`: the configuration of PEFT. It contains the folder or id of the base model.
+- `adapter_model.safetensors`: the weights.
+- `binder_config.json`: the entity types of the adapter and other fields of `BinderConfig` that depend on the corpus.
+  PEFT has no place for these fields. The file is not called config.json, because transformers treats a folder with
+  config.json as a complete model.
 """
 
 import json
@@ -26,7 +29,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_SETTINGS = "binder_config.json"
 INSTALL_PEFT = "pip install 'binder-ner[peft]'"
 
-# Fields of BinderConfig that depend on the corpus. The other fields must fit the weights of the base.
+# Fields of BinderConfig that depend on the corpus. The other fields depend on the weights of the base model.
 _FIELDS = (
     "entity_types",
     "thresholds",
@@ -48,12 +51,12 @@ _OPTIONAL_FILE = {
 
 
 def unwrapped(model: Any) -> Any:
-    """Return the `BinderModel` inside a `PeftModel`; other models are returned unchanged."""
+    """Return the `BinderModel` inside a `PeftModel`. Return any other model unchanged."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def active_adapter(model: Any) -> str | None:
-    """Return the name of the active adapter of a `BinderModel` or `PeftModel`; None if it has no adapters.
+    """Return the name of the active adapter of a `BinderModel` or `PeftModel`, or None if it has no adapters.
 
     Raises:
         ValueError: several adapters are active.
@@ -74,47 +77,49 @@ def adapter_settings(config: BinderConfig) -> dict[str, Any]:
 
 
 def save_adapter_settings(config: BinderConfig, folder: str | os.PathLike[str]) -> None:
-    """Write `binder_config.json` into the folder of an adapter."""
+    """Write `binder_config.json` to the folder of an adapter."""
     with open(os.path.join(folder, ADAPTER_SETTINGS), "w", encoding="utf-8") as file:
         json.dump(adapter_settings(config), file, indent=2, ensure_ascii=False)
         file.write("\n")
 
 
 def check_folder(folder: str | os.PathLike[str], adapter: bool) -> None:
-    """Check that an adapter and a complete model are not saved in one folder, because both would then be loaded.
+    """Check that an adapter and a complete model are not saved in the same folder.
+
+    transformers would load both.
 
     Args:
         folder: the folder in which a model will be saved.
-        adapter: whether this model is an adapter.
+        adapter: true if the model to save is an adapter, false if it is a complete model.
 
     Raises:
-        ValueError: an adapter will be saved and the folder holds a complete model, or the other way round.
+        ValueError: the folder contains a complete model and an adapter will be saved, or the other way round.
     """
     other = "config.json" if adapter else ADAPTER_CONFIG
     if os.path.exists(os.path.join(folder, other)):
         kinds = ("an adapter", "a complete model")
         saved, there = kinds if adapter else kinds[::-1]
         raise ValueError(
-            f"{folder} holds {there} ({other}), and {saved} saved there would be loaded together with it: choose "
-            f"another folder, or delete {other}."
+            f"{folder} contains {there} ({other}). If {saved} is saved there, both will be loaded: choose another "
+            f"folder, or delete {other}."
         )
 
 
 def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None:
-    """Return the base model that an adapter names; None if a folder or repository is not an adapter.
+    """Return the folder or id of the base model of an adapter, or None if `name` is not an adapter.
 
     Args:
         name: folder, or id on the Hub.
         location: `revision`, `token`, `cache_dir`, ... of the adapter.
 
     Raises:
-        ValueError: peft is not installed, or the base is missing or not a BINDER model.
+        ValueError: peft is not installed, or the base model is missing, or it is not a BINDER model.
     """
     path = find_adapter_config_file(str(name), **{key: location[key] for key in _LOCATION if key in location})
     if path is None:
         return None
     if not is_peft_available():
-        raise ValueError(f"{name} is an adapter, and the package peft that loads it is missing: {INSTALL_PEFT}.")
+        raise ValueError(f"{name} is an adapter, and the package peft is missing: {INSTALL_PEFT}.")
     with open(path, encoding="utf-8") as file:
         base: str | None = json.load(file).get("base_model_name_or_path")
     if not base:
@@ -136,18 +141,18 @@ def base_of_adapter(name: str | os.PathLike[str], **location: Any) -> str | None
 
 
 def has_adapter_state(module: nn.Module) -> bool:
-    """Return whether a module is a layer with adapters. This check does not import PEFT."""
+    """Return whether a module is a layer with adapters. This function does not import PEFT."""
     return hasattr(module, "_active_adapter") and hasattr(module, "_disable_adapters")
 
 
 class AdapterMixin:
-    """Extends the adapter methods of transformers: they also switch the settings, and the heads of the adapters."""
+    """Extends the adapter methods of transformers. They also switch the settings and the heads of the adapters."""
 
     config: Any
     peft_config: Any
     name_or_path: str
-    _settings_of_adapters: dict[str | None, dict[str, Any]]  # by adapter name; None is the base model
-    _sources_of_adapters: dict[str, Any]  # folder or id on the Hub, by adapter name
+    _settings_of_adapters: dict[str | None, dict[str, Any]]  # name of an adapter, or None for the base -> settings
+    _sources_of_adapters: dict[str, Any]  # name of an adapter -> folder or id on the Hub
 
     @property
     def has_adapters(self) -> bool:
@@ -156,33 +161,33 @@ class AdapterMixin:
 
     @property
     def source(self) -> str:
-        """Folder, or id on the Hub, of the active adapter; of the model if it has no adapters."""
+        """Folder or id on the Hub of the active adapter. If the model has no adapters, its own folder or id."""
         if self.has_adapters:
             return str(self._sources_of_adapters.get(str(active_adapter(self)), ""))
         return str(self.name_or_path)
 
     def load_adapter(self, peft_model_id: Any = None, adapter_name: str | None = None, **options: Any) -> Any:
-        """Load an adapter as in transformers and make it the active one; `config` then has the adapter's entity types.
+        """Load an adapter as in transformers, and activate it. `config` then has the entity types of the adapter.
 
         Args:
             peft_model_id: folder, or id on the Hub.
-            adapter_name: name of the adapter in this model; defaults to "default".
+            adapter_name: name of the adapter in this model. Defaults to "default".
             options: see `PreTrainedModel.load_adapter`.
 
         Returns:
-            None. `from_pretrained`, which passes a `load_config`, gets the loading info of transformers.
+            None. With the option `load_config`, which `from_pretrained` passes, the loading info of transformers.
 
         Raises:
             ValueError: peft is not installed, or the adapter does not fit this model.
             OSError: the adapter is not found, or it has no weights in the format safetensors.
         """
         if not is_peft_available():
-            raise ValueError(f"the package peft, which loads adapters, is missing: {INSTALL_PEFT}.")
+            raise ValueError(f"the package peft is missing, which loads adapters: {INSTALL_PEFT}.")
         self._remember_base()
         name = adapter_name or "default"
         location = _location(options)
         if peft_model_id is not None:
-            # raises an error if there are no safetensors, because transformers would then load a pickle
+            # raises if the adapter has no safetensors, because transformers would then load an unsafe pickle file
             _check_weights(peft_model_id, location)
         hotswapped = name in (getattr(self, "peft_config", None) or {})
         before = set() if hotswapped else set(self.state_dict())  # type: ignore[attr-defined]
@@ -193,13 +198,13 @@ class AdapterMixin:
         except RuntimeError as error:
             raise ValueError(
                 f"the adapter {peft_model_id} does not fit the base model {self.config._name_or_path}; load it into "
-                f"the model that its {ADAPTER_CONFIG} names. ({' '.join(str(error).split())[:300]})"
+                f"the base model in its {ADAPTER_CONFIG}. ({' '.join(str(error).split())[:300]})"
             ) from error
         _warn_about_missing(name, set(loaded.missing_keys) - before)
         if loaded.unexpected_keys:
             logger.warning("Weights of the adapter %s are not used: %s.", name, sorted(loaded.unexpected_keys)[:3])
-        # transformers stores the renaming of the adapter's weights here. Without this line, it would also rename the
-        # weights of a merged model.
+        # transformers has stored here how to rename the weights of the adapter. It must not rename the weights of a
+        # merged model, so the old value is restored.
         self._weight_conversions = conversions
         settings = None if peft_model_id is None else _read_settings(peft_model_id, location)
         if settings is None:
@@ -219,17 +224,17 @@ class AdapterMixin:
         super().add_adapter(adapter_config, adapter_name)  # type: ignore[misc]
 
     def set_adapter(self, adapter_name: str | list[str]) -> None:
-        """Make an adapter the active one as in transformers; `config` then has the adapter's entity types."""
+        """Activate an adapter as in transformers. `config` then has the entity types of the adapter."""
         super().set_adapter(adapter_name)  # type: ignore[misc]
         self._use_settings(adapter_name if isinstance(adapter_name, str) else adapter_name[0])
 
     def disable_adapters(self) -> None:
-        """Use the base model without adapters, and with the entity types of the base model."""
+        """Use the base model without adapters. `config` then has the entity types of the base model."""
         super().disable_adapters()  # type: ignore[misc]
         self._use_settings(None)
 
     def enable_adapters(self) -> None:
-        """Use the active adapter again, with the adapter's entity types."""
+        """Use the active adapter again. `config` then has the entity types of the adapter."""
         super().enable_adapters()  # type: ignore[misc]
         for module in self.modules():  # type: ignore[attr-defined]
             if has_adapter_state(module):  # transformers does not enable the heads
@@ -237,9 +242,9 @@ class AdapterMixin:
         self._use_settings(active_adapter(self))
 
     def merge_and_unload(self) -> Any:
-        """Merge the active adapter into the weights, remove all adapters, and return the model itself.
+        """Merge the active adapter into the weights, remove all adapters, and return this model.
 
-        The model is then a complete model with the entity types of the adapter. Its results are the same as before.
+        The result is a complete model with the entity types of the adapter. It finds the same entities as before.
         """
         name = str(active_adapter(self))
         for module in list(self.modules()):  # type: ignore[attr-defined]
@@ -255,7 +260,7 @@ class AdapterMixin:
         self._hf_peft_config_loaded = False
         self.__dict__.pop("peft_config", None)
         self._settings_of_adapters, self._sources_of_adapters = {}, {}
-        self.name_or_path = self.config._name_or_path = ""  # the merged weights are no longer those of the base
+        self.name_or_path = self.config._name_or_path = ""  # the weights differ from the weights of the base model
         return self
 
     def _remember_base(self) -> None:
@@ -268,19 +273,19 @@ class AdapterMixin:
         if settings is None:
             return
         try:
-            # These values belong to the former entity types, so they are removed before the types are replaced.
+            # Remove the thresholds and temperatures first, because they belong to the old entity types.
             for field in ("thresholds", "temperatures"):
                 if hasattr(self.config, field):
                     setattr(self.config, field, None)
             for field, value in settings.items():
                 setattr(self.config, field, value)
             self.config.validate_ranges()
-        except Exception as error:  # the checks of transformers raise errors of several classes
+        except Exception as error:  # transformers raises errors of several classes
             raise ValueError(f"{ADAPTER_SETTINGS} of the adapter {name!r} is invalid: {error}") from error
 
 
 def _check_weights(name: str | os.PathLike[str], location: Mapping[str, Any]) -> None:
-    """Raise OSError if an adapter is not found, or has no weights in the format safetensors."""
+    """Raise `OSError` if an adapter is not found, or if it has no weights in the format safetensors."""
     try:
         cached_file(name, ADAPTER_WEIGHTS, **location)
     except (OSError, ValueError) as error:
@@ -294,7 +299,10 @@ def _check_weights(name: str | os.PathLike[str], location: Mapping[str, Any]) ->
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """Silence two false reports about a second adapter: weights of the first are "missing", and it "already" exists."""
+    """Silence two wrong warnings when a second adapter is loaded.
+
+    transformers reports that weights of the first adapter are missing, and that the model already has an adapter.
+    """
     reports = logging.get_logger("transformers.integrations.peft")
     level = reports.level
     reports.setLevel("ERROR")
@@ -307,12 +315,12 @@ def _without_reports() -> Iterator[None]:
 
 
 def _warn_about_missing(name: str, missing: Iterable[str]) -> None:
-    """Warn about weights of an adapter that its file does not contain. Other weights in `missing` are ignored."""
+    """Warn about missing weights of an adapter. Other names in `missing` are ignored."""
     of_base = {"base_layer", "original_module"}
     own = sorted(key for key in missing if name in key.split(".") and not of_base.intersection(key.split(".")))
     if own:
         logger.warning(
-            "The adapter %s has no weights for %d of its tensors, which start at random (first: %s).",
+            "The adapter %s has no weights for %d of its tensors, which get random values (first: %s).",
             name,
             len(own),
             own[0],
@@ -320,17 +328,17 @@ def _warn_about_missing(name: str, missing: Iterable[str]) -> None:
 
 
 def _location(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that locate the files of an adapter, from the options of `load_adapter`."""
+    """Return the options of `load_adapter` that locate the files of the adapter, such as `revision` and `token`."""
     load_config = options.get("load_config")
     given = {**(getattr(load_config, "download_kwargs", None) or {}), **options}
     adapter = options.get("adapter_kwargs") or {}
     if load_config is not None:
-        given.pop("revision", None)  # the revision of the base model
+        given.pop("revision", None)  # this is the revision of the base model, not of the adapter
     return {key: value for key, value in {**given, **adapter}.items() if key in _LOCATION and value is not None}
 
 
 def _read_settings(name: str | os.PathLike[str], location: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Read the settings of an adapter; None if the adapter has no file with settings.
+    """Return the settings of an adapter, or None if it has no file with settings.
 
     Raises:
         ValueError: the file is malformed.
@@ -345,5 +353,5 @@ def _read_settings(name: str | os.PathLike[str], location: Mapping[str, Any]) ->
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is malformed: {error}") from error
     if not isinstance(settings, dict) or unknown:
-        raise ValueError(f"{path} must hold a JSON object with the keys {', '.join(_FIELDS)}; unknown: {unknown}.")
+        raise ValueError(f"{path} must be a JSON object with the keys {', '.join(_FIELDS)}; unknown: {unknown}.")
     return settings

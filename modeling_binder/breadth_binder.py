@@ -1,10 +1,10 @@
-"""Find out which entity types are broader than others, from their parents or from the estimate of a small network.
+"""Find out which entity types are broader than others, from their parents or from the estimates of a small network.
 
-If a span is above the thresholds of several types, flat decoding keeps the narrowest of these types for the span. For
-example, a "politician" is also a "person", and "person" may have the larger margin. See
+Flat decoding needs this. If a span is above the thresholds of several types, flat decoding keeps the narrowest type.
+For example, a "politician" is also a "person", and the score for "person" may be higher. See
 `decoding_binder.drop_broader`.
 
-Dimensions: T types, H hidden size of the type encoder.
+Dimensions: T entity types, H hidden size of the type encoder.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ BREADTH_HIDDEN_SIZE = 64
 
 
 class BreadthNetwork(nn.Module):
-    """Estimates the breadth of entity types from their pooled states: larger for "person" than for "politician".
+    """Estimates the breadth of an entity type from its encoded description. "person" is broader than "politician".
 
-    The network is trained so that sigmoid(breadth(a) - breadth(b)) is the probability that type a is broader than type
-    b. It is trained separately: the loss of `BinderModel.forward` does not depend on it.
+    sigmoid(breadth(a) - breadth(b)) is the probability that type a is broader than type b. The network is trained
+    separately, so the loss of `BinderModel.forward` does not depend on it.
 
     Args:
         type_size: hidden size of the type encoder.
@@ -34,7 +34,7 @@ class BreadthNetwork(nn.Module):
         self.output = nn.Linear(BREADTH_HIDDEN_SIZE, 1)
 
     def forward(self, type_states: Tensor) -> Tensor:
-        """Return the breadth of each type: [T, H] from `BinderModel.encode_type_states` -> [T], float32."""
+        """Return the breadths [T] in float32 of types with states [T, H] from `BinderModel.encode_type_states`."""
         with without_autocast(type_states.device):
             hidden = nn.functional.gelu(project(self.hidden, type_states))
             return project(self.output, hidden).squeeze(-1)
@@ -46,29 +46,29 @@ def broader_types(
     margin: float = 0.0,
     tolerance: float | None = None,
 ) -> Tensor | None:
-    """Return which types are broader than others, and the largest lead with which the narrower type is still preferred.
+    """Return which types are broader than others, and a limit for each pair of a broader and a narrower type.
 
-    If a span is above the thresholds of two types, the lead of a type is its margin minus the margin of the other type.
-    Parents come from the user, so a descendant is preferred to its ancestor with any lead. Breadths are estimates, and
-    may also differ for unrelated types. So if breadths decide, `tolerance` limits the lead of the broader type.
+    If a span is above the thresholds of both types, the narrower type is preferred. The limit is an exception: if the
+    margin for the broader type exceeds the margin for the narrower type by more than the limit, the broader type is
+    kept. (The margin is the score of the span minus the threshold of the type.)
 
-    A type is broader than its descendants. Two types are compared as follows: If both types have a parent or a child,
-    only the parents decide which one is broader. If at least one of them has no parent and no child, their breadths
-    decide.
+    The parents are facts from the user, so there is no limit for an ancestor and its descendant. The breadths are
+    estimates, and may differ for unrelated types too, so `tolerance` is the limit for types that differ in breadth.
+
+    An ancestor is broader than its descendants. Breadths are compared only if at least one of the two types has no
+    parent and no child.
 
     Args:
         parents: label -> label of its parent or None, for T types in order. Each parent must be one of the types, and
             no type may be its own ancestor.
-        breadths: [T], from `BreadthNetwork`. `None` means that types are compared only by their parents.
-        margin: a type counts as broader than another type if its breadth is larger by more than this number, which is
-            at least 0.
-        tolerance: if breadths decide, the narrower type is preferred only if the lead of the broader type is at most
-            this number. `None` means no limit.
+        breadths: [T], from `BreadthNetwork`. `None` means that only the parents are compared.
+        margin: minimum difference of breadths, at least 0. A type is broader than another type if its breadth is larger
+            by more than `margin`.
+        tolerance: the limit for types that differ in breadth. `None` means no limit.
 
     Returns:
-        [T, T], float64, on the CPU. If type i is broader than type j, entry [i, j] is the largest lead of i over j with
-        which j is still preferred; otherwise it is -inf. The relation has no cycles. None is returned if no type is
-        broader than another type.
+        [T, T], float64, on the CPU. Entry [i, j] is the limit if type i is broader than type j, and -inf if it is not.
+        No limit is inf. The relation has no cycles. The result is None if no type is broader than another type.
 
     Raises:
         ValueError: a parent is not one of the types, or a type is its own ancestor.
@@ -82,8 +82,8 @@ def broader_types(
     if breadths is not None:
         breadth = breadths.detach().float().cpu()
         if broader.any():
-            # The network may estimate that a type is broader than its ancestor, which could lead to a cycle. So the
-            # breadth of each ancestor is raised to the largest breadth of its descendants.
+            # The network may estimate a larger breadth for a type than for its ancestor. This could lead to a cycle. So
+            # the breadth of each ancestor is raised to the largest breadth of its descendants.
             as_broad = broader | torch.eye(len(labels), dtype=torch.bool)
             breadth = breadth.expand_as(broader).masked_fill(~as_broad, float("-inf")).amax(1)
         alone = ~(broader.any(0) | broader.any(1))

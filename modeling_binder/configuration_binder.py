@@ -13,8 +13,8 @@ from .numbers_binder import as_number
 
 CUSTOM_PIPELINES = {"binder-ner": {"impl": "pipeline_binder.BinderNerPipeline", "pt": ["AutoModel"], "type": "text"}}
 
-# A configuration file describes a model. It must not decide which code runs or which file is loaded, so these keys are
-# dropped when it is read. (attn_implementation may name a kernel on the Hub; you can still pass it to from_pretrained.)
+# A configuration file must not decide which code runs or which file is loaded. So these keys are dropped when the file
+# is read. For example, attn_implementation may load a kernel from the Hub. You can still pass it to from_pretrained.
 _EXECUTION_KEYS = {
     "trust_remote_code",
     "code_revision",
@@ -26,7 +26,7 @@ _EXECUTION_KEYS = {
 }
 _ENCODER_EXECUTION_KEYS = _EXECUTION_KEYS | {"auto_map", "custom_pipelines"}
 
-# These limits are far beyond any real encoder: a larger size is a mistake or an attempt to exhaust the memory.
+# Real encoders are far below these limits. A larger size is a mistake, or an attempt to exhaust the memory.
 _MAX_SIZES = {
     "hidden_size": 2**16,
     "intermediate_size": 2**18,
@@ -36,7 +36,7 @@ _MAX_SIZES = {
     "max_position_embeddings": 2**24,
     "type_vocab_size": 2**16,
     "embedding_size": 2**16,
-    # tables of relative positions: MPNet, DeBERTa
+    # sizes of tables of relative positions (MPNet, DeBERTa)
     "relative_attention_num_buckets": 2**16,
     "position_buckets": 2**16,
     "max_relative_positions": 2**24,
@@ -50,50 +50,51 @@ class BinderConfig(PreTrainedConfig):
 
     Args:
         text_config: configuration of the text encoder (any encoder of transformers whose position 0 is [CLS]).
-        type_config: configuration of the type encoder; ignored when `share_encoders` is true.
-        share_encoders: encode the type descriptions with the text encoder instead of a separate type encoder.
+        type_config: configuration of the type encoder. It is ignored when `share_encoders` is true.
+        share_encoders: encode the descriptions of entity types with the text encoder, not with a separate type encoder.
         projection_size: number of dimensions of the space in which spans and types are compared (128 in the paper).
         projection_dropout: dropout on the projected vectors during training.
         use_span_width_embedding: represent a span not only by its first and its last token, but also by a learned
             vector for its width (number of tokens).
         max_span_width: maximum number of tokens in a span that can be found.
-        init_temperature: the score of a head is a cosine times exp(scale). The scale is learned and starts at
-            log(1/init_temperature).
+        init_temperature: initial temperature of the scores (0.07 in the paper). The score of a head is a cosine times
+            exp(scale). The scale is learned, and its initial value is log(1/init_temperature).
         start_loss_weight, end_loss_weight, span_loss_weight: weights of the three heads in the loss.
         mention_loss_weight, threshold_loss_weight: weights of the mention losses and of the threshold losses.
         entity_types: the types of this model in order, as `[{"name": ..., "description": ...}, ...]`. An entry may have
             a "parent", which is the name of a broader type in the list. If a span is above the thresholds of several
-            types, flat decoding keeps the narrowest of these types for the span.
-        thresholds: maps the name of an entity type to a probability. Only spans of this type with a higher score are
-            found, unless a call of the pipeline passes another threshold.
-        default_threshold: the threshold of types that `thresholds` does not contain, including types that a call
-            passes. 0.5 is the dynamic threshold.
-        temperatures: maps the name of an entity type to the temperature of its scores: a score is
-            sigmoid(margin / temperature). See `thresholds_binder`.
-        default_temperature: the temperature of types that `temperatures` does not contain.
-        use_breadth: whether to use the network of the checkpoint that estimates, for types without parents, which types
-            are broader than others. See `breadth_binder.BreadthNetwork`.
-        breadth_margin: a type counts as broader than another type if its breadth is larger by more than this number.
-            The difference is in log-odds: 3 means that the type is broader with a probability of 95 %.
+            types, flat decoding keeps the narrowest type.
+        thresholds: name of an entity type -> probability. Only spans of this type with a higher score are found. A call
+            of the pipeline can pass other thresholds.
+        default_threshold: the threshold of all types that are not in `thresholds`, including types of a call. 0.5 is
+            the dynamic threshold.
+        temperatures: name of an entity type -> temperature of its scores. A score is sigmoid(margin / temperature). See
+            `thresholds_binder`.
+        default_temperature: the temperature of all types that are not in `temperatures`.
+        use_breadth: let the breadth network of the checkpoint estimate which types without parents are broader than
+            other types. See `breadth_binder.BreadthNetwork`.
+        breadth_margin: a type is broader than another type if its breadth is larger by more than this number. The
+            number is in log-odds: 3 means that the type is broader with a probability of 95 %.
         breadth_tolerance: if the margin of a span for the broader type exceeds its margin for the narrower type by more
-            than this number, breadths do not decide, and the span keeps the broader type. `None` means no limit.
-        decoding: "nested" keeps every span that exceeds its threshold; "flat" keeps a non-overlapping set of them.
-        inference: "span" uses only the span scores; "joint" also requires that the start score and the end score of a
+            than this number, the span keeps the broader type. This holds only for types that differ in breadth, not
+            for types and their parents. `None` means no limit.
+        decoding: "nested" keeps every span above its threshold. "flat" keeps a set of spans that do not overlap.
+        inference: "span" uses only the span scores. "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.
-        type_pooling: a type is represented by the state of the [CLS] token of its description ("cls"), or by the mean
-            of the states of all tokens of the description ("mean").
+        type_pooling: how to pool the states of a description to one vector. "cls" uses the state of the [CLS] token.
+            "mean" uses the mean of all tokens.
         max_length: maximum number of tokens in a window of text, special tokens included.
         stride: number of tokens that neighbouring windows of a long text share.
         initializer_range: standard deviation of newly initialised weights.
-        frozen_types: the checkpoint holds the vectors of its entity types instead of a type encoder, so it supports no
-            other types. See `BinderModel.freeze_types`.
+        frozen_types: the checkpoint contains the vectors of its entity types instead of a type encoder. So it cannot
+            find other types. See `BinderModel.freeze_types`.
         type_tokenizer: the checkpoint has a separate tokenizer for descriptions, in its folder `type_tokenizer/`. See
             `BinderModel.type_tokenizer`.
-        onnx: maps each encoder that is an ONNX file ("text_encoder", "type_encoder") to the number of tokens that it
-            accepts. See `modeling_binder.backends`.
+        onnx: name of each encoder that is an ONNX file ("text_encoder", "type_encoder") -> number of tokens that the
+            encoder accepts. See `modeling_binder.backends`.
 
     Raises:
-        ValueError: a value is out of range; the message names it and suggests a valid one.
+        ValueError: a value is out of range.
     """
 
     model_type = "binder"
@@ -139,25 +140,25 @@ class BinderConfig(PreTrainedConfig):
         elif self.type_config is None:
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
-        # The copy of this class that is loaded from a repository (with trust_remote_code) keeps the key
-        # `custom_pipelines`. The installed package drops it: the package has registered its own pipeline, and if
-        # pipeline() of transformers saw the key, it would require trust_remote_code=True.
+        # pipeline() of transformers needs the key `custom_pipelines` to find the pipeline in a repository. Then this
+        # class was loaded from the repository too (with trust_remote_code). The installed package drops the key,
+        # because it has registered its own pipeline, and with the key pipeline() would require trust_remote_code=True.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
         self.validate_encoders()
-        self._set_labels()  # id2label in the configuration file may differ from the entity types
+        self._set_labels()  # replace id2label of the configuration file, which may differ from the entity types
         if self.frozen_types and not self.entity_types:
-            raise ValueError("frozen_types=True needs entity_types: without them the model could find nothing.")
+            raise ValueError("frozen_types=True needs entity_types: without types, the model can find nothing.")
         unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
         if unknown:
             raise ValueError(
-                f"onnx names encoders that BINDER does not have: {sorted(unknown)}. BINDER has the "
-                "encoders 'text_encoder' and 'type_encoder'."
+                f"onnx has unknown keys: {sorted(unknown)}. The encoders of BINDER are 'text_encoder' and "
+                "'type_encoder'."
             )
 
     def validate_ranges(self) -> None:
-        """Check the ranges of the numbers; raise ValueError with the allowed range."""
+        """Raise `ValueError` if a number is out of range."""
         for name, largest in (("projection_size", 2**16), ("max_span_width", 2**16), ("max_length", 2**24)):
             if not 1 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must be at least 1 and at most {largest}, got {getattr(self, name)}.")
@@ -185,7 +186,7 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def validate_encoders(self) -> None:
-        """Check that the sizes of the encoders are plausible before anything is built; raise ValueError otherwise."""
+        """Raise `ValueError` if the sizes of an encoder are not plausible. This check needs no memory."""
         for part in ("text_config", "type_config"):
             encoder = getattr(self, part)
             if encoder is None:
@@ -205,11 +206,11 @@ class BinderConfig(PreTrainedConfig):
             parameters = embeddings + layer * (sizes["num_hidden_layers"] or 0)
             if parameters > _MAX_PARAMETERS:
                 raise ValueError(
-                    f"{part} describes an encoder of {parameters:.0e} parameters, which must be a mistake."
+                    f"{part} describes an encoder with {parameters:.0e} parameters, which must be a mistake."
                 )
 
     def validate_entity_types(self) -> None:
-        """Check that every entity type has a unique name and a description; raise ValueError otherwise."""
+        """Raise `ValueError` if an entity type has no unique name, no description or an invalid parent."""
         seen = set()
         for position, entity_type in enumerate(self.entity_types or []):
             if not isinstance(entity_type, dict) or not {"name", "description"} <= set(entity_type):
@@ -233,25 +234,25 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"entity_types: {error}") from None
 
     def validate_thresholds(self) -> None:
-        """Check that each threshold is a probability and belongs to an entity type; raise ValueError otherwise."""
+        """Raise `ValueError` if a threshold is not a probability or does not belong to an entity type."""
         for label, value in self._values_of_types("thresholds"):
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ValueError(f"thresholds: the threshold of {label!r} must lie between 0 and 1, got {value!r}.")
 
     def validate_temperatures(self) -> None:
-        """Check that each temperature is positive and belongs to an entity type; raise ValueError otherwise."""
+        """Raise `ValueError` if a temperature is not positive or does not belong to an entity type."""
         for label, value in self._values_of_types("temperatures"):
             if not _is_number(value) or not 0 < value < float("inf"):
                 raise ValueError(f"temperatures: the temperature of {label!r} must be positive, got {value!r}.")
 
     def _values_of_types(self, name: str) -> Iterable[tuple[str, Any]]:
-        """Return the items of `thresholds` or `temperatures`; raise ValueError if a key is not an entity type."""
+        """Return the items of `thresholds` or `temperatures`. Raise `ValueError` if a key is not an entity type."""
         values = getattr(self, name) or {}
         for label in values:
             if label not in self.type_descriptions:
                 raise ValueError(
-                    f"{name} has the key {label!r}, which is not an entity type of this model. Its types are "
-                    f"{', '.join(self.type_descriptions) or 'not given'}."
+                    f"{name} has the key {label!r}, which is not an entity type of this model. The types of the model "
+                    f"are {', '.join(self.type_descriptions) or 'not given'}."
                 )
         return values.items()
 
@@ -261,7 +262,7 @@ class BinderConfig(PreTrainedConfig):
         if name != "entity_types" and isinstance(value, Mapping):
             value = {label: as_number(number) for label, number in value.items()}
         before = getattr(self, name)
-        if name == "entity_types" and before != self._checked_types:  # the list was edited in place
+        if name == "entity_types" and before != self._checked_types:  # the list was changed in place
             before = copy.deepcopy(self._checked_types)
         super().__setattr__(name, value)
         try:
@@ -278,18 +279,18 @@ class BinderConfig(PreTrainedConfig):
 
     @property
     def _checked_types(self) -> list[dict[str, Any]] | None:
-        """A copy of the entity types as they were when `check_entity_types` last accepted them."""
+        """A copy of the entity types that `check_entity_types` accepted in its last call."""
         types: list[dict[str, Any]] | None = self.__dict__.get("_accepted_types")
         return types
 
     def check_entity_types(self) -> None:
-        """Check entity types that were replaced or edited in place, and adapt labels, thresholds and temperatures.
+        """Check the entity types after a change, and adapt labels, thresholds and temperatures.
 
-        A change in place of `entity_types` cannot be noticed when it happens. So the pipeline calls this method before
-        it uses the types.
+        If the list `entity_types` is changed in place, the configuration does not notice the change. So the pipeline
+        calls this method before it uses the types.
 
         Raises:
-            ValueError: the types are malformed, or the former types are frozen and the new ones differ from them.
+            ValueError: the types are malformed, or they have changed although they are frozen.
         """
         before = self._checked_types
         if self.entity_types == before:
@@ -299,21 +300,21 @@ class BinderConfig(PreTrainedConfig):
             frozen = [entity_type["description"] for entity_type in before]
             if list(self.type_descriptions.values()) != frozen:
                 raise ValueError(
-                    "entity_types cannot change, because the checkpoint holds the vectors of its types in their order "
-                    "(frozen_types=True). To find some of the types, pass them in the call: pipe(text, "
-                    "entity_types=['Disease']). For other types, load the checkpoint from which this one was made."
+                    "entity_types cannot change, because the checkpoint contains the vectors of its types in their "
+                    "order (frozen_types=True). To find some of the types, pass them in the call: pipe(text, "
+                    "entity_types=['Disease']). For other types, load the original checkpoint."
                 )
         if before and not self.entity_types:
-            self.num_labels = 2  # the labels of a configuration without types
+            self.num_labels = 2  # the default of transformers for a configuration without labels
         self._set_labels()
-        for field in ("thresholds", "temperatures"):  # drop the values of types that were removed
+        for field in ("thresholds", "temperatures"):  # drop the values of removed types
             if values := getattr(self, field):
                 kept = {label: value for label, value in values.items() if label in self.type_descriptions}
                 setattr(self, field, kept or None)
         self.__dict__["_accepted_types"] = copy.deepcopy(self.entity_types)
 
     def validate_edited_types(self) -> None:
-        """Check entity types that were edited in place before the configuration is saved, see `check_entity_types`."""
+        """Call `check_entity_types`. transformers calls this method before it saves the configuration."""
         self.check_entity_types()
 
     def _set_labels(self) -> None:
@@ -324,7 +325,7 @@ class BinderConfig(PreTrainedConfig):
 
     @property
     def has_tuned_values(self) -> bool:
-        """Whether thresholds or temperatures differ from their defaults."""
+        """Whether a threshold or a temperature differs from its default."""
         defaults = self.default_threshold == 0.5 and self.default_temperature == 1
         return not defaults or bool(self.thresholds) or bool(self.temperatures)
 
@@ -340,7 +341,7 @@ class BinderConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build a configuration as `PreTrainedConfig.from_dict` does, without the keys in `_EXECUTION_KEYS`."""
+        """Create a configuration like `PreTrainedConfig.from_dict`, without the keys in `_EXECUTION_KEYS`."""
         safe = {name: value for name, value in config_dict.items() if name not in _EXECUTION_KEYS}
         for part in ("text_config", "type_config"):
             if isinstance(safe.get(part), dict):
@@ -348,17 +349,18 @@ class BinderConfig(PreTrainedConfig):
         return super().from_dict(safe, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as a dictionary; its key `custom_pipelines` names the class of the pipeline.
+        """Return the configuration as a dictionary, with the class of the pipeline in the key `custom_pipelines`.
 
-        The encoders keep their ids on the Hub. Paths of local folders are removed, because they may be private.
+        The dictionary contains the ids of the encoders on the Hub. It does not contain paths of local folders, because
+        these may be private.
         """
-        self._set_labels()  # the list of entity types may have been edited in place
+        self._set_labels()  # the list of entity types may have been changed in place
         output = super().to_dict()
         output.pop("_accepted_types", None)
         for encoder in (output.get("text_config"), output.get("type_config")):
             if encoder and os.path.exists(encoder.get("_name_or_path") or ""):
                 del encoder["_name_or_path"]
-        # pipeline() replaces the class names in this dictionary by classes, which JSON cannot hold: restore the names.
+        # pipeline() of transformers replaces class names in this dictionary by classes. JSON needs the names again.
         output["custom_pipelines"] = CUSTOM_PIPELINES
         return output
 
@@ -368,10 +370,11 @@ def _is_number(value: Any) -> bool:
 
 
 def ancestors(label: str, parents: Mapping[str, str | None]) -> list[str]:
-    """Return the ancestors of a type, from its parent upwards.
+    """Return the ancestors of an entity type: its parent, the parent of its parent, and so on.
 
     Args:
-        parents: label -> label of its parent or None, for all types.
+        label: the name of the type.
+        parents: name of a type -> name of its parent or None, for all types.
 
     Raises:
         ValueError: a parent is not one of the types, or a type is its own ancestor.

@@ -1,9 +1,9 @@
-"""Turn scores into spans: propose the spans above their dynamic threshold, then keep all of them or a flat subset.
+"""Turn scores into spans: find the spans above their thresholds, then keep all of them or a subset without overlaps.
 
-All functions are pure functions of tensors. The many candidates are compared with their thresholds by tensor
-operations. Only the few spans above a threshold are visited one by one, to choose a flat subset.
+All functions are pure functions of tensors. There are many candidate spans, so tensor operations compare them with
+their thresholds. Only the few spans above a threshold are visited one by one, to choose a subset without overlaps.
 
-Dimensions: B windows, T types, L tokens, W widths, N proposed spans.
+Dimensions: B windows, T entity types, L tokens, W span widths, N spans.
 """
 
 import warnings
@@ -20,9 +20,13 @@ from .numbers_binder import as_number
 
 
 class Proposals(NamedTuple):
-    """Spans above their thresholds; each field is a tensor [N].
+    """Spans above their thresholds, as five tensors [N].
 
-    `margin` is the score of a span minus its dynamic threshold: positive if the model predicts a mention.
+    Args:
+        window: index of the window.
+        type_id: index of the entity type.
+        first, last: first and last token of the span in the window.
+        margin: score of the span minus its dynamic threshold. The model predicts a mention if it is positive.
     """
 
     window: Tensor
@@ -39,17 +43,18 @@ class Proposals(NamedTuple):
 
 
 def required_margin(threshold: Any, num_types: int) -> Tensor:
-    """Convert probabilities to margins: a span is kept if sigmoid(margin) > threshold.
+    """Convert thresholds from probabilities to margins. A span is kept if sigmoid(margin) > threshold.
 
     Args:
-        threshold: one number for all types, or one per type, between 0 and 1. 0.5 is the dynamic threshold itself. The
-            numbers may be of any kind (`as_number`).
+        threshold: a number between 0 and 1 for all types, or one number per type. 0.5 is the dynamic threshold. All
+            kinds of numbers are accepted, see `as_number`.
+        num_types: T.
 
     Returns:
-        [T], float64; 0 gives -inf (keep every span) and 1 gives inf.
+        [T], float64. The threshold 0 gives -inf (keep every span), and the threshold 1 gives inf.
 
     Raises:
-        ValueError: a threshold is not a number or outside 0..1, or the number of thresholds is not T.
+        ValueError: a threshold is not a number between 0 and 1, or the number of thresholds is not T.
     """
     is_list = (
         hasattr(threshold, "__iter__") and not isinstance(threshold, str) and getattr(threshold, "ndim", None) != 0
@@ -72,13 +77,13 @@ def required_margin(threshold: Any, num_types: int) -> Tensor:
 def candidate_spans(
     word_start_mask: Tensor, word_end_mask: Tensor, width: int, owned: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """List the spans that may be mentions: from the first token of a word to the last token of a word.
+    """Return the spans that may be mentions: from the first token of a word to the last token of a word.
 
     Args:
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         width: W, the maximum width of a span in tokens.
-        owned: [B, 2]. Windows overlap, but each span is predicted by one window only: window b predicts the spans with
-            owned[b, 0] < first + last <= owned[b, 1]. `None` means that a window predicts all its spans.
+        owned: [B, 2]. Windows overlap, but only one window must predict a span. Window b predicts the spans with
+            owned[b, 0] < first + last <= owned[b, 1]. `None` means that each window predicts all its spans.
 
     Returns:
         Three tensors [N]: the window of each span, its first token, and its width minus 1.
@@ -101,16 +106,16 @@ def propose_spans(
     end_scores: Tensor | None = None,
     owned: Tensor | None = None,
 ) -> Proposals:
-    """Return the candidate spans that exceed the dynamic threshold of a type by more than the required margin.
+    """Return the candidate spans whose margin exceeds the required margin of a type.
 
     This function needs the scores of all spans. `BinderModel.find_spans` returns the same result with less memory.
 
     Args:
-        span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
+        span_scores: [B, T, L, W]. Entry (0, 0) is the threshold.
         word_start_mask, word_end_mask, owned: see `candidate_spans`.
         required: [T], margins from `required_margin`.
-        start_scores, end_scores: [B, T, L]; if given, the start and the end of a span must exceed their own
-            thresholds as well (the paper's joint position-span inference).
+        start_scores, end_scores: [B, T, L], for joint position-span inference as in the paper: the start and the end of
+            a span must exceed their own thresholds too. `None` means that only the span score is used.
     """
     window, first, offset = candidate_spans(word_start_mask, word_end_mask, span_scores.shape[-1], owned)
     margin = span_scores[window, :, first, offset] - span_scores[window, :, 0, 0]  # [N, T]
@@ -121,15 +126,17 @@ def propose_spans(
 
 
 def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Tensor, offset: Tensor) -> Proposals:
-    """Return the pairs of a span and a type whose margin exceeds the required one.
+    """Return the pairs of a span and a type whose margin exceeds the required margin of the type.
 
     Args:
-        margin: [N, T]. required: [T]. window, first, offset: [N].
+        margin: [N, T], margin of each span for each type.
+        required: [T], required margin of each type.
+        window, first, offset: [N], the spans from `candidate_spans`.
     """
     required = required.to(margin)
-    # Most spans exceed the threshold of no type. With many types it is cheaper to compare first only the largest margin
-    # of each span with the smallest required margin. The largest margin is nan if the margin of any type is nan. Such a
-    # span is kept, because `<=` is false for nan.
+    # Most spans are not above the threshold of any type. So first compare only the largest margin of each span with the
+    # smallest required margin, which is faster with many types. If a margin is nan, the largest margin is nan and `<=`
+    # is false. So the span stays in the comparison, as without this step.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)
@@ -141,8 +148,8 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
     """Keep the spans whose start and end exceed their own thresholds too (joint position-span inference).
 
     Args:
-        found: spans whose type ids are indices of the T types. start_scores, end_scores: [B, T, L]; position 0 is the
-            threshold.
+        found: the spans.
+        start_scores, end_scores: [B, T, L]. Position 0 is the threshold.
     """
     window, type_id = found.window, found.type_id
     joint = (start_scores[window, type_id, found.first] > start_scores[window, type_id, 0]) & (
@@ -154,11 +161,11 @@ def with_both_ends(found: Proposals, start_scores: Tensor, end_scores: Tensor) -
 def probability(margin: Tensor, temperature: Tensor | None = None) -> Tensor:
     """Convert margins to the scores that users see: sigmoid(margin / temperature).
 
-    A score is above 0.5 exactly if the margin is positive. The sigmoid is computed in float64. The score of a positive
-    margin is never rounded down to 0.5.
+    The score of a positive margin is always above 0.5, even if rounding in float64 would give 0.5.
 
     Args:
-        margin: [N]. temperature: [N], positive, see `thresholds_binder`; `None` means 1.
+        margin: [N].
+        temperature: [N], positive, see `thresholds_binder`. `None` means 1.
     """
     score = torch.sigmoid(margin.double() if temperature is None else margin.double() / temperature)
     return torch.where(margin > 0, score.clamp_min(0.5 + 2**-53), score)
@@ -167,13 +174,17 @@ def probability(margin: Tensor, temperature: Tensor | None = None) -> Tensor:
 def _one_type_each(
     starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor
 ) -> Iterator[tuple[int, int, float, int]]:
-    """Yield each span once, with its type of largest weight, as (end, start, weight, index), in the order of the ends.
+    """Yield each span once, with the type of largest weight, as (end, start, weight, index).
 
-    The four tensors list pairs of a span and a type; the index is the position of a pair in the tensors. Spans with the
-    same end are in the order of their starts.
+    A span may have several types, but a set without overlaps contains a span only once. The type of largest weight is
+    then best. Of types with equal weights, the type with the lowest id is chosen, so that the result does not depend on
+    the order of the input.
 
-    A flat set contains a span with one type at most, and the best choice is the type of largest weight. Between types
-    of equal weight the lower type id is chosen, so that the result does not depend on the order of the input.
+    Args:
+        starts, ends, types, weights: [N], pairs of a span and a type. The yielded index is a position in these tensors.
+
+    Yields:
+        The spans in the order of their ends, and then of their starts.
     """
     type_id, weight, start, end = (column.detach().cpu().numpy() for column in (types, weights, starts, ends))
     order = np.lexsort((type_id, -weight, start, end))  # sorts by end, then start, then weight, then type
@@ -185,10 +196,12 @@ def _one_type_each(
 
 
 def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """Choose non-overlapping spans greedily: take the span of largest weight, drop all that overlap it, repeat.
+    """Choose spans without overlaps greedily: choose the span of largest weight, drop spans that overlap it, repeat.
 
     Args:
-        starts, ends: [N], ends exclusive. types: [N], used to break ties. weights: [N], comparable across types.
+        starts, ends: [N], positions of the spans. Ends are exclusive.
+        types: [N], ids of the entity types. They decide between equal weights.
+        weights: [N], which must be comparable across types.
 
     Returns:
         Indices of the chosen spans, sorted by position.
@@ -196,22 +209,22 @@ def flat_greedy(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) ->
     spans = [(-weight, start, end, index) for end, start, weight, index in _one_type_each(starts, ends, types, weights)]
     kept: list[tuple[int, int, int]] = []  # sorted by position
     for _, start, end, index in sorted(spans):
-        place = bisect_left(kept, (end,))  # the spans kept[:place] start before `end`, and the others do not
+        place = bisect_left(kept, (end,))  # only the spans kept[:place] start before `end`
         if place == 0 or kept[place - 1][1] <= start:
             kept.insert(place, (start, end, index))
     return starts.new_tensor([index for *_, index in kept], dtype=torch.long)
 
 
 def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> Tensor:
-    """Choose the non-overlapping set of largest total weight (weighted interval scheduling).
+    """Choose the set of spans without overlaps that has the largest total weight (weighted interval scheduling).
 
-    Arguments and result are those of `flat_greedy`. Spans of weight zero or less are never chosen.
+    The arguments and the result are the same as in `flat_greedy`. Spans of weight zero or less are never chosen.
     """
     positions: list[int] = []  # the distinct ends of the spans, in order
-    # total[i] is the largest total weight of a non-overlapping set of spans that end at the first i positions.
+    # total[i] is the total weight of the best set of spans that end at one of the first i positions.
     total = [0.0]
-    # choice[i] belongs to the best set of spans that end at or before positions[i]. If a span of this set ends at
-    # positions[i], choice[i] is its index and the number of positions at or before its start; otherwise None.
+    # choice[i] is None if no span of the best set for total[i + 1] ends at positions[i]. Otherwise it is the index of
+    # this span, and the number of positions at or before its start.
     choice: list[tuple[int, int] | None] = []
     for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:
@@ -238,18 +251,17 @@ FLAT_ALGORITHMS = {"exact": flat_exact, "greedy": flat_greedy}
 
 
 def drop_broader(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor, broader: Tensor) -> Tensor:
-    """If a span was found for several types, drop those types that are broader than another type of this span.
+    """If a span has several types, drop the types that are broader than another type of this span.
 
     A broader type is kept if its weight exceeds the weight of the narrower type by more than the limit in `broader`.
 
     Args:
-        starts, ends, types, weights: [N], the pairs of a span and its type, and their weights (see `flat_spans`).
-        broader: [T, T], from `breadth_binder.broader_types`. If type i is broader than type j, entry [i, j] is this
-            limit; otherwise it is -inf. The relation must have no cycles, so that at least one type of each span
-            remains.
+        starts, ends, types, weights: [N], pairs of a span and a type with their weights, see `flat_spans`.
+        broader: [T, T], from `breadth_binder.broader_types`. Entry [i, j] is the limit if type i is broader than type
+            j, and -inf if it is not. The relation must have no cycles, so that each span keeps at least one type.
 
     Returns:
-        Indices of the pairs that remain, in order.
+        Indices of the remaining pairs, in order.
     """
     same_span: dict[tuple[int, int], list[int]] = {}
     for index, span in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
@@ -273,15 +285,16 @@ def flat_spans(
     algorithm: str = "exact",
     broader: Tensor | None = None,
 ) -> Tensor:
-    """Choose a non-overlapping set of spans across all types.
+    """Choose a set of spans without overlaps, across all types.
 
     Spans are compared by their weights. The weight of a span is its margin minus the required margin of its type. Raw
-    scores are never compared, because each type has its own threshold.
+    scores cannot be compared, because each type has its own threshold.
 
     Args:
-        starts, ends, types, margins: [N], ends exclusive. required: [T], margins from `required_margin`.
-        algorithm: "exact" (largest total weight) or "greedy".
-        broader: [T, T], see `drop_broader`, which is applied first. `None` means that only weights are compared.
+        starts, ends, types, margins: [N], pairs of a span and a type with their margins. Ends are exclusive.
+        required: [T], margins from `required_margin`.
+        algorithm: "exact" (see `flat_exact`) or "greedy" (see `flat_greedy`).
+        broader: [T, T]. If it is not None, `drop_broader` first drops broader types.
 
     Returns:
         Indices of the chosen spans, sorted by position.

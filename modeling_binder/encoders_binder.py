@@ -1,7 +1,7 @@
-"""The encoders inside a BINDER model: building, loading and running them, and how many tokens they accept.
+"""Create, load and run the encoders inside a BINDER model.
 
-The auto classes of transformers are imported inside functions. When they are imported, the package registers its model
-with them, and for that it imports this module, which must then be complete.
+Functions of this module import the auto classes of transformers only when they are called. An import of these classes
+registers the BINDER model, and this registration needs the complete module.
 """
 
 import inspect
@@ -20,27 +20,28 @@ logger = logging.get_logger(__name__)
 
 _ADVICE = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
 _LEFT_TO_RIGHT = (
-    "reads texts from left to right: its first token does not see the tokens after it, so it cannot represent the "
+    "reads texts from left to right: the first token does not depend on later tokens, so it cannot represent the "
     f"whole text. {_ADVICE}"
 )
 
 
 def build_encoder(config: BinderConfig, name: str) -> nn.Module:
-    """Build an encoder with newly initialised weights, or an `OnnxEncoder` whose file is still to be loaded.
+    """Create an encoder with newly initialised weights, or an `OnnxEncoder` whose file is loaded later.
 
     Args:
+        config: configuration of the BINDER model.
         name: "text_encoder" or "type_encoder".
 
     Raises:
-        ValueError: the configuration describes a model that does not encode texts, or reads them from left to right.
+        ValueError: the configuration describes a model that does not encode texts, or reads texts from left to right.
     """
     from transformers import AutoModel
 
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
     if config.onnx and name in config.onnx:
         return OnnxEncoder(encoder_config, name, config.onnx[name])
-    # The config of the encoder may refer to code of another repository. A user who trusts the code of the checkpoint
-    # has not agreed to run that code.
+    # The configuration of the encoder may refer to code in another repository. trust_remote_code=True for the BINDER
+    # checkpoint does not mean that the user trusts this code too.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
     _check_modules(f"the {name} of the configuration", encoder)
     return encoder
@@ -51,10 +52,10 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
 
     Args:
         name: id on the Hub or local folder.
-        options: passed to `AutoModel.from_pretrained`.
+        options: arguments of `AutoModel.from_pretrained`.
 
     Raises:
-        ValueError: transformers cannot load the model as an encoder, or the first token does not attend to later
+        ValueError: transformers cannot load the model as an encoder, or its first token does not depend on later
             tokens.
     """
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel
@@ -65,10 +66,10 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
     if config.__class__ not in MODEL_MAPPING:
         raise ValueError(
             f"{name!r} is a {config.model_type!r} model, which transformers cannot load as an encoder. "
-            "Name an encoder such as 'google-bert/bert-base-uncased'."
+            "Choose an encoder such as 'google-bert/bert-base-uncased'."
         )
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # otherwise transformers warns about the pooler, which is left out on purpose
+    logging.set_verbosity_error()  # no warning about the missing pooler, because BINDER does not use a pooler
     try:
         encoder, loading = AutoModel.from_pretrained(
             name, config=config, output_loading_info=True, **_options(config), **options
@@ -77,7 +78,7 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
         logging.set_verbosity(verbosity)
     if loading["missing_keys"]:
         logger.warning(
-            "%s has no weights for %d tensors of the encoder, which start at random (first: %s).",
+            "%s has no weights for %d tensors of the encoder, which get random values (first: %s).",
             name,
             len(loading["missing_keys"]),
             sorted(loading["missing_keys"])[0],
@@ -87,10 +88,10 @@ def load_encoder(name: str, **options: Any) -> PreTrainedModel:
 
 
 def _check_modules(name: str, encoder: Any) -> None:
-    """Check an encoder without running it, because its weights may not be loaded yet."""
+    """Check the class of an encoder. The encoder is not run, because its weights may not be loaded yet."""
     model_type = encoder.config.model_type
     if encoder.config.is_encoder_decoder:
-        raise ValueError(f"{name} is a {model_type!r} model, an encoder with a decoder. {_ADVICE}")
+        raise ValueError(f"{name} is a {model_type!r} model, which also has a decoder. {_ADVICE}")
     if encoder.main_input_name != "input_ids":
         raise ValueError(f"{name} is a {model_type!r} model, which does not encode tokens. {_ADVICE}")
     if any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
@@ -98,7 +99,7 @@ def _check_modules(name: str, encoder: Any) -> None:
 
 
 def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
-    """Check that the state of the first token, which represents the whole text, depends on later tokens."""
+    """Check that the state of the first token depends on later tokens, because it must represent the whole text."""
     _check_modules(repr(name), encoder)
     ids = [token for token in range(8) if token != getattr(encoder.config, "pad_token_id", None)]
     texts = torch.tensor([ids[:4], [*ids[:3], ids[4]]], device=execution_device(encoder))
@@ -112,7 +113,7 @@ def _check_first_token(name: str, encoder: PreTrainedModel) -> None:
 
 
 def _options(config: PreTrainedConfig) -> dict[str, bool]:
-    # BINDER does not use the pooler; encoders that have one can be built without it.
+    # BINDER does not use the pooler, so it is left out if the encoder allows this.
     from transformers import MODEL_MAPPING
 
     signature = inspect.signature(MODEL_MAPPING[type(config)].__init__)
@@ -131,25 +132,25 @@ def encode(
 
 
 def max_positions(encoder: nn.Module) -> int | None:
-    """Return the number of tokens that an encoder accepts, special tokens included; None if it has no limit."""
+    """Return the maximum number of tokens of an encoder, special tokens included. None means no limit."""
     if isinstance(encoder, OnnxEncoder):
         return encoder.max_positions
     limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
         return None
-    # RoBERTa and models derived from it count positions from padding_idx + 1, so they accept fewer tokens than they
-    # have positions.
+    # In RoBERTa and similar models, the first token has the position padding_idx + 1. So fewer positions are left.
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return limit if padding is None else limit - padding - 1
 
 
 def execution_device(*modules: nn.Module) -> torch.device:
-    """Return the device of the first weight of some modules, or the CPU if all weights are offloaded.
+    """Return the device of the first weight in some modules, or the CPU if all weights are offloaded.
 
-    The hooks of offloaded modules move the inputs to the right device.
+    If weights are offloaded, hooks move the inputs to the right device.
 
-    An encoder that is an ONNX file has no weights, so pass it together with a module that processes its output.
+    Args:
+        modules: the modules. An encoder that is an ONNX file has no weights. Pass another module of the model with it.
     """
     devices = (tensor.device for module in modules for tensor in module.parameters() if tensor.device.type != "meta")
     return next(devices, torch.device("cpu"))

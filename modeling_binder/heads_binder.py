@@ -1,11 +1,11 @@
-"""The three heads of BINDER: each projects entity types, and tokens or spans, into one space and compares them there.
+"""The three heads of BINDER. A head projects entity types, and tokens or spans, to the same space and compares them.
 
-A projection is computed by calling its layer, so that adapters (LoRA), quantised layers and the hooks of accelerate
-work. There is one exception: if `text_projection` of the span head is a plain `nn.Linear`, the head multiplies by
-slices of the weight of this layer, which is faster.
+The heads call their projection layers, so that adapters (LoRA), quantised layers and the hooks of accelerate work. The
+span head makes one exception, which is faster: if its `text_projection` is a plain `nn.Linear`, it multiplies by slices
+of the weight.
 
-Dimensions: B windows, T types, L tokens, W widths, H hidden size, E size of a width embedding, D projection size, N
-spans.
+Dimensions: B windows, T entity types, L tokens, W span widths, H hidden size, E size of a width embedding, D projection
+size, N spans.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from .scoring_binder import SpanParts, past_the_end
 
 
 class Head(nn.Module):
-    """Base class of the heads: projects text and types into a shared space and holds the learned scale.
+    """Base class of the heads: the two projections and the learned scale.
 
-    Norms and comparisons are computed in float32, also under autocast and in half-precision models. `from_pretrained`
-    loads the heads in float32 whatever `dtype` is, because they cost little compared with the encoders.
+    Norms and comparisons are always computed in float32, even under autocast or in half-precision models.
+    `from_pretrained` always loads the heads in float32, because they are small compared with the encoders.
     """
 
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
@@ -34,21 +34,21 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(config.projection_dropout)
 
     def types(self, type_states: Tensor) -> Tensor:
-        """Project the pooled states of types to unit vectors: [T, H] -> [T, D]."""
+        """Project the states of entity types, [T, H], to unit vectors, [T, D]."""
         return nn.functional.normalize(self.dropout(project(self.type_projection, type_states)), dim=-1)
 
 
 class PositionHead(Head):
-    """Compares single tokens with types, to find the start or the end of a mention."""
+    """Compares single tokens with entity types, to find the start or the end of a mention."""
 
     def forward(self, hidden: Tensor, types: Tensor) -> Tensor:
-        """Score hidden states [B, L, H] against unit type vectors [T, D] or [B, T, D]; returns [B, T, L]."""
+        """Return the scores [B, T, L] of tokens with hidden states [B, L, H] for type vectors [T, D] or [B, T, D]."""
         tokens = nn.functional.normalize(self.dropout(project(self.text_projection, hidden)), dim=-1)
         return self.scale.float().exp() * (types @ tokens.transpose(-1, -2))
 
 
 class SpanHead(Head):
-    """Compares spans with types by the exact factored score of `scoring_binder`."""
+    """Compares spans with entity types, by the fast exact formula of `scoring_binder`."""
 
     def __init__(self, text_size: int, type_size: int, config: BinderConfig) -> None:
         width_size = config.projection_size if config.use_span_width_embedding else 0
@@ -61,7 +61,7 @@ class SpanHead(Head):
         )
 
     def parts(self, hidden: Tensor) -> SpanParts:
-        """Project a batch of texts [B, L, H] to start, end and width vectors, which can be compared with any types."""
+        """Project hidden states [B, L, H] to start, end and width vectors, which can be compared with any types."""
         width = min(self.max_span_width, hidden.shape[1])
         embedded = None
         if self.width_embedding is not None:
@@ -74,10 +74,11 @@ class SpanHead(Head):
     def _slices(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Multiply the inputs by the slices of the weight for the start, the end and the width.
 
-        The results are the same as those of `_calls`, in a third of the time.
+        This method returns the same as `_calls`, in a third of the time.
 
         Args:
-            hidden: [B, L, H]. embedded: width embeddings, [W, E].
+            hidden: hidden states, [B, L, H].
+            embedded: width embeddings, [W, E].
 
         Returns:
             Start vectors and end vectors, [B, L, D] each, and width vectors, [W, D].
@@ -89,12 +90,12 @@ class SpanHead(Head):
         return starts, ends, None if embedded is None else nn.functional.linear(embedded, rest)
 
     def _calls(self, hidden: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what `_slices` returns, but call the layer, so that adapters, quantised layers and hooks work.
+        """Return the same as `_slices`, by calling the layer. So adapters, quantised layers and hooks work.
 
-        For the span of tokens i..j with hidden states h_i and h_j and width embedding e the layer computes
-        W [h_i ; h_j ; e] + b. Here the layer gets only one of h_i, h_j and e at a time, with zeros in place of the
-        other two, so the results are W_start h_i + b, W_end h_j + b and W_width e + b. An input of only zeros gives b,
-        which is subtracted from the last two results.
+        For a span of the tokens i..j, the layer computes W [h_i ; h_j ; e] + b, with hidden states h_i and h_j and the
+        width embedding e. This method calls the layer with only one of h_i, h_j and e at a time, and zeros in place of
+        the other two. The results are W_start h_i + b, W_end h_j + b and W_width e + b. An input of zeros gives b. It
+        is subtracted from the last two results, so that the sum of all results contains b once.
         """
         size, texts = self.text_size, hidden.shape[0]
         tokens = hidden.shape[0] * hidden.shape[1]
@@ -112,18 +113,18 @@ class SpanHead(Head):
     def forward(
         self, parts: SpanParts, types: Tensor, spans: tuple[Tensor, Tensor, Tensor] | None = None, block_scores: int = 0
     ) -> Tensor | Iterator[tuple[slice, Tensor]]:
-        """Score spans against unit type vectors.
+        """Return the scores of spans for entity types.
 
         Args:
-            parts: the result of `parts` for a batch.
-            types: [T, D], or [B, T, D] with different types for each window.
+            parts: the start, end and width vectors, see `parts`.
+            types: type vectors, [T, D], or [B, T, D] with different types for each window.
             spans: window, first token and width - 1 of the spans to score, [N] each. `None` means all spans.
-            block_scores: number of scores to compute at once if `spans` is given.
+            block_scores: with `spans`, the number of scores that are computed at once.
 
         Returns:
-            The scores of all spans, [B, T, L, W], -inf for spans past the end of the window. If `spans` is given, an
-            iterator that yields for each block of spans its slice of `spans`, and the scores of the spans in the block
-            minus their thresholds.
+            The scores of all spans, [B, T, L, W]. They are -inf for spans past the end of the window. With `spans`, the
+            result is an iterator over blocks of spans. It yields a slice of `spans`, and the margins of these spans
+            (scores minus thresholds).
         """
         scale = self.scale.float().exp()
         if spans is not None:
@@ -135,7 +136,7 @@ class SpanHead(Head):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context that switches autocast off on a device; it does nothing on devices without autocast (meta)."""
+    """Return a context without autocast on a device. It does nothing on devices that have no autocast (meta)."""
     kind = device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
@@ -143,7 +144,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def project(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """Call a linear layer in its own dtype, or in float32 if it is quantised; returns float32."""
+    """Call a linear layer in its own dtype, or in float32 if it is quantised. Return float32."""
     weight = getattr(layer, "weight", None)  # a method, not a tensor, if torch has quantised the layer
     dtype = weight.dtype if isinstance(weight, Tensor) else torch.float32
     floats = (torch.float16, torch.bfloat16, torch.float64)
@@ -152,8 +153,8 @@ def project(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Return whether calling a layer only multiplies by its weight and adds its bias."""
+    """Return whether a call of a layer only multiplies by its weight and adds its bias."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     hooked = any(hooks) or nn.modules.module._has_any_global_hook()
-    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # neither adapter nor quantised tensor
+    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # no adapter, not quantised
     return plain and "forward" not in vars(layer) and not hooked

@@ -1,4 +1,4 @@
-"""Import the public names of a package when they are first used (PEP 562)."""
+"""Import the public names of a package on first use (PEP 562)."""
 
 import importlib
 import sys
@@ -9,13 +9,13 @@ from typing import Any
 def lazy_attributes(
     package: str, names_of: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and the `__dir__` of a package that imports its modules on demand.
+    """Return the functions `__getattr__` and `__dir__` for a package that imports its modules on first use.
 
-    For type checkers the package also imports the names under `if TYPE_CHECKING`.
+    The package must also import the names under `if TYPE_CHECKING`, for type checkers.
 
     Args:
         package: `__name__` of the package.
-        names_of: module of the package -> the names that the package takes from it.
+        names_of: module of the package -> public names in this module.
     """
     home = {name: module for module, names in names_of.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Load the pipeline of a model, with errors that are one sentence."""
+"""Load the pipeline of a model. Errors have a message of one line."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
 
     Args:
         model: folder, or id on the Hub, of a model or of an adapter.
-        options: further arguments of `pipeline(...)`, such as `revision`, `device`, `dtype` or `batch_size`.
+        options: other arguments of `pipeline(...)`, such as `revision`, `device`, `dtype` or `batch_size`.
 
     Raises:
         ValueError: the model cannot be loaded, or it is not a BINDER model.
@@ -30,7 +30,9 @@ def load_pipeline(model: str, **options: Any) -> BinderNerPipeline:
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Any:
-    """Load the tokenizer of a model; for an adapter, whose folder may have no tokenizer, that of its base.
+    """Load the tokenizer of a model or an adapter.
+
+    The tokenizer of an adapter is loaded from its base model, because the folder of an adapter may have no tokenizer.
 
     Args:
         model: folder, or id on the Hub.
@@ -39,13 +41,13 @@ def load_tokenizer(model: str | os.PathLike[str]) -> Any:
 
 
 def check_model(model: str) -> None:
-    """Load only the configuration of a model, to find a wrong name before a long computation.
+    """Check that a name belongs to a BINDER model, by loading only the configuration.
 
     Args:
         model: folder, or id on the Hub, of a model or of an adapter.
 
     Raises:
-        ValueError: the configuration cannot be loaded, or it is not that of a BINDER model.
+        ValueError: the configuration cannot be loaded, or it does not belong to a BINDER model.
     """
     try:
         _check_type(model, None)
@@ -61,15 +63,16 @@ def _check_type(model: str, revision: str | None) -> None:
 
 
 def loading_error(model: str | os.PathLike[str], error: BaseException) -> ValueError:
-    """Return an error of one sentence for a model that cannot be loaded.
+    """Return an error with a message of one line for a model that cannot be loaded.
 
     Args:
-        model: folder, or id on the Hub. error: the reason.
+        model: folder, or id on the Hub.
+        error: the reason.
     """
     where = "" if Path(model).exists() else "there is no such folder, and loading from the Hub failed: "
     return ValueError(f"cannot load the model {str(model)!r}: {where}{one_line(error)}")
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks; if it has none, the name of the error's class."""
+    """Return the message of an error without line breaks. If the message is empty, return the class of the error."""
     return " ".join(str(error).split()) or type(error).__name__

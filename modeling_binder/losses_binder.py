@@ -1,15 +1,15 @@
 """The contrastive losses of BINDER (Zhang et al., ICLR 2023).
 
-For each head and each type, the score of a mention should be above the threshold, which is the score of [CLS], and the
-threshold should be above the negatives: mentions > threshold > negatives. The candidates of a head are the starts of
-words, the ends of words, or the spans from a start to an end. The negatives are the candidates that are not mentions of
-the type.
+A head scores candidates for each entity type. The candidates are the starts of words (start head), the ends of words
+(end head), or the spans from a start to an end (span head). Candidates that are not mentions of the type are negatives.
+The score of [CLS] is the threshold. The losses train each head to give scores in this order: mentions > threshold >
+negatives.
 
-Each head has a threshold loss and a mention loss. For a window and a type, both use the same log-sum-exp over the
-threshold and the negatives. The threshold loss is this log-sum-exp minus the threshold. For the loss of a mention,
-`logaddexp` adds the score of the mention to the log-sum-exp. So no mask per mention is needed.
+Each head has a threshold loss and a mention loss. Both use the same log-sum-exp, which is computed once for a window
+and a type, over the threshold and the negatives. The threshold loss is this log-sum-exp minus the threshold. For the
+loss of a mention, `logaddexp` adds the score of the mention to the log-sum-exp. So no mask per mention is needed.
 
-Dimensions: B windows, T types, L tokens, W widths, M the largest number of mentions in a window.
+Dimensions: B windows, T entity types, L tokens, W span widths, M maximum number of mentions in a window, N rows.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from torch import Tensor
 from .scoring_binder import shifted
 
 IGNORED = -100  # pads `labels`, as in transformers
-UNDECIDED = -1  # the type of an undecided span, which is neither a mention nor a negative of any type
+UNDECIDED = -1  # the type id of an undecided span, which is neither a mention nor a negative of any type
 
 
 class BinderLosses(NamedTuple):
-    """The six loss terms, each a scalar: the mention loss and the threshold loss of each head."""
+    """The six loss terms, which are scalars: the mention losses and the threshold losses of the three heads."""
 
     start: Tensor
     end: Tensor
@@ -39,10 +39,10 @@ def candidate_mask(word_start_mask: Tensor, word_end_mask: Tensor, width: int) -
 
     Args:
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
-        width: W.
+        width: W, the maximum width of a span in tokens.
 
     Returns:
-        [B, L, W], bool; entry (i, w) is the span of tokens i..i+w.
+        [B, L, W], bool. Entry (i, w) is the span of the tokens i..i+w.
     """
     return word_start_mask.bool()[..., None] & shifted(word_end_mask.bool().to(torch.uint8), width).bool()
 
@@ -51,18 +51,20 @@ def _contrast(scores: Tensor, candidates: Tensor, gold: Tensor) -> tuple[Tensor,
     """Return the log-sum-exp over the threshold and the negatives, and the threshold.
 
     Args:
-        scores: [B, T, N] with the threshold at entry 0; candidates: [B, N]; gold: [B, T, N].
+        scores: [B, T, N], scores of N tokens or spans. Entry 0 is the threshold.
+        candidates: [B, N], true for candidates.
+        gold: [B, T, N], true for entries that are not negatives.
 
     Returns:
         Two tensors [B, T].
     """
     rivals = candidates[:, None] & ~gold
-    rivals[..., 0] = True  # always include the threshold, so the sum is finite even in a window without candidates
+    rivals[..., 0] = True  # always include the threshold, so that the sum is finite in a window without candidates
     return scores.masked_fill(~rivals, float("-inf")).logsumexp(-1), scores[..., 0]
 
 
 class _Spans(NamedTuple):
-    """N spans as columns: window, type, first and last token, [N] each."""
+    """N spans as four tensors [N]: window, entity type, first token and last token."""
 
     window: Tensor
     type_id: Tensor
@@ -71,11 +73,10 @@ class _Spans(NamedTuple):
 
 
 def _split_labels(labels: Tensor, excluded: Tensor | None, num_types: int, width: int) -> tuple[_Spans, _Spans]:
-    """Return the mentions that have a span score, and the spans to exclude from the negatives.
+    """Return the mentions that have a span score, and the spans that are excluded from the negatives.
 
-    If the labels are padded, [B, M, 3], two kinds of spans are excluded: mentions wider than W, and undecided spans,
-    which are excluded for every type. If the labels are [N, 4], the spans to exclude are those in `excluded`. The
-    arguments are those of `binder_losses`.
+    With labels of shape [B, M, 3], mentions wider than W are excluded, and undecided spans are excluded for every type.
+    With labels of shape [N, 4], the spans in `excluded` are excluded. For the arguments, see `binder_losses`.
     """
     if labels.dim() == 2:
         excluded = labels[:0] if excluded is None else excluded
@@ -94,19 +95,20 @@ def _split_labels(labels: Tensor, excluded: Tensor | None, num_types: int, width
 
 
 def _gold_masks(mentions: _Spans, excluded: _Spans, width: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return a mask for each of the three heads: true on mentions and excluded spans, which are not negatives.
+    """Return a mask for each of the three heads, which is true for mentions and excluded spans.
 
     Args:
-        width: W.
-        like: the scores of the three heads. The mask of a head has the shape of its scores.
+        mentions, excluded: see `_split_labels`.
+        width: W, the maximum width of a span in tokens.
+        like: the scores of the three heads. A mask has the same shape as the scores of its head.
     """
     starts, ends, spans = (torch.zeros_like(scores, dtype=torch.bool) for scores in like)
     for window, type_id, first, last in (mentions, excluded):
         starts[window, type_id, first] = True
         ends[window, type_id, last] = True
     spans[mentions.window, mentions.type_id, mentions.first, mentions.last - mentions.first] = True
-    # An excluded span wider than W has no entry. Entry (0, 0) is set to true in its place, which has no effect:
-    # `_contrast` always includes the threshold.
+    # An excluded span wider than W has no entry. Entry (0, 0) is set to true instead. This has no effect, because the
+    # entry is the threshold, and `_contrast` always includes the threshold.
     narrow = excluded.last - excluded.first < width
     first = torch.where(narrow, excluded.first, 0)
     spans[excluded.window, excluded.type_id, first, torch.where(narrow, excluded.last - excluded.first, 0)] = True
@@ -129,25 +131,26 @@ def binder_losses(
     """Return the mention and threshold losses of the three heads.
 
     Args:
-        start_scores, end_scores: [B, T, L]; position 0 is the threshold.
-        span_scores: [B, T, L, W]; entry (0, 0) is the threshold.
+        start_scores, end_scores: [B, T, L]. Position 0 is the threshold.
+        span_scores: [B, T, L, W]. Entry (0, 0) is the threshold.
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
-        labels: [B, M, 3], a row (type, first token, last token) per gold mention, padded with -100. A mention wider
-            than W has no span score: it trains no head, and its first and last tokens are not negatives of the start
-            and end heads. A row with type -1 is an undecided span, which all losses ignore. The labels may also have
-            the form [N, 4], without padding: a row (window, type, first token, last token) per mention that is not
-            wider than W. This form needs no synchronisation with the device.
+        labels: the gold mentions in one of two forms.
+
+            - [B, M, 3], padded with -100: a row (type, first token, last token) per mention. A mention wider than W has
+              no span score. It trains no head, and its tokens are not negatives of the start and end heads. A row with
+              type -1 is an undecided span, which all losses ignore.
+            - [N, 4], without padding: a row (window, type, first token, last token) per mention that is not wider than
+              W. This form needs no synchronisation with the device.
         num_mentions, num_windows: the mention losses are divided by `num_mentions`, and the threshold losses by
-            `num_windows` times T. Both default to the counts of this batch. With gradient accumulation or several
-            processes, pass the counts of the whole optimizer step: then the gradient does not depend on how the step
-            is split.
-        excluded: spans that are neither mentions nor negatives, as rows [N, 4] like those of `labels`. Used only if
-            `labels` is [N, 4] too.
-        asked: [B, T], true if a window is compared with a type. The threshold losses ignore all other pairs of a window
+            `num_windows` times T. These numbers default to the counts of this batch. With gradient accumulation or
+            several processes, pass the counts of the whole optimizer step. Then the gradient does not depend on how the
+            step is split.
+        excluded: [N, 4], spans that are neither mentions nor negatives, as rows like in `labels`. It is used only if
+            `labels` has the shape [N, 4] too.
+        asked: [B, T], true if a type was annotated in a window. The threshold losses ignore all other pairs of a window
             and a type.
-        num_asked: number of compared pairs (a window and a type). Defaults to the number of true entries of `asked`. If
-            `asked` or `num_asked` is given, the threshold losses are divided by this number, and `num_windows` is
-            ignored.
+        num_asked: number of true entries of `asked`. Defaults to the number in this batch. With `asked` or `num_asked`,
+            the threshold losses are divided by this number, and `num_windows` is ignored.
 
     Returns:
         The six terms. Mention losses are averaged over mentions, threshold losses over pairs of a window and a type.

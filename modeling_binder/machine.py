@@ -1,4 +1,4 @@
-"""The machine that the code runs on: its GPU or CPU, the versions of libraries, and whether the CPU has bfloat16."""
+"""Describe the machine on which the code runs: the GPU or CPU, the versions of libraries, and bfloat16 support."""
 
 import platform
 import sys
@@ -8,7 +8,7 @@ import torch
 
 
 def hardware() -> str:
-    """Return the name of the GPU, or the name of the CPU with the number of threads, for the model card."""
+    """Return the name of the GPU, or the name of the CPU with the number of threads. The model card shows it."""
     if torch.cuda.is_available():
         count, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
         return name if count == 1 else f"{count} x {name}"
@@ -22,7 +22,7 @@ def hardware() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that affect a model's results."""
+    """Return the versions of Python and of the libraries that affect the results of a model."""
     found = {"Python": platform.python_version()}
     for library in ("binder-ner", "torch", "transformers", "tokenizers", "accelerate"):
         try:
@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 def cpu_multiplies_bf16() -> bool:
     """Return whether this CPU has instructions for bfloat16 matrix products (AVX-512, AMX, Arm's bf16).
 
-    Without them the results are the same, but a product takes about twenty times as long as in float32 (measured on a
-    CPU with AVX2 only).
+    Without these instructions, the results are the same. But on a CPU with only AVX2, a product took about twenty times
+    as long as in float32.
     """
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

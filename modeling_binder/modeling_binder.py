@@ -2,7 +2,7 @@
 
 Zhang et al., "Optimizing Bi-Encoder for Named Entity Recognition via Contrastive Learning", ICLR 2023.
 
-Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
+Dimensions: B windows, T entity types, L tokens, W span widths, H hidden size, D projection size.
 """
 
 import warnings
@@ -25,11 +25,11 @@ from .scoring_binder import SpanParts
 from .tokenizers_binder import find_type_tokenizer
 from .types_binder import EncodedTypes, encode_descriptions
 
-# `find_spans` compares a batch with the types in blocks. These numbers limit the memory that a block needs.
+# `find_spans` compares a batch with blocks of entity types. These numbers limit the memory that a block needs.
 MAX_TYPES_PER_BLOCK = 1024
 MAX_TOKEN_PRODUCTS = 2**23  # number of tokens in the batch times number of types in the block
-CPU_BLOCK_SCORES = 2**18  # span scores computed at once on a CPU: as many as fit into its cache
-DEVICE_BLOCK_SCORES = 2**24  # span scores computed at once on other devices: enough to keep the device busy
+CPU_BLOCK_SCORES = 2**18  # span scores that are computed at once on a CPU, so that they fit into its cache
+DEVICE_BLOCK_SCORES = 2**24  # span scores that are computed at once on other devices, enough to keep a device busy
 
 
 @dataclass
@@ -37,11 +37,11 @@ class BinderOutput(ModelOutput):
     """Output of `BinderModel.forward`.
 
     Args:
-        loss: scalar, the weighted sum of the six terms below. Loss and terms are None if there are no labels.
+        loss: scalar, the weighted sum of the six losses below. All losses are None without labels.
         start_loss, end_loss, span_loss: mention losses.
         start_threshold_loss, end_threshold_loss, span_threshold_loss: threshold losses.
-        start_scores, end_scores: [B, T, L], with the learned scale; position 0 is the threshold.
-        span_scores: [B, T, L, W] with W = min(max_span_width, L). Entry (i, w) is the score of the span of tokens
+        start_scores, end_scores: [B, T, L], with the learned scale. Position 0 is the threshold.
+        span_scores: [B, T, L, W] with W = min(max_span_width, L). Entry (i, w) is the score of the span of the tokens
             i..i+w, and entry (0, 0) is the threshold. Entries of spans past the end of the window are -inf.
         text_states: [B, L, H], the hidden states of the text encoder; only with `return_text_states`.
     """
@@ -60,14 +60,14 @@ class BinderOutput(ModelOutput):
 
 
 class BinderModel(BinderPreTrainedModel):
-    """The BINDER model: finds the spans of a text that are closer to an entity type than the [CLS] token of the text.
+    """The BINDER model. It finds the spans of a text that are closer to an entity type than the [CLS] token.
 
-    `BinderModel.from_encoders("google-bert/bert-base-uncased", ...)` builds a model to fine-tune; `from_pretrained`
-    loads a checkpoint.
+    `BinderModel.from_encoders("google-bert/bert-base-uncased", ...)` creates a model for fine-tuning.
+    `BinderModel.from_pretrained` loads a checkpoint.
 
     Args:
         config: configuration, see `BinderConfig`.
-        text_encoder, type_encoder: encoders to use instead of freshly initialised ones (`from_encoders` passes them).
+        text_encoder, type_encoder: encoders with weights. `None` means newly initialised encoders.
     """
 
     card_facts: dict[str, Any] | None = None  # facts for the model card, set by the trainer
@@ -87,7 +87,7 @@ class BinderModel(BinderPreTrainedModel):
         self.breadth: Any = None
         if config.use_breadth and not config.frozen_types:
             self.breadth = BreadthNetwork(type_size).requires_grad_(False)  # it is trained separately
-        if config.frozen_types:  # in the order of the entity types
+        if config.frozen_types:  # rows are in the order of the entity types
             count = len(config.entity_types or [])
             self.register_buffer("frozen_type_vectors", torch.zeros(count, 3, config.projection_size))  # [T, 3, D]
             if config.use_breadth:
@@ -103,19 +103,19 @@ class BinderModel(BinderPreTrainedModel):
         encoder_options: dict[str, Any] | None = None,
         **config: Any,
     ) -> "BinderModel":
-        """Build a model to fine-tune from pretrained encoders, with newly initialised heads.
+        """Create a model for fine-tuning from pretrained encoders, with newly initialised heads.
 
         Args:
             text_encoder: id on the Hub or local folder of the text encoder.
-            type_encoder: id on the Hub or local folder of the type encoder. Defaults to `text_encoder`, loaded a second
-                time, so that the two encoders have separate weights. The tokenizer of the type encoder becomes
-                `model.type_tokenizer` if it differs from the tokenizer of the text encoder.
-            encoder_options: passed to `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
-            config: fields of `BinderConfig`; `entity_types` may be a dictionary name -> description, or name ->
+            type_encoder: id on the Hub or local folder of the type encoder. Defaults to `text_encoder`, which is then
+                loaded twice, so that the two encoders have separate weights. If the tokenizers of the two encoders
+                differ, `model.type_tokenizer` is the tokenizer of the type encoder.
+            encoder_options: arguments of `AutoModel.from_pretrained` (`revision`, `token`, `attn_implementation`, ...).
+            config: fields of `BinderConfig`. `entity_types` may be a dictionary name -> description, or name ->
                 `{"description": ..., "parent": ...}`.
 
         Raises:
-            ValueError: an encoder cannot be used; the message says why.
+            ValueError: an encoder cannot be used.
 
         Example:
             >>> model = BinderModel.from_encoders(
@@ -147,18 +147,18 @@ class BinderModel(BinderPreTrainedModel):
 
     @property
     def max_positions(self) -> int | None:
-        """Number of tokens that the text encoder accepts, special tokens included; None if it has no limit."""
+        """Maximum number of tokens of the text encoder, special tokens included. None means no limit."""
         return max_positions(self.text_encoder)
 
     @property
     def max_type_positions(self) -> int | None:
-        """Number of tokens that the type encoder accepts, special tokens included; None if it has no limit."""
+        """Maximum number of tokens of the type encoder, special tokens included. None means no limit."""
         return max_positions(self.type_encoder if self.type_encoder is not None else self.text_encoder)
 
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Encode windows of text [B, L]; returns the hidden states of the text encoder, [B, L, H]."""
+        """Encode windows of text, [B, L]. Return the hidden states of the text encoder, [B, L, H]."""
         return encode(self.text_encoder, input_ids, attention_mask, token_type_ids)
 
     def encode_types(
@@ -167,13 +167,14 @@ class BinderModel(BinderPreTrainedModel):
         type_attention_mask: Tensor | None = None,
         type_token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """Encode entity types from their tokenised descriptions; `forward` accepts the result as `type_vectors`.
+        """Encode entity types. `forward` accepts the result as `type_vectors`.
 
         Args:
-            type_input_ids, type_attention_mask, type_token_type_ids: [T, length of the longest description].
+            type_input_ids, type_attention_mask, type_token_type_ids: tokenised descriptions, [T, length of the longest
+                description].
 
         Returns:
-            [T, 3, D]: unit vectors for the start, the end and the span head.
+            [T, 3, D]: unit vectors of each type for the start head, the end head and the span head.
         """
         return self.project_types(self.encode_type_states(type_input_ids, type_attention_mask, type_token_type_ids))
 
@@ -183,12 +184,15 @@ class BinderModel(BinderPreTrainedModel):
         type_attention_mask: Tensor | None = None,
         type_token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """Encode tokenised descriptions and pool the states of their tokens (`config.type_pooling`); returns [T, H].
+        """Encode descriptions, and pool the states of each description to one state, see `config.type_pooling`.
 
-        If the type encoder is not trained, the states are the same in every training step and can be computed once.
+        If the type encoder is not trained, these states are the same in every training step and can be computed once.
 
         Args:
-            type_input_ids, type_attention_mask, type_token_type_ids: [T, length of the longest description].
+            type_input_ids, type_attention_mask, type_token_type_ids: see `encode_types`.
+
+        Returns:
+            [T, H].
 
         Raises:
             ValueError: the checkpoint has no type encoder.
@@ -196,7 +200,7 @@ class BinderModel(BinderPreTrainedModel):
         if self.type_encoder is None and not self.config.share_encoders:
             raise ValueError(
                 "the entity types of this checkpoint are frozen: it has no type encoder and finds only "
-                f"{', '.join(self.config.type_descriptions)}. For other types load the checkpoint this one was made of."
+                f"{', '.join(self.config.type_descriptions)}. For other types, load the original checkpoint."
             )
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
         states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)  # [T, L, H]
@@ -208,7 +212,7 @@ class BinderModel(BinderPreTrainedModel):
         return (states * weights).sum(1) / weights.sum(1)
 
     def project_types(self, type_states: Tensor) -> Tensor:
-        """Project pooled states of types [T, H] with the three heads; returns unit vectors, [T, 3, D]."""
+        """Project the states of entity types, [T, H], with the three heads. Return unit vectors, [T, 3, D]."""
         with without_autocast(type_states.device):
             return torch.stack(
                 [head.types(type_states) for head in (self.start_head, self.end_head, self.span_head)], 1
@@ -216,13 +220,13 @@ class BinderModel(BinderPreTrainedModel):
 
     @torch.no_grad()
     def freeze_types(self, tokenizer: Any) -> "BinderModel":
-        """Store the vectors of the model's own types and remove the type encoder, which halves the size of the model.
+        """Store the vectors of the model's entity types and remove the type encoder. This halves the size of the model.
 
         Args:
             tokenizer: tokenizer of the model.
 
         Returns:
-            The model itself.
+            This model.
 
         Raises:
             ValueError: the model has no entity types.
@@ -244,28 +248,29 @@ class BinderModel(BinderPreTrainedModel):
 
     @torch.no_grad()
     def encode_descriptions(self, tokenizer: Any, descriptions: Sequence[str]) -> EncodedTypes:
-        """Encode the descriptions of types in batches; returns their vectors and breadths. See `types_binder`."""
+        """Encode descriptions in batches. Return their vectors and breadths, see `types_binder.EncodedTypes`."""
         return encode_descriptions(self, tokenizer, descriptions)
 
     def encode_type(self, tokenizer: Any, description: str) -> Tensor:
-        """Encode the description of one type; returns its vectors, [3, D]."""
+        """Encode one description. Return its vectors, [3, D]."""
         return self.encode_descriptions(tokenizer, [description]).vectors[0]
 
     def span_parts(self, hidden: Tensor) -> SpanParts:
-        """Project encoded texts [B, L, H] to start, end and width vectors; see `scoring_binder.SpanParts`."""
+        """Project encoded texts, [B, L, H], to start, end and width vectors; see `scoring_binder.SpanParts`."""
         with without_autocast(hidden.device):
             return self.span_head.parts(hidden)
 
     def score(self, hidden: Tensor, type_vectors: Tensor, parts: SpanParts) -> tuple[Tensor, Tensor, Tensor]:
-        """Compare encoded texts with types.
+        """Compare encoded texts with entity types.
 
         Args:
-            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`, or [B, T, 3, D],
-                different types for each window. parts: from `span_parts`.
+            hidden: [B, L, H] from `encode_text`.
+            type_vectors: [T, 3, D] from `encode_types`, or [B, T, 3, D] with different types for each window.
+            parts: result of `span_parts`.
 
         Returns:
-            Start, end and span scores, as in `BinderOutput`. The scores of a type do not depend on the other types, so
-            many types can be scored in blocks.
+            Start, end and span scores, as in `BinderOutput`. The scores of a type do not depend on the other types. So
+            you can compare many types in blocks.
         """
         with without_autocast(hidden.device):
             start_types, end_types, span_types = type_vectors.float().unbind(-2)  # [T, D] or [B, T, D] each
@@ -286,18 +291,19 @@ class BinderModel(BinderPreTrainedModel):
         joint: bool = False,
         owned: Tensor | None = None,
     ) -> Proposals:
-        """Find the spans of encoded texts that exceed their dynamic thresholds.
+        """Find the spans of encoded texts that are above their thresholds.
 
-        The result is the same as that of `score` followed by `decoding_binder.propose_spans`, but needs less memory.
-        Only spans from the start of a word to the end of a word are scored. They are scored in blocks, and only spans
-        above their thresholds are kept. So memory does not grow with the number of types, and it grows no faster with
-        the length of the windows than the memory of the encoder.
+        This method gives the same result as `score` and `decoding_binder.propose_spans`, with less memory. It scores
+        only spans from the start of a word to the end of a word, in blocks, and keeps only spans above their
+        thresholds. So memory does not grow with the number of types. For long windows, it grows no faster than the
+        memory of the encoder.
 
         Args:
-            hidden: [B, L, H] from `encode_text`. type_vectors: [T, 3, D] from `encode_types`.
+            hidden: [B, L, H] from `encode_text`.
+            type_vectors: [T, 3, D] from `encode_types`.
             word_starts, word_ends: [B, L], nonzero on the first / last token of each word.
             required: [T], margins from `decoding_binder.required_margin`.
-            joint: require that the start score and the end score of a span exceed their own thresholds too.
+            joint: the start score and the end score of a span must exceed their own thresholds too.
             owned: [B, 2], see `decoding_binder.candidate_spans`.
         """
         parts = self.span_parts(hidden)
@@ -314,7 +320,7 @@ class BinderModel(BinderPreTrainedModel):
                     block = above_threshold(margin, required[type_ids], *(column[some] for column in spans))
                     if ends is not None:
                         block = with_both_ends(block, *ends)
-                    # Empty blocks are not kept: small tensors between large ones prevent the reuse of memory.
+                    # Empty blocks are dropped, because small tensors between large tensors prevent the reuse of memory.
                     if len(block.type_id):
                         found.append(block._replace(type_id=block.type_id + begin))
         if not found:
@@ -343,19 +349,19 @@ class BinderModel(BinderPreTrainedModel):
         return_text_states: bool = False,
         return_dict: bool | None = None,
     ) -> BinderOutput | tuple[Tensor, ...]:
-        """Score every token and every span of B windows against T types.
+        """Score every token and every span of B windows for T entity types.
 
         Args:
             input_ids, attention_mask, token_type_ids: [B, L], windows of text whose first token is [CLS].
             type_input_ids, type_attention_mask, type_token_type_ids: tokenised descriptions, [T, ...].
             type_vectors: [T, 3, D] from `encode_types`, instead of descriptions.
-            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word; required if there
-                are `labels`.
+            word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word. Required with
+                `labels`.
             labels: [B, M, 3], one row (type, first token, last token) per gold mention, padded with -100.
-            num_mentions, num_windows: what the losses are divided by, see `binder_losses`.
+            num_mentions, num_windows: divisors of the losses, see `binder_losses`.
             type_states: [T, H] from `encode_type_states`, instead of descriptions.
-            type_index: [B, T], the types that each window is compared with, as indices of the given types, padded with
-                -1. T is then the length of these rows, and `labels` states a type by its position in the row of the
+            type_index: [B, T], compares each window with different types. A row contains indices of the given types,
+                padded with -1. T is then the length of a row, and a type in `labels` is a position in the row of its
                 window. The losses ignore the padding.
             excluded, num_asked: see `binder_losses`.
             return_text_states: whether the output contains the hidden states of the text encoder.
@@ -369,7 +375,7 @@ class BinderModel(BinderPreTrainedModel):
         asked = None
         if type_index is not None:
             asked = type_index >= 0  # [B, T]
-            # The gradient of an embedding is cheaper than that of indexing with brackets.
+            # Use `embedding`, because its gradient is computed faster than the gradient of type_vectors[type_index].
             flat = nn.functional.embedding(type_index.clamp_min(0), type_vectors.flatten(1))
             type_vectors = flat.unflatten(-1, type_vectors.shape[1:])  # [B, T, 3, D]
         hidden = self.encode_text(input_ids, attention_mask, token_type_ids)  # [B, L, H]
@@ -395,7 +401,7 @@ class BinderModel(BinderPreTrainedModel):
         type_attention_mask: Tensor | None,
         type_token_type_ids: Tensor | None,
     ) -> Tensor:
-        """Return the vectors of the types, [T, 3, D], computed from the first of the arguments that is given."""
+        """Return the vectors of the types, [T, 3, D], from the first argument that is not None."""
         if type_vectors is not None:
             return type_vectors
         if type_states is not None:
@@ -405,12 +411,12 @@ class BinderModel(BinderPreTrainedModel):
         if self.config.frozen_types:
             return self.frozen_type_vectors
         raise ValueError(
-            "BinderModel needs entity types to score the text against: pass type_input_ids (tokenised descriptions) or "
+            "BinderModel needs entity types to compare with the text: pass type_input_ids (tokenised descriptions) or "
             "type_vectors (from model.encode_types)."
         )
 
     def weigh(self, terms: BinderLosses) -> Tensor:
-        """Compute the total loss: the mention and threshold losses of the heads, weighted by the config."""
+        """Return the total loss: the sum of the six losses with their weights in the configuration."""
         config = self.config
         heads = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
         mention = sum((weight * term for weight, term in zip(heads, terms[:3], strict=True)), torch.zeros(()))
@@ -420,7 +426,7 @@ class BinderModel(BinderPreTrainedModel):
     def make_pipeline(self, tokenizer: Any, **options: Any) -> Any:
         """Create a "binder-ner" pipeline with this model.
 
-        `save_pretrained` follows the import below, and so copies `pipeline_binder.py` into the checkpoint.
+        Because of the import below, `save_pretrained` also copies `pipeline_binder.py` to the checkpoint.
         """
         from .pipeline_binder import BinderNerPipeline
 
@@ -428,7 +434,7 @@ class BinderModel(BinderPreTrainedModel):
 
 
 def _renamed(options: dict[str, Any], old: str, new: str, value: Any) -> Any:
-    """Return the value of an argument that may still be passed by its old name."""
+    """Return the value of an argument, which a caller may still pass by its old name."""
     if old not in options:
         return value
     if value is not None:

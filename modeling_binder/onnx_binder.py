@@ -1,4 +1,4 @@
-"""An encoder that runs in onnxruntime in place of a transformers encoder; the rest of the model is unchanged."""
+"""An encoder that runs in onnxruntime. It replaces an encoder of transformers; the rest of the model is unchanged."""
 
 import ctypes
 import functools
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-_OMP_PAUSE_SOFT = 1  # constant of the OpenMP standard: end the threads and keep the settings
+_OMP_PAUSE_SOFT = 1  # constant of the OpenMP standard: end the threads but keep the settings
 
 
 @contextmanager
 def _denormals_are_zero() -> Iterator[None]:
-    """Treat denormal floats as zero in the calling thread, and restore its setting afterwards.
+    """Treat denormal floats (extremely small numbers) as zero in the calling thread. Restore the setting at the end.
 
-    Attention weights of masked positions are denormal, and multiplying denormal floats is slow. onnxruntime changes
-    this setting for its own threads, but the calling thread computes too.
+    Attention weights of masked positions are denormal, and computing with denormal floats is slow. onnxruntime changes
+    the setting only for its own threads, but the calling thread computes too.
     """
     before = sys.float_info.min / 16 == 0  # true if the thread already treats denormal floats as zero
     torch.set_flush_denormal(True)
@@ -33,10 +33,10 @@ def _denormals_are_zero() -> Iterator[None]:
 
 @functools.cache
 def _openmp() -> Any:
-    """Return torch's OpenMP runtime if it is the GNU one (Linux), otherwise None."""
+    """Return the OpenMP library of torch if it is GNU OpenMP (on Linux), otherwise None."""
     for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
         try:
-            library = ctypes.CDLL(str(path))  # returns the library that is already loaded
+            library = ctypes.CDLL(str(path))  # torch has already loaded this library
         except OSError:
             continue
         if hasattr(library, "omp_pause_resource"):
@@ -45,29 +45,29 @@ def _openmp() -> Any:
 
 
 def end_torch_threads() -> None:
-    """End the threads that torch started for the calling thread; torch starts them again when it needs them.
+    """End the threads that torch has started for the calling thread. torch starts new threads when it needs them.
 
-    Otherwise these threads keep spinning for milliseconds on the cores that onnxruntime needs, which costs onnxruntime
-    a tenth of its time. Starting a thread again takes some microseconds. The function does nothing if torch does not
-    use GNU OpenMP.
+    After a computation, idle threads of torch keep the cores busy for some milliseconds. onnxruntime needs the cores,
+    so it would take a tenth longer. Starting a thread again takes only some microseconds. This function does nothing if
+    torch does not use GNU OpenMP.
     """
     if (openmp := _openmp()) is not None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
-# multiprocessing, datasets.map and gunicorn with preloading fork the process. A fork copies only the calling thread, so
-# torch would wait forever in the child process for threads that do not exist there. If the threads of torch are ended
-# before the fork, torch starts new threads in the child process.
+# multiprocessing, datasets.map and gunicorn with preloading fork the process. A fork copies only the calling thread. So
+# torch would wait forever in the child process for threads that do not exist there. To prevent this, end the threads of
+# torch before a fork. Then torch starts new threads in the child process.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 
 
 class OnnxEncoder(nn.Module):
-    """Runs `NAME.onnx`, with the inputs `input_ids` and `attention_mask` and the output `last_hidden_state`.
+    """Runs the ONNX file of an encoder, with inputs `input_ids`, `attention_mask` and output `last_hidden_state`.
 
     Args:
         config: configuration of the exported encoder.
-        name: "text_encoder" or "type_encoder".
+        name: "text_encoder" or "type_encoder". The file is called NAME.onnx.
         max_positions: maximum number of tokens that the encoder accepts.
     """
 
@@ -91,14 +91,14 @@ class OnnxEncoder(nn.Module):
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that spin save time between two operators. Between two runs they would block the cores that torch
-        # needs, so they stop spinning at the end of a run.
+        # During a run, idle threads of onnxruntime stay active (they "spin"), because this saves time between two
+        # operators. They must stop at the end of a run, because torch needs the cores between two runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        # SkipLayerNormFusion joins an addition and a layer normalisation into one operator. On a CPU this operator
+        # SkipLayerNormFusion replaces an addition and a layer normalisation by one operator. On a CPU, this operator
         # takes three times as long as the two separate operators.
         slow = None if providers[0].startswith("CUDA") else ["SkipLayerNormFusion"]
         with _denormals_are_zero():
@@ -106,7 +106,7 @@ class OnnxEncoder(nn.Module):
         self.path = path
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
-        """Return hidden states [B, L, H] in float32 on the device of `input_ids`, without gradients."""
+        """Return the hidden states of tokens, [B, L, H], in float32 on the device of `input_ids`, without gradients."""
         if self._session is None:
             if self.path is None:
                 raise RuntimeError(f"{self.name}.onnx is not loaded: load the checkpoint with from_pretrained.")
@@ -123,5 +123,5 @@ class OnnxEncoder(nn.Module):
         raise NotImplementedError(f"{self.name} is an ONNX file: its embeddings are not accessible.")
 
     def __getstate__(self) -> dict[str, Any]:
-        # A session cannot be copied or pickled; the copy creates its own.
+        # A session cannot be copied or pickled. A copy of the encoder creates a new session.
         return {**self.__dict__, "_session": None}

@@ -1,4 +1,4 @@
-"""The "binder-ner" pipeline: finds the entities of texts."""
+"""The "binder-ner" pipeline, which finds the entities of texts."""
 
 import os
 import warnings
@@ -30,8 +30,8 @@ from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find
 
 logger = logging.get_logger(__name__)
 
-# Maximum number of windowers that a pipeline keeps, one for each pair of max_length and stride. Clients of a server
-# choose these two numbers, so the number of pairs must be limited.
+# Maximum number of windowers in the cache of a pipeline. Each pair of max_length and stride needs a windower. Clients
+# of a server choose these numbers, so the cache needs a limit.
 MAX_WINDOWERS = 16
 _CALL_ARGUMENTS = "entity_types, threshold, decoding, inference, max_length, stride, is_split_into_words, batch_size"
 _CONSTRUCTOR_ARGUMENTS = "backend, compile, type_cache (deprecated)"
@@ -40,7 +40,7 @@ _CONSTRUCTOR_ARGUMENTS = "backend, compile, type_cache (deprecated)"
 class BinderNerPipeline(ResultFormats, ChunkPipeline):
     """Find the entities of texts, nested or flat.
 
-    The types of the entities are those in the model's configuration, or types that you pass in a call.
+    The pipeline finds the entity types in the model's configuration, or the entity types that you pass in a call.
 
     Example:
         >>> from transformers import pipeline
@@ -51,39 +51,39 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
 
     Arguments of `pipeline(...)`:
 
-        backend: "onnx" or "torch". If the checkpoint uses the other backend, an error is raised.
-        compile: run the text encoder through `torch.compile`; a dictionary is passed to `torch.compile` as options. The
-            first batches take longer. Later batches take less time mainly on a GPU.
-        type_cache: deprecated and ignored. Vectors of types are kept in memory and no longer in a file.
+        backend: "onnx" or "torch". Raise an error if the checkpoint uses the other backend.
+        compile: compile the text encoder with `torch.compile`. A dictionary contains arguments of `torch.compile`. The
+            first batches take longer. Later batches take less time, mainly on a GPU.
+        type_cache: deprecated and ignored. The vectors of types are cached in memory, and no longer in a file.
 
     Arguments of a call, which `pipeline(...)` accepts as defaults:
 
         entity_types: names, name -> description, or name -> `{"description": ..., "parent": name of a broader type}`.
-            Defaults to the model's own types, which are those in its configuration. A name without a description is
-            looked up among the own types, ignoring case, white space and Unicode forms ("gene" finds "Gene"). The
-            vector of a type is computed once and kept while the weights do not change.
-        threshold: a probability for all types, or a dictionary name -> probability. A type without a given probability
-            has its threshold in the model's `config.thresholds`, or `config.default_threshold` if it has none there.
-            0.5 is the dynamic threshold.
-        decoding: "nested" or "flat". Defaults to the model's configuration. If a span is above the thresholds of
-            several types, "flat" keeps the narrowest of these types for the span, provided that parents or the model
-            determine which types are broader.
-        inference: "span" or "joint". Defaults to the model's configuration.
+            Defaults to the types in the model's configuration. A name without a description gets the description of the
+            model's type with this name, ignoring case, white space and Unicode forms ("gene" finds "Gene"). The vector
+            of a type is computed once, and cached until the weights change.
+        threshold: lowest score of an entity, as a probability for all types or a dictionary name -> probability. Other
+            types have their threshold in `config.thresholds`, or else `config.default_threshold`. 0.5 is the dynamic
+            threshold.
+        decoding: "nested" or "flat" (no overlaps). Defaults to the model's configuration. If a span is above the
+            thresholds of several types, "flat" keeps the narrowest type. Parents, or estimates of the model, determine
+            which types are narrower.
+        inference: "span" or "joint", see `BinderConfig`. Defaults to the model's configuration.
         max_length: maximum number of tokens in a window.
         stride: number of tokens that neighbouring windows of a long text share.
-        is_split_into_words: the input is a list of words, or a list of such lists. Offsets then refer to the words
-            joined by single spaces.
-        batch_size: maximum number of windows in a batch. Defaults to 16 on a CPU and 64 on other devices. The windows
-            of 16 batches are read ahead and sorted by length. On a CPU, a batch has fewer windows if they are long or
-            differ in length. With a batch size of 1, windows are not read ahead but processed one by one.
+        is_split_into_words: a text is a list of words. Offsets then refer to the words joined by single spaces.
+        batch_size: maximum number of windows in a batch. Defaults to 16 on a CPU and 64 on other devices. The pipeline
+            reads the windows of 16 batches ahead and sorts them by length. On a CPU, a batch has fewer windows if these
+            are long or differ in length. With a batch size of 1, the pipeline reads no windows ahead.
 
     The input is a text, a list of texts, or any iterable of texts: a generator, a dataset's text column, a pandas
     Series, a numpy array. The result of a text is a list of dictionaries with `entity_group`, `score`, `word`, `start`
-    and `end` (character offsets, end exclusive), ordered by position, outer spans before inner ones. `score` is
-    sigmoid(margin / temperature). The margin is the span score minus the dynamic threshold, and the temperature is 1
-    unless the model is calibrated (`config.temperatures` and `config.default_temperature`). The result of a list is a
-    list of results; the result of another iterable is an `EntityStream`, which reads the texts while you iterate over
-    it. A notebook shows the result of a text as a drawing.
+    and `end` (character offsets, end exclusive). They are ordered by position, and outer spans come before inner spans.
+    A notebook shows the result of a text as a drawing. The result of a list is a list of results. The result of another
+    iterable is an `EntityStream`, which reads the texts while you iterate over it.
+
+    `score` is sigmoid(margin / temperature). The margin is the span score minus the dynamic threshold. The temperature
+    is 1, unless the model is calibrated (`config.temperatures` and `config.default_temperature`).
     """
 
     _load_processor = False
@@ -108,18 +108,18 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             )
         self._type_cache = TypeCache()
         self._windowers: dict[Any, BinderWindower] = {}
-        self._reported: set[tuple[str, str]] = set()  # pairs of a given label and an own type that have been logged
+        self._reported: set[tuple[str, str]] = set()  # warnings that have been logged: label of a call, model's type
         super().__init__(*args, **kwargs)
         own_backend = "onnx" if self.model.onnx_encoders() else "torch"
         if backend not in (None, own_backend):
             raise ValueError(
                 f"backend={backend!r} does not match {self.model.config._name_or_path or 'the model'}, which runs on "
-                f"{own_backend}. `python -m modeling_binder.backends onnx MODEL OUT` makes an ONNX checkpoint, and "
+                f"{own_backend}. `python -m modeling_binder.backends onnx MODEL OUT` creates an ONNX checkpoint, and "
                 "pipeline('binder-ner', model=OUT) runs it without this argument."
             )
         if compile:
-            # dynamic=True compiles one graph for all lengths and batch sizes. Module.compile() leaves the names of the
-            # weights unchanged, so that the model can still be saved.
+            # dynamic=True compiles one graph for all lengths and batch sizes. Module.compile() does not change the
+            # names of the weights, so the model can still be saved.
             self.model.text_encoder.compile(**{"dynamic": True, **(compile if isinstance(compile, Mapping) else {})})
         if self._batch_size is None:
             self._batch_size: int = CPU_BATCH_SIZE if self.device.type == "cpu" else DEVICE_BATCH_SIZE
@@ -154,7 +154,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         preprocess["is_split_into_words"] = is_split_into_words
         forward = {"types": types, "threshold": threshold, "inference": inference}
         postprocess = {"decoding": decoding}
-        # An argument that is not given must not override the default that was given to the constructor.
+        # Drop arguments that are None, because they must not replace the defaults from the constructor.
         given = [
             {name: value for name, value in parameters.items() if value is not None}
             for parameters in (preprocess, forward, postprocess)
@@ -169,10 +169,10 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         Args:
             inputs: a text, a list of texts or any other iterable of texts.
             batch_size, kwargs: see the class.
-            num_workers: ignored, because tokenising takes only about a hundredth of the time.
+            num_workers: ignored, because the tokenizer takes only about a hundredth of the time.
 
         Returns:
-            A list of entities for a text, a list of such lists for a list, and an `EntityStream` for other iterables.
+            A list of entities for a text, a list of results for a list, and an `EntityStream` for other iterables.
 
         Raises:
             ValueError: an input or an argument is invalid.
@@ -204,10 +204,10 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         return list(stream) if is_list else stream
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Push model, tokenizer, code, model card and handler in one commit; see `BinderModel.push_to_hub`."""
+        """Push the model with tokenizer, code, card and handler in one commit; see `BinderModel.push_to_hub`."""
         try:
             from modeling_binder.hub import push_model
-        except ImportError:  # remote code without the package: push with transformers, without card and handler
+        except ImportError:  # the package is not installed: transformers pushes the model without card and handler
             return super().push_to_hub(repo_id, **options)
         return push_model(self.model, repo_id, tokenizer=self.tokenizer, **options)
 
@@ -220,7 +220,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> EntityStream:
-        """Return the results of texts as a stream, in the order of the texts; see `TextReader`."""
+        """Return the results of texts as a stream, in the order of the texts. See `TextReader`."""
         if (batch_size := whole_number("batch_size", batch_size)) < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         types = forward_params.get("types") or self._resolve(None)
@@ -254,7 +254,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         for label, _, _, own_label in types:
             if own_label is not None and own_label != label and (label, own_label) not in self._reported:
                 self._reported.add((label, own_label))
-                logger.warning("The entity type %r is treated as the model's own type %r.", label, own_label)
+                logger.warning("The entity type %r is treated as the model's entity type %r.", label, own_label)
         return types
 
     def _required(self, threshold: Any, types: Sequence[EntityType]) -> Tensor:
@@ -268,10 +268,10 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         stride: int | None = None,
         is_split_into_words: bool = False,
     ) -> tuple[str, Iterator[TextWindow]]:
-        """Return a text and its windows, at least one. If the input is a list of words, they are joined by spaces.
+        """Return a text and its windows. A list of words is joined by spaces. An empty text has one window too.
 
         Raises:
-            ValueError: the input is not a text; or, with `is_split_into_words`, not a list of words.
+            ValueError: the input is not a text, or not a list of words with `is_split_into_words`.
         """
         words: list[tuple[int, int]] | None = None
         if is_split_into_words:
@@ -279,16 +279,16 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             words = [span for span in spans if span is not None]
         elif not isinstance(text, str):
             raise ValueError(
-                f"expected a text (str), got {type(text).__name__}: {text!r:.80}. For a list of words pass "
-                "is_split_into_words=True; for a dataset pass its text column, as in pipe(dataset['text'])."
+                f"expected a text (str), got {type(text).__name__}: {text!r:.80}. For a list of words, pass "
+                "is_split_into_words=True. For a dataset, pass its text column, as in pipe(dataset['text'])."
             )
         return text, self._windower(max_length, stride).read(text, words)
 
     def _windower(self, max_length: int | None, stride: int | None) -> BinderWindower:
         model = self.model
         config = model.config
-        # Users may change each of these values between calls. A windower keeps its tokenizer alive, so no other
-        # tokenizer can have the same id.
+        # Users may change each of these values between calls. The id of a tokenizer is unique here, because a cached
+        # windower keeps its tokenizer alive.
         key = (max_length, stride, config.max_length, config.stride, model.max_positions, id(self.tokenizer))
         if key not in self._windowers:
             if len(self._windowers) >= MAX_WINDOWERS:
@@ -298,19 +298,19 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
 
     def _collate(self, windows: Sequence[TextWindow]) -> dict[str, Tensor]:
         batch = collate_windows(windows, self.tokenizer.pad_token_id or 0)
-        if self.device.type == "cuda":  # pinned memory lets the copy run in the background
+        if self.device.type == "cuda":  # with pinned memory, the copy runs in the background
             batch = {name: tensor.pin_memory().to(self.device, non_blocking=True) for name, tensor in batch.items()}
         return batch
 
     def type_vectors(self, entity_types: EntityTypes | None = None) -> Tensor:
-        """Return the vectors of entity types, [T, 3, D]. A type's vector does not depend on the other types."""
+        """Return the vectors of entity types, [T, 3, D]. The vectors of a type do not depend on the other types."""
         return self._encoded([entity_type.description for entity_type in self._resolve(entity_types)]).vectors
 
     def _encoded(self, descriptions: Sequence[str]) -> EncodedTypes:
         return self._type_cache.get(self.model, self.tokenizer, descriptions, self._encode_types)
 
     def _broader(self, types: Sequence[EntityType]) -> Tensor | None:
-        """Return which types are broader than others, [T, T]; None if no type is broader than another one."""
+        """Return which types are broader than others, [T, T], or None; see `breadth_binder.broader_types`."""
         breadths = None
         if self.model.config.use_breadth:
             breadths = self._encoded([entity_type.description for entity_type in types]).breadths
@@ -338,7 +338,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             hidden, vectors, inputs["word_starts"], inputs["word_ends"], required, joint, inputs["owned"]
         )
         order = torch.argsort(found.window, stable=True)
-        # Only the spans that were found are copied from the device. Then they are split by window.
+        # Copy only the found spans from the device, and split them by window.
         counts = torch.bincount(found.window, minlength=len(hidden)).tolist()
         starts = inputs["word_starts"][found.window, found.first] - 1
         ends = inputs["word_ends"][found.window, found.last]
@@ -357,11 +357,10 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         """Convert the spans found in the windows of a text to entities, ordered by position.
 
         Args:
-            model_outputs: `text`; and `spans`, which holds the starts, ends, type ids and margins of the spans found in
-                each window.
+            model_outputs: `text`, and `spans` with the starts, ends, type ids and margins of the spans in each window.
             labels: the names of the T types.
-            required: [T], the margins that the spans exceed.
-            flat: whether to choose a non-overlapping set of spans.
+            required: [T], the required margins. All spans exceed these margins.
+            flat: return only entities that do not overlap.
             broader: [T, T], which types are broader than others; see `decoding_binder.flat_spans`.
             temperatures: [T], see `thresholds_binder`. They change only the scores, not which spans are returned.
         """
@@ -388,18 +387,18 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         position: int = 0,
         words: int = 64,
     ) -> tuple[list[tuple[int, int]], dict[str, Tensor]]:
-        """Return the margin between the score of every span and its threshold, to explain what was found.
+        """Return the margins of all spans (scores minus thresholds), to explain why entities were found or not.
 
         Args:
             text: a text of any length. Only the window around `position` is scored.
             entity_types: see the class.
-            position: a character offset; the words around it are returned.
+            position: a character offset. The words around this offset are returned.
             words: maximum number of words to return.
 
         Returns:
-            The N words as character spans, and for each type a matrix [N, N]: the margin of the span from word i to
-            word j. It is positive for a mention, and nan for spans that the model does not score because they end
-            before they start or are wider than max_span_width.
+            The N words as character spans, and for each type a matrix [N, N]. Entry [i, j] is the margin of the span
+            from word i to word j. It is positive for a mention. It is nan if the model does not score the span, because
+            j < i or because the span is wider than max_span_width.
         """
         types = self._resolve(entity_types)
         labels = [entity_type.label for entity_type in types]
@@ -407,8 +406,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         if max(window.starts) < 0:
             return [], {label: torch.empty(0, 0) for label in labels}
         firsts = [token for token, offset in enumerate(window.starts) if offset >= 0]
-        # A window may begin inside a word. The last token of that word is left out, because the first token of the word
-        # is not in the window.
+        # A window may begin inside a word. Leave out the last token of this word, because its first token is missing.
         lasts = [token for token, offset in enumerate(window.ends) if offset >= 0 and token >= firsts[0]]
         middle = sum(window.starts[token] <= position for token in firsts)
         low = max(0, min(middle - words // 2, len(firsts) - words))
@@ -427,9 +425,9 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         return spans, dict(zip(labels, margin, strict=True))
 
     def _window_at(self, text: str, position: int) -> TextWindow:
-        """Return the first window that contains a character of a text, or else the last window before the character.
+        """Return the first window that contains the character at a position.
 
-        If the character precedes all words of the text, the first window is returned.
+        If no window contains it, return the last window before the character, or else the first window.
         """
         _, windows = self.preprocess(text)
         chosen: TextWindow | None = None
@@ -438,5 +436,5 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
                 chosen = window
             if max(window.ends) > position:
                 break
-        assert chosen is not None  # an empty text has a window too
+        assert chosen is not None  # because an empty text has a window too
         return chosen

@@ -1,4 +1,4 @@
-"""Base class of `BinderModel` with what transformers expects: initialisation, loading, saving and pushing."""
+"""Base class of `BinderModel` for transformers: initialisation, loading, saving and pushing."""
 
 import contextlib
 import math
@@ -42,7 +42,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("text",)
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # otherwise Trainer assumes that the loss is already divided by the accumulation steps
+    accepts_loss_kwargs = False  # so that Trainer divides the loss by the number of accumulation steps
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -53,10 +53,10 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         "end_head",
         "span_head",
         "breadth",
-    ]  # their norms and the softmax of the loss need float32
+    ]  # norms in these modules and the softmax of the loss need float32
     _keys_to_ignore_on_load_unexpected: list[str] = [
         r"^breadth\."
-    ]  # weights in a checkpoint whose use_breadth was switched off
+    ]  # a checkpoint may have these weights although use_breadth is false
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -66,12 +66,12 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint as `PreTrainedModel.from_pretrained` does, but only from safetensors, never from a pickle.
+        """Load a checkpoint like `PreTrainedModel.from_pretrained`, but only from safetensors, never from a pickle.
 
-        If the checkpoint is an adapter of PEFT, its base model is loaded together with the adapter.
+        If the checkpoint is an adapter of PEFT, the base model and the adapter are loaded.
 
         Raises:
-            ValueError: `use_safetensors=False` was passed; or peft or the base model of an adapter is missing.
+            ValueError: `use_safetensors=False` was passed, or peft or the base model of an adapter is missing.
             OSError: the repository or folder has no safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is False:
@@ -81,19 +81,19 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
             )
         kwargs["use_safetensors"] = True
         if os.path.isdir(pretrained_model_name_or_path or ""):
-            base_of_adapter(pretrained_model_name_or_path)  # without peft, transformers would ignore the adapter
+            base_of_adapter(pretrained_model_name_or_path)  # raises without peft; transformers would ignore the adapter
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.breadth is not None:
-            model.breadth.requires_grad_(False)  # loading makes all weights trainable
+            model.breadth.requires_grad_(False)  # again, because from_pretrained makes all weights trainable
         location = {name: kwargs[name] for name in _LOCATION_ARGUMENTS if name in kwargs}
         source = pretrained_model_name_or_path
-        if model.has_adapters:  # the other files are in the repository of the base model
+        if model.has_adapters:  # ONNX files and the type tokenizer are in the repository of the base model
             source = model.config._name_or_path
             location.pop("revision", None)
         commit = getattr(model.config, "_commit_hash", None)
         if commit is not None:
-            location["revision"] = commit  # load all files from one commit, even if the branch moves meanwhile
+            location["revision"] = commit  # load all files from the same commit
         for encoder in model.onnx_encoders():
             encoder.load(cached_file(source, f"{encoder.name}.onnx", **location))
         if model.config.type_tokenizer and source is not None:
@@ -102,18 +102,17 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
 
     @property
     def type_tokenizer(self) -> Any:
-        """The tokenizer of descriptions if it differs from the tokenizer of the texts, otherwise None.
+        """The tokenizer of descriptions, or None if it is the same as the tokenizer of texts.
 
         It is loaded and saved with the model, in the folder `type_tokenizer/` of the checkpoint.
 
         Raises:
-            ValueError: the checkpoint has a separate tokenizer of descriptions, but it was not loaded; or the tokenizer
-                that you set cannot be used.
+            ValueError: the separate tokenizer of the checkpoint was not loaded, or the new tokenizer cannot be used.
         """
         if self._type_tokenizer is None and self.config.type_tokenizer:
             raise ValueError(
                 "config.type_tokenizer is true, but the tokenizer of the entity types is not loaded. Load the "
-                "checkpoint with from_pretrained, or set it: model.type_tokenizer = AutoTokenizer.from_pretrained(...)."
+                "checkpoint with from_pretrained, or set model.type_tokenizer = AutoTokenizer.from_pretrained(...)."
             )
         return self._type_tokenizer
 
@@ -121,21 +120,19 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     def type_tokenizer(self, tokenizer: Any) -> None:
         if tokenizer is not None:
             if self.config.share_encoders:
-                raise ValueError(
-                    "share_encoders=True has one encoder, and so one tokenizer: type_tokenizer must be None."
-                )
+                raise ValueError("with share_encoders=True there is only one encoder, so type_tokenizer must be None.")
             check_type_tokenizer(tokenizer, self.config.type_pooling)
         self._type_tokenizer = tokenizer
         self.config.type_tokenizer = tokenizer is not None
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint as `PreTrainedModel.save_pretrained` does, with ONNX files and the type tokenizer.
+        """Save a checkpoint like `PreTrainedModel.save_pretrained`, with ONNX files and the type tokenizer.
 
         If the model has adapters, only the active adapter is saved, with its entity types. To save a complete model,
-        call `merge_and_unload` before.
+        call `merge_and_unload` first.
 
         Raises:
-            ValueError: the folder holds a complete model and an adapter is saved, or the other way round.
+            ValueError: the folder contains a complete model and an adapter is saved, or the other way round.
         """
         check_folder(save_directory, adapter=self.has_adapters)
         if self.has_adapters:
@@ -148,7 +145,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
             self._complete_checkpoint(save_directory)
 
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
-        # save_pretrained(push_to_hub=True) uploads before it returns, so the folder must be complete here.
+        # PreTrainedModel.save_pretrained(push_to_hub=True) calls this method, so the folder must be complete here.
         self._complete_checkpoint(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
@@ -164,7 +161,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         for encoder in self.onnx_encoders():
             target = os.path.join(folder, f"{encoder.name}.onnx")
             if encoder.path and os.path.exists(target) and os.path.samefile(encoder.path, target):
-                os.utime(target)  # transformers uploads only files with a new modification time
+                os.utime(target)  # set a new modification time, because transformers uploads only modified files
             elif encoder.path:
                 shutil.copyfile(encoder.path, target)
         if self.type_tokenizer is not None:
@@ -174,15 +171,15 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         set_permissions(folder, "config.json")
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Push the checkpoint with its tokenizer, its code, its card and its handler in one commit.
+        """Push the checkpoint with its tokenizer, code, card and handler in one commit.
 
         Args:
             repo_id: "user/name", or "name" in your own namespace.
             options: `tokenizer`, `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description`,
-                `tags`, `max_shard_size`; see `hub.push_model` of the package.
+                `tags`, `max_shard_size`; see `modeling_binder.hub.push_model`.
 
         Raises:
-            PushError: the push failed and nothing was changed on the Hub; the message says what to do.
+            PushError: the push failed, and nothing was changed on the Hub.
         """
         try:
             from modeling_binder.hub import push_model
@@ -199,18 +196,20 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         self.text_encoder.set_input_embeddings(value)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Resize the token embeddings of the text encoder, and of the type encoder unless it has its own tokenizer.
+        """Resize the token embeddings of the text encoder, and of the type encoder if it has no separate tokenizer.
 
-        Arguments and result are those of `PreTrainedModel.resize_token_embeddings`; the result is the embeddings of
-        the text encoder.
+        For the arguments, see `PreTrainedModel.resize_token_embeddings`.
+
+        Returns:
+            The embeddings of the text encoder.
 
         Raises:
             ValueError: an encoder is an ONNX file.
         """
         if self.onnx_encoders():
             raise ValueError(
-                "the encoders of this checkpoint are ONNX files, whose token embeddings cannot be resized: resize "
-                "those of the checkpoint that was exported, and export it again."
+                "the encoders of this checkpoint are ONNX files, whose token embeddings cannot be resized: resize the "
+                "embeddings of the original checkpoint, and export it again."
             )
         for name in ("text",) if self.config.type_tokenizer else ("text", "type"):
             encoder = getattr(self, f"{name}_encoder")
@@ -227,7 +226,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
 def set_permissions(folder: str | os.PathLike[str], config_file: str) -> None:
     """Give the files of a checkpoint or of an adapter the permissions of its configuration file.
 
-    safetensors writes files that only their owner can read, whatever the umask.
+    This is needed because safetensors writes files that only the owner can read, for any umask.
 
     Args:
         folder: the folder of the checkpoint or the adapter.
@@ -237,5 +236,5 @@ def set_permissions(folder: str | os.PathLike[str], config_file: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
-            with contextlib.suppress(OSError):  # the permissions of a file of another owner cannot be changed
+            with contextlib.suppress(OSError):  # raised for files of another owner
                 os.chmod(path, mode)

@@ -11,11 +11,11 @@ from typing import Any
 from .numbers_binder import whole_number
 
 WordSpans = Sequence[tuple[int, int]]
-MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces of at least this many characters
+MIN_PIECE_CHARACTERS = 2**16  # a long text is tokenised in pieces with at least this many characters
 
-# Scripts that are written without spaces, or with particles attached to names as in Korean. Each of their characters is
-# a word, so that a mention can start and end anywhere: Han, kana (also half-width kana), bopomofo, hangul, Yi, Thai,
-# Lao, Khmer, Myanmar, Tai scripts, Balinese, Javanese.
+# Characters of scripts without spaces between words, or with particles attached to names as in Korean. Each character
+# is a word, so that a mention can start and end anywhere. The scripts are Han, kana (also half-width kana), bopomofo,
+# hangul, Yi, Thai, Lao, Khmer, Myanmar, Tai scripts, Balinese and Javanese.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf"
     "\u3005-\u3007\u3021-\u3029\u3040-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97f\ua980-\ua9ff"
@@ -28,7 +28,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
-# Further characters that belong to the character before them: vowels and final consonants of decomposed hangul, voicing
+# More characters that belong to the character before them: vowels and final consonants of decomposed hangul, voicing
 # marks of half-width kana, skin tones, tags of flags
 _GLUED = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
 _FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")  # a pair of these letters is the emoji of a flag
@@ -40,11 +40,11 @@ def _glues(character: str) -> bool:
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
-    """Split a text into words and return their character spans; used in training and in inference.
+    """Split a text into words and return their character spans. Training and inference use this function.
 
-    A word is a run of letters and digits, or a single other character that is not white space. So a mention "IL-2" can
-    be found inside "IL-2-mediated". In scripts that are written without spaces each character is a word. Combining
-    marks and joined emoji are part of the word of the character before them.
+    A word is a sequence of letters and digits, or any other single character except white space. So a mention "IL-2"
+    can be found inside "IL-2-mediated". In scripts without spaces, each character is a word. Combining marks and joined
+    emoji are in the same word as the character before them.
 
     Example:
         >>> split_words("IL-2-mediated")
@@ -74,11 +74,11 @@ def split_words(text: str) -> list[tuple[int, int]]:
 
 
 def join_words(words: Iterable[str], keep_blank: bool = True) -> tuple[str, list[tuple[int, int] | None]]:
-    """Join words by single spaces; return the text and the character span of each word, None for a blank word.
+    """Join words by single spaces. Return the text and the character span of each word, or None for a blank word.
 
     Args:
         words: the words.
-        keep_blank: whether blank words are part of the text.
+        keep_blank: keep blank words in the text.
 
     >>> join_words(["IL-2", "", "gene"])
     ('IL-2  gene', [(0, 4), None, (6, 10)])
@@ -98,7 +98,7 @@ def join_words(words: Iterable[str], keep_blank: bool = True) -> tuple[str, list
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace each lone surrogate by U+FFFD, because tokenizers reject lone surrogates; offsets stay the same."""
+    """Replace each lone surrogate by U+FFFD, because tokenizers reject lone surrogates. Offsets do not change."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -108,9 +108,9 @@ class EncodedText:
 
     Args:
         input_ids: [N].
-        starts: [N], for the first token of each word the character offset where the word starts; -1 for other tokens.
-        ends: [N], for the last token of each word the character offset where the word ends; -1 for other tokens.
-        breakable: [N], whether a window may begin at a token: false for a token that continues a word.
+        starts: [N], character offset of the start of each word, at its first token. -1 for other tokens.
+        ends: [N], character offset of the end of each word, at its last token. -1 for other tokens.
+        breakable: [N], true if a window may begin at the token. False for tokens that continue a word.
     """
 
     input_ids: list[int]
@@ -119,7 +119,7 @@ class EncodedText:
     breakable: list[bool]
 
     def locate(self, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int] | None]:
-        """Return the first and last token of each character span; None if its edges are not word edges."""
+        """Return the first and last token of each character span, or None if it does not consist of whole words."""
         firsts = {offset: token for token, offset in enumerate(self.starts) if offset >= 0}
         lasts = {offset: token for token, offset in enumerate(self.ends) if offset >= 0}
         located: list[tuple[int, int] | None] = []
@@ -135,10 +135,10 @@ class TextWindow:
 
     Args:
         input_ids: [L].
-        starts, ends: [L], character offsets of word edges as in `EncodedText`; -1 for special tokens.
-        owned: two numbers. Windows overlap, but each span is predicted by one window only. This window predicts the
-            span from its token `first` to its token `last` if owned[0] < first + last <= owned[1].
-        begin, stop: the window holds the tokens begin..stop of the text, `stop` exclusive.
+        starts, ends: [L], character offsets of words as in `EncodedText`. -1 for special tokens.
+        owned: two numbers. Windows overlap, but only one window must predict a span. This window predicts the span from
+            its token `first` to its token `last` if owned[0] < first + last <= owned[1].
+        begin, stop: the window contains the tokens begin..stop of the text, `stop` exclusive.
     """
 
     input_ids: list[int]
@@ -158,7 +158,7 @@ class TextWindow:
 
 
 class _Tokens:
-    """Tokenises a text in pieces when their tokens are needed, and drops the tokens that are no longer needed."""
+    """The tokens of a text. It is tokenised in pieces on demand, and tokens that are no longer needed are dropped."""
 
     def __init__(self, pieces: Iterable[EncodedText]) -> None:
         self._pieces = iter(pieces)
@@ -166,7 +166,7 @@ class _Tokens:
         self._dropped = 0
 
     def count(self, wanted: int) -> int:
-        """Tokenise pieces until there are at least `wanted` tokens or the text ends; return their number so far."""
+        """Tokenise pieces until there are at least `wanted` tokens or the text ends. Return the number of tokens."""
         kept = self._kept
         while self._dropped + len(kept.input_ids) < wanted:
             piece = next(self._pieces, None)
@@ -186,7 +186,7 @@ class _Tokens:
         return self._kept.input_ids[part], self._kept.starts[part], self._kept.ends[part]
 
     def drop_before(self, begin: int) -> None:
-        """Drop the tokens before `begin`, but only if they are many, because dropping copies all remaining tokens."""
+        """Drop the tokens before `begin` if they are many. If they are few, this would cost more time than it saves."""
         if begin - self._dropped > MIN_PIECE_CHARACTERS // 16:
             part = slice(begin - self._dropped, None)
             kept = self._kept
@@ -195,10 +195,10 @@ class _Tokens:
 
 
 def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, WordSpans | None]]:
-    """Split a long text into pieces; yield the offset, the text and the given words of each piece.
+    """Split a long text into pieces. Yield the offset, the text and the words of each piece.
 
-    The text is split before white space, or after a word if words are given. If there is no white space where the text
-    can be split, it is split between two words.
+    If `words` is given, the text is split after a word. Otherwise it is split before white space, or between two words
+    if there is no white space.
     """
     begin = word = 0
     while len(text) - begin > 2 * MIN_PIECE_CHARACTERS:
@@ -223,17 +223,16 @@ def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, Word
 
 
 class BinderWindower:
-    """Tokenises texts and splits them into windows; tokenises the descriptions of types.
+    """Tokenises texts and splits them into windows. Also tokenises the descriptions of entity types.
 
     Args:
         tokenizer: a fast tokenizer that starts each sequence with [CLS] (or `<s>`).
         max_length: maximum number of tokens in a window, special tokens included.
-        stride: minimum number of tokens that neighbouring windows share. Every span of up to stride + 1 tokens is
-            contained in some window. A longer span is not found if no window contains all of it. With the defaults
-            (stride 32, `max_span_width` 64) this concerns spans of 34 to 64 tokens, which are rare. If your mentions
-            are that long, use a larger stride. A larger stride takes more time, because each window adds fewer new
-            tokens.
-        type_tokenizer: the tokenizer of descriptions. `None` means that `tokenizer` is used.
+        stride: minimum number of tokens that neighbouring windows share. A window contains every span of up to
+            stride + 1 tokens. A longer span cannot be found if no window contains the whole span. With the defaults
+            (stride 32, `max_span_width` 64), this can happen to spans of 34 to 64 tokens, which are rare. For longer
+            mentions, use a larger stride. It takes more time, because each window has fewer new tokens.
+        type_tokenizer: the tokenizer of descriptions. Defaults to `tokenizer`.
 
     Raises:
         ValueError: the tokenizer is not fast or adds no [CLS], or the stride is negative or too large for max_length.
@@ -271,11 +270,11 @@ class BinderWindower:
         """Create the windower of a `BinderModel`.
 
         Args:
-            max_length: defaults to `config.max_length`. If the text encoder or the tokenizer accepts fewer tokens, it
-                defaults to the number of tokens that both accept.
-            stride: defaults to `config.stride`. If `max_length` is given and is less than `config.max_length`, this
-                default is scaled down in the same proportion. It is reduced further if neighbouring windows would
-                otherwise share all their tokens.
+            model, tokenizer: the model and its tokenizer.
+            max_length: defaults to `config.max_length`, or less if the text encoder or the tokenizer accepts fewer
+                tokens.
+            stride: defaults to `config.stride`, or less in proportion if you pass a smaller `max_length` than
+                `config.max_length`. The default is always so small that each window has new tokens.
 
         Raises:
             ValueError: `max_length` is more than the text encoder or the tokenizer accepts, or the stride is negative
@@ -286,7 +285,7 @@ class BinderWindower:
         max_length = None if max_length is None else whole_number("max_length", max_length)
         if max_length is not None and max_length > longest:
             raise ValueError(
-                f"max_length={max_length} is more than the {longest} tokens that text encoder and tokenizer accept."
+                f"max_length={max_length} is more than the {longest} tokens that the encoder and the tokenizer accept."
             )
         config = model.config
         if stride is None:
@@ -299,14 +298,14 @@ class BinderWindower:
         return cls(tokenizer, max_length, stride, model.type_tokenizer)
 
     def encode(self, text: str, words: WordSpans | None = None) -> EncodedText:
-        """Tokenise a text and find the tokens at word edges.
+        """Tokenise a text, and find the first and the last token of each word.
 
-        A token that covers two words is the first token of the first word and the last token of the second word. So
-        offsets stay exact, but a span that begins or ends inside the token cannot be found.
+        If a token covers two words, it is the first token of the first word and the last token of the second word. Its
+        offsets are exact, but a span that begins or ends inside the token cannot be found.
 
         Args:
-            text: a text, which may be empty. Lone surrogates (halves of characters) are replaced by U+FFFD.
-            words: character spans of its words, ordered and disjoint. Defaults to the result of `split_words`.
+            text: a text, which may be empty. Lone surrogates (invalid characters) are replaced by U+FFFD.
+            words: character spans of the words, ordered and without overlaps. Defaults to `split_words(text)`.
         """
         text = replace_surrogates(text)
         encoding = self.tokenizer(
@@ -315,7 +314,7 @@ class BinderWindower:
             return_offsets_mapping=True,
             return_attention_mask=False,
             return_token_type_ids=False,
-            verbose=False,  # long texts are split into windows, so a warning about their length would be wrong
+            verbose=False,  # no warning about the length, because long texts are split into windows
         )
         input_ids: list[int] = encoding["input_ids"]
         spans = split_words(text) if words is None else words
@@ -329,14 +328,14 @@ class BinderWindower:
             if first <= last and start < end:
                 first_words[token], last_words[token] = first, last
         starts, ends, breakable = [-1] * count, [-1] * count, [True] * count
-        previous = -1  # last word touched by the tokens so far
+        previous = -1  # last word that the tokens before the current token overlap
         for token, word in enumerate(first_words):
             if word > previous:
                 starts[token] = word_starts[word]
             elif word >= 0:
                 breakable[token] = False
             previous = max(previous, last_words[token])
-        following = len(spans)  # first word touched by the tokens after the current one
+        following = len(spans)  # first word that the tokens after the current token overlap
         for token in range(count - 1, -1, -1):
             word = last_words[token]
             if 0 <= word < following:
@@ -348,8 +347,8 @@ class BinderWindower:
     def read(self, text: str, words: WordSpans | None = None) -> Iterator[TextWindow]:
         """Yield the windows of a text. The text is tokenised in pieces, so memory does not grow with its length.
 
-        The result is the same as that of `windows(encode(text, words))`, unless a very long text has to be split into
-        pieces where it has no white space.
+        The result is the same as `windows(encode(text, words))`. Only a very long text without white space may have
+        other tokens where two pieces meet.
         """
         return self._windows(self._encoded(*piece) for piece in _pieces(text, words))
 
@@ -363,8 +362,8 @@ class BinderWindower:
     def windows(self, encoded: EncodedText) -> list[TextWindow]:
         """Split an encoded text into windows of at most `max_length` tokens that overlap by at least `stride` tokens.
 
-        Windows begin and end between words if possible. If several windows contain a span, it is predicted by the one
-        whose middle is nearest to the span. An empty text has one window.
+        Windows begin and end between words if possible. If several windows contain a span, the window whose middle is
+        nearest to the span predicts it. An empty text has one window.
         """
         return list(self._windows([encoded]))
 
@@ -378,14 +377,14 @@ class BinderWindower:
                 yield self._window(tokens, begin, count, low, 2 * count)
                 return
             cut = stop
-            # This window must end after the previous one, and the next window must begin after this one begins.
+            # A window must end after the previous window, and the next window must begin after this window begins.
             least = max(begin + self.stride, reached) + 1
             while cut > least and not tokens.breakable(cut):
                 cut -= 1
             if tokens.breakable(cut):
                 stop = cut
-            # The next window begins `stride` tokens before the end of this one, or earlier at the start of a word, but
-            # always later than this window.
+            # The next window begins `stride` tokens before the end of this window. If this position is inside a word,
+            # it begins earlier, at the start of the word, but always later than this window.
             start = max(stop - self.stride, begin + 1)
             back = start
             while back > begin + 1 and not tokens.breakable(back):
@@ -397,9 +396,9 @@ class BinderWindower:
             begin, low, reached = following, high, stop
 
     def _window(self, tokens: "_Tokens", begin: int, stop: int, low: int, high: int) -> TextWindow:
-        """Return the window of the tokens begin..stop of a text, which owns spans with low < first + last <= high.
+        """Return the window of the tokens begin..stop of a text. It predicts spans with low < first + last <= high.
 
-        Here, first and last are positions in the text; in `TextWindow.owned` they are positions in the window.
+        Here, first and last are positions in the text. In `TextWindow.owned`, they are positions in the window.
         """
         shift = 2 * (len(self.prefix) - begin)
         input_ids, starts, ends = tokens.between(begin, stop)
@@ -417,8 +416,8 @@ class BinderWindower:
         """Tokenise descriptions for `BinderModel.encode_types`.
 
         Args:
-            descriptions: one text per type.
-            max_length: maximum number of tokens that the type encoder accepts.
+            descriptions: one text per entity type.
+            max_length: maximum number of tokens that the type encoder accepts. `None` means no limit.
 
         Returns:
             `type_input_ids` and `type_attention_mask`, tensors [T, length of the longest description].

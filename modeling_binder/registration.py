@@ -1,9 +1,10 @@
-"""Register the model with the auto classes of transformers, and the pipeline with its tasks.
+"""Register the model and the pipeline with transformers.
 
-`import modeling_binder` makes `transformers.pipeline("binder-ner", ...)` and `AutoModel.from_pretrained` work, in any
-order of imports. It does not import transformers and torch, because that takes seconds, even for a command that only
-prints its help. Instead, each class is imported and registered as soon as its registry has been imported: immediately
-if the registry was imported before this package, otherwise directly after the import of the registry.
+After `import modeling_binder`, the functions `transformers.pipeline("binder-ner", ...)` and
+`AutoModel.from_pretrained` work, whichever package is imported first. But `import modeling_binder` does not import
+transformers and torch, because this takes seconds, even for a command that only prints its help. So registration waits:
+a class of this package is imported and registered when the registry of transformers is imported (AutoConfig, AutoModel,
+PIPELINE_REGISTRY). If the registry was imported before this package, the class is registered at once.
 """
 
 import importlib
@@ -16,14 +17,14 @@ from typing import Any, NamedTuple
 
 
 class _Registration(NamedTuple):
-    """A class of this package and where it is registered.
+    """A class of this package, and the registry of transformers for it.
 
     Args:
         target: the module of transformers with the registry.
         registry: the name of the registry.
         home: the module of this package with the class.
         name: the name of the class.
-        register: registers the class, called with the registry and the class.
+        register: a function of the registry and the class, which registers the class.
     """
 
     target: str
@@ -73,7 +74,7 @@ _REGISTRATIONS = (
 
 
 def _register(registration: _Registration) -> None:
-    """Import and register a class, unless its registry is not imported yet or its module is still being imported."""
+    """Import and register a class. Do nothing if its registry is not imported, or if its module is not complete yet."""
     registry = getattr(sys.modules.get(registration.target), registration.registry, None)
     if registry is None:
         return
@@ -83,7 +84,7 @@ def _register(registration: _Registration) -> None:
 
 
 class _RegisteringLoader(Loader):
-    """Wraps the loader of a module: loads the module with it, and then registers the class of a registration."""
+    """A loader of a module that uses another loader, and then registers a class."""
 
     def __init__(self, loader: Loader, registration: _Registration) -> None:
         self._loader, self._registration = loader, registration
@@ -100,7 +101,7 @@ class _RegisteringLoader(Loader):
 
 
 class _RegisteringFinder(MetaPathFinder):
-    """Gives the modules `target` and `home` of each registration a `_RegisteringLoader`; finds no other modules."""
+    """Finds only the modules `target` and `home` of each registration, and gives them a `_RegisteringLoader`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -117,7 +118,7 @@ class _RegisteringFinder(MetaPathFinder):
 
 
 def register_on_import() -> None:
-    """Register the classes of this package now or when their registries are imported."""
+    """Register the classes of this package, now or when their registries are imported."""
     sys.meta_path.insert(0, _RegisteringFinder())
     for registration in _REGISTRATIONS:
         _register(registration)

@@ -1,7 +1,7 @@
 """Results of the pipeline for notebooks, tables and datasets.
 
-This file is copied to the Hub with a checkpoint. The code that draws results, or that needs other libraries, is in the
-package modeling_binder. The package is optional: it is imported when a method needs it.
+This file is copied to the Hub with a checkpoint. Code for drawings and for other libraries is in the package
+modeling_binder, which is optional here. So the package is imported only when a method needs it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Entities(list[dict[str, Any]]):
-    """The entities of a text: a list of dictionaries that a notebook shows as bars under the text.
+    """The entities of a text: a list of dictionaries, which a notebook shows as a drawing.
 
-    It equals a plain list with the same entities, and `json` writes it as a list. Copies, including pickled ones, are
-    plain lists.
+    This list is equal to a plain list with the same entities, and `json` writes it as a list. Copies and pickled copies
+    are plain lists.
 
     Args:
         text: the text.
-        labels: all entity types of the call; their order determines the colours.
+        labels: names of all entity types of the call, whose order determines the colours.
         entities: the entities.
     """
 
@@ -27,14 +27,14 @@ class Entities(list[dict[str, Any]]):
         self.text, self.labels = text, labels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle a plain list: in another process, the module of this class may be missing or have another name.
+        # Pickle a plain list, because in another process the module of this class may be missing or have another name.
         return list, (list(self),)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return self.__reduce__()
 
     def _repr_html_(self) -> str | None:
-        """Return a drawing for notebooks, or None without the package; a notebook then prints the list."""
+        """Return a drawing for notebooks. Without the package, return None, and the notebook prints the list."""
         try:
             from modeling_binder.drawing.notebook import draw
         except ImportError:
@@ -46,7 +46,7 @@ class ResultFormats:
     """Methods of the pipeline that return results as tables of other libraries."""
 
     def to_frame(self, texts: Iterable[Any], library: str | None = None, **arguments: Any) -> Any:
-        """Find the entities of texts, and return a pandas or polars data frame with a row for each entity.
+        """Find the entities of texts, and return a pandas or polars data frame with one row per entity.
 
         Example:
             >>> found = ner.to_frame(frame["text"])  # doctest: +SKIP
@@ -55,13 +55,13 @@ class ResultFormats:
         Args:
             texts: an iterable of texts: a list, a generator, a pandas or polars Series. A missing text (None, NaN or
                 NA) has no entities.
-            library: "pandas" or "polars". Defaults to the library of `texts`, and to pandas if they are not a Series.
+            library: "pandas" or "polars". Defaults to the library of the Series `texts`, otherwise to "pandas".
             arguments: arguments of a call, see the class of the pipeline.
 
         Returns:
-            A data frame with the columns `text_id`, `start`, `end`, `word`, `label` and `score`. If `texts` is a pandas
-            Series, `text_id` is the index label of the text; otherwise it is the position of the text, from 0. Texts
-            without entities have no rows; the left join in the example above keeps them.
+            A data frame with the columns `text_id`, `start`, `end`, `word`, `label` and `score`. `text_id` is the
+            position of the text, from 0. For a pandas Series, it is the index label of the text. Texts without entities
+            have no rows. The left join in the example keeps these texts.
 
         Raises:
             ImportError: the library, or the package binder-ner, is not installed.
@@ -74,7 +74,7 @@ class ResultFormats:
         return to_frame(self, texts, library, **arguments)
 
     def as_map(self, text_column: str = "text", entities_column: str = "entities", **arguments: Any) -> Any:
-        """Return a function for the method `map` of Hugging Face datasets; it adds a column with the entities.
+        """Return a function for `Dataset.map` of Hugging Face datasets, which adds a column of entities.
 
         Example:
             >>> dataset = dataset.map(ner.as_map("text"), batched=True)  # doctest: +SKIP
@@ -82,7 +82,7 @@ class ResultFormats:
         Args:
             text_column: name of the column of texts.
             entities_column: name of the new column, with lists of `{"start", "end", "label", "score", "word"}`, as
-                `binder-ner annotate` writes them; null if the text is null.
+                `binder-ner annotate` writes them. If a text is null, its entities are null.
             arguments: arguments of a call, see the class of the pipeline.
 
         Raises:
@@ -97,7 +97,7 @@ class ResultFormats:
 
 
 def _missing(method: str, error: ImportError) -> ImportError:
-    if (error.name or "").partition(".")[0] == "modeling_binder":  # this copy of the file is used without the package
+    if (error.name or "").partition(".")[0] == "modeling_binder":  # the package is not installed
         return ImportError(f"{method} needs the package: pip install git+https://github.com/binder-ner/binder-ner")
-    library = "datasets" if method == "as_map" else error.name  # datasets installs what as_map needs, such as pyarrow
+    library = "datasets" if method == "as_map" else error.name  # datasets also installs pyarrow, which as_map needs
     return ImportError(f"{method} needs {library}, which is not installed: pip install {library}")

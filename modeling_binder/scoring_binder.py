@@ -1,17 +1,19 @@
-"""The exact span score of BINDER, computed without a vector per span.
+"""Compute the exact span scores of BINDER without a vector per span.
 
-The paper represents the span of tokens i..j by ``z_ij = Linear([h_i ; h_j ; e_(j-i+1)])`` and compares it with a type's
-vector t by cosine. Here h_i is the hidden state of token i and e_(j-i+1) the embedding of the width of the span. The
-layer is linear, so ``z_ij = u_i + v_j + w_(j-i)`` with one vector u per start token, one vector v per end token and one
-vector w per width. The numerator of the cosine and the square of its denominator are sums of small products:
+In the paper, the vector of the span of tokens i..j is ``z_ij = Linear([h_i ; h_j ; e_(j-i+1)])``. Here h_i is the
+hidden state of token i, and e_(j-i+1) is the embedding of the width of the span. The score is the cosine of z_ij and
+the unit vector t of an entity type, times a learned scale.
+
+The layer is linear. So ``z_ij = u_i + v_j + w_(j-i)``, with one vector u per start token, one vector v per end token
+and one vector w per width. The numerator of the cosine and the square of its denominator are sums of small products:
 
     t.z_ij   = t.u_i + t.v_j + t.w
     |z_ij|^2 = |u_i|^2 + |v_j|^2 + |w|^2 + 2 (u_i.v_j + u_i.w + v_j.w)
 
-No tensor of size L x L x D is needed. Training computes the scores of all spans (`SpanParts.cosine`). Inference
-computes only those of spans between word boundaries, in blocks (`SpanParts.above_threshold`).
+So no tensor of size L x L x D is needed. Training computes the scores of all spans (`SpanParts.cosine`). Inference
+computes only the scores of spans of whole words, in blocks (`SpanParts.above_threshold`).
 
-Dimensions: B windows, T types, L tokens, W widths, H hidden size, D projection size.
+Dimensions: B windows, T entity types, L tokens, W span widths, D projection size.
 """
 
 from collections.abc import Iterator
@@ -29,12 +31,19 @@ def shifted(x: Tensor, width: int) -> Tensor:
 
 
 def band_of_products(starts: Tensor, ends: Tensor, width: int, rows: int = 64) -> Tensor:
-    """Multiply each start vector with the next W end vectors: [..., L, D] twice -> [..., L, W].
+    """Return the products of each start vector with the next W end vectors: out[i, w] = starts[i].ends[i + w].
 
-    out[i, w] = starts[i].ends[i + w]; entries past the end are zero. The rows are computed in blocks, so no tensor of
-    size L x L is needed. In a block, the wanted products of each row begin one column later than those of the row
-    above. So the block is flattened, padded, and split into rows that are longer by one column. In the new rows, all
-    wanted products begin in column 0.
+    The rows are computed in blocks, so no tensor of size L x L is needed. In a block, the needed products of a row
+    begin one column later than in the row above. So the block is flattened, padded, and split into rows that are longer
+    by one. In the new rows, the needed products begin in column 0.
+
+    Args:
+        starts, ends: [..., L, D].
+        width: W.
+        rows: number of rows in a block.
+
+    Returns:
+        [..., L, W]. Entries past the end are zero.
     """
     length = starts.shape[-2]
     ends = nn.functional.pad(ends, (0, 0, 0, width - 1))
@@ -59,21 +68,22 @@ def band_of_columns(x: Tensor) -> Tensor:
 
 
 def past_the_end(length: int, width: int, device: torch.device) -> Tensor:
-    """Return a mask [L, W] that is true if the span of tokens i..i+w ends after the window."""
+    """Return a mask [L, W]. Entry (i, w) is true if the span of the tokens i..i+w ends after the end of the window."""
     positions = torch.arange(length, device=device)[:, None] + torch.arange(width, device=device)[None]
     return positions >= length
 
 
 class SpanParts:
-    """The vectors whose sums are the span vectors of a batch, and the inverse norm of each sum.
+    """The start, end and width vectors of a batch, and the inverse norms of all span vectors.
 
-    They are computed once per batch and can be compared with any number of types.
+    The vector of a span is the sum of its start, end and width vectors. These vectors are computed once per batch, and
+    can be compared with any number of entity types.
 
     Args:
-        starts: u, one vector per start token, [B, L, D], float32.
-        ends: v, one vector per end token, [B, L, D], float32.
-        widths: w, one vector per width, [W, D], float32; None if the model has no width embedding.
-        width: W, the number of widths to score.
+        starts: vectors u of start tokens, [B, L, D], float32.
+        ends: vectors v of end tokens, [B, L, D], float32.
+        widths: vectors w of widths, [W, D], float32. None if the model has no width embedding.
+        width: W, the maximum width of a span in tokens.
     """
 
     def __init__(self, starts: Tensor, ends: Tensor, widths: Tensor | None, width: int) -> None:
@@ -89,10 +99,10 @@ class SpanParts:
         """Return the cosine of every span with every type.
 
         Args:
-            types: unit vectors, float32, [T, D], or [B, T, D] with different types for each window.
+            types: unit vectors of the types in float32, [T, D], or [B, T, D] with different types for each window.
 
         Returns:
-            [B, T, L, W]; entries past the end of the window are meaningless.
+            [B, T, L, W]. Entries past the end of the window have no meaning.
         """
         dots = (types @ self.starts.transpose(-1, -2))[..., None]  # [B, T, L, 1]
         dots = dots + shifted(types @ self.ends.transpose(-1, -2), self.width)  # [B, T, L, W]
@@ -105,14 +115,14 @@ class SpanParts:
     ) -> Iterator[tuple[slice, Tensor]]:
         """Compute the cosines of some spans minus the cosine of [CLS], which is the dynamic threshold.
 
-        The dot product of a span and a type is the sum of three numbers: one for the start token, one for the end token
-        and one for the width. With up to a thousand types, adding these numbers is cheaper than computing a vector per
-        span. As in `cosine`, precision is lost if u and v nearly cancel.
+        The dot product of a span and a type is a sum of three numbers: for the start token, for the end token and for
+        the width. With up to a thousand types, adding these numbers is faster than computing a vector per span. As in
+        `cosine`, precision is lost if the sum of u and v is close to zero.
 
         Args:
-            types: unit vectors, [T, D], float32; multiply them by the scale to get scores instead of cosines.
+            types: unit vectors of the types, [T, D], float32. Multiply them by the scale to get scores, not cosines.
             window, first, offset: [N], the window of each span, its first token, and its width minus 1.
-            at_once: maximum number of differences to compute at once.
+            at_once: maximum number of differences that are computed at once.
 
         Yields:
             A slice of n spans, and the differences of these spans, [n, T].
@@ -122,7 +132,7 @@ class SpanParts:
         inverse_norm = self.inverse_norm.flatten()
         length = self.starts.shape[1]
 
-        # index_select copies whole rows, which is several times as fast as indexing with brackets.
+        # index_select copies whole rows. This is several times as fast as starts[token].
         def gathered(window: Tensor, first: Tensor, offset: Tensor) -> Tensor:
             token = window * length + first
             dots = starts.index_select(0, token).add_(ends.index_select(0, token + offset))

@@ -1,4 +1,4 @@
-"""Process many texts: batch windows of similar length, run the batches, return results in the order of the texts."""
+"""Process many texts in batches of windows with similar lengths, and return the results in the order of the texts."""
 
 import math
 from collections import deque
@@ -14,8 +14,8 @@ from .processing_binder import TextWindow
 CPU_BATCH_SIZE = 16  # default number of windows in a batch on a CPU
 DEVICE_BATCH_SIZE = 64  # default number of windows in a batch on any other device
 READ_AHEAD_BATCHES = 16  # number of batches whose windows are collected and sorted by length before the model runs
-# Limits of a batch on a CPU. More padding would take longer than running another batch, and the activations of a batch
-# with more tokens do not fit into the caches of the CPU.
+# Limits of a batch on a CPU. With more padding, another batch would be faster. With more tokens, the activations would
+# not fit into the caches of the CPU.
 MAX_PADDING_TOKENS = 64
 MAX_BATCH_TOKENS = 2**11
 
@@ -30,14 +30,14 @@ def cut_into_batches(
     max_padding: float = MAX_PADDING_TOKENS,
     max_tokens: float = MAX_BATCH_TOKENS,
 ) -> Iterator[slice]:
-    """Yield slices that cut windows sorted by length into batches.
+    """Divide windows that are sorted by length into batches. Yield a slice for each batch.
 
     Args:
         lengths: number of tokens of each window, in descending order.
         size: maximum number of windows in a batch.
         max_padding: maximum number of padding tokens in a batch.
-        max_tokens: maximum number of tokens in a batch, padding included. A window with more tokens becomes a batch
-            without other windows.
+        max_tokens: maximum number of tokens in a batch, padding included. A window with more tokens is a batch of one
+            window.
     """
     begin, padding = 0, 0
     for index, length in enumerate(lengths):
@@ -51,12 +51,15 @@ def cut_into_batches(
 
 
 def collate_windows(windows: Sequence[TextWindow], pad_token_id: int) -> dict[str, Tensor]:
-    """Convert windows to tensors, padded to the longest one.
+    """Convert B windows to tensors, padded to the L tokens of the longest window.
 
     Returns:
-        `input_ids` and `attention_mask`, [B, L]; `word_starts`, [B, L], 1 + the character offset of a word on its first
-        token and 0 on other tokens; `word_ends`, [B, L], the end offset of a word on its last token and 0 on other
-        tokens; `owned`, [B, 2], see `TextWindow`.
+        A dictionary with these tensors:
+
+        - `input_ids` and `attention_mask`, [B, L].
+        - `word_starts`, [B, L]: 1 + the character offset of a word at its first token, and 0 at other tokens.
+        - `word_ends`, [B, L]: the end offset of a word at its last token, and 0 at other tokens.
+        - `owned`, [B, 2], see `TextWindow`.
     """
     length = max(len(window.input_ids) for window in windows)
 
@@ -67,7 +70,7 @@ def collate_windows(windows: Sequence[TextWindow], pad_token_id: int) -> dict[st
     return {
         "input_ids": pad((window.input_ids for window in windows), pad_token_id),
         "attention_mask": (torch.arange(length) < sizes).long(),
-        # The offsets serve as masks too, so 0 must mean "no word starts or ends here".
+        # The model uses the offsets as masks too. So 0 must mean that no word starts or ends at a token.
         "word_starts": pad((window.starts for window in windows), -1) + 1,
         "word_ends": pad((window.ends for window in windows), -1).clamp_min_(0),
         "owned": torch.tensor([window.owned for window in windows]),
@@ -79,11 +82,12 @@ class _PendingText:
     """A text whose result has not been returned yet.
 
     Args:
+        text: the text.
         position: number of texts before this text.
-        spans: index of a window -> the spans found in this window. Windows without spans are left out.
-        num_windows: number of windows that the text has been split into so far.
+        spans: index of a window -> the spans that were found in this window. Windows without spans are left out.
+        num_windows: number of windows into which the text has been split so far.
         num_done: number of windows that the model has processed.
-        complete: whether the whole text has been split into windows.
+        complete: true when the whole text has been split into windows.
     """
 
     text: str
@@ -96,7 +100,7 @@ class _PendingText:
 
 @dataclass(slots=True)
 class _PendingWindow:
-    """A window that the model has not processed yet: window number `index` of a text."""
+    """A window that the model has not processed yet. `index` is the number of the window in its text."""
 
     text: _PendingText
     index: int
@@ -105,17 +109,18 @@ class _PendingWindow:
 
 @dataclass(frozen=True)
 class TextReader:
-    """Processes texts in batches of windows of similar length.
+    """Processes texts in batches of windows with similar lengths.
 
-    If batches were made of consecutive sentences, about half of their tokens would be padding. So windows are first
-    collected in a pool. When the pool holds `READ_AHEAD_BATCHES` batches, its windows are sorted by length.
+    In batches of consecutive sentences, about half of the tokens would be padding. So windows are first collected in a
+    list, the pool. When the pool has the windows of `READ_AHEAD_BATCHES` batches, it is sorted by length and processed.
 
     Args:
-        split: converts an input to a text and its windows, at least one.
-        find: returns the spans of each window of a batch.
-        collect: returns the result of a text from the spans of its windows; windows without spans are left out.
-        batch_size: maximum number of windows in a batch. With 1, there is no pool: each window is processed as soon as
-            it is read.
+        split: a function that converts an input to a text and one or more windows.
+        find: a function that returns the spans of each window in a batch.
+        collect: a function that returns the result of a text from the spans of its windows. It does not receive windows
+            without spans.
+        batch_size: maximum number of windows in a batch. With 1, there is no pool, and each window is processed at
+            once.
         max_padding, max_tokens: see `cut_into_batches`.
     """
 
@@ -129,8 +134,8 @@ class TextReader:
     def read(self, texts: Iterable[Any]) -> Iterator[list[Entity]]:
         """Yield the result of each text, in order.
 
-        If a text or a batch of windows fails, the results of all texts before the failed text, or before the first text
-        of the batch, are yielded first, and then the error is raised. No window is processed twice.
+        If a text fails, the results of all earlier texts are yielded first, and then the error is raised. If a batch of
+        windows fails, the first text with a window in the batch is the text that fails. No window is processed twice.
         """
         queue: deque[_PendingText] = deque()  # the texts without a result, in order
         pool: list[_PendingWindow] = []
@@ -158,16 +163,15 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # replaces an error of the loop above, because that error never concerns an earlier text
+            failure = error  # replaces an error of the loop above, which never belongs to an earlier text
         yield from self._results(queue)
         if failure is not None:
             raise failure
 
     def _run(self, pool: list[_PendingWindow]) -> None:
-        """Process the windows of the pool and empty it.
+        """Process the windows of the pool, and empty the pool.
 
-        If a batch fails, the windows of the texts before the failed ones are still processed, and then the error is
-        raised.
+        If a batch fails, all windows of earlier texts are still processed, and then the error is raised.
         """
         windows = sorted(pool, key=lambda pending: -len(pending.window.input_ids))
         pool.clear()
@@ -192,25 +196,25 @@ class TextReader:
             raise failure
 
     def _results(self, queue: deque[_PendingText]) -> Iterator[list[Entity]]:
-        """Yield the results of the first texts, as long as all their windows are processed, and remove these texts."""
+        """Remove texts from the start of the queue and yield their results, until a text is not complete."""
         while queue and queue[0].complete and queue[0].num_done == queue[0].num_windows:
             text = queue.popleft()
             yield self.collect(text.text, [text.spans[index] for index in sorted(text.spans)])
 
 
 class EntityStream:
-    """The results of texts, computed while you iterate over them.
+    """The results of texts, which are computed while you iterate over them.
 
-    Each `for` loop reads the texts from the start again, unless they come from an iterator (a generator, for example),
-    which can be read only once. `len()` works if the texts have a length.
+    Each `for` loop reads the texts from the start again. If the texts come from an iterator, such as a generator, they
+    can be read only once. `len()` works if the texts have a length.
 
-    If a loop ends with an error or with Ctrl-C, the results before it have been returned, but not those of texts that
-    were read ahead (see `READ_AHEAD_BATCHES`). A loop over an iterator cannot continue then and raises a RuntimeError,
-    as `next()` does: pass the remaining texts in a new call. A batch size of 1 reads no texts ahead.
+    If a loop ends with an error or with Ctrl-C, texts that were read ahead have no results (see `READ_AHEAD_BATCHES`).
+    If these texts come from an iterator, a new loop or `next()` raises `RuntimeError`. Then pass the remaining texts in
+    a new call. With a batch size of 1, no texts are read ahead.
 
     Args:
         texts: any iterable of texts.
-        read: yields the result of each text.
+        read: a function that yields the result of each text.
 
     Raises:
         ValueError: `texts` is not an iterable of texts.
@@ -220,15 +224,15 @@ class EntityStream:
         if not _is_iterable_of_texts(texts):
             raise ValueError(
                 f"expected a text (str) or an iterable of texts, got {type(texts).__name__}: {texts!r:.80}. For a "
-                "dataset or a table pass its text column, as in pipe(dataset['text'])."
+                "dataset or a table, pass its text column, as in pipe(dataset['text'])."
             )
         self._texts, self._read = texts, read
         self._is_iterator = isinstance(texts, Iterator)
-        self._results: Iterator[list[Entity]] | None = None  # the running pass over the texts, which next() continues
-        self._failure: str | None = None  # the error that ended this pass
+        self._results: Iterator[list[Entity]] | None = None  # the results that next() returns, one after the other
+        self._failure: str | None = None  # the error that ended these results
 
     def __iter__(self) -> Iterator[list[Entity]]:
-        # A new pass over an iterator would lose the texts that the running pass has read ahead.
+        # An iterator cannot be read again, and texts of it may have been read ahead. So continue with its results.
         return self._running() if self._is_iterator else self._read(_iterate(self._texts))
 
     def __next__(self) -> list[Entity]:
@@ -240,13 +244,13 @@ class EntityStream:
         except TypeError:
             raise TypeError(
                 f"the number of results is unknown, because the texts are a {type(self._texts).__name__}, which has no "
-                "len(). Use list(pipe(texts)) to read all of them."
+                "len(). Use list(pipe(texts)) to read all results."
             ) from None
 
     def _running(self) -> Iterator[list[Entity]]:
         if self._failure is not None:
             raise RuntimeError(
-                f"this stream ended with {self._failure} and cannot continue, and texts that were read ahead have no "
+                f"this stream ended with {self._failure} and cannot continue. Texts that were read ahead have no "
                 "results: pass the texts without a result in a new call."
             )
         if self._results is None:
@@ -265,10 +269,10 @@ def as_words(words: Any) -> list[str]:
     """Return the words of a text as a list, from any iterable of words that has an order.
 
     Raises:
-        ValueError: `words` is something else, such as a text, a set or a mapping, or an item is not a str.
+        ValueError: `words` has no order (a set or a mapping) or is a text, or an item is not a str.
     """
     has_order = isinstance(words, KeysView) or not isinstance(words, (str, bytes, Mapping, Set))
-    # A list, because an iterator can be read only once. The item None is rejected below.
+    # Make a list, because an iterator can be read only once. The item None causes the error below.
     read: list[Any] = list(words) if has_order and hasattr(words, "__iter__") else [None]
     if not all(isinstance(word, str) for word in read):
         raise ValueError(f"with is_split_into_words=True each input must be a list of words, got {words!r:.80}.")
@@ -277,12 +281,12 @@ def as_words(words: Any) -> list[str]:
 
 def _is_iterable_of_texts(texts: Any) -> bool:
     if isinstance(texts, (str, bytes, bytearray, Mapping, type)) or getattr(texts, "ndim", 1) != 1:
-        return False  # for example, iterating over a mapping or a table gives its keys or column names
+        return False  # for example, the items of a mapping or a table are keys or names of columns, not texts
     return hasattr(texts, "__iter__") or (hasattr(texts, "__getitem__") and hasattr(texts, "__len__"))
 
 
 def _iterate(texts: Any) -> Iterable[Any]:
-    if hasattr(texts, "to_pylist"):  # an array of pyarrow, whose items are not of type str
+    if hasattr(texts, "to_pylist"):  # an array of pyarrow, whose items are pyarrow scalars and not str
         return texts.to_pylist()
     # A map-style torch dataset has no __iter__ and may not raise IndexError at its end, so iter() cannot be used.
     return texts if hasattr(texts, "__iter__") else (texts[index] for index in range(len(texts)))

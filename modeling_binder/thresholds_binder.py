@@ -1,8 +1,8 @@
-"""Thresholds and temperatures of entity types: the values in a checkpoint, and the thresholds of a call.
+"""Return the thresholds and temperatures of entity types, from the configuration and from the arguments of a call.
 
-A temperature calibrates the scores of a type: score = sigmoid(margin / temperature), where the margin is the span score
-minus the dynamic threshold. A temperature is positive, so a score is above 0.5 exactly if the margin is positive,
-whatever the temperature. Thresholds are probabilities on the scale of these scores.
+The margin of a span is its raw score minus the dynamic threshold. The score that users see is
+sigmoid(margin / temperature). A temperature calibrates the scores of a type. It is positive, so it does not change
+which scores are above 0.5. The thresholds here are probabilities: the lowest score of an entity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ def type_thresholds(config: Any, types: Sequence[EntityType], threshold: Any = N
     """Return the threshold of each type as a probability.
 
     Args:
-        config: `BinderConfig` of the model. Its `thresholds` apply to types with an `own_label`, and its
-            `default_threshold` to all other types.
-        types: the T types of a call.
-        threshold: a probability for all types, or a dictionary name -> probability for some of them. It replaces the
+        config: `BinderConfig` of the model, with the default thresholds. Its `thresholds` contain values for the
+            model's types (see `EntityType.own_label`). `default_threshold` is the threshold of all other types.
+        types: the T entity types of a call.
+        threshold: a probability for all types, or a dictionary name -> probability for some types. It replaces the
             thresholds of the configuration.
 
     Raises:
-        ValueError: `threshold` names a type that is not in the call.
+        ValueError: `threshold` has a key that is not a type of the call.
     """
     labels = [entity_type.label for entity_type in types]
     tuned = config.thresholds or {}
@@ -45,7 +45,7 @@ def type_thresholds(config: Any, types: Sequence[EntityType], threshold: Any = N
 
 
 def type_temperatures(config: Any, types: Sequence[EntityType]) -> Tensor | None:
-    """Return the temperature of each type, [T], float64; None if the scores of the model are not calibrated."""
+    """Return the temperature of each type, [T], float64, or None if the scores of the model are not calibrated."""
     if not config.temperatures and config.default_temperature == 1:
         return None
     own = config.temperatures or {}
@@ -54,9 +54,13 @@ def type_temperatures(config: Any, types: Sequence[EntityType]) -> Tensor | None
 
 
 def required_margins(config: Any, types: Sequence[EntityType], threshold: Any = None) -> Tensor:
-    """Return the margin that a span of each type must exceed, [T], float64.
+    """Return the required margin of each type, [T], float64. A span is found if its margin exceeds the required margin.
 
-    Arguments and errors are those of `type_thresholds`; also, ValueError is raised if a threshold is not a probability.
+    Args:
+        config, types, threshold: see `type_thresholds`.
+
+    Raises:
+        ValueError: `threshold` has a key that is not a type of the call, or a threshold is not a probability.
     """
     required = required_margin(type_thresholds(config, types, threshold), len(types))
     temperatures = type_temperatures(config, types)

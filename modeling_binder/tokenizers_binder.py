@@ -1,4 +1,4 @@
-"""The tokenizer of entity types, for checkpoints whose type encoder and text encoder have different tokenizers."""
+"""Load and check the tokenizer of descriptions, if the type encoder and the text encoder have different tokenizers."""
 
 import json
 from typing import Any
@@ -17,10 +17,10 @@ def load_tokenizers(text_encoder: str, type_encoder: str | None = None, **option
 
     Args:
         text_encoder, type_encoder: ids on the Hub or local folders.
-        options: passed to `AutoTokenizer.from_pretrained` (`revision`, `token`, `cache_dir`, ...).
+        options: arguments of `AutoTokenizer.from_pretrained` (`revision`, `token`, `cache_dir`, ...).
 
     Returns:
-        The tokenizer of the texts and the tokenizer of the types. The second is None if both tokenise alike.
+        The tokenizer of the text encoder, and the tokenizer of the type encoder or None if it is the same.
 
     Raises:
         OSError: an encoder has no tokenizer.
@@ -38,9 +38,9 @@ def load_tokenizers(text_encoder: str, type_encoder: str | None = None, **option
 
 
 def find_type_tokenizer(text_encoder: str, type_encoder: str, **options: Any) -> Any:
-    """Return the tokenizer of the type encoder if it differs from that of the text encoder, otherwise None.
+    """Return the tokenizer of the type encoder, or None if it is the same as the tokenizer of the text encoder.
 
-    If the tokenizers cannot be loaded, a warning is logged and None is returned.
+    If the tokenizers cannot be loaded, log a warning and return None.
     """
     try:
         return load_tokenizers(text_encoder, type_encoder, **options)[1]
@@ -56,7 +56,7 @@ def find_type_tokenizer(text_encoder: str, type_encoder: str, **options: Any) ->
 
 
 def load_type_tokenizer(name: str, **location: Any) -> Any:
-    """Load the tokenizer of entity types of a checkpoint.
+    """Load the tokenizer of descriptions of a checkpoint.
 
     Args:
         name: folder, or id on the Hub.
@@ -72,10 +72,11 @@ def load_type_tokenizer(name: str, **location: Any) -> Any:
         except OSError as error:
             raise OSError(
                 f"{name}: {folder}/{file} cannot be loaded. According to its config.json (type_tokenizer: true), this "
-                f"checkpoint has a separate tokenizer for the descriptions of entity types in {folder}/. Copy the "
-                f"tokenizer of the type encoder there, or save the checkpoint again. ({error})"
+                f"checkpoint has a separate tokenizer for descriptions in {folder}/. Copy the tokenizer of the type "
+                f"encoder to this folder, or save the checkpoint again. ({error})"
             ) from None
-    # A user who trusts the code of a checkpoint has not agreed to run code that the tokenizer's config may refer to.
+    # The configuration of the tokenizer may refer to code in another repository. trust_remote_code=True for the
+    # checkpoint does not mean that the user trusts this code too.
     return AutoTokenizer.from_pretrained(name, subfolder=folder, trust_remote_code=False, **location)
 
 
@@ -83,14 +84,15 @@ def check_type_tokenizer(tokenizer: Any, pooling: str) -> None:
     """Check that a tokenizer can be used for descriptions.
 
     Args:
+        tokenizer: the tokenizer.
         pooling: `config.type_pooling`.
 
     Raises:
-        ValueError: the tokenizer is not fast, or it adds no [CLS] although the model uses the state of [CLS].
+        ValueError: the tokenizer is not fast, or it adds no [CLS] although `pooling` is "cls".
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            f"{type(tokenizer).__name__} is not a fast tokenizer, which type_tokenizer must be. Load one with "
+            f"type_tokenizer must be a fast tokenizer, got {type(tokenizer).__name__}. Load one with "
             "AutoTokenizer.from_pretrained(...)."
         )
     if pooling == "cls" and tokenizer("")["input_ids"][:1] not in ([tokenizer.cls_token_id], [tokenizer.bos_token_id]):
@@ -102,13 +104,13 @@ def check_type_tokenizer(tokenizer: Any, pooling: str) -> None:
 
 def _load(name: str, **options: Any) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes an empty one if there are no files
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # without files, transformers creates an empty tokenizer
         raise OSError(f"{name} has no tokenizer: save it there with tokenizer.save_pretrained({name!r}).")
     return tokenizer
 
 
 def _tokenise_alike(one: Any, two: Any) -> bool:
-    """Return whether two tokenizers are the same, apart from how they pad and truncate."""
+    """Return whether two tokenizers are the same, except for padding and truncation."""
 
     def core(tokenizer: Any) -> Any:
         if not tokenizer.is_fast:

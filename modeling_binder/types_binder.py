@@ -1,4 +1,4 @@
-"""Entity types of a call of the pipeline: names, descriptions and parents, and the vectors of the descriptions."""
+"""The entity types of a call of the pipeline: find their descriptions and parents, and encode and cache them."""
 
 import operator
 import unicodedata
@@ -14,10 +14,10 @@ from .configuration_binder import ancestors
 from .encoders_binder import execution_device
 from .processing_binder import BinderWindower
 
-MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest are dropped first
+MAX_CACHED_TYPES = 2**14  # maximum number of types in the cache, about 25 MB; the oldest types are dropped first
 MAX_BATCH_TOKENS = 2**11  # maximum number of tokens in a batch of descriptions
 MAX_PROBE_VALUES = 2**6  # maximum number of values that are compared in a row or a column of a weight
-# A text whose tokens change if a tokenizer treats letters, case, accents, digits or punctuation in another way.
+# The tokens of this text show whether a tokenizer treats letters, case, accents, digits or punctuation differently.
 _PROBE_TEXT = "Sphinx of black quartz, judge my vow: \u00c9\ufb01 1\u20132"
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes that all modules have
 
@@ -31,9 +31,9 @@ class EntityType(NamedTuple):
     Args:
         label: name of the type in the results.
         description: the text that the type encoder encodes.
-        parent: label of the nearest broader type of the call, or None.
-        own_label: name of the model's own type with the same name (see `_name_key`) and the same description; None
-            if the model has no such type.
+        parent: label of the parent among the types of the call, or None.
+        own_label: name of the model's type with the same name (see `_name_key`) and the same description, or None if
+            the model does not have this type.
     """
 
     label: str
@@ -49,26 +49,28 @@ def resolve_entity_types(
 
     Args:
         entity_types: names, name -> description, name -> `{"description", "parent"}`, or a list of `{"name",
-            "description", "parent"}` dictionaries. `None` means all own types of the model. A name without a
-            description is looked up among the own types, ignoring case, white space and Unicode forms ("gene" finds
-            "Gene"), and gets the description found there. If there is no such type, the name is also the description.
-            The parent of an own type is its nearest ancestor among the types of the call, unless the call gives a
-            parent.
-        own_types: the model's own types, as in `config.entity_types`.
+            "description", "parent"}` dictionaries. `None` means all types of the model. A name without a description
+            gets the description of the model's type with this name, ignoring case, white space and Unicode forms
+            ("gene" finds "Gene"). If the model does not have this type, the name is also the description. If the call
+            gives no parent for a type of the model, the parent is its nearest ancestor in the call.
+        own_types: the types of the model, as in `config.entity_types`.
 
     Raises:
-        ValueError: there is no type, a name appears twice, two names without descriptions select the same own type, a
-            name or a description is blank or not a string, or a parent is not a type of the call or makes a type its
-            own ancestor.
+        ValueError: for one of these reasons:
+
+            - There is no type, or a name appears twice.
+            - Two names without descriptions match the same type of the model.
+            - A name or a description is blank or not a string.
+            - A parent is not a type of the call, or makes a type its own ancestor.
         TypeError: `entity_types` has another form.
     """
     own = {entity_type["name"]: entity_type for entity_type in own_types or ()}
     own_keys: dict[str, list[str]] = {}
     for name in own:
         own_keys.setdefault(_name_key(name), []).append(name)
-    selected: dict[str, str] = {}  # own type -> the name without a description that selects it
+    selected: dict[str, str] = {}  # type of the model -> the name without a description that matches this type
     types: dict[str, EntityType] = {}
-    parents: dict[str, str | None] = {}  # only the parents that the call gives
+    parents: dict[str, str | None] = {}  # only the parents in the call
     for label, fields in [(label, {}) for label in own] if entity_types is None else _items(entity_types):
         is_name = isinstance(label, str)
         if is_name and label in types:
@@ -79,7 +81,7 @@ def resolve_entity_types(
             description = label if own_label is None else own[own_label]["description"]
             if own_label is not None and selected.setdefault(own_label, label) != label:
                 raise ValueError(
-                    f"the entity types {selected[own_label]!r} and {label!r} are both the model's own type "
+                    f"the entity types {selected[own_label]!r} and {label!r} are both the model's entity type "
                     f"{own_label!r}: leave out one of them, or pass descriptions."
                 )
         elif own_label is not None and description != own[own_label]["description"]:
@@ -110,7 +112,7 @@ def _items(entity_types: EntityTypes) -> Iterable[tuple[Any, Mapping[str, Any]]]
     elif (
         hasattr(entity_types, "__iter__")
         and not isinstance(entity_types, (bytes, bytearray, type))
-        and getattr(entity_types, "ndim", 1) == 1  # iterating over a table gives the names of its columns
+        and getattr(entity_types, "ndim", 1) == 1  # a table is rejected, because its items are names of columns
     ):
         for item in entity_types:
             if not isinstance(item, Mapping):
@@ -131,10 +133,12 @@ def _fields(name: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _own_label(label: str, own: Mapping[str, Any], own_keys: Mapping[str, list[str]]) -> str | None:
-    """Return the name of the own type that a label matches; None if none matches or several do.
+    """Return the name of the model's type that matches a label. Return None if no type or several types match.
 
     Args:
-        own_keys: `_name_key` of a name -> the own types with this key.
+        label: a label of the call.
+        own: the types of the model by name.
+        own_keys: `_name_key` of a name -> names of the model's types with this key.
     """
     if label in own:
         return label
@@ -143,7 +147,7 @@ def _own_label(label: str, own: Mapping[str, Any], own_keys: Mapping[str, list[s
 
 
 def _name_key(name: str) -> str:
-    """Return a name without case, and without differences of white space, Unicode forms and invisible characters.
+    """Return a name without differences of case, white space, Unicode forms and invisible characters.
 
     >>> _name_key(" Cell  LINE") == _name_key("cell line")
     True
@@ -155,10 +159,10 @@ def _name_key(name: str) -> str:
 def _with_parents(
     types: Mapping[str, EntityType], given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> list[EntityType]:
-    """Set the parent of each type: the parent that the call gives, or else the nearest ancestor that is in the call.
+    """Set the parent of each type: the parent in the call, or else the nearest ancestor that is a type of the call.
 
-    The ancestors are those of `own_label`, the model's own type with the same name and description. A type without a
-    given parent and without such an ancestor has no parent.
+    The ancestors are known only for types of the model (with `own_label`). Other types without a parent in the call
+    have no parent.
     """
     labels = {entity_type.own_label: label for label, entity_type in types.items() if entity_type.own_label}
     own_parents = {name: entity_type.get("parent") for name, entity_type in own.items()}
@@ -178,8 +182,8 @@ class EncodedTypes(NamedTuple):
     """Encoded descriptions of T types.
 
     Args:
-        vectors: [T, 3, D], float32; see `BinderModel.encode_types`.
-        breadths: [T], float32, see `breadth_binder`; None if the model does not use breadth.
+        vectors: [T, 3, D], float32: three vectors of size D for each type, see `BinderModel.encode_types`.
+        breadths: [T], float32, see `breadth_binder`. None if the model does not use breadth.
     """
 
     vectors: Tensor
@@ -188,14 +192,14 @@ class EncodedTypes(NamedTuple):
 
 @torch.no_grad()
 def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str]) -> EncodedTypes:
-    """Encode descriptions of types in batches, which is four times as fast as encoding them one by one.
+    """Encode descriptions in batches. This is four times as fast as one by one.
 
     All descriptions in a batch have the same number of tokens. So there is no padding, and the vectors of a type do not
-    depend on the other types, except for rounding (up to 3e-7).
+    depend on the other types, except for rounding errors (up to 3e-7).
 
     Args:
         model: a `BinderModel`.
-        tokenizer: tokenizer of the model; `model.type_tokenizer` is used instead if there is one.
+        tokenizer: tokenizer of the model. If `model.type_tokenizer` is not None, it is used instead.
         descriptions: one text per type.
 
     Raises:
@@ -205,8 +209,8 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
     inputs = windower.encode_types(descriptions, model.max_type_positions)
     lengths = inputs["type_attention_mask"].sum(1)
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
-    # An 8-bit ONNX text encoder rounds relative to the largest number in the batch, so the vectors of a type would
-    # depend on the other types. Therefore it encodes one type at a time.
+    # An 8-bit ONNX text encoder rounds relative to the largest number in the batch. So in a batch, the vectors of a
+    # type would depend on the other types. Therefore this encoder encodes one type at a time.
     max_tokens = 1 if model.config.onnx and encoder is model.text_encoder else MAX_BATCH_TOKENS
     device = execution_device(encoder, model.start_head)
     vectors = torch.empty(len(lengths), 3, model.config.projection_size, device=device)
@@ -224,9 +228,9 @@ def encode_descriptions(model: Any, tokenizer: Any, descriptions: Sequence[str])
 
 
 class TypeCache:
-    """Keeps encoded descriptions in memory, and drops them if something changes that they were computed with.
+    """A cache of encoded descriptions. It is emptied when a change of the model makes its vectors wrong.
 
-    This can be the weights, the modules with their settings, adapters and hooks, the tokenizer or the pooling.
+    This can be a change of the weights, the modules, their settings, adapters or hooks, the tokenizer or the pooling.
     """
 
     def __init__(self) -> None:
@@ -236,15 +240,15 @@ class TypeCache:
 
     def _drop_outdated(self, model: Any, tokenizer: Any) -> None:
         tokenizer = model.type_tokenizer or tokenizer
-        # With another tokenizer, the vectors would be different, so the tokenizer is part of the settings.
+        # The tokenizer is part of the settings, because another tokenizer gives other vectors.
         tokens = tuple(tokenizer(_PROBE_TEXT)["input_ids"])
         settings = (model.config.type_pooling, id(tokenizer), len(tokenizer), tokens)
-        self._tokenizer = tokenizer  # while it is referenced here, no other tokenizer can have its id
+        self._tokenizer = tokenizer  # keep a reference, so that no other tokenizer can get the same id
         if self._watch.changed(type_modules(model), settings):
             self._kept, self._last = {}, None
 
     def add(self, model: Any, tokenizer: Any, descriptions: Sequence[str], encoded: EncodedTypes) -> None:
-        """Keep descriptions that another process has encoded with the same weights and the same tokenizer."""
+        """Add descriptions that another process has encoded with the same weights and the same tokenizer."""
         self._drop_outdated(model, tokenizer)
         for row, text in enumerate(descriptions):
             breadth = None if encoded.breadths is None else encoded.breadths[row]
@@ -253,10 +257,10 @@ class TypeCache:
     def get(
         self, model: Any, tokenizer: Any, descriptions: Sequence[str], encode: Callable[[list[str]], EncodedTypes]
     ) -> EncodedTypes:
-        """Return encoded descriptions; encode only those that are not in the cache.
+        """Return encoded descriptions. Encode only the descriptions that are not in the cache.
 
-        In training mode nothing is cached, because dropout makes the vectors random. If the types are frozen, nothing
-        is cached either, because the model holds the vectors.
+        In training mode, nothing is cached, because dropout makes the vectors random. With frozen types, nothing is
+        cached, because the model already contains the vectors.
 
         Args:
             model: a `BinderModel`.
@@ -275,7 +279,7 @@ class TypeCache:
         if missing:
             vectors, breadths = encode(missing)
             for row, text in enumerate(missing):
-                # A view would keep the vectors of the whole call in memory, so each row is copied.
+                # Copy each row, because a view would keep the vectors of all types of this call in memory.
                 found[text] = vectors[row].clone(), None if breadths is None else breadths[row].clone()
             self._kept |= {text: found[text] for text in missing}
             while len(self._kept) > MAX_CACHED_TYPES:
@@ -296,28 +300,30 @@ def find_broader(
 
 
 def type_modules(model: Any) -> list[nn.Module]:
-    """Return the modules of a `BinderModel` that encoded types depend on."""
+    """Return the modules of a `BinderModel` that encode entity types."""
     encoder = model.type_encoder if model.type_encoder is not None else model.text_encoder
     projections = [head.type_projection for head in (model.start_head, model.end_head, model.span_head)]
     return [encoder, *projections, *([] if model.breadth is None else [model.breadth])]
 
 
 class WeightWatch:
-    """Detects that modules have changed since the last call, much faster than by comparing all weights.
+    """Detects whether modules have changed since the last call. This is much faster than comparing all weights.
 
-    It compares the modules, their plain attributes (with adapters, these say which are active) and hooks, and the
-    address and the version of each tensor. Every in-place operation increments the version, except operations on
-    `tensor.data` or on a numpy view. To detect those, it also compares the first row and the first column of each
-    tensor. So a change of a bias, of a whole row or of a whole column is detected. If a row or column has more than
-    `MAX_PROBE_VALUES` values, only some of these values are compared.
+    These are compared:
+
+    - the modules, their hooks and their plain attributes, such as the names of active adapters.
+    - the address and the version of each tensor. Every in-place operation increments the version, except operations on
+      `tensor.data` or on a numpy view.
+    - the first row and the first column of each tensor, to detect most of these exceptions: changes of a bias, of a
+      whole row or of a whole column. In a long row or column, only up to `MAX_PROBE_VALUES` values are compared.
     """
 
     def __init__(self) -> None:
         self._modules: list[nn.Module | None] = []
         self._children: list[dict[str, nn.Module | None]] = []
         self._attributes: list[dict[str, Any]] = []
-        self._held: list[Any] = []  # values of the attributes; kept, because ids of deleted objects can be reused
-        self._containers: list[Any] = []  # lists and dictionaries among these values; they can change in place
+        self._held: list[Any] = []  # values of the attributes; kept, because the id of a deleted object can be reused
+        self._containers: list[Any] = []  # the lists and dictionaries among these values, which can change in place
         self._hooks: list[Mapping[int, Any]] = []
         self._tensors: list[Mapping[str, Tensor | None]] = []
         self._state: list[Any] = []
@@ -325,9 +331,9 @@ class WeightWatch:
         self._values: list[Tensor] = []
 
     def changed(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
-        """Return whether the modules or the settings differ from those of the last call."""
-        # Visiting the dictionaries of modules takes a third of the time of nn.Module.parameters(), which also builds
-        # the names of the weights.
+        """Return whether the modules or the settings have changed since the last call."""
+        # The dictionaries of the modules are read directly. This takes a third of the time of nn.Module.parameters(),
+        # which also creates the names of the weights.
         replaced = [*modules, *_values(self._children)] != self._modules
         if replaced:
             submodules = [submodule for module in modules for submodule in module.modules()]
@@ -366,7 +372,7 @@ def _version(tensor: Tensor) -> tuple[int, int]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Return whether the values of a tensor can be read and compared: no quantised subclass, no 8-bit floats."""
+    """Return whether the values of a tensor can be compared: no quantised subclass, no 8-bit floats."""
     is_small_float = tensor.is_floating_point() and tensor.element_size() == 1
     return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type != "meta" and not is_small_float
 
@@ -387,7 +393,7 @@ def _same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 
 def _frozen(value: Any) -> Any:
-    """Copy a value of plain Python, so that a later change in place is detected; replace other objects by their id."""
+    """Copy a plain Python value, so that a later change in place is detected. Replace any other object by its id."""
     if isinstance(value, (int, float, str, type(None))):
         return value
     if isinstance(value, (list, tuple)):

@@ -374,7 +374,7 @@ def test_an_adapter_and_a_complete_model_are_not_saved_in_one_folder(make_adapte
     with pytest.raises(ValueError, match=r"holds an adapter .* delete adapter_config\.json"):
         model.save_pretrained(adapter)
     loaded = AutoModel.from_pretrained(adapter)
-    with pytest.raises(ValueError, match=r"holds a complete model .* delete config\.json"):
+    with pytest.raises(ValueError, match=r"contains a complete model .* delete config\.json"):
         loaded.save_pretrained(Path(loaded.name_or_path))
 
 

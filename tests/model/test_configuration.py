@@ -56,8 +56,11 @@ def test_shared_encoders_have_no_type_config():
         ({"entity_types": typed(A="A")}, "entity_types: the entity type 'A' is its own ancestor: A -> A"),
         ({"entity_types": typed(A="B", B="C", C="B")}, "'B' is its own ancestor: A -> B -> C -> B"),
         ({"entity_types": typed(A=3)}, "the parent of 'A' must be the name of a type, got 3"),
-        ({"entity_types": typed(A=None), "thresholds": {"B": 0.5}}, "thresholds has the key 'B', .* Its types are A"),
-        ({"thresholds": {"B": 0.5}}, "thresholds has the key 'B', .* Its types are not given"),
+        (
+            {"entity_types": typed(A=None), "thresholds": {"B": 0.5}},
+            "thresholds has the key 'B', .* The types of the model are A",
+        ),
+        ({"thresholds": {"B": 0.5}}, "thresholds has the key 'B', .* The types of the model are not given"),
         ({"entity_types": typed(A=None), "thresholds": {"A": 1.5}}, "threshold of 'A' must lie between 0 and 1"),
         ({"entity_types": typed(A=None), "thresholds": {"A": float("nan")}}, "must lie between 0 and 1, got nan"),
         ({"entity_types": typed(A=None), "thresholds": {"A": "0.5"}}, "must lie between 0 and 1, got '0.5'"),

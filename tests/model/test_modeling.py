@@ -257,7 +257,7 @@ def test_from_encoders_still_accepts_the_old_keywords(tmp_path):
         (GPT2Config(vocab_size=256, n_embd=32, n_layer=2, n_head=4, n_positions=64), "reads texts from left to right"),
         (LlamaConfig(**SIZES), "reads texts from left to right"),
         (tiny_encoder_config(is_decoder=True), "reads texts from left to right"),
-        (T5Config(vocab_size=256, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4), "an encoder with a decoder"),
+        (T5Config(vocab_size=256, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4), "which also has a decoder"),
         (ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64), "encode tokens"),
     ],
 )
@@ -343,7 +343,7 @@ def test_find_spans_equals_score_followed_by_propose_spans(seed, joint, with_wid
     [
         (GPT2Config(n_embd=32, n_layer=1, n_head=4), "a 'gpt2' model. It reads texts from left to right"),
         (tiny_encoder_config(is_decoder=True), "a 'bert' model. It reads texts from left to right"),
-        (T5Config(d_model=32, num_layers=1, num_heads=4, d_kv=8, d_ff=64), "a 't5' model, an encoder with a decoder"),
+        (T5Config(d_model=32, num_layers=1, num_heads=4, d_kv=8, d_ff=64), "a 't5' model, which also has a decoder"),
         (ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4), "'vit' model, which does not encode"),
         (CLIPConfig(), "a 'clip' model, which has no hidden_size"),
     ],

@@ -348,7 +348,7 @@ def test_frozen_types_keep_their_vectors():
     config = pipe.model.freeze_types(pipe.tokenizer).config
     types = config.entity_types
     for changed in (types[::-1], types[1:], [*types, {"name": "Drug", "description": "A drug."}]):
-        with pytest.raises(ValueError, match="entity_types cannot change, because the checkpoint holds the vectors"):
+        with pytest.raises(ValueError, match="entity_types cannot change, because the checkpoint contains the vectors"):
             config.entity_types = changed
         assert_same_entities(pipe(text), expected)
     config.entity_types = [{**entity_type, "name": entity_type["name"].upper()} for entity_type in types]

@@ -162,7 +162,7 @@ def test_unsuitable_tokenizers_are_rejected():
         model.type_tokenizer = without_cls
     assert model.type_tokenizer is None and not model.config.type_tokenizer
     build_model(type_pooling="mean").type_tokenizer = without_cls
-    with pytest.raises(ValueError, match="share_encoders=True has one encoder"):
+    with pytest.raises(ValueError, match="with share_encoders=True there is only one encoder"):
         build_model(share_encoders=True).type_tokenizer = build_byte_tokenizer()
 
 

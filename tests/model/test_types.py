@@ -101,7 +101,7 @@ def test_composed_and_decomposed_letters_of_a_name_are_the_same():
 
 @pytest.mark.parametrize("names", [["gene", "Gene"], ["Gene ", "GENE"], [{"name": "Gene"}, "gene"]])
 def test_two_names_of_the_same_own_type_are_rejected(names):
-    with pytest.raises(ValueError, match="are both the model's own type 'Gene': leave out one of them"):
+    with pytest.raises(ValueError, match="are both the model's entity type 'Gene': leave out one of them"):
         resolve_entity_types(names, OWN)
     assert len(resolve_entity_types({"gene": "A gene of mice.", "Gene": None}, OWN)) == 2
 
@@ -113,7 +113,7 @@ def test_the_pipeline_logs_once_that_a_name_is_treated_as_an_own_type(monkeypatc
     )
     for _ in range(2):
         found = pipe(TEXT, entity_types=["cell", "Gene"])
-    assert messages == ["The entity type 'cell' is treated as the model's own type 'Cell'."]
+    assert messages == ["The entity type 'cell' is treated as the model's entity type 'Cell'."]
     expected = pipe(TEXT, entity_types=["Cell", "Gene"])
     renamed = [{**e, "entity_group": {"Cell": "cell"}.get(e["entity_group"], e["entity_group"])} for e in expected]
     assert_same_entities(found, renamed)
