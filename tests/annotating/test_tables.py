@@ -259,7 +259,7 @@ def test_missing_sources_raise_an_error(tmp_path, monkeypatch, source, error):
 def test_all_files_of_a_folder_must_have_one_format(tmp_path):
     _jsonl(tmp_path / "a.jsonl", ROWS)
     _csv(tmp_path / "b.csv", ROWS)
-    with pytest.raises(ValueError, match=r"several formats \(csv, jsonl\)"):
+    with pytest.raises(ValueError, match=r"different formats \(csv, jsonl\)"):
         find_files(tmp_path)
 
 
