@@ -48,12 +48,12 @@ def broader_types(
 ) -> Tensor | None:
     """Return which types are broader than others, and a limit for each pair of a broader and a narrower type.
 
-    If a span is above the thresholds of both types, the narrower type is preferred. The limit is an exception: if the
-    margin for the broader type exceeds the margin for the narrower type by more than the limit, the broader type is
-    kept. (The margin is the score of the span minus the threshold of the type.)
+    The margin of a span for a type is its score minus the threshold of the type. If a span is above the thresholds of
+    both types, the narrower type is preferred. The limit is an exception: the broader type is kept if its margin
+    exceeds the margin of the narrower type by more than the limit.
 
-    The parents are facts from the user, so there is no limit for an ancestor and its descendant. The breadths are
-    estimates, and may differ for unrelated types too, so `tolerance` is the limit for types that differ in breadth.
+    There is no limit for an ancestor and its descendant, because parents come from the user. `tolerance` is the limit
+    for types that differ in breadth, because breadths are estimates, and may also differ for unrelated types.
 
     An ancestor is broader than its descendants. Breadths are compared only if at least one of the two types has no
     parent and no child.
@@ -67,8 +67,9 @@ def broader_types(
         tolerance: the limit for types that differ in breadth. `None` means no limit.
 
     Returns:
-        [T, T], float64, on the CPU. Entry [i, j] is the limit if type i is broader than type j, and -inf if it is not.
-        No limit is inf. The relation has no cycles. The result is None if no type is broader than another type.
+        [T, T], float64, on the CPU. Entry [i, j] is -inf if type i is not broader than type j. Otherwise it is the
+        limit, and inf means no limit. The relation has no cycles. The result is None if no type is broader than another
+        type.
 
     Raises:
         ValueError: a parent is not one of the types, or a type is its own ancestor.

@@ -140,9 +140,9 @@ class BinderConfig(PreTrainedConfig):
         elif self.type_config is None:
             self.type_config = self.text_config
         super().__post_init__(**kwargs)
-        # pipeline() of transformers needs the key `custom_pipelines` to find the pipeline in a repository. Then this
-        # class was loaded from the repository too (with trust_remote_code). The installed package drops the key,
-        # because it has registered its own pipeline, and with the key pipeline() would require trust_remote_code=True.
+        # With trust_remote_code, this class is loaded from the repository of a checkpoint. Then pipeline() of
+        # transformers finds the pipeline of the repository in the key `custom_pipelines`. The installed package drops
+        # the key, because it has registered its own pipeline. With the key, trust_remote_code would be required.
         if type(self).__module__.split(".")[0] == "transformers_modules":
             self.custom_pipelines = custom_pipelines or {}
         self.validate_ranges()
@@ -186,7 +186,7 @@ class BinderConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def validate_encoders(self) -> None:
-        """Raise `ValueError` if the sizes of an encoder are not plausible. This check needs no memory."""
+        """Raise `ValueError` if the sizes of an encoder are not plausible. This creates no encoder."""
         for part in ("text_config", "type_config"):
             encoder = getattr(self, part)
             if encoder is None:

@@ -82,7 +82,7 @@ def candidate_spans(
     Args:
         word_start_mask, word_end_mask: [B, L], nonzero on the first / last token of each word.
         width: W, the maximum width of a span in tokens.
-        owned: [B, 2]. Windows overlap, but only one window must predict a span. Window b predicts the spans with
+        owned: [B, 2]. Windows overlap, so each span is assigned to a single window. Window b predicts the spans with
             owned[b, 0] < first + last <= owned[b, 1]. `None` means that each window predicts all its spans.
 
     Returns:
@@ -135,8 +135,8 @@ def above_threshold(margin: Tensor, required: Tensor, window: Tensor, first: Ten
     """
     required = required.to(margin)
     # Most spans are not above the threshold of any type. So first compare only the largest margin of each span with the
-    # smallest required margin, which is faster with many types. If a margin is nan, the largest margin is nan and `<=`
-    # is false. So the span stays in the comparison, as without this step.
+    # smallest required margin. This is faster with many types. If a margin of a span is nan, the largest margin is nan
+    # too, and `<=` is false. So this step does not drop spans with nan.
     near = (~(margin.amax(-1) <= required.min())).nonzero()[:, 0]
     margin = margin.index_select(0, near)
     row, type_id = (margin > required).nonzero(as_tuple=True)

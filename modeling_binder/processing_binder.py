@@ -136,8 +136,8 @@ class TextWindow:
     Args:
         input_ids: [L].
         starts, ends: [L], character offsets of words as in `EncodedText`. -1 for special tokens.
-        owned: two numbers. Windows overlap, but only one window must predict a span. This window predicts the span from
-            its token `first` to its token `last` if owned[0] < first + last <= owned[1].
+        owned: two numbers. Windows overlap, so each span is assigned to a single window. This window predicts the span
+            from its token `first` to its token `last` if owned[0] < first + last <= owned[1].
         begin, stop: the window contains the tokens begin..stop of the text, `stop` exclusive.
     """
 
@@ -300,7 +300,7 @@ class BinderWindower:
     def encode(self, text: str, words: WordSpans | None = None) -> EncodedText:
         """Tokenise a text, and find the first and the last token of each word.
 
-        If a token covers two words, it is the first token of the first word and the last token of the second word. Its
+        If a token covers two words, it is the first token of the first word and the last token of the second word. The
         offsets are exact, but a span that begins or ends inside the token cannot be found.
 
         Args:

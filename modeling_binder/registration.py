@@ -2,9 +2,11 @@
 
 After `import modeling_binder`, the functions `transformers.pipeline("binder-ner", ...)` and
 `AutoModel.from_pretrained` work, whichever package is imported first. But `import modeling_binder` does not import
-transformers and torch, because this takes seconds, even for a command that only prints its help. So registration waits:
-a class of this package is imported and registered when the registry of transformers is imported (AutoConfig, AutoModel,
-PIPELINE_REGISTRY). If the registry was imported before this package, the class is registered at once.
+transformers and torch, because this takes seconds, even for a command that only prints its help.
+
+So the registration is delayed. transformers has three registries (AutoConfig, AutoModel and PIPELINE_REGISTRY). When
+one of these registries is imported, the class of this package for the registry is imported and registered. If the
+registry was imported before this package, the class is registered at once.
 """
 
 import importlib

@@ -80,7 +80,7 @@ class TypeVectors(NamedTuple):
     Args:
         descriptions: descriptions of the T entity types.
         vectors: [T, 3, D]: three vectors of size D for each type, see `EncodedTypes`.
-        breadths: [T], see `EncodedTypes`. None if the model has no breadths.
+        breadths: [T], see `EncodedTypes`. None if the model does not use breadth.
     """
 
     descriptions: tuple[str, ...]

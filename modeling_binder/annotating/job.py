@@ -141,13 +141,13 @@ def annotate_files(
         progress: show a progress bar.
         options: the arguments of `Settings`, and these options:
 
-            - `text_column` (default "text").
+            - `text_column`: column of texts (default "text").
             - `id_column`: column of ids, which must be unique (default "id", if the source has this column).
             - `new_id_column`: new column of ids, made from file and row (default "id", if the source has none).
             - `entities_column` (default "entities") and `error_column` (default "error"): names of the new columns.
             - `format`: "parquet" (default) or "jsonl".
             - `rows_per_part`: number of rows in an output file (default 1,000).
-            - `split` and `config` of a dataset on the Hub.
+            - `split` and `config`: split and configuration of a dataset on the Hub.
 
     Raises:
         ValueError: the source, the model or an option is wrong, or the output folder belongs to another job.

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stderr.
 
     Args:
-        arguments: the arguments of the command line; defaults to those of the process.
+        arguments: the arguments of the command line. Defaults to the arguments of this process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = next((command for command in COMMANDS if command.name in arguments[:1]), None)

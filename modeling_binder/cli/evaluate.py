@@ -86,7 +86,7 @@ def evaluate_model(arguments: argparse.Namespace) -> "SpanMetrics":
     schemes = compute_scheme_metrics(documents, predictions, metrics.per_type)
     report = {**metrics.to_dict(), "schemes": schemes.to_dict()}
     print(f"{metrics.table()}\n\n{schemes.table()}")
-    if arguments.predictions:  # before the comparison, which may take long or fail
+    if arguments.predictions:  # write these before the comparison, which may take long or fail
         write_predictions(arguments.predictions, documents, predictions)
         print(f"{arguments.predictions}: {sum(map(len, predictions))} mentions")
     if arguments.against:

@@ -163,7 +163,7 @@ def _created(create: Callable[[], Any], exists: Callable[[], bool]) -> bool:
 
 @dataclass(frozen=True)
 class _Undo:
-    """A step that removes a new repository or branch, unless it has a new commit."""
+    """A step that removes the repository or branch that a push created, unless it has a new commit."""
 
     api: HfApi
     repository: Mapping[str, Any]

@@ -137,7 +137,7 @@ _KEYS = {"start": "start", "end": "end", "label": "entity_group", "score": "scor
 def _restore(
     digest: str, loading: Mapping[str, Any], parameters: Any, text_column: str, entities_column: str
 ) -> EntityMap:
-    """Return the map with a digest. If this process does not have it yet, load the model and create the map.
+    """Return the map that has this digest. If this process does not have the map, load the model and create it.
 
     Raises:
         RuntimeError: the model cannot be loaded, or the loaded model differs from the pickled model.

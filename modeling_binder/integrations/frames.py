@@ -40,7 +40,7 @@ def to_frame(ner: Any, texts: Iterable[Any], library: str | None = None, **argum
     present = _present(texts, positions)
     rows: list[int] = []
     columns: dict[str, list[Any]] = {name: [] for name in ("start", "end", "word", "entity_group", "score")}
-    # The pipeline reads several texts before it returns the first result. So `positions` is longer than the results.
+    # The pipeline reads texts ahead. So `positions` may have more entries than there are results so far.
     for number, entities in enumerate(ner(present, **arguments)):
         rows += [positions[number]] * len(entities)
         for name, values in columns.items():

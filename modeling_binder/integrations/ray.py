@@ -1,7 +1,7 @@
 """Annotate texts with Ray Data, on one machine or on many.
 
 `annotate` adds entities to a `ray.data.Dataset`. `run` is `annotate_files` on a cluster: its actors read, annotate and
-write the missing chunks of a job. A chunk is a number of rows, and it becomes one output file. So a task may run twice
+write the missing chunks of a job. A chunk is a group of rows, and it becomes one output file. So a task may run twice
 without harm: after the loss of an actor or a node, or if the task goes on after the end of its driver.
 
 `run` does not use `ray.data.checkpoint`, which reads the whole source again and keeps all ids in memory. It also
@@ -165,7 +165,7 @@ class _Actor:
         self._annotator: Annotator | None = None
         try:
             self._annotator = Annotator(num_threads=num_threads, **arguments)
-        except Exception as error:  # raised by the first call: Ray reports a failed call once, but each failed start
+        except Exception as error:  # the first call raises it, because Ray would report the failure of every start
             self._failure = error
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Read and check requests, whose JSON is that of the Inference Endpoints handler. Reject requests over a limit."""
+"""Read and check requests. Their JSON has the format of the handler for Inference Endpoints (`hub_cards.handler`)."""
 
 import json
 from collections.abc import Mapping
@@ -144,7 +144,7 @@ def _characters(value: Any) -> int:
 
 
 def _check_surrogates(data: Any) -> None:
-    # The answer repeats words and labels. It is UTF-8, which cannot represent half of a surrogate pair.
+    # The answer repeats words and labels, and it must be UTF-8. Half of a surrogate pair cannot be written as UTF-8.
     json.dumps(data, ensure_ascii=False).encode("utf-8")
 
 
