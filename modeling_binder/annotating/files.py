@@ -172,7 +172,7 @@ def _hub_urls(name: str, split: str | None, config: str | None) -> list[str]:
     if split is None and len(splits) == 1:
         split = next(iter(splits))
     if split not in splits:
-        problem = "name the split with --split" if split is None else f"there is no split {split!r}"
+        problem = "choose a split with --split" if split is None else f"there is no split {split!r}"
         raise ValueError(f"{name}: {problem}; the splits are {', '.join(splits) or 'none'}.")
     return splits[split]
 

@@ -202,12 +202,12 @@ def _check_types(schema: pa.Schema, columns: Columns, has_missing_ids: bool, nam
     if pa.types.is_dictionary(text_type):
         text_type = text_type.value_type
     if not (pa.types.is_null(text_type) or _is_string(text_type) or _is_binary(text_type)):
-        raise ValueError(f"{name}: the column {columns.text!r} holds {text_type}; texts must be strings.")
+        raise ValueError(f"{name}: the column {columns.text!r} has the type {text_type}; texts must be strings.")
     if columns.new_ids:
         return schema
     field = schema.field(columns.id)
     if not (pa.types.is_null(field.type) or _is_string(field.type) or pa.types.is_integer(field.type)):
-        raise ValueError(f"{name}: the column {columns.id!r} holds {field.type}; ids must be strings or whole numbers.")
+        raise ValueError(f"{name}: the column {columns.id!r} has the type {field.type}; expected strings or integers.")
     if has_missing_ids:  # the new ids of these rows are strings, so all ids must be strings
         schema = schema.set(schema.get_field_index(columns.id), field.with_type(pa.string()))
     return schema

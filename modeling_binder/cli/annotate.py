@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError("--actors, --cpus-per-actor and --gpus-per-actor need --ray.")
     options = given(arguments, (*_SETTINGS, *_TABLE))
     summary = _annotate(arguments, {**options, "entity_types": entity_types(arguments)}, ray_options)
-    before = f"; {summary.done_before:,} were there before" if summary.done_before else ""
+    before = f"; {summary.done_before:,} were annotated before" if summary.done_before else ""
     failed = f"; {summary.errors:,} of them have an error" if summary.errors else ""
     print(f"{arguments.target}: {summary.rows:,} rows annotated{failed}{before}.")
     return 0
@@ -121,4 +121,4 @@ def _number_of_actors(text: str) -> int | tuple[int, int]:
         low, _, high = text.partition("-")
         return (int(low), int(high)) if high else int(low)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, or two as in 1-8, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a number, or a range such as 1-8, got {text!r}") from None

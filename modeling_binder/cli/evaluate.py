@@ -46,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-errors", metavar="N", type=int, default=100, help="errors of each kind on the page (default: 100)"
     )
-    parser.add_argument(
-        "--against", metavar="MODEL", help="bootstrap test: does the F1 of this model (or file) differ from MODEL's?"
-    )
+    parser.add_argument("--against", metavar="MODEL", help="another MODEL; a bootstrap test compares the two F1 scores")
     parser.add_argument(
         "--resamples", metavar="N", type=int, default=10_000, help="with --against: number of samples (default: 10000)"
     )

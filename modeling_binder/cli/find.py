@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline = load_pipeline(arguments)
     labels = list(options.get("entity_types") or pipeline.model.config.type_descriptions)
     if not labels:
-        raise CommandError(f"{arguments.model} has no entity types of its own: name some with --type or --types.")
+        raise CommandError(f"{arguments.model} has no entity types: pass some with --type or --types.")
     stream = _find(pipeline, documents, options)
     results = tqdm(stream, total=total, unit=" texts", delay=PROGRESS_DELAY, disable=not progress)
     write_results(results, format, arguments.output, labels)

@@ -19,7 +19,7 @@ def add_loading_arguments(parser: argparse._ActionsContainer) -> None:
     add(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
-        help="data type of the encoders (default: that of the checkpoint)",
+        help="data type of the encoders (default: the checkpoint's)",
     )
     add("--batch-size", metavar="N", type=int, help="windows in a batch (default: 16 on a CPU, 64 on a GPU)")
 

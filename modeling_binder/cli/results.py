@@ -44,9 +44,9 @@ def choose_format(format: str | None, output: Path | None) -> str:
     elif format is None:
         format = "drawing" if sys.stdout.isatty() else "jsonl"
     if format in _FOLDERS and output is None:
-        raise CommandError(f"--format {format} writes several files: name a folder with --output.")
+        raise CommandError(f"--format {format} writes several files: choose a folder with --output.")
     if format in _BINARY and output is None:
-        raise CommandError(f"--format {format} writes a binary file: name it with --output.")
+        raise CommandError(f"--format {format} writes a binary file: choose the file with --output.")
     return format
 
 

@@ -233,7 +233,7 @@ def _check_columns(names: Iterable[Any], columns: Columns, where: str) -> None:
         if column is not None and column not in names:
             listed = ", ".join(map(repr, names)) or "none"
             raise DataError(
-                f"{where}: there is no column {column!r}; the columns are {listed:.300}. Name one with {option}."
+                f"{where}: there is no column {column!r}; the columns are {listed:.300}. Choose one with {option}."
             )
 
 

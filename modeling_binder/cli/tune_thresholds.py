@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--calibrate", action="store_true", help="also fit temperatures, so that scores are probabilities")
     add("--plot", metavar="FILE", type=Path, help="with --calibrate: plot the precision at each score")
-    add("--device", help="cpu (default: the first GPU, if there is one)")
+    add("--device", help="such as cpu (default: the first GPU, if there is one)")
     add("--batch-size", metavar="N", type=int, default=32, help="windows per batch (default: 32)")
 
 
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"({tuned.default_threshold:g}) is the shared threshold")
         for labels, reason in (
             (tuned.few, f"fewer than {tuned.min_mentions} mentions"),
-            (tuned.redescribed, "not described as in the model, so the type has no threshold of its own"),
+            (tuned.redescribed, "the description differs from the model's, so the type has no threshold in the model"),
             (tuned.unknown, "not a type of the model"),
         ):
             if labels:

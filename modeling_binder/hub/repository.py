@@ -113,7 +113,7 @@ def push_files(
             except HfHubHTTPError as error:
                 if error.response.status_code != 412 or attempt == _MAX_ATTEMPTS - 1:
                     raise
-                logger.info("Another commit to %s came first; trying again on top of it.", repo_id)
+                logger.info("Another commit to %s was made at the same time. The push is repeated.", repo_id)
     raise AssertionError("unreachable")  # pragma: no cover
 
 
@@ -219,7 +219,7 @@ def _explain(error: BaseException, repo_id: str) -> str:
         403: "you may not write here: use a token of a member with the role 'write', another name, or create_pr=True.",
         404: "the namespace, repository or revision does not exist, or you may not see it: check the name.",
         409: "the name is taken, or another push is running: choose another name, or push again in a minute.",
-        412: "other commits to this repository keep coming first: push again later.",
+        412: "other commits to this repository are made at the same time: push again later.",
         413: "a file is larger than the Hub accepts: push with max_shard_size='5GB'.",
         429: "too many requests: wait a few minutes and push again.",
     }

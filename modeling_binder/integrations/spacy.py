@@ -93,7 +93,7 @@ class Settings:
         for name, minimum in (("max_length", 1), ("stride", 0), ("batch_size", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < minimum):
-                raise ValueError(f"{name} must be a whole number from {minimum} on, got {value!r}.")
+                raise ValueError(f"{name} must be an integer and at least {minimum}, got {value!r}.")
         if not self.spans_key:
             raise ValueError("spans_key must not be empty: it is the key of doc.spans.")
         labels = None if self.types is None else [each.label for each in resolve_entity_types(self.types, None)]

@@ -27,8 +27,8 @@ _BODY = {
             "properties": {
                 "entity_types": _TYPES,
                 "threshold": _THRESHOLD,
-                "decoding": {"enum": ["nested", "flat"], "description": "Defaults to that of the model."},
-                "inference": {"enum": ["span", "joint"], "description": "Defaults to that of the model."},
+                "decoding": {"enum": ["nested", "flat"], "description": "Defaults to the setting of the model."},
+                "inference": {"enum": ["span", "joint"], "description": "Defaults to the setting of the model."},
                 "max_length": {"type": "integer", "description": "Tokens in a window."},
                 "stride": {"type": "integer", "description": "Tokens that neighbouring windows share."},
                 "is_split_into_words": {"type": "boolean"},

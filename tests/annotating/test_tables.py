@@ -117,7 +117,7 @@ def test_a_dataset_on_the_hub_is_read(hub, tmp_path):
     HfApi().upload_folder(repo_id="alice/texts", repo_type="dataset", folder_path=tmp_path)
     source = Source(find_files("alice/texts", "test"), Columns(), 10, "alice/texts")
     assert rows_of(table for task in source.tasks() for table in task())[0]["text"] == "test"
-    with pytest.raises(ValueError, match="name the split with --split; the splits are train, test"):
+    with pytest.raises(ValueError, match="choose a split with --split; the splits are train, test"):
         find_files("alice/texts")
     with pytest.raises(ValueError, match="no such file or folder, and the dataset on the Hub cannot be read"):
         find_files("alice/other")
@@ -202,7 +202,7 @@ def test_different_ids_may_have_the_same_hash(tmp_path):
         ({"entities": "n", "error": "e"}, "a column 'n' already; choose another entities_column"),
         ({"new_ids": True, "error": "e"}, "a column 'id' already; choose another new_id_column"),
         ({"text": "n", "error": "e"}, "the column 'n' holds int64; texts must be strings"),
-        ({"id": "day", "error": "e"}, "the column 'day' holds date32.*; ids must be strings or whole numbers"),
+        ({"id": "day", "error": "e"}, "the column 'day' has the type date32.*; expected strings or integers"),
         ({"error": "entities"}, "must have different names"),
     ],
 )

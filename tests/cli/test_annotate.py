@@ -30,7 +30,7 @@ def test_a_second_run_does_not_annotate_the_same_rows_again(table, checkpoint, c
     assert {entity["label"] for row in rows for entity in row["entities"] or ()} <= {"drug"}
     assert [row["error"] for row in rows] == [None, "there is no text"] * 3
     assert annotate(table, checkpoint, *options) == 0
-    assert capsys.readouterr().out == f"{out}: 0 rows annotated; 6 were there before.\n"
+    assert capsys.readouterr().out == f"{out}: 0 rows annotated; 6 were annotated before.\n"
 
 
 def test_parts_can_be_written_as_jsonl(table, checkpoint):
@@ -57,7 +57,7 @@ def test_errors_have_one_line(table, checkpoint, capsys, options, error):
 def test_an_invalid_number_of_actors_is_rejected(table, checkpoint, capsys):
     with pytest.raises(SystemExit):
         annotate(table, checkpoint, "--actors", "many")
-    assert "expected a number, or two as in 1-8, got 'many'" in capsys.readouterr().err
+    assert "expected a number, or a range such as 1-8, got 'many'" in capsys.readouterr().err
 
 
 def test_the_error_names_a_missing_package(table, checkpoint, capsys, monkeypatch):

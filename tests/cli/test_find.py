@@ -276,11 +276,14 @@ def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
     [
         (["the", "gene"], "there is no file 'the'; put a text of several words in quotation marks."),
         (["notes.txt"], "there is no file 'notes.txt'; if this is a text, pass it on stdin, with - as argument."),
-        (["t.csv"], "t.csv: there is no column 'text'; the columns are 'id', 'abstract'. Name one with --text-column."),
+        (
+            ["t.csv"],
+            "t.csv: there is no column 'text'; the columns are 'id', 'abstract'. Choose one with --text-column.",
+        ),
         (["t.parquet", "--text-column", "body"], "there is no column 'body'; the columns are 'id', 'text', 'year'."),
         (
             ["t.parquet", "--id-column", "pmid"],
-            "'pmid'; the columns are 'id', 'text', 'year'. Name one with --id-column",
+            "'pmid'; the columns are 'id', 'text', 'year'. Choose one with --id-column",
         ),
         (["fake.parquet"], "fake.parquet: not a Parquet file ("),
         (["two.jsonl"], "two.jsonl:2: 'text' must be a text, got 3."),
@@ -293,8 +296,8 @@ def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
         (["--types", "none.json", "x"], "none.json: there is no such file."),
         (["--types", "two.jsonl", "x"], "two.jsonl: not valid JSON"),
         (["--type", "a", "--type", "a: b", "x"], "--type 'a' appears twice; names must be unique."),
-        (["--format", "brat", "x"], "--format brat writes several files: name a folder with --output."),
-        (["--format", "docbin", "x"], "--format docbin writes a binary file: name it with --output."),
+        (["--format", "brat", "x"], "--format brat writes several files: choose a folder with --output."),
+        (["--format", "docbin", "x"], "--format docbin writes a binary file: choose the file with --output."),
         (["--output", "found.xlsx", "x"], "--output found.xlsx needs --format; its choices are drawing, jsonl, tsv, "),
         (["--threshold", "2", "x"], "threshold must lie between 0 and 1, got 2.0."),
         (["--batch-size", "0", "x"], "batch_size must be at least 1, got 0."),
@@ -308,7 +311,7 @@ def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
             "cannot load the model 'encoder': it is a model of the type 'bert', not 'binder'",
         ),
         (["--model", "broken", "x"], "cannot load the model 'broken': Error while deserializing header"),
-        (["--model", "without", "x"], "without has no entity types of its own: name some with --type or --types."),
+        (["--model", "without", "x"], "without has no entity types: pass some with --type or --types."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

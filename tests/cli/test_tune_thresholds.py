@@ -50,7 +50,7 @@ def test_the_report_names_types_with_other_descriptions(files, capsys):
     arguments = ["--types", "types.json", "--min-mentions", "3"]
     assert main(["tune-thresholds", "model", "dev.jsonl", *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "  Cell: not described as in the model, so the type has no threshold of its own\n" in shown
+    assert "  Cell: the description differs from the model's, so the type has no threshold in the model\n" in shown
     assert "fewer than" not in shown
 
 

@@ -188,7 +188,7 @@ FAILURES = {
         {**COMMIT, "status": 412, "times": 99},
         "hf_alice",
         "alice/tiny",
-        "keep coming first",
+        "are made at the same time",
     ),
     "a name that somebody else took before the commit": (
         {**COMMIT, "status": 409},
