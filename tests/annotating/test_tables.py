@@ -201,7 +201,7 @@ def test_different_ids_may_have_the_same_hash(tmp_path):
         ({}, "a column 'error' already; choose another error_column"),
         ({"entities": "n", "error": "e"}, "a column 'n' already; choose another entities_column"),
         ({"new_ids": True, "error": "e"}, "a column 'id' already; choose another new_id_column"),
-        ({"text": "n", "error": "e"}, "the column 'n' holds int64; texts must be strings"),
+        ({"text": "n", "error": "e"}, "the column 'n' has the type int64; texts must be strings"),
         ({"id": "day", "error": "e"}, "the column 'day' has the type date32.*; expected strings or integers"),
         ({"error": "entities"}, "must have different names"),
     ],
