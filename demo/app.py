@@ -100,10 +100,10 @@ def find(
         text: a text of up to 20,000 characters.
         entity_types: the name and the description of each type to find; defaults to the types of the model.
         decoding: "nested" returns all entities, "flat" returns entities that do not overlap.
-        inference: "span" uses only the span score; "joint" also requires that the scores of start and end are
-            above their thresholds, and finds fewer entities with higher precision.
-        threshold: minimum score, between 0 and 1; 0.5 is the dynamic threshold of the model. Defaults to the thresholds
-            that the model was tuned to, or else to 0.5.
+        inference: "span" uses only the span score. "joint" also requires that the scores of the start and the end are
+            above their thresholds. It finds fewer entities with a higher precision.
+        threshold: minimum score, between 0 and 1. Defaults to the tuned thresholds of the model, or to 0.5 if it has no
+            tuned thresholds.
 
     Returns:
         A dictionary for each entity with entity_group, score, word, start and end (character offsets, end exclusive).
@@ -178,8 +178,8 @@ def find_in_file(
 ) -> Iterator[tuple[str | None, str]]:
     """Find entities in a file of texts. Yield the progress, and at the end the path of a JSONL file with the entities.
 
-    When the generator is resumed after the last item, it deletes this file: Gradio has then copied it into its cache,
-    which is cleared after `DELETE_CACHE`.
+    The generator deletes the JSONL file when it is resumed after the last item. By then, Gradio has copied the file
+    into its cache. Gradio clears this cache regularly (`DELETE_CACHE`).
     """
     result: str | None = None
     try:
@@ -278,7 +278,7 @@ def _inputs() -> tuple[Any, list[Any], Any, Any]:
                     label="Inference",
                 )
                 # The tuned thresholds of the model's own types are in the table. The slider is for all other types.
-                common = getattr(config, "default_threshold", 0.5)  # older checkpoints bring code without this field
+                common = getattr(config, "default_threshold", 0.5)  # the code of older checkpoints lacks this field
                 threshold = gr.Slider(0, 1, value=common, step=0.001, label="Threshold (0.5 is the dynamic threshold)")
         with example_row:
             chosen = gr.Examples(
@@ -315,8 +315,8 @@ def _files_tab(settings: list[Any], model: dict[str, Any], hidden: dict[str, Any
     """Lay out the tab in which users upload a file of texts."""
     with gr.Tab("Files"):
         gr.Markdown(
-            f"Upload texts as .txt (one per line), .jsonl (`text`) or .csv (column `text`), up to "
-            f"{MAX_FILE_BYTES / 1e6:.0f} MB. The types and settings above apply. The result is JSONL with `entities`."
+            f"Upload a file of up to {MAX_FILE_BYTES / 1e6:.0f} MB: .txt (one text per line), .jsonl (key `text`) or "
+            ".csv (column `text`). The result is a JSONL file with the `entities` of each text."
         )
         upload = gr.File(file_types=list(SUFFIXES), label="File", elem_id="upload")
         with gr.Row():
@@ -334,8 +334,8 @@ def build() -> gr.Blocks:
     hidden: dict[str, Any] = {"api_visibility": "private"}
     # Only one request at a time uses the model; other requests wait.
     model: dict[str, Any] = {**hidden, "concurrency_id": "model", "concurrency_limit": 1}
-    # If a user sends more requests while their own request is running, the last of them runs afterwards; Gradio would
-    # otherwise drop it.
+    # A user may click again while a request is running. The last click then starts a request afterwards. By default,
+    # Gradio would ignore this click.
     last: dict[str, Any] = {**model, "trigger_mode": "always_last"}
     with gr.Blocks(title="Find entities", delete_cache=DELETE_CACHE) as page:
         gr.Markdown(INTRODUCTION)

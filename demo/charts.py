@@ -1,6 +1,7 @@
 """Charts that explain predictions: a heat map and bars of margins, as HTML without JavaScript.
 
-The margin of a span for a type is its span score minus the threshold; the span is found if the margin is above 0.
+The margin of a span for a type is its span score minus the threshold of the type. The model finds the span if the
+margin is above 0.
 """
 
 import html
@@ -33,8 +34,8 @@ def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: st
     Args:
         text: the text.
         words: start and end of each of N words.
-        matrix: margins [N, N] by first and last word; NaN where there is no candidate.
-        label: the type.
+        matrix: margins [N, N] by first and last word. NaN means that the span is not a candidate.
+        label: the entity type.
     """
     shown = [html.escape(text[start:end]) for start, end in words]
     head = "".join(f'<th scope="col"><span>{word}</span></th>' for word in shown)
@@ -53,16 +54,16 @@ def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: st
             cells.append(f'<td{found} style="background:{color}" title="{hint}">{value:+.1f}</td>')
         rows.append(f'<tr><th scope="row">{word}</th>{"".join(cells)}</tr>')
     return (
-        f'<p class="bn-note">{html.escape(label)}: margins, that is, by how much a span exceeds its threshold. The '
-        "span begins at the word on the left and ends at the word above. Blue framed spans are found. A deep orange "
-        "span is just below the threshold.</p>"
+        f'<p class="bn-note">{html.escape(label)}: the margins of all spans (span score minus threshold). A '
+        "span begins at the word on the left and ends at the word above. Blue spans are above the threshold, and orange "
+        "spans are below. A deeper orange means closer to the threshold.</p>"
         f'<div class="bn-scroll" tabindex="0" role="region" aria-label="Heat map"><table class="bn-map">'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
 def margin_bars(span: str, margins: Mapping[str, float], types: Sequence[str]) -> str:
-    """Return bars with the margin of each type for one span. Bars to the right of the middle are positive margins."""
+    """Return bars with the margin of each type for one span. Bars to the right of the line are positive."""
     palette = colors_of(types)
     largest = max([1.0, *(abs(value) for value in margins.values() if math.isfinite(value))])
     rows = []
@@ -75,7 +76,7 @@ def margin_bars(span: str, margins: Mapping[str, float], types: Sequence[str]) -
             f"<span>{value:+.2f}</span>"
         )
     return (
-        f'<p class="bn-note">Margins of “{html.escape(span)}”: if the bar is to the right of the line, the span is a '
-        "mention of the type.</p>"
+        f'<p class="bn-note">Margins of “{html.escape(span)}” for all types. If a bar is to the right of the line, the '
+        "span is above the threshold of this type.</p>"
         f'<div class="bn-margins">{"".join(rows)}</div>'
     )

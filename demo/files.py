@@ -38,7 +38,7 @@ def read_records(path: str | Path) -> list[Record]:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refused(f"The file is not UTF-8 (invalid byte at {error.start:,}). Save it as UTF-8.") from None
-    if "\0" in content:  # UTF-16 without a byte order mark, or no text
+    if "\0" in content:  # UTF-16 without a byte order mark, or not a text file
         raise Refused(f"The file is not UTF-8 (zero byte at {content.index(chr(0)):,}). Save it as UTF-8.")
     records = []
     for number, record in reader(content):
@@ -82,7 +82,7 @@ def _objects(content: str) -> Iterator[tuple[int, Record]]:
 
 
 def _rows(content: str) -> Iterator[tuple[int, Record]]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a text that is too long is refused below
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # `read_records` limits the length of texts
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         if "text" not in (reader.fieldnames or []):
@@ -98,10 +98,10 @@ def _rows(content: str) -> Iterator[tuple[int, Record]]:
 
 
 def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) -> Iterator[tuple[int, str | None]]:
-    """Write each record with its `entities` to a file. After each record, yield the number of records so far and None.
+    """Write each record with its `entities` to a file. After each record, yield the number of written records and None.
 
-    The last item is the number of records and the path of the file. If the generator is closed before the last item, it
-    deletes the incomplete file.
+    The last item is the number of all records and the path of the file. If the generator is closed before the last
+    item, it deletes the incomplete file.
     """
     folder = tempfile.mkdtemp(prefix="entities-")
     target = os.path.join(folder, "entities.jsonl")

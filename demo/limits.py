@@ -1,4 +1,4 @@
-"""Limits of the page, and checks of its inputs."""
+"""Limits of the demo page, and checks of its inputs."""
 
 import html
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ def publish(
     private: bool | None = None,
     license: str = "apache-2.0",
 ) -> dict[str, str]:
-    """Push a dataset with the corpora, the model and the Space. All three repositories have the same name.
+    """Push the corpora (as a dataset), the model and the Space. All three repositories have the same name.
 
     The dataset contains the corpus training/open_types and, with `data`, the training corpora on the model card.
     Corpora whose licence does not clearly allow a published copy are omitted.
@@ -48,7 +48,7 @@ def publish(
         The addresses of the three commits, with the keys "dataset", "model" and "space".
 
     Raises:
-        PushError: a push failed. Earlier pushes of this call are not undone; call the function again to push the rest.
+        PushError: a push failed. Earlier pushes of this call remain. Call the function again to push the rest.
         DataError: a corpus is missing or malformed; nothing was pushed.
         ValueError: the folder contains no checkpoint; nothing was pushed.
     """

@@ -25,18 +25,21 @@ try:
 except ImportError:
 
     def gpu(function: Function) -> Function:
-        """Return the function unchanged: outside of ZeroGPU, no GPU has to be requested."""
+        """Return the function unchanged, because only ZeroGPU requires that functions request a GPU."""
         return function
 
 
 def model_id() -> str:
     """Return the folder or the Hub id of the model of the page.
 
-    The first of these that exists is used: the environment variable BINDER_MODEL, the id in model_id.txt, which
-    `demo.deploy` writes for a Space, and the checkpoint in demo/model.
+    These places are searched in this order:
+
+    1. the environment variable BINDER_MODEL,
+    2. the file model_id.txt, which `demo.deploy` writes for a Space,
+    3. the checkpoint in demo/model.
 
     Raises:
-        FileNotFoundError: none of them exists.
+        FileNotFoundError: no model was found.
     """
     if named := os.environ.get("BINDER_MODEL"):
         return named
@@ -80,7 +83,7 @@ def find(text: str, types: Mapping[str, str], **options: Any) -> list[dict[str, 
 def find_all(texts: list[str], types: Mapping[str, str], **options: Any) -> Iterator[list[dict[str, Any]]]:
     """Yield the entities of each text as soon as they are found.
 
-    The texts must be a list and not an iterator, because ZeroGPU pickles the arguments.
+    The texts must be a list, because ZeroGPU pickles the arguments and cannot pickle an iterator.
     """
     yield from recognizer()(iter(texts), entity_types=dict(types), **options)
 

@@ -9,7 +9,7 @@ MAX_TYPES_SHOWN = 100  # maximum number of entity types in a table of a card
 
 
 def count_rows(splits: Mapping[str, Mapping[str, Any]], labels: Iterable[str]) -> list[list[str]]:
-    """Return the rows of a table of counts: a cell with the name of the row, then one cell per split.
+    """Return the rows of a table of counts. The first cell is the name of the row; then there is one cell per split.
 
     Args:
         splits: a mapping from each split to its counts: "documents", "mentions" (label -> number of mentions), "nested"
@@ -30,7 +30,7 @@ def count_rows(splits: Mapping[str, Mapping[str, Any]], labels: Iterable[str]) -
 
 
 def shown_types(labels: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the labels that a card shows: all labels, or the `MAX_TYPES_SHOWN` most frequent ones if there are more.
+    """Return the labels that a card shows: at most `MAX_TYPES_SHOWN`, and the most frequent labels if there are more.
 
     Args:
         labels: all labels.

@@ -22,7 +22,7 @@ class CorpusEntry:
         counts: a mapping from each split ("train", "dev", "test", in this order) to its counts: "documents", "nested"
             (number of nested mentions) and "mentions" (label -> number of mentions).
         own_types: whether documents list the types for which they were annotated.
-        license: the licence as its source states it; None if it is unknown.
+        license: the licence as stated by the source. `None` means that the licence is unknown.
         source: the origin of the corpus, such as an address.
         changes: the changes that were made to the original corpus.
     """
@@ -64,7 +64,7 @@ def dataset_card(
     Args:
         repo_id: "user/name".
         entity_types, counts, own_types: see `CorpusEntry`.
-        language, license: language codes and licence as stated by the author; None omits them from the card.
+        language, license: language codes and licence as stated by the author. With `None`, the card omits them.
         description: a paragraph about the origin of the corpus.
     """
     corpus = CorpusEntry(entity_types, counts, own_types)
@@ -97,7 +97,7 @@ def collection_card(
         repo_id: "user/name".
         corpora: a mapping from the name of each corpus to its entry; the name is also the folder with its files.
         left_out: name, licence and source of each corpus that may not be published.
-        language: language codes as stated by the author; None omits them from the card.
+        language: language codes as stated by the author. With `None`, the card omits the language.
         description: a paragraph about the collection.
     """
     configs = [

@@ -2,8 +2,8 @@
 
 import re
 
-# For each licence: a pattern for its name in lower case, its id on the Hub if a version is stated ({} is the version),
-# and its id on the Hub if no version is stated
+# Three values for each licence: a pattern for its name in lower case, its id on the Hub if the name contains a version
+# ({} is the version), and its id on the Hub if the name contains no version
 _PATTERNS: tuple[tuple[str, str, str], ...] = (
     (r"cc0(?:[ -]1\.0)?|cc[ -]zero", "cc0-1.0", "cc0-1.0"),
     (r"cc[ -]by[ -]sa(?:[ -](\d\.\d))?", "cc-by-sa-{}", "cc"),
@@ -22,8 +22,8 @@ def license_ids(statement: str | None) -> list[str]:
     """Return the Hub ids of the licences in a statement, if all of them allow publishing a converted copy of a corpus.
 
     Notes in parentheses are ignored. A statement may contain several licences, separated by commas, semicolons, slashes
-    or "and". If one of them is not known to allow publication ("CC BY-NC", "none stated", "and others"), the result is
-    empty, because publication then needs the permission of the copyright holder.
+    or "and". The result is empty if a licence is not known to allow publication ("CC BY-NC", "none stated", "and
+    others"). Publication then needs the permission of the copyright holder.
 
     >>> license_ids("CC BY 4.0 (data); MIT (code)"), license_ids("CC BY-NC 4.0"), license_ids("none stated")
     (['cc-by-4.0', 'mit'], [], [])

@@ -38,8 +38,8 @@ class Example:
     Args:
         text: the text.
         entities: the entities in the text, as the pipeline returns them.
-        entity_types: the name and the description of each type that was passed to the pipeline; None if the types of
-            the model were used.
+        entity_types: the name and the description of each type that was passed to the pipeline. `None` means that the
+            types of the model were used.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Example:
 
     @property
     def output(self) -> str:
-        """The text that the code on the card prints for this example. After `_MAX_LINES` entities, it is shortened."""
+        """The text that the code on the card prints for this example, with at most `_MAX_LINES` entities."""
         lines = [f"{e['entity_group']} {e['word']!r} {e['score']:.3f} {e['start']} {e['end']}" for e in self.entities]
         if len(lines) > _MAX_LINES:
             lines = [*lines[:_MAX_LINES], f"... and {len(lines) - _MAX_LINES} more"]
@@ -148,7 +148,7 @@ def _metadata(
     examples: Sequence[Example],
     tags: Sequence[str],
 ) -> ModelCardData:
-    """Return the metadata block. Its model index has the results of "test", or else of the first split."""
+    """Return the metadata block. Its model index has the results of the split "test", or else of the first split."""
     results: Mapping[str, Any] = facts.get("results") or {}
     dataset_id = (facts.get("dataset") or {}).get("id")
     evaluated = "test" if "test" in results else next(iter(results), None)

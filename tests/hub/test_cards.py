@@ -101,7 +101,7 @@ This code prints:
 
 ### Your own types
 
-Pass the names of the types, or names with descriptions:
+Pass the names of the types, or a dictionary with names and descriptions:
 
 ```python
 ner\(
@@ -110,10 +110,10 @@ ner\(
 (?:.+\n)+
 ### Arguments and output
 
-(?:.+\n)+
+(?:.*\n)+
 ### Without the package
 
-If the package is not installed, transformers can run the code in this repository:
+If binder-ner is not installed, transformers can run the code in this repository:
 
 ```python
 from transformers import pipeline
@@ -131,7 +131,7 @@ ner = pipeline\("binder-ner", model="alice/tiny", trust_remote_code=True\)
 
 ## Results
 
-A prediction is correct if its span and its type are exactly the same as those of an annotated mention\.
+A prediction is correct if an annotated mention has exactly the same span and type\.
 
 Test set of Our tiny corpus, nested decoding, span inference:
 
@@ -169,10 +169,10 @@ Our tiny corpus \(alice/corpus on the Hub\)\.
 (?:\| .+ \| .+ \|\n)+
 ## Limits
 
-- \*\*Language\.\*\* The model was trained on English text and not evaluated on other languages\.
+- \*\*Language\.\*\* The model was trained on English text\. It was not evaluated on other languages\.
 - \*\*Case\.\*\* The model ignores the case of letters, .+
-(?:.+\n)+- \*\*Length of entities\.\*\* An entity has at most 12 tokens; the model does not find longer entities\.
-- \*\*Length of texts\.\*\* Texts are split into windows of 64 tokens; neighbouring windows share 16 tokens\. (?:.+\n)+
+(?:.+\n)+- \*\*Length of entities\.\*\* The model does not find entities with more than 12 tokens\.
+- \*\*Length of texts\.\*\* Texts are split into windows of 64 tokens\. Neighbouring windows share 16 tokens\. (?:.+\n)+
 ## Licence
 
 The model: apache-2\.0\.
