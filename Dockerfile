@@ -1,6 +1,6 @@
-# The server `binder-ner serve` on CPUs; docs/at-scale.md shows how to build and run it.
+# An image with the server `binder-ner serve`, for CPUs. docs/at-scale.md shows how to build and run it.
 #
-#   docker build --build-arg TORCH_INDEX=ADDRESS --tag binder-ner .    # ADDRESS: PyTorch's wheels for CPUs
+#   docker build --build-arg TORCH_INDEX=ADDRESS --tag binder-ner .    # ADDRESS: the index of PyTorch's wheels for CPUs
 #   docker run --rm --publish 8000:8000 --volume "$PWD/demo/model:/model:ro" binder-ner
 #
 # With --build-arg MODEL=user/name, the image contains a model from the Hub and needs no volume.
@@ -9,7 +9,7 @@ WORKDIR /source
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY constraints.txt ./
-# PyTorch has an index of wheels for CPUs. The wheels of the default index contain CUDA and are several GB larger.
+# The default index has wheels with CUDA, which are several GB larger than the wheels for CPUs.
 ARG TORCH_INDEX=""
 RUN pip install --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 COPY pyproject.toml README.md LICENSE ./
@@ -31,5 +31,5 @@ WORKDIR /home/binder
 EXPOSE 8000
 HEALTHCHECK --start-period=60s --interval=15s --timeout=5s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
-# `docker run ... binder-ner --threads 4` adds options.
+# Arguments after the name of the image are options of the server: `docker run ... binder-ner --threads 4`.
 ENTRYPOINT ["binder-ner", "serve", "/model", "--host", "0.0.0.0"]

@@ -1,4 +1,4 @@
-# `make quickstart` shows what binder-ner does; `make test` runs all checks. Both install what they need first.
+# `make quickstart` shows what binder-ner does, and `make test` runs all checks. Each target first installs its packages.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +20,7 @@ help: ## show this help
 quickstart: $(VENV)/.installed-quickstart ## install, find entities, fine-tune on the sample corpus, draw entities (5 minutes)
 	$(BIN)/python -m training.quickstart
 
-demo: $(VENV)/.installed-demo ## open the demo page with BINDER_MODEL, or demo/model, or the quickstart's checkpoint
+demo: $(VENV)/.installed-demo ## open the demo page with demo/model; BINDER_MODEL=PATH chooses another checkpoint
 	@test -n "$$BINDER_MODEL" || test -f demo/model/config.json || test -f checkpoints/quickstart/model.safetensors \
 		|| $(BIN)/python -m training.quickstart
 	@test -n "$$BINDER_MODEL" || test -f demo/model/config.json || export BINDER_MODEL=checkpoints/quickstart; \
@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-dev ## check errors and format with ruff
 types: $(VENV)/.installed-dev ## check types with mypy
 	$(BIN)/mypy
 
-suite: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k pipeline" selects some
+suite: $(VENV)/.installed-dev ## run the tests; PYTEST_ARGS="-k pipeline" selects a part of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-bench ## measure speed and memory (hours); BENCH_ARGS="--quick --model PATH"
@@ -50,7 +50,7 @@ dist: $(VENV)/.installed-dev ## build the wheel and the source distribution into
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/python .ci/check-dist
 
-wheel-check: dist ## install the wheel into a clean environment and find entities; PYTHON=python3.12 chooses the version
+wheel-check: dist ## test the wheel in a clean environment; PYTHON=python3.12 chooses the version of Python
 	.ci/check-wheel $(PYTHON)
 
 format: $(VENV)/.installed-dev ## format the code
@@ -61,7 +61,7 @@ clean: ## remove the virtual environments, caches and checkpoints
 	rm -rf $(VENV) .bench build dist site checkpoints .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "binder-ner needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "binder-ner needs Python 3.10 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Choose another version: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 

@@ -55,7 +55,7 @@ def heat_map(text: str, words: Sequence[tuple[int, int]], matrix: Any, label: st
         rows.append(f'<tr><th scope="row">{word}</th>{"".join(cells)}</tr>')
     return (
         f'<p class="bn-note">{html.escape(label)}: the margins of all spans (span score minus threshold). A '
-        "span begins at the word on the left and ends at the word above. Blue spans are above the threshold, and orange "
+        "span begins at the word on the left and ends at the word above. Blue spans are above the threshold; orange "
         "spans are below. A deeper orange means closer to the threshold.</p>"
         f'<div class="bn-scroll" tabindex="0" role="region" aria-label="Heat map"><table class="bn-map">'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
