@@ -3,8 +3,8 @@
     python -m training.distant dictionary.tsv abstracts.txt distant.jsonl --types types.json
 
 An Aho-Corasick automaton over words finds the names at word boundaries, in linear time. If the entity type of a name is
-ambiguous or unknown, its spans are written as `undecided`. Training uses undecided spans neither as mentions nor as
-negatives. --score evaluates the labels of the dictionary: the file of texts must then contain gold mentions.
+ambiguous or unknown, its spans are written as `undecided`. Training ignores undecided spans. --score evaluates the
+labels of the dictionary. The file of texts must then contain gold mentions.
 """
 
 import argparse
@@ -254,8 +254,8 @@ def _code(number: int) -> str:
     """Encode the number of a word as three characters, each from a different alphabet.
 
     The automaton stores names as strings of these codes. Because the alphabets differ, a match can only start and end
-    at a word. A single character per word would be slow: a node could have thousands of children, and the automaton
-    searches the children of a node one by one. With three characters, a node has at most 256 children.
+    at a word. A single character per word would be slow, because a node could have thousands of children. The automaton
+    searches these children one by one. With three characters, a node has at most 256 children.
     """
     return chr(1 + number % 256) + chr(257 + number // 256 % 256) + chr(513 + number // 65536)
 

@@ -3,9 +3,9 @@
     python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --json metrics.json
     python -m training.evaluate checkpoints/quickstart training/sample/test.jsonl --errors errors.html
 
-Precision, recall and F1 are printed for each type, as micro and macro averages over the types, for nested mentions, and
-by the four schemes of SemEval-2013 (strict, boundary, partial and type).
-The command `binder-ner evaluate` does the same.
+The command prints precision, recall and F1 for each type, micro and macro averages, and the score of nested mentions.
+It also prints the scores of the four schemes of SemEval-2013 (strict, boundary, partial and type). The command
+`binder-ner evaluate` does the same.
 """
 
 import argparse

@@ -87,8 +87,8 @@ def load_checkpoint(
     Args:
         source: folder or id on the Hub. An adapter is merged into its base.
         entity_types: the types to train. They replace the types of the checkpoint. Tuned thresholds and temperatures
-            are removed. The breadth network, which prefers the narrower of two types of a span, is removed too, because
-            this preference is wrong for types that exclude each other.
+            are removed. The breadth network is removed too. It prefers the narrower of two types of a span, which is
+            wrong for types that exclude each other.
         config: new values of further fields of the configuration.
 
     Returns:

@@ -227,8 +227,10 @@ class MixBatches(Dataset[Any]):
         """Sample additional types, as negatives, for windows whose documents have `Document.types`.
 
         They are types of other windows in the batch. A sampled type is rejected if it may apply to mentions of a type
-        of the window. The method assumes this in two cases: the names of the two types share a word, or the two types
-        have a mention on the same span anywhere in the mix.
+        of the window. There are two such cases:
+
+        - The names of the two types share a word.
+        - The two types have a mention on the same span anywhere in the mix.
         """
         table, wanted = self.mix.table, self.mix.settings.foreign_types
         own = named[rows]

@@ -1,8 +1,8 @@
 """Calibrate scores with a temperature, and measure how well scores agree with the share of correct spans.
 
-The score of a span is sigmoid(margin / temperature). The margin is the score of the span minus the dynamic threshold of
-its type. With every temperature, a positive margin gives a score above 0.5. So calibration does not move a span across
-the dynamic threshold.
+The score of a span is sigmoid(margin / temperature). The margin is the span score of the model minus the dynamic
+threshold of the type. With every temperature, a positive margin gives a score above 0.5. So calibration does not move a
+span across the dynamic threshold.
 
 Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, describe temperature scaling and the expected
 calibration error.

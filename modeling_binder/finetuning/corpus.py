@@ -39,7 +39,7 @@ def split_files(folder: str | Path) -> dict[str, Path]:
     """Return the file of each split of a corpus folder: split ("train", "dev" or "test") -> path.
 
     A word in the name of a file determines its split: dev.jsonl, valid.tsv and corpus-dev.conll belong to "dev". If
-    several files belong to a split, the function chooses one by two rules:
+    several files belong to a split, two rules select a file:
 
     1. A file whose name is only this word is preferred: train.tsv, not train_extra.jsonl.
     2. Among the remaining files, the file whose suffix comes first in `SUFFIXES` is preferred (.jsonl comes first).
@@ -93,7 +93,7 @@ def load_corpus(folder: str | Path) -> Corpus:
     The files of "dev" and "test" may be missing.
 
     Raises:
-        DataError: the folder, types.json or the training file is missing, a file is malformed, or the label of a
+        DataError: the folder, types.json or the training file is missing; a file is malformed; or the label of a
             mention has no description in types.json.
     """
     folder = Path(folder)

@@ -45,7 +45,7 @@ class Document:
         words: character spans (start, end) of the words, sorted and without overlap. `None` means that `split_words`
             splits the text.
         undecided: character spans that may or may not be mentions, for example in automatically annotated texts.
-            Training uses them neither as mentions nor as negatives.
+            Training ignores these spans: they are not used as mentions or as negatives.
         types: names of the types that the text is annotated for. Training and evaluation ignore all other types in this
             text. `None` means that the text is annotated for all types of the corpus.
     """

@@ -15,8 +15,8 @@ class ErrorKind(Enum):
     """A kind of error. `matching.match_by_span` pairs each gold mention with a prediction that overlaps it."""
 
     TYPE = "type"  # a gold mention and its prediction have equal spans and different types
-    BOUNDARY = "boundary"  # a gold mention and its prediction overlap and have equal types
-    BOTH = "type and boundary"  # a gold mention and its prediction overlap and have different types
+    BOUNDARY = "boundary"  # their spans overlap, but are not equal; their types are equal
+    BOTH = "type and boundary"  # their spans overlap, but are not equal; their types differ
     MISSED = "missed"  # a gold mention has no prediction
     SPURIOUS = "spurious"  # a prediction has no gold mention
 

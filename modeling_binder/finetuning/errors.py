@@ -6,7 +6,7 @@ from collections.abc import Sequence
 class DataError(ValueError):
     """A corpus or a file is malformed. The message names the file, the line and the field, and says what to correct.
 
-    The message of an error from `DataError.of` shows at most `SHOWN` problems. `problems` contains all of them, as one
+    The message of an error from `DataError.of` shows at most `SHOWN` problems. `problems` contains all problems, as one
     string for each problem.
     """
 

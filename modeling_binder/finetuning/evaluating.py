@@ -44,7 +44,7 @@ class EvaluatingTrainer(SharingTrainer):
     max_span_width: int
     flat_algorithm: str
     clock: Clock
-    # This function returns metrics of documents and their predictions. In `Trainer`, it has other arguments.
+    # The arguments of this function are documents and their predictions. In `Trainer`, it has other arguments.
     compute_metrics: Callable[..., dict[str, float]] | None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -169,7 +169,7 @@ class EvaluatingTrainer(SharingTrainer):
         # ancestors.
         documents = dataset.annotated if model.config.decoding == "flat" else dataset.documents
         metrics = {**self._metrics(documents, dataset.entity_types, predictions), "loss": loss}
-        # compute_metrics may return numpy numbers and tensors, which cannot be saved with the state of the trainer
+        # The state of the trainer must not contain numpy numbers and tensors, but compute_metrics may return them.
         metrics = denumpify_detensorize(metrics)
         self._metric_names |= dict.fromkeys(metrics)
         self.clock.evaluated(time.monotonic() - began)

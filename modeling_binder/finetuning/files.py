@@ -121,7 +121,7 @@ def iter_lines(path: str | Path, keep_ends: bool = False) -> Iterator[str]:
 
     Args:
         path: the file.
-        keep_ends: whether lines keep their "\\n" or "\\r\\n", which the csv module expects.
+        keep_ends: whether lines keep their "\\n" or "\\r\\n". The csv module expects lines with ends.
 
     Raises:
         DataError: see `open_bytes` and `decode`.
@@ -222,7 +222,7 @@ def read_json(path: str | Path, expected: str) -> Any:
 
 @contextmanager
 def xml_errors(path: str | Path) -> Iterator[None]:
-    """Convert the errors of XML parsers, which have several classes, into DataError.
+    """Convert all errors of XML parsers into DataError.
 
     Raises:
         DataError: the file is not XML, or its encoding is unknown.

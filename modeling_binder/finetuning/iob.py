@@ -31,8 +31,8 @@ def documents_from_words(
         label: the entity type of tags without a type ("B", "I").
 
     Raises:
-        DataError: a row has a word that is not a string, an unknown tag, a mention with only blank words, or different
-            numbers of words and tags. The message names the row.
+        DataError: a row has different numbers of words and tags, a word that is not a string, an unknown tag, or a
+            mention with only blank words. The message names the row.
     """
     if len(words) != len(tags):
         raise DataError(

@@ -88,7 +88,7 @@ def resolve_base(model: Any) -> None:
     A relative path would be wrong in another working directory.
 
     Args:
-        model: a `PeftModel`, or a `BinderModel`, which is left unchanged.
+        model: a `PeftModel`, or a `BinderModel`. A `BinderModel` is not changed.
     """
     if unwrapped(model) is model:
         return

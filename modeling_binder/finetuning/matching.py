@@ -37,8 +37,8 @@ def match_by_span(gold: Collection[Span], predicted: Collection[Span]) -> list[P
     3. as many pairs of overlapping mentions as possible. Among matchings with equally many pairs, the function prefers
        the most pairs with equal labels, and then the smallest distances between boundaries.
 
-    The result is optimal: if a pair with equal spans counts 1 and another overlapping pair counts 1/2, no one-to-one
-    assignment has a larger sum.
+    The result is optimal for this score: a pair with equal spans counts 1, and another overlapping pair counts 1/2. No
+    one-to-one assignment has a larger sum.
     """
     identical = set(gold) & set(predicted)
     pairs = [Pair(span, span) for span in identical]
@@ -67,8 +67,8 @@ def _best_pairs(gold: Sequence[Span], predicted: Sequence[Span], labels_first: b
 
     There are three criteria: the number of pairs, the number of pairs with equal labels, and the distances between
     boundaries. `labels_first` exchanges the first two criteria. A later criterion decides only if all earlier criteria
-    are equal. The weight of a pair combines the criteria: each criterion has a factor that is larger than any possible
-    sum of the later criteria.
+    are equal. The weight of a pair combines the criteria. Each criterion has a factor, which is larger than any sum of
+    the later criteria.
     """
     candidates = list(overlapping(gold, predicted))
     distances = [abs(gold[i][0] - predicted[j][0]) + abs(gold[i][1] - predicted[j][1]) for i, j in candidates]

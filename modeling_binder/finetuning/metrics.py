@@ -79,8 +79,9 @@ def compute_span_metrics(
 
     Args:
         gold, predicted: the mentions of each document. A mention is a `Mention`, a tuple (start, end, label), or a
-            dictionary with "start", "end" and "label" (or "entity_group", as in the output of the pipeline). A document
-            may also be a `Document`, or a dictionary with "entities". Duplicates count once.
+            dictionary with "start", "end" and "label". "entity_group" is accepted instead of "label", because the
+            pipeline returns it. A document may also be a `Document`, or a dictionary with "entities". Duplicates count
+            once.
         labels: names of the entity types, in the order of the report. Other labels of the mentions follow. By default,
             the labels of the mentions are sorted.
 
@@ -115,7 +116,7 @@ def nested_flags(mentions: Sequence[AnyMention]) -> list[bool]:
     """Return, for each mention, whether it lies inside or around another mention. The time is near-linear.
 
     Two mentions with the same span and different labels are nested in each other. Duplicates count as one mention.
-    Crossing mentions (each begins or ends outside the other) are not nested.
+    Mentions that overlap only partly are not nested.
     """
     nested = _nested({as_span(mention) for mention in mentions})
     return [as_span(mention) in nested for mention in mentions]

@@ -303,10 +303,10 @@ def align(
     Args:
         documents: the documents of one file.
         units: possible units of the offsets. If several units have equally few errors, the first of them is used.
-        repair_within: maximum number of characters by which a mention may be moved, for corpora with wrong offsets. If
-            the offsets of a mention select its stated text in no unit, the mention is moved to a place where this text
-            occurs. If there is no such place within this distance, the mention is removed. Warnings report both cases.
-            0 raises an error instead.
+        repair_within: maximum number of characters by which a mention may be moved, for corpora with wrong offsets. A
+            mention is moved to its stated text if its offsets are wrong in all units. If this text does not occur
+            within the distance, the mention is removed. Warnings report moved and removed mentions. 0 raises an error
+            instead.
 
     Raises:
         DataError: a mention is outside the text, does not select its stated text, is blank or has no type; or a text

@@ -19,8 +19,8 @@ def write_predictions(
 ) -> None:
     """Write documents with their predicted mentions, instead of their gold mentions, to a JSONL file.
 
-    The format is that of `binder-ner find`. An entity has "start", "end", "label", "score" (if the prediction has one)
-    and "word". The file can also be read as a corpus.
+    The format is the output format of `binder-ner find`. An entity has "start", "end", "label", "word" and, if the
+    score is known, "score". The file can also be read as a corpus.
 
     Args:
         path: the file. It is compressed if its name ends in ".gz".
@@ -77,7 +77,7 @@ def _by_id(found: Sequence[Document], documents: Sequence[Document], path: str |
     """Return the documents of a file in the order of `documents`.
 
     Raises:
-        DataError: the ids of the file differ from those of `documents`, or a text differs.
+        DataError: the ids in the file differ from the ids of `documents`, or a text differs.
     """
     by_id = {document.id: document for document in found}
     known = {document.id for document in documents}

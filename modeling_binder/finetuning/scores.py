@@ -22,10 +22,10 @@ class Score:
     Args:
         correct: number of correct predictions. A partially correct prediction may count as a half.
         predicted, gold: number of predictions and of gold mentions.
-        found: number of gold mentions that were found. Recall uses it, and precision uses `correct`. The two numbers
-            differ in two cases. In the score of nested mentions, `correct` counts nested predictions that are gold
-            mentions, and `found` counts nested gold mentions that were predicted. In the score of a type by a scheme
-            that ignores types, a prediction and its gold mention may have different types.
+        found: number of gold mentions that were found. Recall uses `found`, and precision uses `correct`. The two
+            numbers differ in two cases. In the score of nested mentions, `correct` counts nested predictions that are
+            gold mentions, and `found` counts nested gold mentions that were predicted. In the score of a type by a
+            scheme that ignores types, a prediction and its gold mention may have different types.
     """
 
     correct: float
@@ -66,8 +66,8 @@ def as_span(mention: AnyMention, name: str = "a mention") -> Span:
     """Convert a mention into a tuple (start, end, label).
 
     Args:
-        mention: a `Mention`, a tuple (start, end, label), or a dictionary with the keys "start", "end" and "label" (or
-            "entity_group", as in the output of the pipeline).
+        mention: a `Mention`, a tuple (start, end, label), or a dictionary with the keys "start", "end" and "label".
+            "entity_group" is accepted instead of "label", because the pipeline returns it.
         name: name of the mention in error messages.
 
     Raises:

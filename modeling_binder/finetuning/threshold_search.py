@@ -134,8 +134,8 @@ def maximise_micro_f1(curves: Sequence[Curve], near: float, fixed: tuple[int, in
 
     F1 = 2 * correct / (predicted + gold) is a ratio of sums over the types. It is at least x if and only if the sum of
     2 * correct - x * (predicted + gold) over the types is not negative. For a given x, the term of each type can be
-    maximised separately. Dinkelbach's iteration (1967) repeats two steps until F1 no longer grows: maximise the terms
-    for x, and set x to the F1 of the resulting cuts. It reaches the maximum in a few steps.
+    maximised separately. Dinkelbach's iteration (1967) alternates two steps: maximise the terms for x, and set x to the
+    F1 of the resulting cuts. It ends when F1 no longer grows. A few iterations reach the maximum.
 
     Args:
         curves: the candidates of each type.
@@ -219,7 +219,7 @@ def refine(
     Args:
         thresholds: the thresholds to start from.
         curves: key of a threshold -> the candidates that this threshold applies to.
-        measure: function that returns a tuple, which is larger for better thresholds. Its arguments are the thresholds,
+        measure: function that returns a tuple. Better thresholds have a larger tuple. Its arguments are the thresholds,
             and the key of the changed threshold.
         progress: called after each measured threshold.
 

@@ -45,7 +45,7 @@ class TunedThresholds:
         own: label -> separate threshold, for types of the development data.
         min_mentions: types with fewer mentions have the shared threshold, `default_threshold`.
         calibration: how well the scores agree with the shares of correct spans. None if the scores were not calibrated.
-        redescribed: labels of the types whose description in the model differs. They have the shared threshold.
+        redescribed: labels of types that have another description in the model. They have the shared threshold.
         unknown: labels of the types that the model does not have. They have the shared threshold.
     """
 
@@ -179,7 +179,7 @@ def tune_thresholds(
 
     Raises:
         DataError: a document is malformed.
-        ValueError: the checkpoint cannot be loaded, there are no mentions, a label is not one of the types, or an
+        ValueError: the checkpoint cannot be loaded; there are no mentions; a label is not an entity type; or an
             argument is out of range.
     """
     objective = _objective(metric, precision, recall)
@@ -198,7 +198,7 @@ def tune_thresholds(
     set_fields(model.config, decoding=decoding)
     own_types = model.config.entity_types
     if entity_types is None and not own_types:
-        raise ValueError("the model has no entity types: pass those of the documents (entity_types=..., --types FILE).")
+        raise ValueError("the model has no entity types: pass the entity types (entity_types=..., --types FILE).")
     if entity_types is not None and model.config.frozen_types:
         raise ValueError("the entity types of this checkpoint are frozen: leave out entity_types (--types).")
     types = resolve_entity_types(_used(entity_types, documents), own_types)

@@ -24,8 +24,8 @@ class TypeTable:
         begin: for each corpus, the number of its first type. The last item is G.
         names: [G], names of the types.
         texts: [P], all phrasings without duplicates.
-        phrasings: indices into `texts`, type by type. The phrasings of a type are first its name, then "name:
-            description" for each of its descriptions, and then its descriptions without the name.
+        phrasings: indices into `texts`, type by type. The first phrasing of a type is its name. "name: description"
+            follows for each description, and then the descriptions without the name.
         first: [G + 1], the position of the first phrasing of each type in `phrasings`. The last item is the length of
             `phrasings`.
         word_ids: ids of the words in the names of the types, type by type, without stop words.

@@ -51,8 +51,8 @@ class Bench:
 
     def start(self, name: str) -> Process:
         """Start the process of a contender."""
-        # The slowest command is "prepare". It calibrates the contender, and tries larger and larger numbers of texts to
-        # find out how many texts the contender can process in the given time.
+        # The slowest command is "prepare". It calibrates the contender. It also determines how many texts the contender
+        # can process in the given time.
         limit = max(600.0, 20 * self.arguments.seconds)
         return Process(name, self.settings, self.scratch / name, self.scratch / f"{name}.log", limit)
 

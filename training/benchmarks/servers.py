@@ -46,9 +46,9 @@ class Server:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables of all measured processes.
 
-    With OMP_WAIT_POLICY=PASSIVE, waiting threads sleep in all processes. By default, waiting threads would spin in a
-    process with one thread pool, but not in a server, which has two thread pools. On a busy machine, spinning makes a
-    process several times slower, so the comparison would not be fair.
+    With OMP_WAIT_POLICY=PASSIVE, waiting threads sleep in all processes, so that the comparison is fair. By default,
+    waiting threads spin in a process with one thread pool. A server has two thread pools, so its threads do not spin.
+    On a busy machine, spinning makes a process several times slower.
     """
     variables = {**environment(settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
     variables.pop("BINDER_NER_TOKEN", None)

@@ -7,9 +7,9 @@ Each client sends one sentence after the other, and waits for each answer. Usual
 types. In one measurement, each client passes different types, so that binder-ner cannot put requests of different
 clients into the same batch.
 
-Before each measurement of a server, the bare pipeline (without a server) processes the same requests one by one in a
-separate process. The throughput of the server is divided by the throughput of the pipeline. The figures are medians
-over rounds. The clients and the server share the CPU of this machine.
+Before each measurement of a server, the bare pipeline (without a server) is measured in a separate process. It
+processes the same requests one by one. The throughput of the server is divided by the throughput of the pipeline. The
+figures are medians over rounds. The clients and the server share the CPU of this machine.
 
 The JSON file contains `about` (machine, commit, settings) and `rows` with all rounds.
 """
@@ -50,7 +50,7 @@ def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
     """
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
-    count = clients * -(-len(texts) // clients)  # so clients also take turns in a repeated list
+    count = clients * -(-len(texts) // clients)  # so that clients also take turns in a repeated list
     return [(texts[index % len(texts)], own[0 if shared else index % clients]) for index in range(count)]
 
 

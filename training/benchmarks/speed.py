@@ -15,8 +15,8 @@ all contenders. Ratios are computed within a round, and the figures are medians 
 Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`). The entity types are made up. Everything
 runs on the CPU.
 
-The JSON file contains `about` (machine, commit, settings), `contenders`, `order` (the measurements in their order of
-time), `targets`, and the rows of `throughput`, `cold_start` and `training` with all rounds.
+The JSON file has these keys: `about` (machine, commit, settings), `contenders`, `order` (the measurements in their
+order of time) and `targets`. The keys `throughput`, `cold_start` and `training` have rows with all rounds.
 """
 
 import argparse

@@ -129,7 +129,7 @@ class Worker:
         return self.contender.level(job, max(1, sum(few.values())), seconds)
 
     def _affordable(self, texts: list[str], types: dict[str, str], level: float, seconds: float) -> int:
-        """Return the number of texts that the contender can process in the given time. Measure growing numbers."""
+        """Return the number of texts that the contender can process in the given time. Try increasing numbers."""
         count = 1
         while True:
             job = Job([texts[index] for index in spread(texts, count)], types, level)

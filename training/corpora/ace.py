@@ -87,8 +87,8 @@ def _decode(written: str) -> tuple[str, list[tuple[int, int]]]:
     """Decode the XML entities in a text.
 
     Returns:
-        The decoded text, and a pair for each XML entity. The pair consists of the end of the entity in the original
-        text, and the number of characters by which the text before this end became shorter.
+        The decoded text, and a pair for each XML entity. The pair is (end, shift). `end` is the end of the entity in
+        the original text. `shift` is the number of characters that decoding has removed before this end.
     """
     parts, gone, pieces, position = [], 0, [], 0
     for match in _ENTITY.finditer(written):

@@ -14,8 +14,8 @@ def read_genia_xml(path: str | Path) -> list[Document]:
     """Read GENIAcorpus3.02.xml. Each sentence becomes a document, in the order of the corpus.
 
     The class of a term begins with its type: `<cons sem="G#DNA_domain_or_region">` has the type DNA. A term is skipped
-    if its class does not begin with one of the five types, or if it is a coordinated term whose parts have different
-    types. Terms inside a skipped term are not skipped. White space around a sentence is removed.
+    if its class does not begin with one of the five types. A coordinated term is also skipped if its parts have
+    different types. Terms inside a skipped term are kept if they have a type. White space around a sentence is removed.
 
     Raises:
         DataError: the file is not valid XML, or has no sentence.

@@ -28,7 +28,7 @@ from training.finetune import finetune
 
 
 class GlobalThresholdModel(BinderModel):
-    """BINDER with one learned threshold for each head, which is the same for all texts and types.
+    """BINDER with one learned threshold for each head. All texts and types have the same threshold.
 
     The thresholds replace the scores of [CLS] (position 0). The losses and the decoding are unchanged.
     """

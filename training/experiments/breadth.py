@@ -14,9 +14,10 @@ The command has three steps:
 1. Test: train a network without a share of the types. Report how many pairs with such a type the network puts in the
    right order.
 2. Training: train the network on all pairs.
-3. Tuning: choose `config.breadth_margin`, and then `config.breadth_tolerance`, with the highest mean F1 on the `--dev`
-   corpora, in flat decoding and with the types passed by name. A type counts as broader than another type if its
-   breadth is larger by more than this margin. If F1 is highest without the network, nothing is written to `--out`.
+3. Tuning: choose `config.breadth_margin` and then `config.breadth_tolerance`. The chosen values have the highest mean
+   F1 on the `--dev` corpora, in flat decoding and with types passed by name. A type counts as broader than another type
+   if its breadth is larger by more than this margin. If F1 is highest without the network, nothing is written to
+   `--out`.
 """
 
 import argparse
@@ -136,7 +137,7 @@ def new_network(model: BinderModel, seed: int) -> BreadthNetwork:
 def order_of_unseen(
     model: BinderModel, pairs: Sequence[Pair], types: PhrasedTypes, training: Training
 ) -> dict[str, Any]:
-    """Train a network without some types, and test it on the pairs that contain one of these hidden types.
+    """Train a network without some hidden types, and test it on the pairs that contain a hidden type.
 
     Returns:
         The numbers of hidden types and of pairs, and the share of the test pairs in the right order. `by_margin`

@@ -11,8 +11,8 @@ For each corpus and each number of texts (`--sizes`), the command samples texts 
 - A model with the bare encoder `--from-encoder` is trained on the same texts.
 
 Each model is evaluated on the test set of the corpus, with types passed by description. The unchanged and the
-fine-tuned checkpoint are also evaluated on the development set of `--keep`, in nested decoding and with types passed by
-name.
+fine-tuned checkpoint are also evaluated on the development set of `--keep`. There, types are passed by name, and
+decoding is nested.
 
 Results in the JSON file are not computed again. To continue an interrupted command, run the same command again.
 """

@@ -3,8 +3,8 @@
     python -m training.experiments.lora                        # ncbi-minilm, seeds 42, 43 and 44
     python -m training.experiments.lora --recipes genia-minilm genia-minilm-lora --seeds 42 -- --num_train_epochs 4
 
-Each run is a separate process of `training.finetune`, which gets the arguments after `--`. A finished run is not
-repeated, and an interrupted run is continued. After each run, the results are written to
+Each run is a separate process of `training.finetune`. Arguments after `--` are passed to this process. A finished run
+is not repeated, and an interrupted run is continued. After each run, the results are written to
 training/experiments/lora.json. At the end, a table is written into docs/fine-tuning.md.
 """
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from modeling_binder.machine import hardware
 
-# Settings that the field "changed" does not list: the seed has a separate field, and the other settings do not affect
-# the result.
+# The field "changed" does not list these settings. The seed has a separate field. The other settings do not affect the
+# result.
 _INCIDENTAL = {
     "output_dir",
     "seed",

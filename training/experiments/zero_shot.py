@@ -11,9 +11,9 @@ gets the entity types in these wordings:
 - "name: description",
 - the second and the third description in types.json. If a type has fewer descriptions, its last description is used.
 
-If the first phrasing of a type begins with a short name and a colon ("threat actor: a group of hackers"), this name is
-the name of the type. Otherwise, the label is the name. Each wording is evaluated in flat and in nested decoding. If a
-text lists its `types`, the model searches this text only for these types.
+The name of a type is its label. But if its first phrasing begins with a short name and a colon ("threat actor: a group
+of hackers"), this name is used. Each wording is evaluated in flat and in nested decoding. If a text lists its `types`,
+the model searches this text only for these types.
 
 `false mentions` is the number of predictions, per 1,000 texts, whose type has no mention in the text.
 """
@@ -188,7 +188,7 @@ def measure(recognizer: Any, task: Task, wording: Wording, decoding: str, parent
     """Return the metrics of a wording and a decoding, for JSON.
 
     `per_type` maps a label to its numbers of correct, predicted and gold mentions. In nested decoding, a gold mention
-    of a type is also a gold mention of its ancestors, if the document was annotated for these ancestors.
+    is also a gold mention of the ancestors of its type, if the document was annotated for the ancestors.
     """
     gold = with_ancestors(task.documents, task.types) if decoding == "nested" else task.documents
     found = [[span[:3] for span in spans] for spans in predict(recognizer, task, wording, decoding, parents)]

@@ -20,7 +20,7 @@ def find_problems(corpus: Corpus) -> list[str]:
     - a mention begins or ends with white space or inside a word, or ends with a comma
     - a text does not list the types that it was annotated for (`types`)
     - a text mentions a type, but also lists this type as absent, in another spelling
-    - no text was annotated for a type, or a type has no description
+    - no text was annotated for a type of types.json, or a type has no description
     - two types have the same description
     - a text or an id occurs twice, in the same split or in two splits
     """

@@ -59,8 +59,8 @@ def parse(line: str, identifier: str = "") -> Document:
     """Convert a line in the compact notation to a document.
 
     Raises:
-        DataError: a bracket is not closed, a mention has no type, its span begins or ends with white space, or a type
-            is marked in the text and also listed as absent.
+        DataError: a bracket is not closed; a mention has no type; a span begins or ends with white space; or a type is
+            marked in the text and also listed as absent.
     """
     body, _, rest = line.partition(" ## ")
     absent = _names(rest)
@@ -210,9 +210,9 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Remove descriptions that several types share, so that each description belongs to one type.
 
-    Each type keeps at least one description. So a type that has only shared descriptions keeps a shared description. If
-    this applies to several types, all of them keep the description, and `checks.find_problems` reports it. If it
-    applies to no type, the first type in alphabetical order keeps the description.
+    Each type keeps at least one description. So if a type has only shared descriptions, it keeps a shared description.
+    If several types of a description have only shared descriptions, all these types keep it, and `checks.find_problems`
+    reports it. If there is no such type, the first type in alphabetical order keeps the description.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():

@@ -2,9 +2,9 @@
 
     python -m training.sample.generate [FOLDER]
 
-A template is a sentence with slots such as `{Gene}`. This slot has the name of an entity type. The generator replaces
-it by a pattern of the type, for example `[Gene [Protein {protein}] gene]`. Brackets in a pattern mark mentions. The
-generator replaces slots in patterns, such as `{protein}`, by names from a list.
+A template is a sentence with slots. The name of a slot is an entity type, for example `{Gene}`. The generator replaces
+a slot by a pattern of its type, for example `[Gene [Protein {protein}] gene]`. Brackets in a pattern mark mentions.
+`{protein}` is a slot of the pattern. The generator replaces it by a name from a list.
 """
 
 import argparse

@@ -162,7 +162,7 @@ def write_brat(documents: Iterable[Document | Mapping[str, Any]], folder: str | 
         folder: the folder to write to.
 
     Raises:
-        DataError: the names of two types differ only in spaces and underscores, two ids give the same file name, or the
+        DataError: the names of two types differ only in spaces and underscores; two ids give the same file name; or the
             folder contains annotations of other documents.
     """
     folder = Path(folder)

@@ -234,7 +234,7 @@ def _odd_tokens(rows: Sequence[_Row], sentences: Sequence[Sequence[_Row]], colum
 def _tag_column(path: Path, rows: Sequence[_Row], width: int, label: str | None) -> int:
     """Return the column with tags in at least half of the rows.
 
-    Columns that contain only tags of chunks, such as B-NP, or only O are ignored.
+    Columns are ignored if they contain only O, or only O and tags of chunks, such as B-NP.
     """
     shares = [sum(is_tag(row.cells[column], label) for row in rows) / len(rows) for column in range(width)]
     candidates = [column for column in range(width) if shares[column] >= 0.5]

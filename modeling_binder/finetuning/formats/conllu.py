@@ -35,8 +35,8 @@ class _Row(NamedTuple):
 def read_conllu(path: str | Path) -> list[Document]:
     """Read the sentences of a CoNLL-U or CoNLL-U Plus file. Each sentence becomes a document.
 
-    Tags can have any scheme that `read_iob` reads. They are in a column, or in the column MISC as `NER=B-PER` or
-    `name=B-PER`. The line `# global.columns` must give their column the name NER, NE, BIO or IOB.
+    Tags can have any scheme that `read_iob` reads. They are in a column that `# global.columns` calls NER, NE, BIO or
+    IOB. Or they are in the column MISC, as `NER=B-PER` or `name=B-PER`.
 
     In the text, a multi-word token ("3-4 du") replaces its words. Its tag is in its row, or is derived from the tags of
     its words. If a mention begins or ends inside a multi-word token, the text contains its words instead. Empty nodes
@@ -142,8 +142,8 @@ def _surface(sentence: Sequence[_Row]) -> Iterator[_Row]:
 def _tag_of(token: _Row, parts: Sequence[_Row]) -> str | None:
     """Return the tag of a multi-word token: the tag in its row, or a tag that is derived from the tags of its words.
 
-    The tags of the words are used in two cases: the row has no tag, or the row has O although a word has another tag.
-    The result is None if a mention begins or ends inside the token.
+    The tags of the words are used if the row has no tag, or if the row has O and a word has another tag. The result is
+    None if a mention begins or ends inside the token.
     """
     if token.tag in (None, "O") and any(part.tag not in (None, "O") for part in parts):
         return _common(parts)

@@ -16,8 +16,8 @@ from .found import found_documents
 from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
 
 _EXPECTED = "'text' and 'label': [[start, end, type], ...]"
-# Value of the field "offsets" in written files. doccano stores this field as metadata and exports it again, so the
-# reader knows the unit.
+# Value of the field "offsets" in written files. doccano stores this field as metadata and exports it again. So
+# `read_doccano` knows the unit.
 _UNIT = "utf-16"
 _FIELDS = ("label", "labels", "entities", "annotations", "spans")
 

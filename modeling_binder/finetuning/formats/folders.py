@@ -136,8 +136,8 @@ def _placed(source: str | Path, parts: Sequence[_Part], is_hub: bool) -> dict[st
         return {"train": list(parts)}
     splits = [split_of(part.names) for part in parts]
     if not all(splits):
-        # A folder that contains all files does not determine a split, for example test_corpus in
-        # test_corpus/train.jsonl and test_corpus/dev.jsonl.
+        # A folder that contains all files does not determine a split. Example: test_corpus/train.jsonl and
+        # test_corpus/dev.jsonl.
         folders = [part.names[:-1] for part in parts]
         common = next((n for n in range(min(map(len, folders)), 0, -1) if len({f[:n] for f in folders}) == 1), 0)
         inner = [split_of(part.names[common:]) for part in parts]

@@ -19,9 +19,9 @@ class Found(NamedTuple):
 def found_documents(items: Iterable[Document | Mapping[str, Any]]) -> list[Found]:
     """Convert documents, or dictionaries with "text" and "entities", into documents with scores.
 
-    The type of an entity in a dictionary is in "label", as in a corpus file, or in "entity_group", as in the output of
-    the pipeline. An entity may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item. A missing
-    or blank id becomes the number of the document. Duplicate ids are made distinct.
+    In a dictionary, the key of the type of an entity is "label" (as in corpus files) or "entity_group" (as in the
+    output of the pipeline). An entity may have a "score". So `{"text": text, "entities": pipe(text)}` is a valid item.
+    A missing or blank id becomes the number of the document. Duplicate ids are made distinct.
 
     Raises:
         DataError: an item is malformed. The message names the document and the field.

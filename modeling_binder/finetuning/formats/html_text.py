@@ -29,7 +29,7 @@ _BLOCKS = {
     ),
     *("ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"),
 }
-# Some elements need no end tag. Such an element -> elements whose start tags close it
+# Element whose end tag is optional -> elements whose start tags close the element
 _ENDED_BY = {
     "p": _BLOCKS - {"br", "caption", "dd", "dt", "tbody", "td", "tfoot", "th", "thead", "title", "tr"},
     "li": {"li"},

@@ -62,8 +62,8 @@ def read_label_studio(path: str | Path, text_field: str | None = None) -> list[D
 
     Args:
         path: the file.
-        text_field: the field that contains the text. Defaults to "text". If there is no field "text", it defaults to
-            "html" for HTML, and to the only field with a list of turns for dialogues.
+        text_field: the field that contains the text. Defaults to "text". If there is no field "text", the default for
+            HTML is "html", and the default for dialogues is the only field with a list of turns.
 
     Raises:
         DataError: no task is annotated; or a task has an unknown kind of label, no text, or a region whose offsets do
@@ -276,7 +276,8 @@ def _places(
     """Return the possible offsets (start, end) of a region.
 
     A region in HTML may have two kinds of offsets. Global offsets count from the start of the text. Other offsets count
-    from the start of a node, which is given as a path. The caller uses the offsets that select the text of the region.
+    from the start of a node. A path identifies the node. The caller uses the offsets that select the text of the
+    region.
     """
     if bases is not None:
         edges = []

@@ -35,8 +35,7 @@ def read_records(path: str | Path, expected: str, name: str = "record") -> list[
         try:
             value = json.loads(part)
         except (ValueError, RecursionError) as error:
-            # Do not use `str(error)` of a JSONDecodeError: its line number may differ from the line number in the file,
-            # because lines are parsed separately.
+            # Lines are parsed separately. So the line number in `str(error)` of a JSONDecodeError may be wrong.
             line, reason = number, str(error)
             if isinstance(error, json.JSONDecodeError):
                 line, reason = error.lineno if whole else number, f"{error.msg} at column {error.colno}"
@@ -68,7 +67,7 @@ def text_of(data: Mapping[str, Any], field: str, where: str, option: str = "") -
         data: the record.
         field: the name of the field.
         where: file and record, for the error message.
-        option: advice for the error message, which names the option for another field.
+        option: advice for the error message: the option to use if another field contains the text.
 
     Raises:
         DataError: the field is missing or not a string. The message lists the fields of the record.

@@ -63,8 +63,8 @@ def read_webanno(path: str | Path, layer: str | None = None, feature: str | None
             without features, the type is the name of the layer.
 
     Raises:
-        DataError: a line is malformed, a span has no type, or the offsets of a token do not select its text (the
-            message names the line). Or the layer or the feature is unknown or cannot be determined.
+        DataError: a line is malformed; a span has no type; the offsets of a token do not select its text; or the layer
+            or the feature is unknown or cannot be determined. Messages about lines contain the line number.
     """
     path = Path(path)
     lines = read_lines(path)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Number of types of contenders whose types are fixed in training. The main tables show all contenders with this number
-# of types.
+# Some contenders have fixed types, which are chosen in training. They have this number of types. The main tables show
+# all contenders with this number of types.
 FIXED_TYPES = 5
 # A training step of the contender `Floor` runs two encoders. This is the key for the time of the forward and backward
 # pass of its text encoder.
@@ -74,9 +74,9 @@ class Contender(ABC):
 
     Attributes:
         libraries: packages whose versions are recorded.
-        untrained: whether the head has random weights. A random head finds far too many or too few entities, which
-            changes the time of decoding. So the level (the minimum score of an entity, as a logit) is calibrated: the
-            head then finds as many entities as are annotated.
+        untrained: whether the head has random weights. A random head finds far too many or too few entities. This
+            changes the time of decoding. So the level (the minimum score of an entity, as a logit) is calibrated. With
+            the calibrated level, the head finds as many entities as are annotated.
     """
 
     libraries: tuple[str, ...] = ("torch", "transformers")
