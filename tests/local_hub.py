@@ -57,6 +57,8 @@ class Failure:
 
 
 class HubError(Exception):
+    """An error response of the Hub."""
+
     def __init__(self, status, code, message):
         self.response = JSONResponse(
             {"error": message}, status, headers={"X-Error-Code": code, "X-Error-Message": message}

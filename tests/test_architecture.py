@@ -12,6 +12,7 @@ TRAVELLING = sorted(PACKAGE.glob("*_binder.py"))  # files that are copied to the
 
 
 def name_of(path):
+    """Return the dotted name of a module."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

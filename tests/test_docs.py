@@ -30,6 +30,7 @@ def examples(name):
 
 
 def run(code, names=None):
+    """Execute code in a namespace, and return the namespace."""
     names = {} if names is None else names
     exec(compile(code, "example", "exec"), names)
     return names

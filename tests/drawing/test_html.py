@@ -145,6 +145,7 @@ def test_a_bar_is_valid_xml_for_every_label(label):
 
 
 def luminance(color):
+    """Return the relative luminance of a colour, as defined by WCAG."""
     color = color.lstrip("#")
     color = "".join(2 * c for c in color) if len(color) == 3 else color
     parts = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]

@@ -50,6 +50,7 @@ CONTRACT = CODE | {
 
 
 def metadata(hub, repo_id, **options):
+    """Return the metadata in the model card of a repository."""
     return yaml.safe_load(hub.files(repo_id, **options)["README.md"].decode().split("---")[1])
 
 

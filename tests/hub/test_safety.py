@@ -37,6 +37,7 @@ def mark(tmp_path):
 
 
 def change_config(folder, change):
+    """Change the config.json of a checkpoint with a function."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     change(config)

@@ -40,12 +40,14 @@ def load(cache, model="alice/two", package=False, options="", **where):
 
 
 def push(model, repo_id="alice/two", **options):
+    """Push a model. Return the commit and the expected result of `load`."""
     commit = model.push_to_hub(repo_id, tokenizer=build_tokenizer(), **options)
     found = pipeline("binder-ner", model=model, tokenizer=build_tokenizer())(TEXT)
     return commit, [found, model.type_tokenizer("gene")["input_ids"]]
 
 
 def assert_same(one, two):
+    """Check that two results of `load` are equal."""
     assert_same_entities(one[0], two[0], 1e-6)
     assert one[1] == two[1]
 

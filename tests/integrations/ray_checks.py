@@ -19,6 +19,7 @@ from modeling_binder.integrations.ray import annotate, run
 
 
 def error_of(function, *arguments, **options):
+    """Call a function, and return its error as text, or `None` if it raises no error."""
     try:
         function(*arguments, **options)
     except Exception as error:

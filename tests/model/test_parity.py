@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not FOLDER, reason="BINDER_PARITY is not set to 
 
 @pytest.fixture(params=["bert_width", "bert_nowidth"])
 def recorded(request):
+    """Return the model with the recorded weights, its inputs, all recorded tensors and the expected values."""
     folder = Path(FOLDER) / request.param
     expected = json.loads((folder / "expected.json").read_text())
     batch = load_file(folder / "batch.safetensors")

@@ -181,6 +181,7 @@ FAMILY = {
 
 
 def spans(entities, label):
+    """Return the spans of the entities with this label."""
     return {(e["start"], e["end"]) for e in entities if e["entity_group"] == label}
 
 

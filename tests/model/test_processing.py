@@ -74,6 +74,7 @@ def test_every_window_has_new_tokens():
 
 
 def check_windows(text, max_length, stride):
+    """Check that the windows of a text cover its tokens, and that one window predicts each span."""
     windower = BinderWindower(TOKENIZER, max_length, stride)
     encoded = windower.encode(text)
     windows = windower.windows(encoded)

@@ -210,6 +210,7 @@ def test_from_encoders_works_without_tokenizers(encoders):
 
 
 def train(folder, model, tokenizer, **arguments):
+    """Train a model with two tokenizers, and save it to a folder."""
     settings = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 4,

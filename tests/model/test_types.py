@@ -209,6 +209,7 @@ def numpy_view(parameter):
 
 
 def step(model):
+    """Change the weights by one step of an optimizer."""
     optimizer = torch.optim.SGD(model.parameters(), lr=10.0)
     ids = torch.tensor([[2, 8, 9, 3]])
     model(ids, torch.ones_like(ids), type_input_ids=ids).span_scores[..., :1].sum().backward()

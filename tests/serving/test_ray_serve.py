@@ -55,6 +55,7 @@ sys.exit(code)
 
 @pytest.fixture(scope="module", autouse=True)
 def imported():
+    """Import Ray Serve before the tests, because its import raises warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray 2.60 uses a deprecated feature of pydantic
         import ray.serve  # noqa: F401
