@@ -355,7 +355,7 @@ def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
 
 
 def test_training_stops_within_the_time_limit_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
-    """The test advances the clock of the trainer by one second a step, so the real time does not matter."""
+    """The test adds one second to the clock of the trainer at each step. Steps of the tiny model take far less time."""
     run = BinderTrainer(
         small_model(),
         arguments(tmp_path, max_steps=1000, eval_strategy="steps", eval_steps=1000),

@@ -217,7 +217,7 @@ def test_mappings_are_passed_as_json_on_the_command_line(mix_recipe):
         parse([str(mix_recipe), "--learning_rates", "heads=1"])
 
 
-def test_the_recipe_can_name_a_teacher(mix_recipe, tmp_path):
+def test_a_recipe_can_contain_a_teacher(mix_recipe, tmp_path):
     common = [str(mix_recipe), "--freeze", "type_encoder", "--dev", "[]", "--eval_strategy", "no"]
     main([*common, "--output_dir", str(tmp_path / "teacher")])
     main([*common, "--output_dir", str(tmp_path / "alone")])
@@ -230,7 +230,7 @@ def test_the_recipe_can_name_a_teacher(mix_recipe, tmp_path):
     assert settings["teacher"] == str(tmp_path / "teacher") and settings["teacher_weight"] == 1.0
 
 
-def test_a_recipe_with_a_teacher_needs_a_frozen_type_encoder(mix_recipe, tmp_path):
+def test_a_recipe_with_a_teacher_and_a_trained_type_encoder_raises_an_error(mix_recipe, tmp_path):
     main([str(mix_recipe), "--output_dir", str(tmp_path / "teacher"), "--dev", "[]", "--eval_strategy", "no"])
     with pytest.raises(SystemExit, match="frozen type encoder"):
         main([str(mix_recipe), "--output_dir", str(tmp_path / "taught"), "--teacher", str(tmp_path / "teacher")])
