@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     workloads = [name for name in (*CORPORA, LONG) if any(row["workload"] == name for row in results["throughput"])]
     if not workloads:
         return []
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ValueError('plots need matplotlib: pip install ".[bench]"') from None
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "speed", "font.family": "sans-serif", "font.size": 10,
-                "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
-                "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
-    with matplotlib.rc_context(settings):
+    with style("speed"):
         drawn = {
             "throughput": _bars(results, workloads[0], "texts_per_second", f"{TITLES[workloads[0]]}, texts/s, "
                                 f"{FIXED_TYPES} types"),
@@ -48,7 +42,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         if figure is not None:
             path = folder / f"{name}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_svg(figure), encoding="utf-8")
+            path.write_text(as_svg(figure), encoding="utf-8")
             paths.append(path)
     return paths
 
@@ -58,7 +52,28 @@ def colour(name: str) -> str:
     return _COLORS[list(CONTENDERS).index(name) % len(_COLORS)]
 
 
-def _figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+def style(salt: str) -> AbstractContextManager[None]:
+    """Return a context in which figures have the style of this project's pages.
+
+    Args:
+        salt: text from which the ids in an SVG file are made, so that the same figure gives the same file.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise ValueError('plots need matplotlib: pip install ".[bench]"') from None
+    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif", "font.size": 10,
+                "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
+                "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    context: AbstractContextManager[None] = matplotlib.rc_context(settings)
+    return context
+
+
+def new_figure(columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    """Return a transparent figure (size in inches) with axes side by side."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -80,7 +95,7 @@ def _bars(results: Results, workload: str, figure_of: str, title: str) -> Any:
     rows = [(name, row) for name, row in found if row is not None and row.get(figure_of)]
     if not rows:
         return None
-    figure, (axis,) = _figure(1, 8, 0.6 + 0.34 * len(rows))
+    figure, (axis,) = new_figure(1, 8, 0.6 + 0.34 * len(rows))
     for place, (name, row) in enumerate(reversed(rows)):
         if figure_of == "peak":
             loaded, value = row["loaded"] / MEGABYTE, row["peak"] / MEGABYTE
@@ -105,7 +120,7 @@ def _lines(results: Results, workloads: Iterable[str]) -> Any:
 
     workloads = list(workloads)
     counts = results["about"]["types"]
-    figure, axes = _figure(len(workloads), max(8, 2 + 3.2 * len(workloads)), 4.2)
+    figure, axes = new_figure(len(workloads), max(8, 2 + 3.2 * len(workloads)), 4.2)
     handles: dict[str, Any] = {}
     for axis, workload in zip(axes, workloads, strict=True):
         for name, facts in results["contenders"].items():
@@ -133,7 +148,7 @@ def _lines(results: Results, workloads: Iterable[str]) -> Any:
     return figure
 
 
-def _svg(figure: Any) -> str:
+def as_svg(figure: Any) -> str:
     """Return a figure as SVG. Its text and axes become light on dark pages."""
     target = io.StringIO()
     figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
