@@ -195,8 +195,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--tune", type=float, metavar="MINUTES", help=tune)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="default: 42")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: all cores")
-    bf16 = {"action": argparse.BooleanOptionalAction, "default": cpu_multiplies_bf16()}
-    parser.add_argument("--bf16", help=precision, **bf16)
+    bf16 = cpu_multiplies_bf16()
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=bf16, help=precision)
     parser.add_argument("--encoder", default="minilm", help="'minilm', 'mpnet', an id or a folder; default: minilm")
     parser.add_argument("--first", type=int, help="use only the first documents of each split, to try the command")
     parser.add_argument("--folder", type=Path, default=ROOT / "checkpoints" / "peers", help="folder of the runs")

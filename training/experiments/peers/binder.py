@@ -9,7 +9,7 @@ from .trainers import AfterStep, timed, trainer_arguments
 
 # The values of the recipes for this encoder
 BATCH_SIZE = 16
-WINDOW = {"max_length": 128, "stride": 16}
+WINDOW: dict[str, Any] = {"max_length": 128, "stride": 16}
 MAX_SPAN_WIDTH = 48
 
 

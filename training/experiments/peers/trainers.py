@@ -13,7 +13,7 @@ from .base import Contender, Run
 def timed(trainer_class: type[Any], run: Run) -> type[Any]:
     """Return a subclass of a trainer whose learning rate follows the clock of a run instead of the number of steps."""
 
-    class Timed(trainer_class):  # type: ignore[misc]
+    class Timed(trainer_class):
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             from torch.optim.lr_scheduler import LambdaLR
 
