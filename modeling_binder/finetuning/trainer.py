@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import TrainingArguments
@@ -30,6 +31,13 @@ logger = logging.getLogger(__name__)
 
 # Arguments of `Trainer` that `BinderTrainer` rejects, because they would have no effect
 _WITHOUT_EFFECT = ("data_collator", "compute_loss_func", "preprocess_logits_for_metrics")
+# Ways to divide a model among devices: name -> argument of `Trainer`, and variable that `accelerate launch` sets
+_SHARDING = {
+    "FSDP": ("fsdp", "ACCELERATE_USE_FSDP"),
+    "DeepSpeed": ("deepspeed", "ACCELERATE_USE_DEEPSPEED"),
+    "Megatron-LM": ("megatron_lm", "ACCELERATE_USE_MEGATRON_LM"),
+    "model parallelism": ("parallelism_config", "ACCELERATE_USE_PARALLELISM_CONFIG"),
+}
 
 
 class BinderTrainer(EvaluatingTrainer):
@@ -79,8 +87,8 @@ class BinderTrainer(EvaluatingTrainer):
         kwargs: further arguments of `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: the model has no entity types, a part has an unknown name, or `args` enables FSDP, DeepSpeed or
-            label smoothing.
+        ValueError: the model has no entity types, a part has an unknown name, or `args` or the environment
+            enables FSDP, DeepSpeed or other model parallelism, or `args` enables label smoothing.
         TypeError: an argument of `Trainer` was passed that would have no effect.
         DataError: a document is malformed, or the label of a mention is not one of the types.
     """
@@ -364,11 +372,12 @@ class BinderTrainer(EvaluatingTrainer):
 
 def _checked(args: TrainingArguments) -> TrainingArguments:
     """Check that the arguments are supported, and set the arguments that the batches of the trainer require."""
-    for name, given in (("FSDP", args.fsdp), ("DeepSpeed", args.deepspeed)):
-        if given:
+    for name, (argument, variable) in _SHARDING.items():
+        given = argument if getattr(args, argument, None) else variable
+        if given == argument or parse_flag_from_env(variable):
             raise ValueError(
-                f"BinderTrainer does not support {name}, because its models fit on one device. Start one process per "
-                "GPU with torchrun (DDP), which needs no further arguments."
+                f"BinderTrainer does not support {name} ({given} is set), because its models fit "
+                "on one device. Start one process per GPU with torchrun (DDP), which needs no further arguments."
             )
     if args.n_gpu > 1:
         logger.warning("BinderTrainer uses one GPU per process; start it with torchrun to use all %d GPUs.", args.n_gpu)

@@ -354,6 +354,15 @@ def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
             BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
 
 
+@pytest.mark.parametrize("variable", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_sharding_that_accelerate_launch_enables_raises_an_error(tmp_path, tokenizer, monkeypatch, variable):
+    """`accelerate launch --use_fsdp` leaves the arguments unchanged, and sets a variable instead."""
+    args = arguments(tmp_path)
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
+    with pytest.raises(ValueError, match=rf"does not support .*ACCELERATE_USE_{variable} is set.*torchrun"):
+        BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
+
+
 def test_training_stops_within_the_time_limit_and_is_evaluated(tmp_path, tokenizer, monkeypatch):
     """The test adds one second to the clock of the trainer at each step. Steps of the tiny model take far less time."""
     run = BinderTrainer(
