@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 
 
+def import_onnxruntime() -> Any:
+    """Import onnxruntime without its telemetry, unless the variable ORT_DISABLE_TELEMETRY says otherwise.
+
+    At its import, onnxruntime 1.29 and later start a thread that sends usage data to Microsoft. After a fork, this
+    thread does not exist in the child process, and the child would wait for it forever when it exits.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:  # transformers requires the packages of all imports that are outside of a try block
+        import onnxruntime
+    except ImportError:
+        raise ImportError(
+            "the encoders of this checkpoint are ONNX files and need onnxruntime: pip install onnxruntime"
+        ) from None
+    return onnxruntime
+
+
 class OnnxEncoder(nn.Module):
     """Runs the ONNX file of an encoder, with inputs `input_ids`, `attention_mask` and output `last_hidden_state`.
 
@@ -76,6 +96,7 @@ class OnnxEncoder(nn.Module):
         self.config, self.name, self.max_positions = config, name, max_positions
         self.path: str | None = None
         self._session: Any = None
+        self._num_threads = 1  # of the session
 
     def load(self, path: str) -> None:
         """Load an ONNX file into a session of onnxruntime.
@@ -83,14 +104,9 @@ class OnnxEncoder(nn.Module):
         Raises:
             ImportError: onnxruntime is not installed.
         """
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ImportError(
-                "the encoders of this checkpoint are ONNX files and need onnxruntime: pip install onnxruntime"
-            ) from None
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = self._num_threads = torch.get_num_threads()
         # During a run, idle threads of onnxruntime stay active (they "spin"), because this saves time between two
         # operators. They must stop at the end of a run, because torch needs the cores between two runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -104,6 +120,7 @@ class OnnxEncoder(nn.Module):
         with _denormals_are_zero():
             self._session = onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=slow)
         self.path = path
+        _LOADED.add(self)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
         """Return the hidden states of tokens, [B, L, H], in float32 on the device of `input_ids`, without gradients."""
@@ -119,9 +136,36 @@ class OnnxEncoder(nn.Module):
             (hidden,) = self._session.run(["last_hidden_state"], inputs)
         return BaseModelOutput(last_hidden_state=torch.from_numpy(hidden).to(input_ids.device))
 
+    def replace_session_after_fork(self) -> None:
+        """Leave the session of the parent process, so that this child process creates its own when it needs one.
+
+        A fork does not copy the threads of a session. The inherited session would compute with one thread, and its
+        destructor, which runs at the latest when the process exits, would wait forever for the other threads. So the
+        inherited session is never destroyed. A session with one thread can be used and destroyed, and is kept, because
+        parent and child share its memory. A session whose file was deleted is kept too.
+        """
+        if self._session is None or self._num_threads == 1:
+            return
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        if self.path is not None and os.path.exists(self.path):
+            self._session = None
+
     def get_input_embeddings(self) -> nn.Module:
         raise NotImplementedError(f"{self.name} is an ONNX file: its embeddings are not accessible.")
 
     def __getstate__(self) -> dict[str, Any]:
         # A session cannot be copied or pickled. A copy of the encoder creates a new session.
         return {**self.__dict__, "_session": None}
+
+
+# The encoders of this process that have had a session
+_LOADED: "WeakSet[OnnxEncoder]" = WeakSet()
+
+
+def _replace_sessions() -> None:
+    for encoder in _LOADED:
+        encoder.replace_session_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_replace_sessions)

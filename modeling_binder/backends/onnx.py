@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling_binder import BinderModel
-from ..onnx_binder import OnnxEncoder
+from ..onnx_binder import OnnxEncoder, import_onnxruntime
 
 
 class _Hidden(nn.Module):
@@ -85,6 +85,7 @@ def _write_onnx(encoder: Any, path: Path, int8: bool) -> None:
         program.model = rewrite(optimize(program.model), [ATTENTION_ON_HIDDEN_STATES])
         program.save(path, external_data=False)
         if int8:
+            import_onnxruntime()
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
             wide = path.with_suffix(".fp32.onnx")
