@@ -7,8 +7,10 @@ module must be imported quickly. It imports torch and transformers only when a c
 import os
 import pickle
 import re
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -152,7 +154,7 @@ class BinderNer(Pipe):
         self.num_misaligned = 0
         self._has_warned_about_gold = False
         self._pipeline: BinderNerPipeline | None = None
-        self._files: tempfile.TemporaryDirectory[str] | None = None  # ONNX files from `from_bytes`
+        self._files: _TemporaryFolder | None = None  # ONNX files from `from_bytes`
 
     def load(self) -> "BinderNerPipeline":
         """Load the model if it is not loaded yet, check the settings, and return the pipeline.
@@ -331,7 +333,7 @@ class BinderNer(Pipe):
         Raises:
             ValueError: the bytes contain a file whose path is outside the folder of the model.
         """
-        files = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        files = _TemporaryFolder()
         try:
             _write_files(srsly.msgpack_loads(data), Path(files.name).resolve())
             self.from_disk(files.name)
@@ -361,6 +363,19 @@ class BinderNer(Pipe):
         # shared memory, and containers often have little of it. So the model is pickled to bytes here.
         state = {**self.__dict__, "_pipeline": self._pipeline and pickle.dumps(self._pipeline), "_files": None}
         return _unpickle, (type(self), state)
+
+
+class _TemporaryFolder:
+    """A folder that is deleted with this object, but never by a fork of the process: the parent still needs it."""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp()
+        self.cleanup = weakref.finalize(self, _delete, self.name, os.getpid())
+
+
+def _delete(folder: str, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_files(files: Mapping[str, bytes], folder: Path) -> None:

@@ -3,11 +3,12 @@
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import spacy
 
-from modeling_binder.integrations.spacy import BinderNer, Settings
+from modeling_binder.integrations.spacy import BinderNer, Settings, _TemporaryFolder
 from tests.fresh_process import ROOT, run
 from tests.integrations.spacy_texts import HANDWRITTEN, TEXTS, spans
 from tests.tiny import TYPES
@@ -60,6 +61,17 @@ def test_bytes_with_a_file_outside_the_folder_are_rejected():
 
     with pytest.raises(ValueError, match=r"outside the folder of the model: '\.\./x'"):
         BinderNer(Settings(HANDWRITTEN)).from_bytes(srsly.msgpack_dumps({"../x": b""}))
+
+
+def test_a_forked_process_does_not_delete_the_files_of_its_parent(monkeypatch):
+    folders = [_TemporaryFolder(), _TemporaryFolder()]
+    with monkeypatch.context() as child:
+        child.setattr("os.getpid", lambda: 0)
+        folders[0].cleanup()
+    assert Path(folders[0].name).is_dir() and Path(folders[1].name).is_dir()
+    shutil.rmtree(folders[0].name)
+    deleted = folders.pop().name
+    assert not Path(deleted).exists()
 
 
 @pytest.mark.parametrize("name", ["U.S. state", "a=b", "[x]"])
