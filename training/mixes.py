@@ -287,6 +287,7 @@ def as_asked(types: Sequence[EntityType], named: bool, ask: str) -> tuple[Entity
 
 def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments]) -> None:
     """Write a tokenised mix and its development sets into a folder. Training from it does not need the corpora."""
+    (folder / "dev.json").unlink(missing_ok=True)  # written last, when everything is complete
     mix.save(folder)
     for name, documents in dev.items():
         path = folder / "dev" / name
@@ -300,6 +301,8 @@ def save_prepared(folder: Path, mix: PackedMix, dev: Mapping[str, TypedDocuments
 def load_prepared(folder: Path) -> tuple[PackedMix, dict[str, TypedDocuments]]:
     """Read the mix and the development sets that `save_prepared` wrote."""
     mix = PackedMix.load(folder)
+    if not (folder / "dev.json").is_file():
+        raise DataError(f"{folder}: the development sets are incomplete (no dev.json); prepare the mix again.")
     dev: dict[str, TypedDocuments] = {}
     for name in json.loads((folder / "dev.json").read_text(encoding="utf-8")):
         path = folder / "dev" / name

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def export(
         facts = {"made of": source, "check": report}
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if target.exists():
-            shutil.rmtree(target)
+            os.replace(target, Path(temporary, "former"))  # it is deleted only after the new folder is in its place
         os.replace(folder, target)
     return report
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .files import replacement_of
+
 NUM_BINS = 15
 # If the margins separate gold mentions perfectly, or not at all, the optimum is not finite. So there are limits.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
@@ -242,7 +244,8 @@ def draw(report: CalibrationReport, path: str | Path) -> None:
     panels[0].set_ylabel("share of spans that are gold mentions")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.suptitle(f"{report.spans:,} candidate spans of the development data", fontsize=10)
-    figure.savefig(path, dpi=150)
+    with replacement_of(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=Path(path).suffix.lower()[1:])
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

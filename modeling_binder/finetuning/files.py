@@ -11,10 +11,11 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO
 from xml.etree import ElementTree
@@ -237,23 +238,48 @@ def xml_errors(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[TextIO]:
-    """Open a temporary text file for writing, and rename it to `path` when it is complete.
+def replacement_of(path: str | Path) -> Iterator[Path]:
+    """Yield the path of a temporary file to write, and rename this file to `path` when it is complete.
 
-    So `path` never contains a half-written file. A file whose name ends in ".gz" is compressed.
+    So `path` never contains a half-written file. An existing file keeps its permissions, and a symbolic link keeps
+    pointing to its file. A stream (see `is_stream`) is not replaced: its own path is yielded.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    if is_stream(path):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
     try:
-        with temporary.open("wb") as raw:
-            # By default, gzip writes the current time into the header. Without the time, equal texts give equal files.
-            binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
-            with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
-                yield file
-        os.replace(temporary, path)
+        yield temporary
+        if target.is_file():
+            with suppress(OSError):  # some file systems have no permissions
+                shutil.copymode(target, temporary)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: str | Path) -> bool:
+    """Return whether a path is a device, a pipe or an open file such as /dev/stdout, which must not be replaced."""
+    path = Path(path)
+    opened = path.parent in (Path("/dev"), Path("/dev/fd"))
+    return path.exists() and not path.is_dir() and (opened or not path.is_file())
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[TextIO]:
+    """Open a text file for writing that replaces the file at `path` when it is complete; see `replacement_of`.
+
+    A file whose name ends in ".gz" is compressed.
+    """
+    path = Path(path)
+    with replacement_of(path) as temporary, temporary.open("ab" if is_stream(path) else "wb") as raw:
+        # By default, gzip writes the current time into the header. Without the time, equal texts give equal files.
+        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
+        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
+            yield file
 
 
 def check_writable(path: str | Path) -> None:
@@ -265,6 +291,9 @@ def check_writable(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: this is a folder; give the path of a file in it.")
+    if is_stream(path):
+        return
+    path = Path(os.path.realpath(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -266,6 +266,8 @@ class PackedMix:
         """Save the mix in a folder: mix.json, and compressed arrays in windows.npz.xz."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        # Deleted first and written last, so that an interrupted call never leaves it beside the windows of another mix.
+        (folder / "mix.json").unlink(missing_ok=True)
         buffer = BytesIO()
         np.savez(buffer, allow_pickle=False, **{name: _small(array) for name, array in vars(self.windows).items()})
         (folder / "windows.npz.xz").write_bytes(lzma.compress(buffer.getvalue(), preset=4))

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 import hub_cards
 
 from ..adapters_binder import active_adapter, unwrapped
+from ..finetuning.files import written_whole
 from ..pipeline_binder import BinderNerPipeline
 from ..tokenizers_binder import TYPE_TOKENIZER_FOLDER
 from .adapter import ADAPTER_FILES, COMPLETE_FILES, adapter_facts, adapter_weights, check_base, save_adapter
@@ -145,8 +146,10 @@ def write_card(
         facts |= adapter_facts(model)
         facts["adapter"]["base_license"] = _facts_in(facts["adapter"]["base"])[1].get("license")
     card = hub_cards.model_card(repo_id, model.config, facts, examples, tags, uncased=_is_uncased(tokenizer))
-    Path(folder, FACTS_FILE).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    Path(folder, "README.md").write_text(str(card), encoding="utf-8")
+    with written_whole(Path(folder, FACTS_FILE)) as file:
+        file.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    with written_whole(Path(folder, "README.md")) as file:
+        file.write(str(card))
 
 
 def rewrite_card(folder: str | os.PathLike[str], repo_id: str, tags: Sequence[str] = (), **facts: Any) -> None:

@@ -1,6 +1,9 @@
 """Reading, listing and writing files, and detecting the split of a corpus from a file name."""
 
 import gzip
+import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from modeling_binder.finetuning.files import (
     check_writable,
     decode,
     is_hidden,
+    is_stream,
     iter_lines,
     read_json,
     read_lines,
@@ -16,6 +20,8 @@ from modeling_binder.finetuning.files import (
     stem_of,
     suffix_of,
     visible_files,
+    write_json,
+    written_whole,
 )
 from modeling_binder.finetuning.splits import split_of, splits_in
 
@@ -189,3 +195,35 @@ def test_check_writable_raises_an_error_for_an_output_that_cannot_be_written(tmp
     for path, message in ((tmp_path, "this is a folder"), (tmp_path / "file" / "x.json", "cannot write to the folder")):
         with pytest.raises(OSError, match=message):
             check_writable(path)
+
+
+def test_a_replaced_file_keeps_its_permissions_and_its_links(tmp_path):
+    (tmp_path / "shared").mkdir()
+    file, link = tmp_path / "shared" / "found.json", tmp_path / "link.json"
+    write_json(file, 1)
+    file.chmod(0o664)
+    link.symlink_to("shared/found.json")
+    for path, value in ((file, 2), (link, 3)):
+        check_writable(path)
+        write_json(path, value)
+        assert file.read_text() == f"{value}\n" and file.stat().st_mode & 0o777 == 0o664 and link.is_symlink()
+    with pytest.raises(RuntimeError), written_whole(link) as output:
+        output.write("half")
+        raise RuntimeError
+    assert file.read_text() == "3\n" and list(file.parent.iterdir()) == [file]
+
+
+def test_devices_and_pipes_are_written_and_not_replaced(tmp_path):
+    """For example /dev/stdout, /dev/null, and the pipe that a shell passes for `>(gzip > found.gz)`."""
+    null, pipe = tmp_path / "null", tmp_path / "pipe"
+    null.symlink_to("/dev/null")
+    os.mkfifo(pipe)
+    reading, writing = os.pipe()
+    ends = {null: None, pipe: os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), Path(f"/dev/fd/{writing}"): reading}
+    for path, end in ends.items():
+        check_writable(path)
+        write_json(path, {"found": 1})
+        assert is_stream(path) and (end is None or json.loads(os.read(end, 100)) == {"found": 1})
+    assert null.is_symlink() and not (tmp_path / "null.tmp").exists()
+    for end in (ends[pipe], reading, writing):
+        os.close(end)
