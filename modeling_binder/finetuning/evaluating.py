@@ -55,6 +55,13 @@ class EvaluatingTrainer(SharingTrainer):
         self._type_weights = WeightWatch()
         super().__init__(**kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune pickles the trainer for `hyperparameter_search`. The cached states of types belong to one process.
+        return {name: value for name, value in vars(self).items() if name not in ("_type_states", "_type_weights")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _type_states=WeakKeyDictionary(), _type_weights=WeightWatch())
+
     @property
     def processor(self) -> BinderWindower:
         """Deprecated name of `windower`."""

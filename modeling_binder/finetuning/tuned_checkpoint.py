@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def save_tuned(
             return source
         copy = Path(temporary, "copy")
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns(".tuned-*", ".cache"))
+        for path in (copy, *copy.rglob("*"), *changed.iterdir()):
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)  # the checkpoint may be read-only, but its copy is not
         for path in changed.iterdir():
             os.replace(path, copy / path.name)
         os.replace(copy, target)  # `target` may be an existing empty folder

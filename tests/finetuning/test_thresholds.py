@@ -6,6 +6,7 @@ Evaluation and the pipeline use the tuned thresholds. Saving the thresholds chan
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from transformers import pipeline
@@ -166,3 +167,17 @@ def test_a_failure_while_saving_leaves_the_checkpoint_unchanged(checkpoint, tmp_
 def test_invalid_arguments_raise_an_error(checkpoint, documents, options, message):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(checkpoint, documents, **options)
+
+
+def test_the_copy_of_a_read_only_checkpoint_can_be_changed(tmp_path):
+    source = tmp_path / "source"
+    (source / "type_tokenizer").mkdir(parents=True)
+    for name, content in (("config.json", "{}"), ("README.md", "by hand"), ("type_tokenizer/tokenizer.json", "{}")):
+        (source / name).write_text(content)
+    for path in (source, *source.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    copy = save_tuned(SimpleNamespace(fields=lambda: {"default_threshold": 0.4}), source, tmp_path / "copy")
+    assert json.loads((copy / "config.json").read_text()) == {"default_threshold": 0.4}
+    assert all(path.stat().st_mode & 0o200 for path in (copy, *copy.rglob("*"))) and len(
+        contents(copy / "type_tokenizer")
+    )
