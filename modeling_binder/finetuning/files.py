@@ -277,7 +277,7 @@ def written_whole(path: str | Path) -> Iterator[TextIO]:
     path = Path(path)
     with replacement_of(path) as temporary, temporary.open("ab" if is_stream(path) else "wb") as raw:
         # By default, gzip writes the current time into the header. Without the time, equal texts give equal files.
-        binary = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
+        binary: Any = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix.lower() == ".gz" else raw
         with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as file:
             yield file
 
