@@ -330,6 +330,11 @@ class WeightWatch:
         self._views: list[list[Tensor]] = []  # some values of each tensor, grouped by device and dtype
         self._values: list[Tensor] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy starts anew: addresses and ids of the old process mean nothing in another one, and attributes of
+        # modules, such as a session of onnxruntime, may not be picklable.
+        return WeightWatch, ()
+
     def changed(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
         """Return whether the modules or the settings have changed since the last call."""
         # The dictionaries of the modules are read directly. This takes a third of the time of nn.Module.parameters(),

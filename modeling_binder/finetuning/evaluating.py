@@ -56,11 +56,11 @@ class EvaluatingTrainer(SharingTrainer):
         super().__init__(**kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray Tune pickles the trainer for `hyperparameter_search`. The cached states of types belong to one process.
-        return {name: value for name, value in vars(self).items() if name not in ("_type_states", "_type_weights")}
+        # Ray Tune pickles the trainer for `hyperparameter_search`. The cached states of types cannot be pickled.
+        return {name: value for name, value in vars(self).items() if name != "_type_states"}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state, _type_states=WeakKeyDictionary(), _type_weights=WeightWatch())
+        vars(self).update(state, _type_states=WeakKeyDictionary())
 
     @property
     def processor(self) -> BinderWindower:
