@@ -286,7 +286,7 @@ def test_an_onnx_checkpoint_is_copied_saved_and_loaded_again(exported, tmp_path)
     assert {"text_encoder.onnx", "type_encoder.onnx", "onnx_binder.py"} <= set(files(tmp_path / "again"))
     assert_same_results(pipeline("binder-ner", model=str(tmp_path / "again"))(TEXTS), pipe(TEXTS))
     for another in (pickle.loads(pickle.dumps(pipe)), copy.deepcopy(pipe)):  # the pipeline has encoded types before
-        same(another(TEXTS), pipe(TEXTS))
+        assert_same_results(another(TEXTS), pipe(TEXTS))
     twin = copy.deepcopy(pipe.model)
     assert_same_results(pipeline("binder-ner", model=twin, tokenizer=pipe.tokenizer)(TEXTS), pipe(TEXTS))
     with pytest.raises(NotImplementedError, match="embeddings are not accessible"):
