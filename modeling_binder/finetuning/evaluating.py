@@ -60,7 +60,7 @@ class EvaluatingTrainer(SharingTrainer):
         return {name: value for name, value in vars(self).items() if name != "_type_states"}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state, _type_states=WeakKeyDictionary())
+        self.__dict__.update(state, _type_states=WeakKeyDictionary())
 
     @property
     def processor(self) -> BinderWindower:
