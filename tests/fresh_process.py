@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+HANGS = 900  # seconds after which a process counts as hanging, even on a busy machine
 
 
 def run(code, *, package, cache, offline=False, **variables):
@@ -41,7 +42,7 @@ def run(code, *, package, cache, offline=False, **variables):
         text=True,
         env=environment,
         cwd=cache,
-        timeout=300,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -11,6 +11,7 @@ import pytest
 
 import modeling_binder
 import modeling_binder.finetuning
+from tests.fresh_process import HANGS
 from tests.pages import ROOT
 
 
@@ -43,7 +44,7 @@ def site(tmp_path_factory):
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0 and not done.stdout and not done.stderr, done.stdout + done.stderr

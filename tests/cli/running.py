@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.fresh_process import HANGS
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -28,5 +30,5 @@ def run(*arguments, stdin=""):
     """Run `binder-ner` with arguments. Return its exit code, stdout and stderr."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = start(*arguments, text=True, encoding="utf-8", **pipes)
-    stdout, stderr = process.communicate(stdin, timeout=300)
+    stdout, stderr = process.communicate(stdin, timeout=HANGS)
     return process.returncode, stdout, stderr

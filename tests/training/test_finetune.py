@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from modeling_binder.finetuning import DataError, write_jsonl
+from tests.fresh_process import HANGS
 from tests.tiny import TYPES, corpus
 from training.arguments import DataArguments, expand, parse_recipe, read_recipe
 from training.evaluate import main as evaluate
@@ -68,13 +69,13 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
         cwd=ROOT,
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=HANGS,
     )
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(
             [*command, "--output_dir", str(killed)], env=environment(), cwd=ROOT, stdout=log, stderr=log
         )
-        deadline = time.time() + 200
+        deadline = time.time() + HANGS
         # Kill the run in the middle of a later epoch. An epoch has 6 steps.
         while not list(killed.glob("checkpoint-*/trainer_state.json")) or last_step(killed) < 8:
             assert run.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()[-2000:]
@@ -96,7 +97,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(recipe, tmp_path):
         check=True,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     assert "Resuming from" in again.stdout
     one, two = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
@@ -137,7 +138,7 @@ def test_two_processes_train_the_same_weights_as_one_process_with_twice_the_batc
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]

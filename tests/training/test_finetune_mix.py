@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from modeling_binder.finetuning import Corpus, DataError, Document, EntityType, Mention, load_corpus, write_jsonl
 from modeling_binder.finetuning.mix import MixSettings
 from modeling_binder.hub import push_dataset
+from tests.fresh_process import HANGS
 from tests.tiny import TYPES, corpus
 from training.finetune import main as finetune
 from training.finetune_mix import main, parse
@@ -116,7 +117,7 @@ def test_two_processes_train_the_same_weights_as_one_process_that_accumulates_gr
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANGS,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]

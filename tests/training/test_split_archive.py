@@ -204,7 +204,7 @@ def test_processes_that_unpack_at_the_same_time_get_the_same_folder(packages, ca
     queue, start = context.Queue(), context.Event()
     started = processes(3, packages, cache, start, queue)
     start.set()
-    found = [queue.get(timeout=120) for _ in started]
+    found = [queue.get(timeout=600) for _ in started]
     for process in started:
         process.join()
     assert found == [(str(archive_of(FILES).unpack()), sorted(FILES))] * 3
