@@ -98,7 +98,9 @@ def _rows(content: str) -> Iterator[tuple[int, Record]]:
 
 
 def write_records(records: list[Record], found: Iterator[list[dict[str, Any]]]) -> Iterator[tuple[int, str | None]]:
-    """Write each record with its `entities` to a file. After each record, yield the number of written records and None.
+    """Write each record with its `entities` to a file.
+
+    After each record, yield a pair: the number of written records, and None.
 
     The last item is the number of all records and the path of the file. If the generator is closed before the last
     item, it deletes the incomplete file.

