@@ -34,8 +34,8 @@ def publish(
 ) -> dict[str, str]:
     """Push the corpora (as a dataset), the model and the Space. All three repositories have the same name.
 
-    The dataset contains the corpus training/open_types and, with `data`, the training corpora on the model card.
-    Corpora whose licence does not clearly allow a published copy are omitted.
+    The dataset contains the corpus training/open_types and, with `data`, the training corpora that the model card
+    lists. Corpora whose licence does not clearly allow a published copy are omitted.
 
     Args:
         repo_id: "user/name", or "name" in your own namespace.

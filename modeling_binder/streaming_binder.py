@@ -14,8 +14,8 @@ from .processing_binder import TextWindow
 CPU_BATCH_SIZE = 16  # default number of windows in a batch on a CPU
 DEVICE_BATCH_SIZE = 64  # default number of windows in a batch on any other device
 READ_AHEAD_BATCHES = 16  # number of batches whose windows are collected and sorted by length before the model runs
-# Limits of a batch on a CPU. With more padding, another batch would be faster. With more tokens, the activations would
-# not fit into the caches of the CPU.
+# Limits of a batch on a CPU. If a batch needs more padding, two batches are faster. If a batch has more tokens, its
+# activations do not fit into the caches of the CPU.
 MAX_PADDING_TOKENS = 64
 MAX_BATCH_TOKENS = 2**11
 
@@ -119,8 +119,8 @@ class TextReader:
         find: a function that returns the spans of each window in a batch.
         collect: a function that returns the result of a text from the spans of its windows. It does not receive windows
             without spans.
-        batch_size: maximum number of windows in a batch. With 1, there is no pool, and each window is processed at
-            once.
+        batch_size: maximum number of windows in a batch. With 1, there is no pool, and each window is processed
+            as soon as it is read.
         max_padding, max_tokens: see `cut_into_batches`.
     """
 
@@ -163,7 +163,7 @@ class TextReader:
         try:
             self._run(pool)
         except Exception as error:
-            failure = error  # replaces an error of the loop above, which never belongs to an earlier text
+            failure = error  # an error of an earlier text has precedence over an error of the loop above
         yield from self._results(queue)
         if failure is not None:
             raise failure

@@ -32,8 +32,8 @@ class EntityType(NamedTuple):
         label: name of the type in the results.
         description: the text that the type encoder encodes.
         parent: label of the parent among the types of the call, or None.
-        own_label: name of the model's type with the same name (see `_name_key`) and the same description, or None if
-            the model does not have this type.
+        own_label: the type of the model with the same name as `label` (see `_name_key`) and the same description, or
+            None if the model does not have such a type.
     """
 
     label: str
@@ -68,7 +68,7 @@ def resolve_entity_types(
     own_keys: dict[str, list[str]] = {}
     for name in own:
         own_keys.setdefault(_name_key(name), []).append(name)
-    selected: dict[str, str] = {}  # type of the model -> the name without a description that matches this type
+    selected: dict[str, str] = {}  # type of the model -> the matching name that was passed without a description
     types: dict[str, EntityType] = {}
     parents: dict[str, str | None] = {}  # only the parents in the call
     for label, fields in [(label, {}) for label in own] if entity_types is None else _items(entity_types):

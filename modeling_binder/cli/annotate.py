@@ -44,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = parser.add_argument_group("table").add_argument
     table("--text-column", metavar="NAME", help="column of the texts (default: text)")
     table("--id-column", metavar="NAME", help="column of the ids, which must be unique (default: id, if there is one)")
-    table("--new-id-column", metavar="NAME", help="new column of ids, made from file and row (default: id, if missing)")
+    table(
+        "--new-id-column",
+        metavar="NAME",
+        help="add a column of ids, made from file and row (default: id, if the table has no ids)",
+    )
     table("--split", metavar="NAME", help="split of a dataset on the Hub")
     table("--config", metavar="NAME", help="configuration of a dataset on the Hub")
     output = parser.add_argument_group("output").add_argument
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Annotate a table and print how many rows have been annotated.
 
     Raises:
-        CommandError: an argument has no effect with the others, or the job failed.
+        CommandError: an argument has no effect without another argument, or the job failed.
         ValueError: the source, the model or an argument is wrong, or the output folder belongs to another job.
         ImportError: a package is missing.
     """

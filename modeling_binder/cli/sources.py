@@ -136,7 +136,9 @@ def _text_only(file: IO[bytes], name: str) -> IO[bytes]:
     """Return the file, at its start. Raise `DataError` if the file is binary."""
     head = file.read(2**12)
     if b"\0" in head and not head.startswith(UTF16_MARKS):  # the reader has a better error for UTF-16
-        raise DataError(f"{name}: this is a binary file; expected text, JSONL, CSV or Parquet (by its suffix).")
+        raise DataError(
+            f"{name}: this is a binary file; expected text, JSONL or CSV, or a Parquet file with the suffix .parquet."
+        )
     file.seek(0)
     return file
 

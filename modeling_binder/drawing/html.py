@@ -2,10 +2,10 @@
 
 Each entity is an inline element around its characters. The padding below the characters has a background image, which
 is the bar. Inline padding and backgrounds do not move the text. If an element continues on the next line, the browser
-draws a part of its background on each line. So bars are right at any page width.
+draws a part of its background on each line. So the bars have the correct length at any page width.
 
-If a label is longer than its bar, it ends with an ellipsis. Kerning and ligatures are off, because they do not work
-across the edges of elements. So an element would change the distances between letters.
+If a label is longer than its bar, it ends with an ellipsis. Kerning and ligatures do not work
+across the edges of elements. They are off, so that elements do not change the distances between letters.
 """
 
 import html

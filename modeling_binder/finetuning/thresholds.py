@@ -169,8 +169,8 @@ def tune_thresholds(
             gets a separate temperature if its spans include at least `min_mentions` gold mentions and at least
             `min_mentions` other spans. All other types share a temperature. Temperatures are used only if they lower
             the expected calibration error, see `CalibrationReport.helped`.
-        entity_types: name -> description of the types in `documents`. Defaults to the types of the checkpoint. Other
-            types influence only the shared threshold and the shared temperature.
+        entity_types: name -> description of the types in `documents`. Defaults to the types of the checkpoint. Types
+            that the checkpoint does not have influence only the shared threshold and the shared temperature.
         decoding: the decoding for which the thresholds are tuned, "nested" or "flat". Defaults to the setting of the
             checkpoint.
         min_mentions: types with fewer mentions have the shared threshold.
@@ -256,7 +256,7 @@ def _objective(metric: str, precision: float | None, recall: float | None) -> Ob
 
 
 def _used(entity_types: Mapping[str, str] | None, documents: Sequence[Document]) -> Mapping[str, str] | None:
-    """Return the types in the `Document.types` of all documents. If a document has no such list, return all types."""
+    """Return the types that at least one document lists in `Document.types`; all types if a document has no list."""
     named = {name for document in documents for name in document.types or ()}
     if entity_types is None or any(document.types is None for document in documents):
         return entity_types
@@ -370,7 +370,7 @@ def _required(shared: float, thresholds: Mapping[int, float], temperatures: np.n
 def _replaced(
     former: Mapping[str, float], types: Sequence[EntityType], values: Mapping[int, float]
 ) -> dict[str, float]:
-    """Return values of the types of the model. Types in `types` get new values; the other types keep their values."""
+    """Return the values for all types of the model. Types in `types` get new values; the others keep theirs."""
     tuned = {entity_type.own_label for entity_type in types}
     kept = {label: value for label, value in former.items() if label not in tuned}
     return {**kept, **{str(types[key].own_label): value for key, value in values.items()}}

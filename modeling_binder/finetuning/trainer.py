@@ -87,8 +87,8 @@ class BinderTrainer(EvaluatingTrainer):
         kwargs: further arguments of `Trainer` (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: the model has no entity types, a part has an unknown name, or `args` or the environment
-            enables FSDP, DeepSpeed or other model parallelism, or `args` enables label smoothing.
+        ValueError: the model has no entity types; a part has an unknown name; `args` or the environment enables FSDP,
+            DeepSpeed or other model parallelism; `args` enables label smoothing.
         TypeError: an argument of `Trainer` was passed that would have no effect.
         DataError: a document is malformed, or the label of a mention is not one of the types.
     """
@@ -251,7 +251,7 @@ class BinderTrainer(EvaluatingTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the data loader. For a mix, each batch has a limited number of tokens instead of windows."""
+        """Return the data loader. For a mix, the size of a batch is limited in tokens, not in windows."""
         dataset = self.train_dataset
         if not isinstance(dataset, MixBatches):
             return super().get_train_dataloader()
@@ -294,8 +294,8 @@ class BinderTrainer(EvaluatingTrainer):
         """Count the mentions and windows of an optimizer step in all processes. The losses are divided by these counts.
 
         Returns:
-            [2], the number of mentions, and the number of windows. If windows are compared with different entity types,
-            the second number is the number of window-type pairs.
+            A tensor of two numbers: the number of mentions, and the number of windows. If windows are compared with
+            different entity types, the second number is the number of window-type pairs.
         """
         if not batch_samples:
             return None
@@ -332,7 +332,7 @@ class BinderTrainer(EvaluatingTrainer):
         outputs = model(**inputs, return_text_states=teacher is not None)
         loss = outputs.loss
         if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # undo the mean over processes that torch takes
+            loss = loss * self.accelerator.num_processes  # torch takes the mean over processes, but the sum is needed
         if teacher is not None and self._phrasing_states is not None:
             draw = self.args.seed * 1_000_003 + self.state.global_step
             distilled = teacher.loss(trained, outputs.text_states, self._phrasing_states, inputs, draw)

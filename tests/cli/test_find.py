@@ -288,7 +288,10 @@ def test_options_are_passed_to_the_pipeline(find, tmp_path, expected):
         (["fake.parquet"], "fake.parquet: not a Parquet file ("),
         (["two.jsonl"], "two.jsonl:2: 'text' must be a text, got 3."),
         (["short.csv"], "short.csv:3: the header has 2 cells; this row has more or fewer."),
-        (["picture"], "picture: this is a binary file; expected text, JSONL, CSV or Parquet (by its suffix)."),
+        (
+            ["picture"],
+            "picture: this is a binary file; expected text, JSONL or CSV, or a Parquet file with the suffix .parquet.",
+        ),
         (["cut.txt.gz"], "cut.txt.gz: not a complete gzip file ("),
         (["latin.txt"], "latin.txt:1: not UTF-8: byte 3 is 0xe9"),
         (["wide.txt"], "wide.txt:1: not UTF-8 but UTF-16"),

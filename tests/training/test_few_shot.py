@@ -43,7 +43,7 @@ def test_the_fewer_texts_there_are_the_more_passes_training_makes():
     assert settings.passes(200, ENCODER) == settings.encoder_passes * 6
 
 
-def test_planned_runs_start_with_the_unchanged_checkpoint_and_have_no_duplicates():
+def test_the_first_planned_runs_evaluate_the_unchanged_checkpoint_and_no_run_occurs_twice():
     runs = list(planned(["a", "b"], [10, 50], 3, [0.0, 0.3], True))
     assert runs[:2] == [Run("a", 0, 0, CHECKPOINT), Run("b", 0, 0, CHECKPOINT)]
     assert len(runs) == len(set(runs)) == 2 + 2 * 2 * 3 * 3
