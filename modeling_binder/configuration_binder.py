@@ -90,8 +90,8 @@ class BinderConfig(PreTrainedConfig):
             find other types. See `BinderModel.freeze_types`.
         type_tokenizer: the checkpoint has a separate tokenizer for descriptions, in its folder `type_tokenizer/`. See
             `BinderModel.type_tokenizer`.
-        onnx: name of each encoder that is an ONNX file ("text_encoder", "type_encoder") -> number of tokens that the
-            encoder accepts. See `modeling_binder.backends`.
+        onnx, openvino: name of each encoder that runs in onnxruntime or OpenVINO ("text_encoder", "type_encoder") ->
+            number of tokens that the encoder accepts. See `modeling_binder.backends`.
 
     Raises:
         ValueError: a value is out of range.
@@ -133,6 +133,7 @@ class BinderConfig(PreTrainedConfig):
     frozen_types: bool = False
     type_tokenizer: bool = False
     onnx: dict[str, int] | None = None
+    openvino: dict[str, int] | None = None
 
     def __post_init__(self, custom_pipelines: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self.share_encoders:
@@ -150,12 +151,13 @@ class BinderConfig(PreTrainedConfig):
         self._set_labels()  # replace id2label of the configuration file, which may differ from the entity types
         if self.frozen_types and not self.entity_types:
             raise ValueError("frozen_types=True needs entity_types: without types, the model can find nothing.")
-        unknown = set(self.onnx or {}) - {"text_encoder", "type_encoder"}
-        if unknown:
-            raise ValueError(
-                f"onnx has unknown keys: {sorted(unknown)}. The encoders of BINDER are 'text_encoder' and "
-                "'type_encoder'."
-            )
+        for backend in ("onnx", "openvino"):
+            unknown = set(getattr(self, backend) or {}) - {"text_encoder", "type_encoder"}
+            if unknown:
+                raise ValueError(
+                    f"{backend} has unknown keys: {sorted(unknown)}. The encoders of BINDER are 'text_encoder' and "
+                    "'type_encoder'."
+                )
 
     def validate_ranges(self) -> None:
         """Raise `ValueError` if a number is out of range."""

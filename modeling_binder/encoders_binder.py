@@ -14,7 +14,9 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
 from .configuration_binder import BinderConfig
+from .exported_binder import ExportedEncoder
 from .onnx_binder import OnnxEncoder
+from .openvino_binder import OpenVinoEncoder
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +28,7 @@ _LEFT_TO_RIGHT = (
 
 
 def build_encoder(config: BinderConfig, name: str) -> nn.Module:
-    """Create an encoder with newly initialised weights, or an `OnnxEncoder` whose file is loaded later.
+    """Create an encoder with newly initialised weights, or an `ExportedEncoder` whose files are loaded later.
 
     Args:
         config: configuration of the BINDER model.
@@ -38,8 +40,11 @@ def build_encoder(config: BinderConfig, name: str) -> nn.Module:
     from transformers import AutoModel
 
     encoder_config: Any = config.text_config if name == "text_encoder" else config.type_config
-    if config.onnx and name in config.onnx:
-        return OnnxEncoder(encoder_config, name, config.onnx[name])
+    exported: type[ExportedEncoder]
+    for exported in (OnnxEncoder, OpenVinoEncoder):
+        limits = getattr(config, exported.backend) or {}
+        if name in limits:
+            return exported(encoder_config, name, limits[name])
     # The configuration of the encoder may refer to code in another repository. trust_remote_code=True for the BINDER
     # checkpoint does not mean that the user trusts this code too.
     encoder: nn.Module = AutoModel.from_config(encoder_config, trust_remote_code=False, **_options(encoder_config))
@@ -133,7 +138,7 @@ def encode(
 
 def max_positions(encoder: nn.Module) -> int | None:
     """Return the maximum number of tokens of an encoder, special tokens included. None means no limit."""
-    if isinstance(encoder, OnnxEncoder):
+    if isinstance(encoder, ExportedEncoder):
         return encoder.max_positions
     limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
@@ -150,7 +155,7 @@ def execution_device(*modules: nn.Module) -> torch.device:
     If weights are offloaded, hooks move the inputs to the right device.
 
     Args:
-        modules: the modules. An encoder that is an ONNX file has no weights. Pass another module of the model with it.
+        modules: the modules. An `ExportedEncoder` has no weights. Pass another module of the model with it.
     """
     devices = (tensor.device for module in modules for tensor in module.parameters() if tensor.device.type != "meta")
     return next(devices, torch.device("cpu"))

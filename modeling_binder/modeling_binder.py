@@ -242,8 +242,8 @@ class BinderModel(BinderPreTrainedModel):
             self.type_encoder = self.breadth = None
             self.type_tokenizer = None
             self.config.frozen_types = True
-            if self.config.onnx:
-                self.config.onnx.pop("type_encoder", None)
+            for limits in (self.config.onnx, self.config.openvino):
+                (limits or {}).pop("type_encoder", None)
         return self
 
     @torch.no_grad()

@@ -51,7 +51,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
 
     Arguments of `pipeline(...)`:
 
-        backend: "onnx" or "torch". Raise an error if the checkpoint uses the other backend.
+        backend: "onnx", "openvino" or "torch". Raise an error if the checkpoint uses another backend.
         compile: compile the text encoder with `torch.compile`. A dictionary contains arguments of `torch.compile`. The
             first batches take longer. Later batches take less time, mainly on a GPU.
         type_cache: deprecated and ignored. The vectors of types are cached in memory, and no longer in a file.
@@ -110,12 +110,12 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         self._windowers: dict[Any, BinderWindower] = {}
         self._reported: set[tuple[str, str]] = set()  # warnings that have been logged: label of a call, model's type
         super().__init__(*args, **kwargs)
-        own_backend = "onnx" if self.model.onnx_encoders() else "torch"
-        if backend not in (None, own_backend):
+        if backend not in (None, self.model.backend):
             raise ValueError(
                 f"backend={backend!r} does not match {self.model.config._name_or_path or 'the model'}, which runs on "
-                f"{own_backend}. `python -m modeling_binder.backends onnx MODEL OUT` creates an ONNX checkpoint, and "
-                "pipeline('binder-ner', model=OUT) runs it without this argument."
+                f"{self.model.backend}. `binder-ner export onnx MODEL OUT` creates an ONNX checkpoint, and "
+                "`binder-ner export openvino MODEL OUT` creates an OpenVINO checkpoint. "
+                "pipeline('binder-ner', model=OUT) runs both without this argument."
             )
         if compile:
             # dynamic=True compiles one graph for all lengths and batch sizes. Module.compile() does not change the

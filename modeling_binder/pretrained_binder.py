@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import stat
+import warnings
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from transformers.utils import cached_file, logging
 
 from .adapters_binder import ADAPTER_CONFIG, AdapterMixin, base_of_adapter, check_folder, save_adapter_settings
 from .configuration_binder import BinderConfig
+from .exported_binder import ExportedEncoder
 from .heads_binder import Head
-from .onnx_binder import OnnxEncoder
 from .tokenizers_binder import TYPE_TOKENIZER_FOLDER, check_type_tokenizer, load_type_tokenizer
 
 logger = logging.get_logger(__name__)
@@ -57,12 +58,15 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
     _keys_to_ignore_on_load_unexpected: list[str] = [
         r"^breadth\."
     ]  # a checkpoint may have these weights although use_breadth is false
+    _keys_to_ignore_on_load_missing: list[str] = [r"^(text|type)_encoder\.digest$"]  # older exports have no digest
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, Head):
             init.constant_(module.scale, math.log(1 / self.config.init_temperature))
+        elif isinstance(module, ExportedEncoder):
+            init.zeros_(module.digest)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +75,8 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         If the checkpoint is an adapter of PEFT, the base model and the adapter are loaded.
 
         Raises:
-            ValueError: `use_safetensors=False` was passed, or peft or the base model of an adapter is missing.
+            ValueError: `use_safetensors=False` was passed, or peft or the base model of an adapter is missing, or the
+                files of an exported encoder belong to other weights.
             OSError: the repository or folder has no safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is False:
@@ -94,8 +99,8 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         commit = getattr(model.config, "_commit_hash", None)
         if commit is not None:
             location["revision"] = commit  # load all files from the same commit
-        for encoder in model.onnx_encoders():
-            encoder.load(cached_file(source, f"{encoder.name}.onnx", **location))
+        for encoder in model.exported_encoders():
+            encoder.load([cached_file(source, file, **location) for file in encoder.files])
         if model.config.type_tokenizer and source is not None:
             model.type_tokenizer = load_type_tokenizer(source, **location)
         return loaded
@@ -126,7 +131,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         self.config.type_tokenizer = tokenizer is not None
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint like `PreTrainedModel.save_pretrained`, with ONNX files and the type tokenizer.
+        """Save a checkpoint like `PreTrainedModel.save_pretrained`, with exported encoders and the type tokenizer.
 
         If the model has adapters, only the active adapter is saved, with its entity types. To save a complete model,
         call `merge_and_unload` first.
@@ -150,7 +155,7 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def _complete_checkpoint(self, folder: Any) -> None:
-        """Add ONNX files and the type tokenizer to a saved checkpoint, and set the permissions of its files.
+        """Add exported encoders and the type tokenizer to a saved checkpoint, and set the permissions of its files.
 
         If the model has adapters, only the settings of the active adapter are written.
         """
@@ -158,12 +163,12 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
             save_adapter_settings(self.config, folder)
             set_permissions(folder, ADAPTER_CONFIG)
             return
-        for encoder in self.onnx_encoders():
-            target = os.path.join(folder, f"{encoder.name}.onnx")
-            if encoder.path and os.path.exists(target) and os.path.samefile(encoder.path, target):
+        for path in (path for encoder in self.exported_encoders() for path in encoder.paths):
+            target = os.path.join(folder, os.path.basename(path))
+            if os.path.exists(target) and os.path.samefile(path, target):
                 os.utime(target)  # set a new modification time, because transformers uploads only modified files
-            elif encoder.path:
-                shutil.copyfile(encoder.path, target)
+            else:
+                shutil.copyfile(path, target)
         if self.type_tokenizer is not None:
             target = os.path.join(folder, TYPE_TOKENIZER_FOLDER)
             self.type_tokenizer.save_pretrained(target)
@@ -204,12 +209,12 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
             The embeddings of the text encoder.
 
         Raises:
-            ValueError: an encoder is an ONNX file.
+            ValueError: an encoder runs in another runtime.
         """
-        if self.onnx_encoders():
+        if self.exported_encoders():
             raise ValueError(
-                "the encoders of this checkpoint are ONNX files, whose token embeddings cannot be resized: resize the "
-                "embeddings of the original checkpoint, and export it again."
+                f"the encoders of this checkpoint run in {self.backend}, so their token embeddings cannot be resized: "
+                "resize the embeddings of the original checkpoint, and export it again."
             )
         for name in ("text",) if self.config.type_tokenizer else ("text", "type"):
             encoder = getattr(self, f"{name}_encoder")
@@ -218,9 +223,19 @@ class BinderPreTrainedModel(AdapterMixin, PreTrainedModel):
                 getattr(self.config, f"{name}_config").vocab_size = resized.num_embeddings
         return self.get_input_embeddings()
 
-    def onnx_encoders(self) -> list[OnnxEncoder]:
-        """Return the encoders that are ONNX files."""
-        return [module for module in self.modules() if isinstance(module, OnnxEncoder)]
+    def exported_encoders(self) -> list[ExportedEncoder]:
+        """Return the encoders that run in another runtime."""
+        return [module for module in self.modules() if isinstance(module, ExportedEncoder)]
+
+    def onnx_encoders(self) -> list[ExportedEncoder]:
+        """Return the encoders that are ONNX files. Deprecated, see `exported_encoders`."""
+        warnings.warn("onnx_encoders() is now exported_encoders().", FutureWarning, stacklevel=2)
+        return [encoder for encoder in self.exported_encoders() if encoder.backend == "onnx"]
+
+    @property
+    def backend(self) -> str:
+        """The library that runs the encoders: "torch", "onnx" or "openvino"."""
+        return next((encoder.backend for encoder in self.exported_encoders()), "torch")
 
 
 def set_permissions(folder: str | os.PathLike[str], config_file: str) -> None:
@@ -235,6 +250,7 @@ def set_permissions(folder: str | os.PathLike[str], config_file: str) -> None:
     mode = stat.S_IMODE(os.stat(os.path.join(folder, config_file)).st_mode)
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if name.endswith((".safetensors", ".onnx", ".py")) and stat.S_IMODE(os.stat(path).st_mode) != mode:
+        belongs = name.endswith((".safetensors", ".onnx", ".xml", ".bin", ".py"))
+        if belongs and stat.S_IMODE(os.stat(path).st_mode) != mode:
             with contextlib.suppress(OSError):  # raised for files of another owner
                 os.chmod(path, mode)

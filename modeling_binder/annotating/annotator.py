@@ -27,7 +27,8 @@ ENTITIES = pa.list_(
         ]
     )
 )
-_WEIGHTS = ("*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.txt", "*.model", "type_tokenizer/*")
+_ENCODERS = ("*.onnx", "*.onnx.data", "*_encoder.xml", "*_encoder.bin")  # encoders of `binder-ner export`
+_WEIGHTS = ("*.json", "*.safetensors", *_ENCODERS, "*.txt", "*.model", "type_tokenizer/*")
 
 
 @dataclass(frozen=True)

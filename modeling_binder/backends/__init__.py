@@ -1,4 +1,4 @@
-"""Export a checkpoint with ONNX encoders, or with frozen entity types (fixed types, stored as vectors)."""
+"""Export a checkpoint with ONNX or OpenVINO encoders, or with frozen entity types (fixed types, stored as vectors)."""
 
 from typing import TYPE_CHECKING
 

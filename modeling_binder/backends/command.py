@@ -1,12 +1,13 @@
-"""Export a checkpoint with ONNX encoders (float32 or int8), or with frozen entity types.
+"""Export a checkpoint with ONNX or OpenVINO encoders (float32 or int8), or with frozen entity types.
 
   binder-ner export onnx checkpoints/mine checkpoints/mine-onnx
   binder-ner export onnx checkpoints/mine checkpoints/mine-int8 --int8 --data my_corpus/dev.jsonl
+  binder-ner export openvino checkpoints/mine checkpoints/mine-int8 --int8 --data my_corpus/dev.jsonl
   binder-ner export frozen checkpoints/mine checkpoints/mine-frozen
 
 The exported checkpoint loads like any other checkpoint: pipeline("binder-ner", model="checkpoints/mine-int8"). Only
-its encoders run in onnxruntime; heads, windows and decoding are unchanged. The command compares the exported
-checkpoint with the original checkpoint, and writes it only if the two agree.
+its encoders run in onnxruntime or OpenVINO; heads, windows and decoding are unchanged. The command compares the
+exported checkpoint with the original checkpoint, and writes it only if the two agree.
 """
 
 import argparse
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
     for name, text in (
         ("onnx", "store the encoders as ONNX files"),
+        ("openvino", "store the encoders as OpenVINO files"),
         ("frozen", "store the vectors of the entity types instead of a type encoder"),
     ):
         command = formats.add_parser(name, help=text, description=text)
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="documents with gold mentions, for the comparison with the original (JSONL, or IOB columns)",
         )
         command.add_argument("--overwrite", action="store_true", help="replace the output folder")
-        if name == "onnx":
+        if name != "frozen":
             command.add_argument("--int8", action="store_true", help="quantise the text encoder (8 bits); needs --data")
             command.add_argument(
                 "--max-loss",
@@ -57,15 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
     from .exporting import export
 
     logging.disable_progress_bar()
-    onnx = arguments.format == "onnx"
+    frozen = arguments.format == "frozen"
     report = export(
         arguments.model,
         arguments.output,
-        onnx=onnx,
-        int8=onnx and arguments.int8,
-        freeze_types=not onnx or arguments.freeze_types,
+        backend="torch" if frozen else arguments.format,
+        int8=not frozen and arguments.int8,
+        freeze_types=frozen or arguments.freeze_types,
         data=arguments.data,
-        max_loss=arguments.max_loss if onnx else 0.5,
+        max_loss=0.5 if frozen else arguments.max_loss,
         overwrite=arguments.overwrite,
     )
     size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6

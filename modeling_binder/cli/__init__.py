@@ -37,7 +37,7 @@ COMMANDS = (
     Command("serve", "serve", "answer requests over HTTP, on this machine or on a Ray cluster"),
     Command("evaluate", "evaluate", "compute precision, recall and F1 on a corpus"),
     Command("tune-thresholds", "tune_thresholds", "find the best thresholds on development data, and save them"),
-    Command("export", "export", "store the encoders as ONNX files, or freeze the entity types"),
+    Command("export", "export", "store the encoders as ONNX or OpenVINO files, or freeze the entity types"),
 )
 
 _EXAMPLES = """\

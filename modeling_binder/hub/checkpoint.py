@@ -29,8 +29,9 @@ from .repository import check_access, hub_api, push_files
 logger = logging.getLogger(__name__)
 
 FACTS_FILE = "model_card.json"
+_EXPORTED_ENCODERS = ("*_encoder.onnx", "*_encoder.xml", "*_encoder.bin")
 # A new push removes these files of an earlier push. Otherwise `from_pretrained` could load old and new files together.
-_STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+_STALE_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", *_EXPORTED_ENCODERS)
 _STALE_TOKENIZER = f"{TYPE_TOKENIZER_FOLDER}/*"  # the tokenizer of the type encoder, if the earlier push had one
 # Facts by the author, which are also true for other weights
 _AUTHOR_FACTS = ("language", "license", "base_model", "examples", "limits", "datasets")

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -91,7 +90,6 @@ class EntityMap:
         tokenizers = [ner.tokenizer, ner.model.type_tokenizer]
         facts = [
             fingerprint(ner.model),
-            *(_digest_of_file(path) for path in _onnx_files(ner.model)),
             {name: value for name, value in config.to_dict().items() if name not in _NOT_HASHED},
             [None if tokenizer is None else _as_json(tokenizer) for tokenizer in tokenizers],
             _parameters(ner, self.arguments),
@@ -182,16 +180,3 @@ def _as_json(tokenizer: Any) -> Any:
     """Return the definition of a tokenizer, without padding and truncation, because calls change these two settings."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     return {name: value for name, value in content.items() if name not in ("padding", "truncation")}
-
-
-def _onnx_files(model: Any) -> Sequence[Path]:
-    paths = [Path(encoder.path) for encoder in model.onnx_encoders()]
-    return [file for path in paths for file in sorted(path.parent.glob(f"{path.name}*"))]
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.blake2b(digest_size=16)
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -154,7 +154,7 @@ class BinderNer(Pipe):
         self.num_misaligned = 0
         self._has_warned_about_gold = False
         self._pipeline: BinderNerPipeline | None = None
-        self._files: _TemporaryFolder | None = None  # ONNX files from `from_bytes`
+        self._files: _TemporaryFolder | None = None  # exported encoders from `from_bytes`
 
     def load(self) -> "BinderNerPipeline":
         """Load the model if it is not loaded yet, check the settings, and return the pipeline.
@@ -337,8 +337,8 @@ class BinderNer(Pipe):
         try:
             _write_files(srsly.msgpack_loads(data), Path(files.name).resolve())
             self.from_disk(files.name)
-            if self._pipeline is not None and self._pipeline.model.onnx_encoders():
-                self._files = files  # keep the folder: to_disk and pickled copies read the ONNX files in it
+            if self._pipeline is not None and self._pipeline.model.exported_encoders():
+                self._files = files  # keep the folder: to_disk and pickled copies read the files in it
         finally:
             if self._files is not files:
                 files.cleanup()

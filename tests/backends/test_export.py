@@ -19,43 +19,20 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModel, ModernBertConfig, pipeline
 
-from modeling_binder import BinderModel, onnx_binder
+from modeling_binder import BinderModel, exported_binder
 from modeling_binder.backends import disagreements, export
 from modeling_binder.backends.__main__ import main
-from modeling_binder.finetuning import Document, Mention, write_jsonl
 from modeling_binder.onnx_binder import OnnxEncoder
-from tests.fresh_process import run
+from tests.backends.compare import (
+    TEXT,
+    TEXTS,
+    assert_same_results,
+    files,
+    found_by_forked_processes,
+    found_without_the_package,
+    write_found,
+)
 from tests.tiny import TYPES, build_model, build_tokenizer
-
-TEXT = "the IL-2 gene promoter of cells in oslo"
-TEXTS = [TEXT, "", "cells. " * 50, "the gene of the IL-2-mediated effect"]
-
-
-def keys(entities):
-    return [(e["entity_group"], e["start"], e["end"]) for e in entities]
-
-
-def assert_same_results(one, two, tolerance=1e-4):
-    """Check that two lists of results are equal, with the same scores up to `tolerance`."""
-    for first, second in zip(one, two, strict=True):
-        assert keys(first) == keys(second)
-        assert [e["score"] for e in first] == pytest.approx([e["score"] for e in second], abs=tolerance)
-
-
-def files(folder):
-    """Return the contents of the files in a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def found_without_the_package(folder, cache, **options):
-    code = f"""
-        import json
-        from transformers import pipeline
-        pipe = pipeline("binder-ner", model={str(folder)!r}, trust_remote_code=True, **{options!r})
-        print(json.dumps(pipe({TEXT!r})))
-    """
-    return run(code, package=False, cache=cache)
-
 
 # ---- frozen types ----
 
@@ -84,7 +61,7 @@ def test_a_frozen_checkpoint_has_no_type_encoder_and_finds_the_same_entities(che
 
 
 def test_a_frozen_checkpoint_loads_without_the_package(checkpoint, tmp_path):
-    export(str(checkpoint), tmp_path / "frozen", onnx=False, freeze_types=True)
+    export(str(checkpoint), tmp_path / "frozen", backend="torch")
     expected = pipeline("binder-ner", model=str(checkpoint))(TEXT)
     assert_same_results([found_without_the_package(tmp_path / "frozen", tmp_path)], [expected])
 
@@ -104,12 +81,7 @@ def exported(tmp_path_factory):
     build_model().save_pretrained(folder / "torch")
     build_tokenizer().save_pretrained(folder / "torch")
     export(str(folder / "torch"), folder / "fp32")
-    found = pipeline("binder-ner", model=str(folder / "torch"))(TEXTS)
-    documents = [
-        Document(str(index), text, tuple(Mention(e["start"], e["end"], e["entity_group"]) for e in entities))
-        for index, (text, entities) in enumerate(zip(TEXTS, found, strict=True))
-    ]
-    write_jsonl(folder / "data.jsonl", documents)
+    write_found(folder / "data.jsonl", pipeline("binder-ner", model=str(folder / "torch")))
     data = ["--data", str(folder / "data.jsonl"), "--max-loss", "60"]
     main(["onnx", str(folder / "torch"), str(folder / "int8"), "--int8", "--freeze-types", *data])
     return folder
@@ -118,7 +90,7 @@ def exported(tmp_path_factory):
 def test_onnx_and_torch_find_the_same_entities(exported):
     one = pipeline("binder-ner", model=str(exported / "torch"))
     two = pipeline("binder-ner", model=str(exported / "fp32"), backend="onnx")
-    assert len(two.model.onnx_encoders()) == 2
+    assert len(two.model.exported_encoders()) == 2
     assert_same_results(one(TEXTS), two(TEXTS))
     new = {"Drug": "A chemical that heals.", "Cell": "A cell."}
     assert_same_results(one(TEXTS, entity_types=new), two(TEXTS, entity_types=new))
@@ -180,7 +152,7 @@ def test_onnx_does_not_change_how_torch_treats_subnormal_numbers(exported):
             torch.set_flush_denormal(False)
 
 
-@pytest.mark.skipif(onnx_binder._openmp() is None, reason="this build of torch does not use GNU OpenMP")
+@pytest.mark.skipif(exported_binder._openmp() is None, reason="this build of torch does not use GNU OpenMP")
 def test_threads_of_torch_end_before_onnxruntime_computes(exported):
     encoder = pipeline("binder-ner", model=str(exported / "fp32")).model.text_encoder
     before = torch.get_num_threads()
@@ -208,45 +180,7 @@ def _threads():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no os.fork")
 @pytest.mark.parametrize("name", ["torch", "fp32"])
 def test_forked_processes_find_the_same_entities_and_end(exported, tmp_path, name):
-    """The parent process has two threads, like a server that loads a model and then forks its workers.
-
-    The children exit as gunicorn workers do: Python deletes all objects, and C++ destructors run.
-    """
-    code = f"""
-    import json, os, sys, time
-    import torch
-    from transformers import pipeline
-    import modeling_binder
-    torch.set_num_threads(2)
-    pipe = pipeline("binder-ner", model={str(exported / name)!r})
-    texts, matrix = ["the gene of cells in the il-2 " * 4] * 8, torch.ones(1000, 1000)
-    expected, product = pipe(texts, threshold=0.1), matrix @ matrix
-
-    def result_of_child(work):
-        child = os.fork()
-        if child == 0:
-            sys.exit(0 if work() else 3)
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.kill(child, 9)
-        return "hangs"
-
-    def finds_the_same():
-        return pipe(texts, threshold=0.1) == expected and torch.equal(matrix @ matrix, product)
-
-    def loads_the_model_again():
-        global pipe
-        pipe = pipeline("binder-ner", model={str(exported / name)!r})
-        return finds_the_same()
-
-    works = [finds_the_same, lambda: True, loads_the_model_again, lambda: result_of_child(finds_the_same) == 0]
-    print(json.dumps([result_of_child(work) for work in works]))
-    """
-    assert run(code, package=True, cache=tmp_path, OMP_NUM_THREADS=None, ORT_DISABLE_TELEMETRY=None) == [0, 0, 0, 0]
+    assert found_by_forked_processes(exported / name, tmp_path) == [True] * 4
 
 
 def test_a_session_whose_threads_were_lost_is_replaced(exported, tmp_path):
@@ -261,7 +195,8 @@ def test_a_session_whose_threads_were_lost_is_replaced(exported, tmp_path):
             (2, exported / "fp32" / "text_encoder.onnx", True),
         ):
             torch.set_num_threads(threads)
-            encoder.load(str(file))
+            encoder.digest.zero_()
+            encoder.load([str(file)])
             session, expected = encoder._session, encoder(inputs).last_hidden_state
             if file.name == "gone.onnx":
                 file.unlink()
@@ -316,7 +251,7 @@ def test_all_files_of_an_export_have_the_mode_of_config_json(exported):
 
 def test_embeddings_of_onnx_encoders_cannot_be_resized(exported):
     model = BinderModel.from_pretrained(exported / "fp32")
-    with pytest.raises(ValueError, match="ONNX files, whose token embeddings cannot be resized"):
+    with pytest.raises(ValueError, match="run in onnx, so their token embeddings cannot be resized"):
         model.resize_token_embeddings(300)
 
 
@@ -327,7 +262,7 @@ def test_an_onnx_checkpoint_loads_without_the_package(exported, tmp_path):
 
 def test_a_backend_that_does_not_match_the_checkpoint_raises_an_error(exported):
     with pytest.raises(
-        ValueError, match=r"backend='onnx' does not match .*, which runs on torch.*modeling_binder.backends"
+        ValueError, match=r"backend='onnx' does not match .*, which runs on torch.*binder-ner export onnx"
     ):
         pipeline("binder-ner", model=str(exported / "torch"), backend="onnx")
     with pytest.raises(ValueError, match="runs on onnx"):
@@ -378,7 +313,7 @@ def test_an_existing_folder_is_replaced_only_with_overwrite(exported, checkpoint
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
     main(["frozen", str(checkpoint), str(tmp_path / "mine"), "--overwrite"])
     assert "model.safetensors" in files(tmp_path / "mine") and "notes.txt" not in files(tmp_path / "mine")
-    with pytest.raises(SystemExit, match="has ONNX encoders already"):
+    with pytest.raises(SystemExit, match="runs on onnx already"):
         main(["onnx", str(exported / "fp32"), str(tmp_path / "twice")])
 
 

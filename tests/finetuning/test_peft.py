@@ -381,7 +381,7 @@ def test_an_adapter_and_a_complete_model_are_not_saved_in_one_folder(make_adapte
 def test_export_and_finetuning_merge_an_adapter_into_its_base(make_adapter, tokenizer, recipe, tmp_path):
     adapter = make_adapter("a")
     tokenizer.save_pretrained(adapter)
-    export(str(adapter), tmp_path / "frozen", onnx=False, freeze_types=True)
+    export(str(adapter), tmp_path / "frozen", backend="torch")
     assert_same_entities(
         pipeline("binder-ner", model=str(tmp_path / "frozen"))(TEXT),
         pipeline("binder-ner", model=str(adapter))(TEXT),

@@ -257,7 +257,7 @@ def test_the_trainer_uses_and_saves_the_type_tokenizer(encoders, tmp_path):
 
 
 def test_an_export_with_frozen_types_has_no_type_tokenizer(two, tmp_path):
-    export(str(two), tmp_path / "frozen", onnx=False, freeze_types=True)
+    export(str(two), tmp_path / "frozen", backend="torch")
     assert not (tmp_path / "frozen" / "type_tokenizer").exists()
     assert json.loads((tmp_path / "frozen" / "config.json").read_text())["type_tokenizer"] is False
     vectors = load_file(tmp_path / "frozen" / "model.safetensors")["frozen_type_vectors"]

@@ -144,7 +144,7 @@ def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str
     return tests, texts
 
 
-def _without_folders(argument: str) -> str:
+def without_folders(argument: str) -> str:
     """Return an argument of the command line without folders of this machine.
 
     An absolute path in the repository becomes a relative path. Any other absolute path is shortened to its last
@@ -157,7 +157,7 @@ def _without_folders(argument: str) -> str:
 
 def about(arguments: argparse.Namespace, argv: list[str], settings: Settings, types: list[int]) -> dict[str, Any]:
     """Return the machine, the commit and the settings of a benchmark."""
-    command = [_without_folders(argument) for argument in argv]
+    command = [without_folders(argument) for argument in argv]
     origin = provenance("training.benchmarks.speed", command, None, {}, "speed")
     return {
         "command": origin["command"],

@@ -28,7 +28,7 @@ def summarise(results: Results) -> None:
     for row in results["throughput"]:
         floor = floors.get(row["workload"])
         if row.get("seconds") and floor and floor.get("seconds"):
-            row["ratio_to_floor"] = _times_as_fast(row, floor)
+            row["ratio_to_floor"] = times_as_fast(row, floor)
         if row.get("peak") is not None and row.get("loaded") is not None:
             row["peak_above_loaded"] = row["peak"] - row["loaded"]
     for row in results["cold_start"]:
@@ -46,7 +46,7 @@ def summarise(results: Results) -> None:
     results["targets"] = targets(results)
 
 
-def _times_as_fast(one: Row, other: Row) -> float:
+def times_as_fast(one: Row, other: Row) -> float:
     """Return the ratio of the speed of `one` to the speed of `other`, as the median over rounds.
 
     Speed is the number of characters that a contender processes per second. So contenders that truncate long texts have
@@ -103,13 +103,13 @@ def targets(results: Results) -> list[dict[str, Any]]:
         add(f"{workload}: throughput of the fp32 pipeline with 5 types, relative to the floor",
             None if five is None else five.get("ratio_to_floor"), 0.85, True)  # fmt: skip
         add(f"{workload}: time with 1,000 types, relative to 1 type",
-            _times_as_fast(one, thousand) if one and thousand else None, 1.5, False)  # fmt: skip
+            times_as_fast(one, thousand) if one and thousand else None, 1.5, False)  # fmt: skip
         memory = None
         if five and floor and five.get("peak") is not None and floor.get("peak") is not None:
             memory = (five["peak"] - floor["peak"]) / MEGABYTE
         add(f"{workload}: peak memory with 5 types, above that of the bare encoder", memory, 300, False, "MB")
         add(f"{workload}: throughput of ONNX int8 with 5 types, relative to the fp32 pipeline",
-            _times_as_fast(int8, five) if int8 and five else None, 3, True)  # fmt: skip
+            times_as_fast(int8, five) if int8 and five else None, 3, True)  # fmt: skip
         add(f"{workload}: throughput of the fp32 pipeline, relative to the fastest peer; "
             "lowest ratio over all numbers of types",
             _lead(results, workload), 1, True)  # fmt: skip
@@ -139,7 +139,7 @@ def _lead(results: Results, workload: str) -> float | None:
             comparable = CONTENDERS[name].types or ours["types"] == FIXED_TYPES
             peer = row_of(results, name, workload, ours["types"]) if _is_peer(name) and comparable else None
             if peer:
-                ratios.append(_times_as_fast(ours, peer))
+                ratios.append(times_as_fast(ours, peer))
     return min(ratios, default=None)
 
 

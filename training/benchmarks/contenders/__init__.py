@@ -12,6 +12,7 @@ from .base import Contender, Settings
 
 FLOOR = "floor"
 FLOOR_TITLE = "bare encoder"
+INT8_NOTE = "exported with --max-loss 100, which accepts any loss of F1"
 UNTRAINED_NOTE = "untrained head, calibrated to find as many entities as are annotated"
 
 
@@ -52,14 +53,22 @@ CONTENDERS = {
     "floor-bf16": Entry(f"{FLOOR_TITLE}, bf16", "floor:Floor", {"dtype": "bfloat16"}),
     "binder": Entry("binder-ner, fp32", "binder:Binder", types=True, ours=True, trains=True),
     "binder-bf16": Entry("binder-ner, bf16", "binder:Binder", {"dtype": "bfloat16"}, types=True, ours=True),
-    "binder-onnx": Entry("binder-ner, ONNX fp32", "binder:Binder", {"onnx": "fp32"}, types=True, ours=True),
+    "binder-onnx": Entry("binder-ner, ONNX fp32", "binder:Binder", {"export": "onnx"}, types=True, ours=True),
     "binder-int8": Entry(
         "binder-ner, ONNX int8",
         "binder:Binder",
-        {"onnx": "int8"},
+        {"export": "onnx", "int8": True},
         types=True,
         ours=True,
-        note="exported with --max-loss 100, which accepts any loss of F1",
+        note=INT8_NOTE,
+    ),
+    "binder-openvino": Entry(
+        "binder-ner, OpenVINO int8",
+        "binder:Binder",
+        {"export": "openvino", "int8": True},
+        types=True,
+        ours=True,
+        note=INT8_NOTE,
     ),
     "tokens": Entry(
         "transformers token classification",

@@ -12,9 +12,9 @@ from .floor import binder_trainer, check_dtype, dtype_of
 
 
 class Binder(Contender):
-    """The "binder-ner" pipeline, on torch or with an ONNX export (option `onnx`: "fp32" or "int8")."""
+    """The "binder-ner" pipeline, on torch or with an export (options `export`: "onnx" or "openvino", and `int8`)."""
 
-    libraries = ("binder-ner", "torch", "transformers", "onnxruntime")
+    libraries = ("binder-ner", "torch", "transformers", "onnxruntime", "openvino", "nncf")
 
     def import_libraries(self) -> None:
         from transformers import pipeline
@@ -24,7 +24,7 @@ class Binder(Contender):
         self.pipeline = pipeline
 
     def build(self, folder: Path) -> str | None:
-        """Export the checkpoint to ONNX if the option `onnx` is set.
+        """Export the checkpoint if the option `export` is set.
 
         The export is accepted even if it lowers F1. The method returns the comparison with the checkpoint as a note.
 
@@ -32,10 +32,11 @@ class Binder(Contender):
             RuntimeError: the export failed, or the CPU has no bfloat16 instructions.
         """
         check_dtype(self.options)
-        if "onnx" not in self.options:
+        if "export" not in self.options:
             return None
-        command = [sys.executable, "-m", "modeling_binder.backends", "onnx", self.settings.model, str(folder)]
-        if self.options["onnx"] == "int8":
+        form = self.options["export"]
+        command = [sys.executable, "-m", "modeling_binder.backends", form, self.settings.model, str(folder)]
+        if self.options.get("int8"):
             command += ["--int8", "--max-loss", "100"]
             command += ["--data", self.settings.held_out] if self.settings.held_out else []
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -46,7 +47,7 @@ class Binder(Contender):
         return check
 
     def load(self, folder: Path) -> None:
-        exported = "onnx" in self.options
+        exported = "export" in self.options
         dtype = {} if exported else {"dtype": dtype_of(self.options)}
         self.ner = self.pipeline(
             "binder-ner",
