@@ -1,11 +1,12 @@
 """Write the tables of docs/how-to-ask-for-a-type.md.
 
     python -m training.experiments.zero_shot demo/model CORPUS... --json training/experiments/zero_shot.json
+    python -m training.experiments.zero_shot demo/model training/open_types --json training/experiments/open_types_test.json
     python -m training.experiments.few_shot demo/model CORPUS... --json training/experiments/few_shot.json
     python -m training.experiments.breadth CHECKPOINT CORPUS... --json training/experiments/breadth.json ...
     python -m training.experiments.open_types_tables
 
-The fourth command makes the tables from the JSON files of the first three commands. If a file is missing, the page
+The last command makes the tables from the JSON files of the other commands. If a file is missing, the page
 contains the sentence "Not run yet." instead of its table.
 """
 
@@ -47,7 +48,8 @@ def zero_shot_table(results: Mapping[str, Any]) -> str:
         row = [corpus, facts["decoding"], f"{facts['texts']:,}", facts["types"]]
         rows.append([*row, *(cell for model in models.values() for cell in _zero_shot_cells(model, corpus))])
     means = [model["summary"]["fitting"] for model in models.values()]
-    rows.append(["mean", "", "", "", *(cell for summary in means for cell in _cells(summary))])
+    if len(first) > 1:
+        rows.append(["mean", "", "", "", *(cell for summary in means for cell in _cells(summary))])
     columns = ("by name", "by description", "false mentions")
     prefixes = [f"{model_name(name)}, " for name in models] if len(models) > 1 else [""]
     named = [f"{prefix}{column}" for prefix in prefixes for column in columns]
@@ -140,6 +142,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
 TABLES = {
     "zero-shot": ("zero_shot.json", zero_shot_table),
     "wording": ("zero_shot.json", wording_table),
+    "open-types-test": ("open_types_test.json", zero_shot_table),
     "few-shot": ("few_shot.json", few_shot_table),
     "forgetting": ("few_shot.json", forgetting_table),
     "breadth": ("breadth.json", breadth_table),
@@ -150,7 +153,7 @@ def write_tables(folder: Path = HERE, page: Path = PAGE) -> None:
     """Write all tables into the page.
 
     Args:
-        folder: folder with the three files of results.
+        folder: folder with the files of results.
         page: page with a pair of markers for each table.
 
     Raises:
