@@ -1,7 +1,8 @@
 """Write the tables of docs/how-to-ask-for-a-type.md.
 
     python -m training.experiments.zero_shot demo/model CORPUS... --json training/experiments/zero_shot.json
-    python -m training.experiments.zero_shot demo/model training/open_types --json training/experiments/open_types_test.json
+    python -m training.experiments.zero_shot demo/model training/open_types \\
+        --json training/experiments/open_types_test.json
     python -m training.experiments.few_shot demo/model CORPUS... --json training/experiments/few_shot.json
     python -m training.experiments.breadth CHECKPOINT CORPUS... --json training/experiments/breadth.json ...
     python -m training.experiments.open_types_tables
