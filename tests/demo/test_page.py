@@ -328,7 +328,7 @@ def test_the_tab_why_shows_the_margins_of_an_entity(page, checkpoint):
     assert sorted(margins) == sorted(TYPES)
     page.click("#label input")
     page.get_by_role("option", name="Place").click()
-    page.locator("#why").get_by_text("Place: margins").wait_for()
+    page.locator("#why").get_by_text("Place: the margins").wait_for()
 
 
 def test_a_hint_appears_on_focus_and_on_hover(page):
