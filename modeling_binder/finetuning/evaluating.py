@@ -57,10 +57,11 @@ class EvaluatingTrainer(SharingTrainer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles the trainer for `hyperparameter_search`. The cached states of types cannot be pickled.
-        return {name: value for name, value in vars(self).items() if name != "_type_states"}
+        cached = ("_type_states", "_type_weights")
+        return {name: value for name, value in vars(self).items() if name not in cached}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state, _type_states=WeakKeyDictionary())
+        self.__dict__.update(state, _type_states=WeakKeyDictionary(), _type_weights=WeightWatch())
 
     @property
     def processor(self) -> BinderWindower:

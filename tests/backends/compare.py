@@ -74,8 +74,13 @@ def found_by_forked_processes(folder, cache, package=True, loads=True, **options
         os.kill(child, 9)
         return "hangs"
 
+    def rounded(results):
+        # Scores may differ in their last digits if the weights have other addresses.
+        return [[{{**entity, "score": round(entity["score"], 3)}} for entity in entities] for entities in results]
+
     def finds_the_same():
-        return pipe(texts, threshold=0.1) == expected and torch.equal(matrix @ matrix, product)
+        same = rounded(pipe(texts, threshold=0.1)) == rounded(expected)
+        return same and torch.equal(matrix @ matrix, product)
 
     def loads_the_model_again():
         global pipe

@@ -371,7 +371,7 @@ def test_a_merged_model_is_a_complete_checkpoint_with_equal_outputs(way, make_ad
 
 def test_an_adapter_and_a_complete_model_are_not_saved_in_one_folder(make_adapter, model):
     adapter = make_adapter("a")
-    with pytest.raises(ValueError, match=r"holds an adapter .* delete adapter_config\.json"):
+    with pytest.raises(ValueError, match=r"contains an adapter .* delete adapter_config\.json"):
         model.save_pretrained(adapter)
     loaded = AutoModel.from_pretrained(adapter)
     with pytest.raises(ValueError, match=r"contains a complete model .* delete config\.json"):

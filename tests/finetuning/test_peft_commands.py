@@ -214,7 +214,7 @@ def test_invalid_lora_arguments_raise_an_error(recipe, tmp_path, arguments, mess
 def test_lora_arguments_need_a_rank_and_full_training_needs_a_folder_without_an_adapter(recipe, make_adapter, tmp_path):
     with pytest.raises(SystemExit, match="need --lora-r"):
         finetune([str(recipe), "--lora-alpha", "4"])
-    with pytest.raises(SystemExit, match="holds an adapter"):
+    with pytest.raises(SystemExit, match="contains an adapter"):
         finetune([str(recipe), "--output_dir", str(make_adapter("a")), "--max_steps", "1"])
 
 

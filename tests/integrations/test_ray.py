@@ -111,9 +111,8 @@ def test_no_row_is_lost_or_repeated_if_drivers_and_a_node_are_killed(cluster, fo
         printed, errors = driver.communicate()
     assert driver.returncode == 0, errors[-3000:]
     # A task may write one more part after its driver was killed. So `done` may be larger than counted before.
-    annotated, done = (
-        int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:rows annotated|were there)", printed)
-    )
+    counts = re.findall(r"([\d,]+) (?:rows annotated|were annotated before)", printed)
+    annotated, done = (int(number.replace(",", "")) for number in counts)
     assert annotated + done == ROWS and 0 < ROWS_PER_PART * before <= done
     assert parts_in(out) == parts and (out / "_SUCCESS").exists()
     rows = pq.read_table(out).to_pylist()

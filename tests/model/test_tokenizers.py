@@ -154,7 +154,7 @@ def test_unsuitable_tokenizers_are_rejected():
         is_fast = False
 
     model = build_model()
-    with pytest.raises(ValueError, match="Slow is not a fast tokenizer"):
+    with pytest.raises(ValueError, match="must be a fast tokenizer, got Slow"):
         model.type_tokenizer = Slow()
     without_cls = build_byte_tokenizer()
     without_cls.backend_tokenizer.post_processor = None

@@ -236,11 +236,12 @@ def test_a_recipe_inherits_the_keys_of_another_recipe(recipe, tmp_path):
     assert parsed.model.encoder == inherited["encoder"] and parsed.name == "heir"
 
 
-def test_the_mpnet_recipe_differs_from_the_minilm_recipe_in_encoder_and_learning_rates():
+def test_the_mpnet_recipe_differs_from_the_minilm_recipe_in_encoder_learning_rates_and_steps():
     small, base = (
         read_recipe(ROOT / "training" / "recipes" / f"open-types-{name}.yaml") for name in ("minilm", "mpnet")
     )
-    assert {key for key in small if small[key] != base[key]} == {"encoder", "learning_rate", "learning_rates"}
+    different = {key for key in small if small[key] != base[key]}
+    assert different == {"encoder", "learning_rate", "learning_rates", "max_steps"}
     assert small.keys() == base.keys() and base["encoder"] == "mpnet" and base["type_encoder"] == "minilm"
 
 

@@ -259,7 +259,7 @@ def test_the_corpus_is_pushed_with_its_phrasings(hub, corpus):
     part = Corpus({t.name: t.description for t in types}, some, [], [], types)
     push_dataset(part, "alice/open-types", language="en", license="apache-2.0")
     card = hub.files("alice/open-types", repo_type="dataset")["README.md"].decode()
-    assert f"`types.json` describes {len(types) - MAX_TYPES_SHOWN:,} more" in card
+    assert f"`types.json` contains {len(types) - MAX_TYPES_SHOWN:,} more" in card
     assert "`types` lists the types for which a text was annotated" in card
     folder = snapshot_download("alice/open-types", repo_type="dataset")
     assert load_corpus(folder) == part
