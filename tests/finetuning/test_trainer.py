@@ -356,19 +356,6 @@ def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
             BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
 
 
-def test_a_trainer_can_be_pickled_for_a_search_with_ray_tune(tmp_path, tokenizer):
-    """Ray Tune pickles the trainer without its model, and each trial trains a copy."""
-    cloudpickle = pytest.importorskip("cloudpickle")
-    options = {"processing_class": tokenizer, "model_init": lambda: small_model(), "freeze": ["type_encoder"]}
-    args = arguments(tmp_path, max_steps=1)
-    run = BinderTrainer(args=args, train_dataset=corpus(1), eval_dataset=corpus(1), **options)
-    run.evaluate()
-    run.model = None
-    trial = cloudpickle.loads(cloudpickle.dumps(run))
-    trial.train()
-    assert trial.state.global_step == 1 and "eval_f1" in trial.evaluate()
-
-
 @pytest.mark.parametrize("variable", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
 def test_sharding_that_accelerate_launch_enables_raises_an_error(tmp_path, tokenizer, monkeypatch, variable):
     """`accelerate launch --use_fsdp` leaves the arguments unchanged, and sets a variable instead."""
