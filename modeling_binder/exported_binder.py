@@ -1,5 +1,6 @@
 """Base class of encoders that another runtime runs from files; the rest of the model is unchanged."""
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -44,6 +45,11 @@ def end_torch_threads() -> None:
 # torch before a fork. Then torch starts new threads in the child process.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
+
+# torch also has a second pool of threads, which it joins when the process exits. In a child process, these threads do
+# not exist, and a new OpenMP thread may have the memory, and thus the identity, of one of them. Then the child would
+# wait forever for the OpenMP thread. To prevent this, end the OpenMP threads before torch joins its pool.
+atexit.register(end_torch_threads)
 
 
 class ExportedEncoder(nn.Module):

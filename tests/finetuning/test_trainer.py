@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate.state import GradientState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HPSearchBackend
@@ -354,6 +355,21 @@ def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):
         setattr(args, option, ["full_shard"])
         with pytest.raises(ValueError, match=rf"does not support {name}.*torchrun"):
             BinderTrainer(small_model(), args, train_dataset=corpus(), processing_class=tokenizer)
+
+
+def test_a_trainer_can_be_pickled_for_a_search_with_ray_tune(tmp_path, tokenizer):
+    """Ray Tune pickles the trainer without its model, and each trial trains a copy."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    # accelerate keeps weak references to the data loaders of trainings that an error ended. They cannot be pickled.
+    GradientState._reset_state()
+    options = {"processing_class": tokenizer, "model_init": lambda: small_model(), "freeze": ["type_encoder"]}
+    args = arguments(tmp_path, max_steps=1)
+    run = BinderTrainer(args=args, train_dataset=corpus(1), eval_dataset=corpus(1), **options)
+    run.evaluate()
+    run.model = None
+    trial = cloudpickle.loads(cloudpickle.dumps(run))
+    trial.train()
+    assert trial.state.global_step == 1 and "eval_f1" in trial.evaluate()
 
 
 @pytest.mark.parametrize("variable", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
