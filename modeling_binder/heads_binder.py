@@ -135,6 +135,17 @@ class SpanHead(Head):
         return scores.masked_fill(outside, float("-inf"))
 
 
+def vectors_of_windows(type_vectors: Tensor, type_index: Tensor) -> Tensor:
+    """Return the vectors of the types that each window is compared with, [B, T, 3, D].
+
+    Args:
+        type_vectors: vectors of all types, [N, 3, D]. type_index: indices of these types, [B, T].
+    """
+    # Use `embedding`, because its gradient is computed faster than the gradient of type_vectors[type_index].
+    flat = nn.functional.embedding(type_index, type_vectors.flatten(1))
+    return flat.unflatten(-1, type_vectors.shape[1:])
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context without autocast on a device. It does nothing on devices that have no autocast (meta)."""
     kind = device.type

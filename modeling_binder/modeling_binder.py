@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .breadth_binder import BreadthNetwork
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
 from .encoders_binder import build_encoder, encode, load_encoder, max_positions
-from .heads_binder import PositionHead, SpanHead, without_autocast
+from .heads_binder import PositionHead, SpanHead, vectors_of_windows, without_autocast
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
 from .scoring_binder import SpanParts
@@ -375,9 +375,7 @@ class BinderModel(BinderPreTrainedModel):
         asked = None
         if type_index is not None:
             asked = type_index >= 0  # [B, T]
-            # Use `embedding`, because its gradient is computed faster than the gradient of type_vectors[type_index].
-            flat = nn.functional.embedding(type_index.clamp_min(0), type_vectors.flatten(1))
-            type_vectors = flat.unflatten(-1, type_vectors.shape[1:])  # [B, T, 3, D]
+            type_vectors = vectors_of_windows(type_vectors, type_index.clamp_min(0))  # [B, T, 3, D]
         hidden = self.encode_text(input_ids, attention_mask, token_type_ids)  # [B, L, H]
 
         scores = self.score(hidden, type_vectors, self.span_parts(hidden))

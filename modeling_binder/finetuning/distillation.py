@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..heads_binder import without_autocast
+from ..heads_binder import vectors_of_windows, without_autocast
 from ..losses_binder import candidate_mask
 from ..modeling_binder import BinderModel
 from ..processing_binder import BinderWindower
+from ..scoring_binder import SpanParts
 from .parts import encode_phrasings
 
 PHRASINGS_PER_BLOCK = 64  # phrasings that are compared with a batch at once, to limit the memory
@@ -90,10 +91,11 @@ class Teacher:
         masks = inputs["word_start_mask"].bool(), inputs["word_end_mask"].bool()
         with torch.no_grad():
             seen = self.model.encode_text(self._ids[inputs["input_ids"]], inputs["attention_mask"])
-            vectors = self.model.project_types(self._states[some])
-            chosen = self._choose(seen, vectors, masks)
-            targets = distributions(self.model, seen, vectors[chosen], masks)
-        learned = distributions(student, hidden, student.project_types(states[some])[chosen], masks)
+            parts, vectors = self.model.span_parts(seen), self.model.project_types(self._states[some])
+            chosen = self._choose(parts, vectors, masks)
+            targets = distributions(self.model, seen, parts, vectors_of_windows(vectors, chosen), masks)
+        vectors = vectors_of_windows(student.project_types(states[some]), chosen)
+        learned = distributions(student, hidden, student.span_parts(hidden), vectors, masks)
         config = student.config
         weights = (config.start_loss_weight, config.end_loss_weight, config.span_loss_weight)
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -101,14 +103,13 @@ class Teacher:
             total = total + weight * nn.functional.kl_div(own, target, reduction="sum", log_target=True)
         return self.weight * total / chosen.numel()
 
-    def _choose(self, hidden: Tensor, vectors: Tensor, masks: tuple[Tensor, Tensor]) -> Tensor:
+    def _choose(self, parts: SpanParts, vectors: Tensor, masks: tuple[Tensor, Tensor]) -> Tensor:
         """Choose the phrasings that each window is compared with; returns [B, K], indices of the drawn phrasings."""
         number = min(self.compared, len(vectors))
-        parts = self.model.span_parts(hidden)
         candidates = candidate_mask(*masks, parts.width)[:, None]
         best = []
         for block in vectors[:, 2].split(PHRASINGS_PER_BLOCK):
-            with without_autocast(hidden.device):
+            with without_autocast(vectors.device):
                 cosine = parts.cosine(block.float())
             threshold = cosine[:, :, 0, 0]
             best.append(cosine.masked_fill(~candidates, -2).flatten(2).amax(-1) - threshold)
@@ -118,17 +119,17 @@ class Teacher:
 
 
 def distributions(
-    model: BinderModel, hidden: Tensor, vectors: Tensor, masks: tuple[Tensor, Tensor]
+    model: BinderModel, hidden: Tensor, parts: SpanParts, vectors: Tensor, masks: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log-probabilities of the candidates of each head, from the softmax of their scores.
 
     Args:
-        hidden: [B, L, H]. vectors: [B, K, 3, D]. masks: word starts and word ends, [B, L] each.
+        hidden: [B, L, H]. parts: from `model.span_parts(hidden)`. vectors: [B, K, 3, D].
+        masks: word starts and word ends, [B, L] each.
 
     Returns:
         Starts and ends, [B, K, L], and spans, [B, K, L * W]. Entry 0 is the threshold.
     """
-    parts = model.span_parts(hidden)
     scores = model.score(hidden, vectors, parts)
     candidates = (*masks, candidate_mask(*masks, parts.width))
     found = []

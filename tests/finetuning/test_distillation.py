@@ -86,9 +86,10 @@ def test_half_of_the_phrasings_of_a_window_have_the_largest_margins_of_the_teach
     hidden = model.encode_text(inputs["input_ids"], inputs["attention_mask"])
     encoded = tokenizer(texts, return_tensors="pt", padding=True)
     vectors = model.encode_types(encoded["input_ids"], encoded["attention_mask"])
-    chosen = teacher._choose(hidden, vectors, masks)
+    chosen = teacher._choose(model.span_parts(hidden), vectors, masks)
     thresholds, spans = [], []
-    for log_probabilities in distributions(model, hidden, vectors.expand(2, -1, -1, -1), masks)[2]:
+    parts, every = model.span_parts(hidden), vectors.expand(2, -1, -1, -1)
+    for log_probabilities in distributions(model, hidden, parts, every, masks)[2]:
         thresholds.append(log_probabilities[:, 0])
         spans.append(log_probabilities[:, 1:].amax(-1))
     margins = torch.stack(spans) - torch.stack(thresholds)
