@@ -7,18 +7,8 @@ import pytest
 from modeling_binder.finetuning import DataError, Document, Mention, write_jsonl
 from tests.tiny import TYPES, corpus, small_model
 from training.experiments import few_shot
-from training.experiments.few_shot import (
-    CHECKPOINT,
-    ENCODER,
-    Run,
-    Settings,
-    draw_texts,
-    main,
-    percent,
-    planned,
-    report,
-    summarise,
-)
+from training.experiments.few_shot import Run, Settings, draw_texts, main, planned
+from training.experiments.few_shot_summary import CHECKPOINT, ENCODER, percent, report, summarise
 
 
 def test_a_sample_has_a_mention_of_each_type_if_possible():

@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -50,12 +49,12 @@ from modeling_binder.finetuning.data import write_json
 from modeling_binder.finetuning.metrics import Score, has_overlap
 from modeling_binder.machine import cpu_multiplies_bf16
 from training.encoders import resolve_encoder
+from training.experiments.few_shot_summary import CHECKPOINT, ENCODER, report, summarise
 from training.experiments.provenance import provenance
 from training.experiments.zero_shot import spread
 from training.mixes import Folders, as_asked
 from training.start import load_checkpoint
 
-CHECKPOINT, ENCODER = "checkpoint", "encoder"
 # For a model that starts from an encoder, these configuration fields are copied from the checkpoint.
 SHARED = ("projection_size", "max_span_width", "max_length", "stride", "type_pooling")
 
@@ -307,46 +306,6 @@ def planned(
                 yield from (Run(name, size, draw, CHECKPOINT, share) for share in replay)
                 if with_encoder:
                     yield Run(name, size, draw, ENCODER)
-
-
-def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mean and standard deviation of F1 over the samples, for each corpus, size, start and replay share."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault((run["corpus"], run["size"], run["start"], run["replay"]), []).append(run)
-    summary = []
-    for (corpus, size, start, share), found in sorted(groups.items()):
-        row: dict[str, Any] = {"corpus": corpus, "size": size, "start": start, "replay": share, "draws": len(found)}
-        for key in ("f1", "kept_f1"):
-            values = [run[key] for run in found if run[key] is not None]
-            row[key] = statistics.mean(values) if values else None
-            row[f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-        summary.append(row)
-    return summary
-
-
-def report(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return the summary as lines for the terminal, with F1 in percent."""
-    lines = [f"{'corpus':24} {'texts':>6} {'start':11} {'replay':>6} {'F1':>14} {'F1 of kept types':>18}"]
-    for row in summary:
-        cells = [percent(row, "f1"), percent(row, "kept_f1")]
-        lines.append(f"{row['corpus']:24} {row['size']:6d} {row['start']:11} {row['replay']:6g} "
-                     f"{cells[0]:>14} {cells[1]:>18}")  # fmt: skip
-    return "\n".join(lines)
-
-
-def percent(row: Mapping[str, Any], key: str) -> str:
-    """Format a figure of `summarise` in percent, with its standard deviation if it is known.
-
-    If the figure is None, the result is "".
-
-    >>> percent({"f1": 0.5, "f1_deviation": 0.01}, "f1")
-    '50.0 ± 1.0'
-    """
-    if row[key] is None:
-        return ""
-    deviation = row[f"{key}_deviation"]
-    return f"{100 * row[key]:.1f}{'' if deviation is None else f' ± {100 * deviation:.1f}'}"
 
 
 def read_runs(path: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:

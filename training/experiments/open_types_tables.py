@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from hub_cards.markdown import table
-from training.experiments.few_shot import CHECKPOINT, ENCODER, percent
+from training.experiments.few_shot_summary import CHECKPOINT, ENCODER, percent
 from training.experiments.tables import NOT_RUN
 from training.experiments.zero_shot import figures
 from training.pages import DOCS, write_between

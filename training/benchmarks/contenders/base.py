@@ -7,7 +7,7 @@ import math
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,14 +174,26 @@ def words_and_mentions(document: dict[str, Any]) -> tuple[list[str], list[tuple[
     Mentions that begin or end inside a word are skipped.
     """
     spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", document["text"])]
-    starts = {start: index for index, (start, _) in enumerate(spans)}
-    ends = {end: index for index, (_, end) in enumerate(spans)}
-    mentions = [
+    return [document["text"][start:end] for start, end in spans], mentions_in_words(document["entities"], spans)
+
+
+def mentions_in_words(
+    entities: Iterable[Mapping[str, Any]], words: Iterable[tuple[int, int]]
+) -> list[tuple[int, int, str]]:
+    """Return mentions as (first word, last word, label). Mentions that begin or end inside a word are skipped.
+
+    Args:
+        entities: the mentions, with the keys start, end and label.
+        words: character spans of the words.
+    """
+    starts, ends = {}, {}
+    for index, (start, end) in enumerate(words):
+        starts[start], ends[end] = index, index
+    return [
         (starts[entity["start"]], ends[entity["end"]], entity["label"])
-        for entity in document["entities"]
+        for entity in entities
         if entity["start"] in starts and entity["end"] in ends
     ]
-    return [document["text"][start:end] for start, end in spans], mentions
 
 
 def step_timer() -> Any:

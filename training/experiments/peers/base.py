@@ -1,6 +1,6 @@
 """What all contenders share: the texts, the clock of a run, and the evaluations at growing training times.
 
-Other packages run in their own environments. This module is imported there too, so it uses only the standard library.
+Other packages run in their own environments. This module is imported there too, so it needs only the standard library.
 """
 
 import json
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from training.benchmarks.contenders.base import mentions_in_words
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # shares of the training time after which the test set is evaluated
 WARMUP = 0.1  # share of the training time in which the learning rate grows
@@ -66,13 +68,7 @@ class Text:
     def from_row(cls, row: Mapping[str, Any], nested: bool) -> "Text":
         """Create a text from a line of a corpus file; if not `nested`, only the outermost mentions are kept."""
         words = [(start, end) for start, end in row["words"]]
-        starts = {start: index for index, (start, _) in enumerate(words)}
-        ends = {end: index for index, (_, end) in enumerate(words)}
-        mentions = [
-            (starts[entity["start"]], ends[entity["end"]], entity["label"])
-            for entity in row["entities"]
-            if entity["start"] in starts and entity["end"] in ends
-        ]
+        mentions = mentions_in_words(row["entities"], words)
         return cls(row["id"], row["text"], words, sorted(set(mentions)) if nested else outermost(mentions))
 
     @property
