@@ -17,7 +17,7 @@ from typing import Any
 
 from hub_cards.markdown import table
 from modeling_binder.finetuning.data import write_json
-from training.experiments.tables import KEY, NOT_RUN, recipe_of
+from training.experiments.tables import KEY, NOT_RUN, Run, merged, recipe_of
 from training.pages import DOCS, write_between
 
 JSON = Path(__file__).parent / "open_types_runs.json"
@@ -26,8 +26,6 @@ MARKER = "open-types-runs"
 # Settings that do not change what a model learns; the table leaves them out.
 _NEUTRAL = ("prepared", "max_minutes", "eval_", "per_device_eval", "save_", "load_best", "dataloader_", "teacher=")
 _ORIGIN = (*KEY, "command", "commit", "device", "steps", "epochs", "minutes", "peak_memory_mb", "trained_parameters")
-
-Run = dict[str, Any]
 
 
 def read_run(folder: Path) -> Run:
@@ -48,12 +46,6 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{folder}: the run was not evaluated on development sets.")
     seen = {name: round(mix[name], 3) for name in f1 if name in mix}
     return {**{key: results.get(key) for key in _ORIGIN}, "corpora": len(mix), "f1": f1, "share": seen}
-
-
-def add_runs(runs: Sequence[Run], new: Sequence[Run]) -> list[Run]:
-    """Return all runs; a new run replaces an earlier run with the same settings and seed."""
-    kept = {tuple(run[key] for key in KEY): run for run in (*runs, *new)}
-    return list(kept.values())
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -94,7 +86,7 @@ def main(argv: list[str] | None = None) -> list[Run]:
     arguments = parser.parse_args(argv)
     try:
         runs: list[Run] = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.exists() else []
-        runs = add_runs(runs, [read_run(folder) for folder in arguments.folders])
+        runs = merged(runs, [read_run(folder) for folder in arguments.folders])
         write_json(arguments.json, runs)
         write_between(arguments.page, MARKER, runs_table(runs))
     except (ValueError, OSError) as error:

@@ -26,7 +26,9 @@ from training.experiments.tables import (
     ablations_table,
     benchmarks_table,
     distant_table,
+    key_of,
     mean,
+    merged,
     new_types_table,
     over_seeds,
     overview_table,
@@ -72,13 +74,12 @@ def collect(folder: Path, earlier: Iterable[Run] = ()) -> list[Run]:
     A run in the folder replaces an earlier run with the same recipe, model, variant, changes and seed. A results.json
     is ignored if it has no recipe and no variant, or no results on a test set.
     """
-    runs = {tuple(run[name] for name in KEY): run for run in earlier}
+    found = []
     for path in sorted(folder.rglob("results.json")):
         results = json.loads(path.read_text(encoding="utf-8"))
         if (results.get("recipe") or results.get("variant")) and "test" in results.get("metrics", {}):
-            run = record(results)
-            runs[tuple(run[name] for name in KEY)] = run
-    return [runs[key] for key in sorted(runs, key=lambda key: [str(part) for part in key])]
+            found.append(record(results))
+    return sorted(merged(earlier, found), key=lambda run: [str(part) for part in key_of(run)])
 
 
 def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_classifier: bool, folder: Path) -> None:

@@ -39,6 +39,16 @@ def recipe_of(name: str) -> dict[str, Any]:
     return read_recipe(RECIPES / f"{name}.yaml")
 
 
+def key_of(run: Run, key: Sequence[str] = KEY) -> tuple[Any, ...]:
+    """Return the values of the fields that identify a run."""
+    return tuple(run[name] for name in key)
+
+
+def merged(runs: Iterable[Run], new: Iterable[Run], key: Sequence[str] = KEY) -> list[Run]:
+    """Return all runs. A new run replaces the earlier run with the same values of the fields `key`."""
+    return list({key_of(run, key): run for run in (*runs, *new)}.values())
+
+
 def over_seeds(runs: Iterable[Run]) -> dict[tuple[Any, ...], list[Run]]:
     """Group runs that differ only in their seed. The key of a group is (recipe, model, variant, changed)."""
     groups: dict[tuple[Any, ...], list[Run]] = defaultdict(list)

@@ -27,6 +27,7 @@ from modeling_binder.finetuning.corpus import load_corpus
 from modeling_binder.finetuning.data import DataError, write_json
 from modeling_binder.machine import cpu_multiplies_bf16, hardware
 from training.encoders import resolve_encoder
+from training.experiments.tables import key_of, merged
 from training.pages import DOCS, ROOT, write_between
 
 from . import CONTENDERS, OURS
@@ -93,7 +94,7 @@ class Comparison:
                     if name in self.arguments.contenders:
                         print(f"\n=== {data.name}, {CONTENDERS[name].title}, seed {seed} ===", flush=True)
                         record = self.record(data, name, seed)
-                        self.known = merged(self.known, record)
+                        self.known = merged(self.known, [record], KEY)
                         result = [(point["minutes"], point["f1"]) for point in record.get("points", [])]
                         print(record.get("error") or f"minutes and F1: {result}", flush=True)
                         yield self.known
@@ -134,7 +135,9 @@ class Comparison:
     def ours(self, data: Data, record: Record) -> Path | None:
         """Return the output folder of BINDER's finished run that a record is compared with; None if there is none."""
         wanted = {**record, "contender": OURS}
-        found = next((each for each in self.known if _key(each) == _key(wanted) and "error" not in each), None)
+        found = next(
+            (each for each in self.known if key_of(each, KEY) == key_of(wanted, KEY) and "error" not in each), None
+        )
         if found is None or record["contender"] == OURS:
             return None
         output = self.output(data, found)
@@ -156,16 +159,6 @@ class Comparison:
             tried.append({"learning_rate": rate, "minutes": settings.minutes, "dev_f1": points[-1]["f1"]})
             print(f"learning rate {rate:g}: F1 {points[-1]['f1']:.2f} on dev", flush=True)
         return tried
-
-
-def _key(record: Record) -> tuple[Any, ...]:
-    return tuple(record[name] for name in KEY)
-
-
-def merged(records: Sequence[Record], record: Record) -> list[Record]:
-    """Return the records with a new one, which replaces the earlier record of the same run."""
-    found = {_key(each): each for each in records}
-    return list({**found, _key(record): record}.values())
 
 
 def page_content(records: Sequence[Record], plot: Path, page: Path) -> str:
