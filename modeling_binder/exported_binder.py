@@ -1,6 +1,5 @@
 """Base class of encoders that another runtime runs from files; the rest of the model is unchanged."""
 
-import atexit
 import ctypes
 import functools
 import hashlib
@@ -46,10 +45,19 @@ def end_torch_threads() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=end_torch_threads)
 
-# torch also has a second pool of threads, which it joins when the process exits. In a child process, these threads do
-# not exist, and a new OpenMP thread may have the memory, and thus the identity, of one of them. Then the child would
-# wait forever for the OpenMP thread. To prevent this, end the OpenMP threads before torch joins its pool.
-atexit.register(end_torch_threads)
+
+def _replace_torch_pool() -> None:
+    """Replace the second pool of threads of torch, which `torch.set_num_threads` creates, by a pool of this process.
+
+    torch joins the threads of this pool when the process exits. A fork does not copy these threads. If a new thread has
+    taken the memory of one of them, the child process would wait for the new thread forever. If their memory was given
+    back to the system, the child process would crash. torch replaces the pool when the child process uses it.
+    """
+    torch.set_num_threads(torch.get_num_threads())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_replace_torch_pool)
 
 
 class ExportedEncoder(nn.Module):

@@ -44,8 +44,10 @@ def found_without_the_package(folder, cache, **options):
     return run(code, package=False, cache=cache)
 
 
-def found_by_forked_processes(folder, cache, package=True, loads=True, **options):
-    """Return whether forked processes find the same entities as their parent and end.
+def results_of_forked_processes(folder, cache, package=True, loads=True, **options):
+    """Return what became of forked processes that should find the same entities as their parent, and end.
+
+    The values are 0 (this went well), 3 (the entities differ), "hangs" and negative numbers of signals.
 
     The parent process has two threads, like a server that loads a model and then forks its workers. The children exit
     as gunicorn workers do: Python deletes all objects, and C++ destructors run. With `loads`, a child loads the model.
@@ -93,5 +95,4 @@ def found_by_forked_processes(folder, cache, package=True, loads=True, **options
     works += [loads_the_model_again] if {loads} else []
     print(json.dumps([result_of_child(work) for work in works]))
     """
-    results = run(code, package=package, cache=cache, OMP_NUM_THREADS=None, ORT_DISABLE_TELEMETRY=None)
-    return [result == 0 for result in results]
+    return run(code, package=package, cache=cache, OMP_NUM_THREADS=None, ORT_DISABLE_TELEMETRY=None)
