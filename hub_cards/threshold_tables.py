@@ -14,7 +14,7 @@ _GOALS = {
 
 
 def threshold_values(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the template about thresholds; `thresholds` is empty if the model has only default values.
+    """Return values for the part of the card about thresholds; `thresholds` is empty if all of them are defaults.
 
     Args:
         config: the `BinderConfig` of the model.

@@ -49,11 +49,12 @@ def broader_types(
     """Return which types are broader than others, and a limit for each pair of a broader and a narrower type.
 
     The margin of a span for a type is its score minus the threshold of the type. If a span is above the thresholds of
-    both types, the narrower type is preferred. The limit is an exception: the broader type is kept if its margin
-    exceeds the margin of the narrower type by more than the limit.
+    both types, the narrower type is preferred, with one exception: the broader type is kept if its margin exceeds the
+    margin of the narrower type by more than the limit.
 
-    There is no limit for an ancestor and its descendant, because parents come from the user. `tolerance` is the limit
-    for types that differ in breadth, because breadths are estimates, and may also differ for unrelated types.
+    An ancestor and its descendant have no limit: the descendant is always preferred, because the user has set the
+    parents. `tolerance` is the limit for types that differ in breadth, because breadths are estimates, and may also
+    differ for unrelated types.
 
     An ancestor is broader than its descendants. Breadths are compared only if at least one of the two types has no
     parent and no child.
@@ -62,8 +63,8 @@ def broader_types(
         parents: label -> label of its parent or None, for T types in order. Each parent must be one of the types, and
             no type may be its own ancestor.
         breadths: [T], from `BreadthNetwork`. `None` means that only the parents are compared.
-        margin: minimum difference of breadths, at least 0. A type is broader than another type if its breadth is larger
-            by more than `margin`.
+        margin: minimum difference of breadths, at least 0; not the margin of a span. A type is broader than another
+            type if its breadth is larger by more than `margin`.
         tolerance: the limit for types that differ in breadth. `None` means no limit.
 
     Returns:

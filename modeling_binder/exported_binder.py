@@ -31,9 +31,9 @@ def _openmp() -> Any:
 def end_torch_threads() -> None:
     """End the threads that torch has started for the calling thread. torch starts new threads when it needs them.
 
-    After a computation, idle threads of torch keep the cores busy for some milliseconds. The other runtime needs the
-    cores: onnxruntime would take a tenth longer. Starting a thread again takes only some microseconds. This function
-    does nothing if torch does not use GNU OpenMP.
+    After a computation, idle threads of torch keep the cores busy for some milliseconds. The other runtime (onnxruntime
+    or OpenVINO) needs these cores. Without this function, onnxruntime takes a tenth longer. Starting a thread again
+    takes only some microseconds. This function does nothing if torch does not use GNU OpenMP.
     """
     if (openmp := _openmp()) is not None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
@@ -49,9 +49,9 @@ if hasattr(os, "register_at_fork"):
 def _replace_torch_pool() -> None:
     """Replace the second pool of threads of torch, which `torch.set_num_threads` creates, by a pool of this process.
 
-    torch joins the threads of this pool when the process exits. A fork does not copy these threads. If a new thread has
-    taken the memory of one of them, the child process would wait for the new thread forever. If their memory was given
-    back to the system, the child process would crash. torch replaces the pool when the child process uses it.
+    A fork does not copy the threads of the inherited pool, but torch joins them when the child process exits. Then
+    it would wait forever if a new thread has taken the memory of one of them, and crash if this memory is no longer
+    mapped. torch replaces an inherited pool when it is used, so this function uses it once.
     """
     torch.set_num_threads(torch.get_num_threads())
 
@@ -116,7 +116,7 @@ class ExportedEncoder(nn.Module):
         _LOADED.add(self)
 
     def start(self, paths: list[str]) -> Any:
-        """Return a session of the runtime, which may not be copied or pickled."""
+        """Return a session of the runtime. It does not need to support copying or pickling."""
         raise NotImplementedError
 
     def run(self, session: Any, inputs: dict[str, Any]) -> Any:
@@ -142,13 +142,13 @@ class ExportedEncoder(nn.Module):
         return BaseModelOutput(last_hidden_state=hidden.to(input_ids.device))
 
     def replace_session_after_fork(self) -> None:
-        """Leave the session of the parent process, so that this child process creates its own when it needs one.
+        """Stop using the session that this process inherited, so that it creates its own when it needs one.
 
         A fork does not copy the threads of a session. The inherited session would compute with one thread, and its
-        destructor, which runs at the latest when the process exits, would wait forever for the other threads. So the
-        inherited session is never destroyed. A session with one thread can be used and destroyed, and is kept, because
-        parent and child share its memory. A session whose files were deleted is kept too, and a session of a runtime
-        that cannot create another session in a forked process.
+        destructor, which runs at the latest when the process exits, would wait forever for the other threads. So an
+        inherited session with several threads is never destroyed. A session with one thread has no such problem. The
+        child process continues to use it, because this saves memory. It also continues to use a session whose files
+        were deleted, or whose runtime cannot create another session in a forked process.
         """
         if self._session is None or self._num_threads == 1:
             return

@@ -165,7 +165,7 @@ class Annotator:
         except Exception as error:
             if len(texts) < 2:
                 return [f"{type(error).__name__}: {one_line(error)[:600]}" for _ in texts]
-            # Try each text separately. An error of some texts must not end the job, but an error of all texts must.
+            # Try each text separately. If only some texts fail, the job continues. If all texts fail, it ends.
             found = [self._find([text])[0] for text in texts]
             if all(isinstance(result, str) for result in found):
                 raise

@@ -56,8 +56,8 @@ class EntityMap:
         """
         if not isinstance(batch, (Mapping, pa.Table)):
             raise ValueError(
-                f"expected rows with their columns, got {type(batch).__name__}: call map on dataset.with_format(None), "
-                "and without input_columns."
+                f"expected a mapping from columns to lists, or an Arrow table, got {type(batch).__name__}: call map on "
+                "dataset.with_format(None), and without input_columns."
             )
         names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
         if self.text_column not in names:
@@ -128,7 +128,7 @@ _NOT_HASHED = (
     "_commit_hash",
     "transformers_version",
     "dtype",
-)  # These do not change the entities. `dtype` does, but the hash of the weights includes it.
+)  # The first three do not change the entities. The hash of the weights includes `dtype`.
 _KEYS = {"start": "start", "end": "end", "label": "entity_group", "score": "score", "word": "word"}
 
 

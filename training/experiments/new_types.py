@@ -2,10 +2,10 @@
 
     python -m training.experiments.new_types training/recipes/genia-minilm.yaml --held-out RNA cell_line
 
-The command accepts the settings of `training.finetune`. It removes the mentions of the held-out types from the training
-and development sets. So the model does not see their mentions or their descriptions in training. Then the command
-evaluates the model on the test set, first for the trained types, and then for the held-out types. `python -m
-training.experiments.results` writes the results into a table in docs/results.md.
+The command accepts the settings of `training.finetune`. It removes the held-out types from the training and development
+sets, with their mentions and descriptions. Then the command evaluates the model on the test set, first for the trained
+types, and then for the held-out types. `python -m training.experiments.results` writes the results into a table in
+docs/results.md.
 """
 
 import argparse

@@ -26,8 +26,8 @@ def read_docbin(path: str | Path, groups: Sequence[str] | None = None) -> list[D
         groups: keys of `doc.spans` to read. None means all keys.
 
     Raises:
-        DataError: the file is not a DocBin, one of the groups occurs in no document, or a span has no label. Spans of
-            groups without entities, such as coreference clusters, have no labels.
+        DataError: the file is not a DocBin, one of the groups occurs in no document, or a span has no label. Spans that
+            are not entities, such as those of coreference clusters, have no labels.
         ModuleNotFoundError: spaCy is not installed.
     """
     try:
@@ -90,8 +90,8 @@ def write_docbin(
         documents: documents, or texts with predicted entities (see `found_documents`).
         path: the file to write.
         group: key of `doc.spans`. The default is the key of spaCy's span categoriser.
-        language: code of the language, such as "en". Its tokenizer splits documents without words. A token is also
-            split where a mention starts or ends inside it.
+        language: code of the language, such as "en". Its tokenizer splits the documents whose `words` is None. A
+            token is also split where a mention starts or ends inside it.
 
     Raises:
         DataError: the language is unknown to spaCy, its tokenizer needs a package that is not installed, or a mention

@@ -29,7 +29,8 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
     "relations"}`.
 
     Exports do not contain the texts of mentions. So the reader chooses the unit in which most mentions begin and end at
-    word boundaries. Files from `write_doccano` contain the name of the unit, and so do their exports.
+    word boundaries. Files from `write_doccano` contain the name of the unit. If doccano imports such a file, its
+    exports contain the name too.
 
     Args:
         path: the file, JSONL or JSON.
