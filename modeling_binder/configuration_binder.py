@@ -66,8 +66,8 @@ class BinderConfig(PreTrainedConfig):
             types, flat decoding keeps the narrowest type.
         thresholds: name of an entity type -> probability. Only spans of this type with a higher score are found. A call
             of the pipeline can pass other thresholds.
-        default_threshold: the threshold of all types that are not in `thresholds`, including types of a call. With
-            0.5, only the dynamic threshold counts, which is the score of [CLS].
+        default_threshold: the threshold of all types that are not in `thresholds`, including types that a call of the
+            pipeline passes. With 0.5, only the dynamic threshold counts, which is the score of [CLS].
         temperatures: name of an entity type -> temperature of its scores. A score is sigmoid(margin / temperature). See
             `thresholds_binder`.
         default_temperature: the temperature of all types that are not in `temperatures`.
@@ -75,9 +75,11 @@ class BinderConfig(PreTrainedConfig):
             other types. See `breadth_binder.BreadthNetwork`.
         breadth_margin: a type is broader than another type if its breadth is larger by more than this number. The
             number is in log-odds: 3 means that the type is broader with a probability of 95 %.
-        breadth_tolerance: if the margin of a span for the broader type exceeds its margin for the narrower type by more
-            than this number, the span keeps the broader type. This applies only to types that the
-            breadth network compares, not to a type and its "parent". `None` means no limit.
+        breadth_tolerance: a limit for the margins of a span. The margin of a span for a type is its score minus the
+            threshold of the type (`breadth_margin` is a different number). If the margin for the broader type exceeds
+            the margin for the narrower type by more than `breadth_tolerance`, the span keeps the broader type. The
+            limit applies only to types that the breadth network compares, not to a type and its "parent". `None` means
+            no limit.
         decoding: "nested" keeps every span above its threshold. "flat" keeps a set of spans that do not overlap.
         inference: "span" uses only the span scores. "joint" also requires that the start score and the end score of a
             span exceed their own thresholds.

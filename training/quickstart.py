@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "training" / "recipes" / "quickstart.yaml"
 MODEL = ROOT / "demo" / "model"  # a checkpoint that was trained on many corpora
 EPOCHS_FROM_MODEL = 3  # a trained checkpoint needs fewer epochs than a bare encoder (8 in the recipe)
-# Sentences, and descriptions of the types to find in each sentence. The checkpoint was not trained on these sentences,
-# but on some of the types.
+# Sentences, and descriptions of the types to find in each sentence. The checkpoint was trained on some of the types,
+# but not on these sentences.
 QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Dr Maria Jensen called from +45 20 31 44 55 about the invoice of 4,200 kroner, due on 3 May.",
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--show-only", action="store_true", help="use the checkpoint in the output folder, without training"
     )
-    parser.add_argument("--ask", metavar="TEXT", help="only find entities of the types in --type in this text")
+    parser.add_argument("--ask", metavar="TEXT", help="only find entities in this text, of the types that --type names")
     parser.add_argument("--type", type=parse_type, action="append", default=[], help="'name' or 'name: description'")
     parser.add_argument("--svg", type=Path, help="also save the drawing as an SVG file")
     arguments = parser.parse_args(argv)

@@ -70,7 +70,10 @@ def _quantise(model: Any, windows: Sequence[Sequence[int]]) -> Any:
 
 @contextlib.contextmanager
 def _no_telemetry() -> Iterator[None]:
-    """Prevent OpenVINO and NNCF from reporting their use to Google Analytics: they do not report it in CI jobs."""
+    """Prevent OpenVINO and NNCF from reporting their use to Google Analytics.
+
+    They do not report it in CI jobs, so this function sets the environment variable that marks a CI job.
+    """
     before = os.environ.get("CI")
     os.environ["CI"] = "true"
     try:

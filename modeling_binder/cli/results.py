@@ -138,7 +138,8 @@ def _draw(results: Iterable[Result], file: IO[str], labels: Sequence[str]) -> No
 
     console = Console(file=file, highlight=False)
     for number, (document, entities) in enumerate(results):
-        with console.capture() as drawn:  # if the pipe is closed, rich would end the process with exit code 1
+        # Without `capture`, rich would end the process with exit code 1 if the pipe is closed.
+        with console.capture() as drawn:
             if number:
                 console.print()
             if number or document.id != "1":

@@ -113,7 +113,8 @@ def _serve_on_ray(arguments: argparse.Namespace, limits: "Limits", token: bytes 
         raise CommandError("--threads cannot be combined with --ray: a replica has as many threads as --cpus.")
     model = ModelOptions(arguments.model, loading_options(arguments), call_options(arguments))
     port = arguments.port
-    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):  # starts Ray on this machine
+    # If no cluster is given, `connected` starts Ray on this machine.
+    if not (arguments.ray or "RAY_ADDRESS" in os.environ or ray.is_initialized()):
         with bind(arguments.host, port) as bound:  # raises if the port is in use, and finds a free port for port 0
             port = bound.getsockname()[1]
     elif port == 0:

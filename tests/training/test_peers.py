@@ -94,7 +94,7 @@ def test_adjacent_mentions_stay_apart_in_the_tags_of_span_marker():
 
 
 @pytest.mark.parametrize(("nested", "kept"), [(False, [(2, 5, "B")]), (True, [(2, 5, "B"), (0, 5, "A")])])
-def test_of_overlapping_spans_of_spancat_a_flat_corpus_gets_the_one_with_the_highest_score(data, nested, kept):
+def test_spancat_keeps_only_the_overlapping_span_with_the_highest_score_if_the_corpus_is_flat(data, nested, kept):
     class Spans(list):
         attrs = {"scores": [0.6, 0.9]}
 
@@ -120,7 +120,7 @@ def test_the_learning_rate_follows_the_time(data):
     run = Run(settings(data), data.folder, Clock(lambda: time.now))
     run.clock.resume()
     factors = []
-    for time.now in (0.0, 3.0, 6.0, 33.0, 60.0, 70.0):  # of one minute; the warm-up takes six seconds
+    for time.now in (0.0, 3.0, 6.0, 33.0, 60.0, 70.0):  # the training takes 60 seconds, the warm-up 6
         factors.append(round(run.factor(), 6))
     assert factors == [0, 0.5, 1, 0.5, 0, 0]
     time.now = 3.0
@@ -128,7 +128,7 @@ def test_the_learning_rate_follows_the_time(data):
 
 
 class Perfect(Contender):
-    """A contender that finds all mentions of its training data."""
+    """A contender that learns nothing, and returns the gold mentions of every text."""
 
     libraries = ("torch", "no-such-library")
     steps = 1000
@@ -158,7 +158,7 @@ def test_a_contender_is_evaluated_at_growing_times_and_then_stops(data, tmp_path
     assert {point["f1"] for point in points} == {100.0} and points[0]["nested_f1"] == 100.0
 
 
-def test_a_slow_step_that_passes_several_times_is_evaluated_once(data, tmp_path):
+def test_a_slow_step_is_evaluated_once_even_if_several_evaluations_were_due(data, tmp_path):
     times = iter([0.0, 40.0, 40.0, 41.0])
     run = Run(settings(data), tmp_path, Clock(lambda: next(times)))
     run.clock.resume()
@@ -182,7 +182,7 @@ def test_our_contenders_train_and_predict_in_the_time_of_a_run(data, tmp_path, n
     assert all(0 <= point["f1"] <= 100 for point in points)
 
 
-def test_data_get_words_and_ancestors_and_must_be_annotated_in_full(tmp_path, data, folder):
+def test_written_texts_have_words_and_texts_that_are_annotated_in_part_raise_an_error(tmp_path, data, folder):
     assert data.nested and data.documents == {"train": 12, "dev": 4, "test": 4}
     assert all(text.words for text in read_texts(data.folder / "train.jsonl"))
     some = runs.write_data("some", load_corpus(folder), tmp_path / "some", first=2)

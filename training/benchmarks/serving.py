@@ -50,7 +50,8 @@ def requests_of(texts: list[str], clients: int, shared: bool) -> list[Request]:
     """
     types = list(made_up_types(NUM_TYPES * clients).items())
     own = [dict(types[NUM_TYPES * client :][:NUM_TYPES]) for client in range(clients)]
-    count = clients * -(-len(texts) // clients)  # so that clients also take turns in a repeated list
+    # The number of requests is a multiple of `clients`, so that each client keeps its types when the list is repeated.
+    count = clients * -(-len(texts) // clients)
     return [(texts[index % len(texts)], own[0 if shared else index % clients]) for index in range(count)]
 
 
@@ -187,7 +188,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", type=Path, default=ROOT / "demo" / "model", help="checkpoint (default: demo/model)")
-    add("--encoder", default=MINILM, help="encoder of other packages (default: minilm)")
+    add("--encoder", default=MINILM, help="encoder of the models of other packages (default: minilm)")
     add("--servers", nargs="+", choices=SERVERS, default=list(SERVERS), metavar="NAME",
         help=f"default: all of {', '.join(SERVERS)}")  # fmt: skip
     add("--clients", type=int, nargs="+", default=[1, 8, 64], help="default: 1 8 64")

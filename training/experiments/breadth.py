@@ -11,13 +11,13 @@ the name or a description of a type. The output is a number, the breadth of the 
 
 The command has three steps:
 
-1. Test: train a network without a share of the types. Report how many pairs with such a type the network puts in the
-   right order.
+1. Test: hold out a share of the types, and train a network on the pairs without these types. Report how many of the
+   other pairs the network puts in the right order.
 2. Training: train the network on all pairs.
 3. Tuning: choose `config.breadth_margin` and then `config.breadth_tolerance`. The chosen values have the highest mean
    F1 on the `--dev` corpora, in flat decoding and with types passed by name. A type counts as broader than another type
-   if its breadth is larger by more than this margin. If F1 is highest without the network, nothing is written to
-   `--out`.
+   if its breadth is larger by more than `config.breadth_margin`. If F1 is highest without the network, nothing is
+   written to `--out`.
 """
 
 import argparse
@@ -62,7 +62,8 @@ class Training:
         epochs: number of passes over the training pairs.
         batch_size: number of pairs in a batch.
         learning_rate, weight_decay: parameters of the optimizer AdamW.
-        held_out: share of the types that are not trained in the test of the network.
+        held_out: share of the types that are held out in the test. Pairs with these types are not used to train the
+            network of the test.
         seed: seed for the initial weights, the order of the pairs, and the choice of the held-out types.
     """
 

@@ -47,7 +47,7 @@ TABLES = {
 
 
 def record(results: dict[str, Any]) -> Run:
-    """Return the fields of a results.json that the collected results contain.
+    """Return the fields of one results.json that go into the collected results.
 
     These are the fields that identify the run (recipe, seed, command, commit, ...), and the figures in percent.
     """

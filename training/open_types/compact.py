@@ -208,11 +208,11 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 
 
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Remove descriptions that several types share, so that each description belongs to one type.
+    """Remove descriptions that several types share, so that each description belongs to one type if possible.
 
-    Each type keeps at least one description. So if a type has only shared descriptions, it keeps a shared description.
-    If several types of a description have only shared descriptions, all these types keep it, and `checks.find_problems`
-    reports it. If there is no such type, the first type in alphabetical order keeps the description.
+    If some of the types that share a description have no unshared description, these types keep the shared description.
+    Otherwise, the first of the types in alphabetical order keeps it. So each type keeps at least one description. If
+    several types keep the same description, `checks.find_problems` reports it.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():

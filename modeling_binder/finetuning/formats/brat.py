@@ -35,8 +35,8 @@ def read_brat(source: str | Path, types: Mapping[str, str] | None = None) -> dic
 
     - An empty .ann file means a document without mentions. A text without an .ann file is skipped.
     - A discontinuous mention becomes the span from its smallest to its largest offset.
-    - Hidden files and other annotations (relations, events, notes, ...) are skipped. A line that begins with any other
-      character raises an error.
+    - Hidden files and other annotations (relations, events, notes, ...) are skipped. A line that begins with none of
+      the characters T, R, E, A, M, N, # and * is not an annotation, and raises an error.
     - The id of a document is the name of its file without suffix. If several files have this name, it is the path.
 
     Args:
@@ -97,8 +97,8 @@ def _mention(line: str, where: str) -> RawMention:
 def _without_mark(document: RawDocument) -> list[RawMention]:
     """Return the mentions of a text whose file begins with a byte order mark.
 
-    The offsets usually count the mark as a character. So they are reduced by 1 if more mentions then select their
-    stated texts.
+    The offsets usually count the mark as a character. So all offsets are reduced by 1, if more mentions select their
+    stated texts with the reduced offsets than with the offsets in the file.
     """
     moved = [
         mention._replace(fragments=tuple((start - 1, end - 1) for start, end in mention.fragments))  # type: ignore[operator]
