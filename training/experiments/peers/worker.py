@@ -14,9 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import make
+from . import CONTENDERS, make
 from .base import Contender, Run, Settings
 
+ROOT = Path(__file__).resolve().parents[3]
 FINISHED = "run.json"
 SETTINGS = "settings.json"
 
@@ -62,10 +63,21 @@ def _peak_memory_mb() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
+def hide_project() -> None:
+    """Remove this project's folder from `sys.path`; the modules of the contender are imported already.
+
+    If the project is installed in editable mode, its folder contains metadata of binder-ner. spaCy would find the
+    component `binder_ner` in them, and import it, which fails in an environment with an older version of transformers.
+    """
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != ROOT]
+
+
 def main() -> None:
     output = Path(sys.argv[1])
     settings = read_settings(output)
     contender = make(settings.contender, Run(settings, output))
+    if CONTENDERS[settings.contender].environment:
+        hide_project()
     import torch
 
     torch.set_num_threads(settings.threads)
