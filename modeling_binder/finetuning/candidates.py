@@ -125,7 +125,7 @@ class Candidates:
         """Return which candidates the calibration uses, [N], bool.
 
         These are the candidates with a score above `FLOOR`. In flat decoding, candidates that overlap a candidate with
-        a larger margin are excluded, because the pipeline does not return them.
+        a larger margin are excluded, because flat decoding rarely returns them.
         """
         kept = self.margins > self.floor
         if self.is_flat:

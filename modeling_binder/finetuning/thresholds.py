@@ -165,7 +165,7 @@ def tune_thresholds(
         recall: minimum recall, instead of a metric. Each type gets the highest threshold with at least this recall.
         calibrate: whether to fit temperatures first, so that scores are probabilities. The data are the spans with a
             score above 0.01, because the many spans with lower scores are almost all wrong. In flat decoding, spans
-            that overlap a span with a larger margin are excluded too, because the pipeline does not return them. A type
+            that overlap a span with a larger margin are excluded too, because flat decoding rarely returns them. A type
             gets a separate temperature if its spans include at least `min_mentions` gold mentions and at least
             `min_mentions` other spans. All other types share a temperature. Temperatures are used only if they lower
             the expected calibration error, see `CalibrationReport.helped`.
