@@ -163,16 +163,13 @@ def page(results: dict[str, Any]) -> str:
     first = contenders[0]
     rows = []
     for facts in contenders:
-        losses = [first["f1"][split] - facts["f1"][split] for split in ("dev", "test")]
+        gains = {split: round(facts["f1"][split] - first["f1"][split], 2) + 0.0 for split in ("dev", "test")}  # no -0.0
         rows.append(
             [
                 facts["title"],
                 f"{facts['texts_per_second']['median']:.0f}",
                 f"{facts['relative']:.2f}",
-                *(
-                    f"{facts['f1'][split]:.2f} ({-loss:+.2f})"
-                    for split, loss in zip(("dev", "test"), losses, strict=True)
-                ),
+                *(f"{facts['f1'][split]:.2f} ({gains[split]:+.2f})" for split in ("dev", "test")),
                 f"{facts['batch_dependence']:.1g}",
             ]
         )
