@@ -82,6 +82,7 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
         split: next(arguments.corpus.glob(f"{split}.jsonl*"), arguments.corpus / split) for split in ("dev", "test")
     }
     documents = {split: read_documents(path)[: arguments.documents] for split, path in paths.items()}
+    about = _about(arguments, argv, documents)  # before the measurement, because it contains the load of the machine
     chosen = spread([document.text for document in documents["test"]], arguments.sentences)
     sample = [documents["test"][index] for index in chosen]
     workload = Workload([document.text for document in sample], [len(document.entities) for document in sample], {})
@@ -108,7 +109,7 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> dict[str, Any]:
         if failed:
             raise RuntimeError("; ".join(failed))
         contenders = [_facts(row, rows[0], bench, model, documents) for row in rows]
-    return {"about": _about(arguments, argv, documents), "contenders": contenders}
+    return {"about": about, "contenders": contenders}
 
 
 def _facts(
