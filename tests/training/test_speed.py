@@ -8,6 +8,7 @@ import json
 import re
 import time
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from training.benchmarks import bench, environments, speed
 from training.benchmarks.contenders import CONTENDERS
 from training.benchmarks.contenders.base import Settings, calibrate, words_and_mentions
 from training.benchmarks.processes import ContenderError, Process
-from training.benchmarks.summary import describe_target, measured, summarise
-from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, page, types_table
+from training.benchmarks.summary import describe_target, measured, percentile, summarise
+from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, latency_table, page, types_table
 from training.benchmarks.worker import Worker, spread
 from training.benchmarks.workloads import long_documents, made_up_types, read_documents, sentences
 
@@ -84,13 +85,14 @@ def in_process():
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "Process", InProcess)
+        patch.setattr(bench, "NUM_NEW_TYPES", 20)
         yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def results(workspace, in_process):
-    workloads = ["--workloads", "ncbi", "long", "cold", "train"]
+    workloads = ["--workloads", "ncbi", "long", "latency", "new-types", "cold", "train"]
     return speed.main(arguments(workspace, "--contenders", *NAMES, *workloads, "--types", "1", "5", "--rounds", "2"))
 
 
@@ -104,6 +106,8 @@ def test_each_round_runs_every_contender_and_the_results_contain_all_rounds(work
     ]
     order = [(step["round"], step["workload"], step["types"], step["contender"]) for step in results["order"]]
     assert order[: 3 * len(cells)] == [(number, *cell) for number in range(3) for cell in cells]
+    assert [step[3] for step in order if step[1] == "latency"] == NAMES * 3
+    assert [step[3] for step in order if step[1] == "new-types"] == ["binder"] * 3
     assert [step[3] for step in order if step[1] == "cold"] == NAMES * 3
     assert [step[3] for step in order if step[1] == "train"] == ["floor", "binder"] * 2
     assert [(row["workload"], row["types"], row["contender"]) for row in results["throughput"]] == cells
@@ -115,6 +119,14 @@ def test_each_round_runs_every_contender_and_the_results_contain_all_rounds(work
         assert row["characters"] == 800 or row["workload"] == "ncbi"
         assert row["peak"] >= row["peak_above_loaded"] > 0 or row["peak"] is None
     assert any(row["entities"] for row in results["throughput"] if row["contender"] == "binder")
+    for row in results["latency"]:
+        assert [len(seconds) for seconds in row["rounds"]] == [6, 6], row
+        assert row["p95_milliseconds"]["median"] >= row["p50_milliseconds"]["median"] > 0
+    (encoding,) = results["new_types"]
+    assert len(encoding["seconds"]) == 2
+    assert encoding["types_per_second"]["median"] == pytest.approx(
+        20 * sum(1 / seconds for seconds in encoding["seconds"]) / 2
+    )
     for row in results["cold_start"]:
         assert all(len(row[part]) == 2 for part in ("import", "load", "first", "total"))
         assert row["total"][0] > row["import"][0] + row["load"][0] + row["first"][0]
@@ -135,7 +147,7 @@ def test_results_contain_command_machine_settings_and_versions(results):
 def test_a_run_writes_tables_and_plots(workspace, results):
     text = (workspace / "speed.md").read_text()
     assert text.startswith("before\n<!-- speed -->\n") and text.endswith("\n<!-- /speed -->\nafter\n")
-    assert contenders_table(results) in text and types_table(results) in text
+    assert contenders_table(results) in text and types_table(results) in text and latency_table(results) in text
     plots = re.findall(r"!\[[^]]+]\(([^)]+)\)", text)
     assert plots == ["images/throughput.svg", "images/types.svg", "images/memory.svg"]
     for plot in plots:
@@ -229,12 +241,49 @@ def test_measured_returns_median_and_range():
     assert measured([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
+def test_percentiles_are_measured_values():
+    values = [5.0, 1.0, 4.0, 2.0, 3.0]
+    assert [percentile(values, share) for share in (0.0, 0.2, 0.21, 0.5, 0.95, 1.0)] == [1, 1, 2, 3, 5, 5]
+
+
+def test_each_round_encodes_other_new_types(workspace, in_process, monkeypatch):
+    seen = []
+    encode = Worker.encode_types
+    monkeypatch.setattr(Worker, "encode_types", lambda worker, types: seen.append(types) or encode(worker, types))
+    options = ["--contenders", "binder", "tokens", "--workloads", "new-types", "--rounds", "2", "--no-tables"]
+    found = speed.main([*arguments(workspace, *options), "--out", str(workspace / "new.json")])
+    assert [row["contender"] for row in found["new_types"]] == ["binder"]
+    assert len(seen) == 3 and len(set.union(*(set(types.values()) for types in seen))) == 60
+    table = latency_table(found)
+    assert "binder-ner, fp32" in table and "token classification" not in table
+
+
+def test_a_contender_is_not_measured_with_more_types_than_it_can_process(workspace, in_process, monkeypatch):
+    monkeypatch.setitem(CONTENDERS, "binder", replace(CONTENDERS["binder"], max_types=5))
+    options = [
+        "--contenders",
+        "binder",
+        "--workloads",
+        "ncbi",
+        "--types",
+        "1",
+        "5",
+        "6",
+        "--rounds",
+        "1",
+        "--no-tables",
+    ]
+    found = speed.main([*arguments(workspace, *options), "--out", str(workspace / "most.json")])
+    assert [row["types"] for row in found["throughput"]] == [1, 5]
+    assert "| binder-ner, fp32 |" in types_table(found)
+
+
 def test_made_up_types_have_different_descriptions():
-    types = made_up_types(1000)
-    assert len(types) == len(set(types.values())) == 1000
+    types = made_up_types(10_000)
+    assert len(types) == len(set(types.values())) == 10_000
     assert list(made_up_types(5)) == list(types)[:5], "a longer list of types must start with the shorter list"
-    with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
-        made_up_types(1001)
+    with pytest.raises(ValueError, match="between 1 and 10000, got 10001"):
+        made_up_types(10_001)
 
 
 def test_the_texts_of_a_sample_are_spread_over_all_lengths(workspace):
@@ -324,7 +373,7 @@ def test_the_documentation_shows_the_measured_figures():
         assert f"<!-- speed -->\n{NOT_MEASURED}\n<!-- /speed -->" in text
         return
     known = json.loads(speed.RESULTS.read_text())
-    assert contenders_table(known) in text and types_table(known) in text
+    assert contenders_table(known) in text and types_table(known) in text and latency_table(known) in text
 
 
 @pytest.mark.parametrize("name", ["floor-bf16", "binder-bf16"])

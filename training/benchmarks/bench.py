@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from training.pages import ROOT
 
 from . import workloads
 from .contenders import CONTENDERS
-from .contenders.base import Settings
+from .contenders.base import FIXED_TYPES, Settings
 from .processes import ContenderError, Process
 from .summary import Row
 
 COLD_PARTS = ("import", "load", "first", "total")
+NUM_NEW_TYPES = 1000
 
 
 def log(line: str) -> None:
@@ -93,38 +95,52 @@ class Bench:
             log(f"  {row['contender']} failed: {reason}")
         self.order.append({key: row.get(key) for key in ("workload", "types", "contender")} | {"round": number})
 
-    # ---- throughput and memory ----
-
-    def throughput(self, texts: dict[str, workloads.Workload]) -> list[Row]:
-        """Measure throughput and memory. In each round, every contender runs every workload and number of types."""
+    @contextmanager
+    def _loaded(self) -> Iterator[tuple[dict[str, Process], dict[str, Any]]]:
+        """Load the models of all contenders. Yield the processes of the contenders, and their memory in bytes."""
         processes: dict[str, Process] = {}
+        memory: dict[str, Any] = {}
         try:
-            loaded: dict[str, Any] = {}
             for name in self.ready:
                 try:
                     processes[name] = self.start(name)
                     processes[name].ask("imports")
-                    loaded[name] = processes[name].ask("load", folder=str(processes[name].folder))["memory"]
+                    memory[name] = processes[name].ask("load", folder=str(processes[name].folder))["memory"]
                 except ContenderError as reason:
                     self._skip(name, reason)
-            rows = [
-                {"workload": workload, "types": types, "contender": name, "loaded": loaded[name], "seconds": []}
-                for workload in texts
-                for types in (None, *self.arguments.types)
-                for name in self.ready
-                if CONTENDERS[name].types == (types is not None)
-            ]
-            for row in rows:  # round 0 is a warm-up, and measures memory
-                self._try(row, 0, lambda row: self._prepare(row, processes[row["contender"]], texts[row["workload"]]))
-            for number in range(1, self.arguments.rounds + 1):
-                for row in rows:
-                    self._try(row, number, lambda row: self._time(row, processes[row["contender"]]))
-            return rows
+            yield processes, memory
         finally:
             for process in processes.values():
                 process.close()
 
+    def _rounds(self, rows: Sequence[Row], prepare: Callable[[Row], None], action: Callable[[Row], None]) -> None:
+        """Run `prepare` once for each row, and then `action` in each round for each row."""
+        for number in range(self.arguments.rounds + 1):
+            for row in rows:
+                self._try(row, number, action if number else prepare)
+
+    # ---- throughput and memory ----
+
+    def throughput(self, texts: dict[str, workloads.Workload]) -> list[Row]:
+        """Measure throughput and memory. In each round, every contender runs every workload and number of types."""
+        with self._loaded() as (processes, memory):
+            rows = [
+                {"workload": workload, "types": types, "contender": name, "loaded": memory[name], "seconds": []}
+                for workload in texts
+                for types in (None, *self.arguments.types)
+                for name in self.ready
+                if CONTENDERS[name].types == (types is not None)
+                and (types or 0) <= (CONTENDERS[name].max_types or sys.maxsize)
+            ]
+            self._rounds(
+                rows,
+                lambda row: self._prepare(row, processes[row["contender"]], texts[row["workload"]]),
+                lambda row: self._time(row, processes[row["contender"]]),
+            )
+        return rows
+
     def _prepare(self, row: Row, process: Process, workload: workloads.Workload) -> None:
+        """Prepare a job, and measure its memory. This is also a warm-up."""
         row.update(
             process.ask(
                 "prepare",
@@ -144,6 +160,59 @@ class Bench:
         row["seconds"].append(answer["seconds"])
         row["entities"] = answer["entities"]
         log(f"  {_cell(row)} {row['contender']}: {row['texts'] / answer['seconds']:.1f} texts/s")
+
+    # ---- latency, and new types ----
+
+    def latency(self, workload: workloads.Workload) -> list[Row]:
+        """Measure the time of each text if the contenders get one text at a time."""
+        with self._loaded() as (processes, memory):
+            rows: list[Row] = [
+                {
+                    "workload": "latency",
+                    "types": FIXED_TYPES if CONTENDERS[name].types else None,
+                    "contender": name,
+                    "loaded": memory[name],
+                    "rounds": [],
+                }
+                for name in self.ready
+            ]
+            self._rounds(
+                rows,
+                lambda row: self._prepare(row, processes[row["contender"]], workload),
+                lambda row: self._time_each(row, processes[row["contender"]]),
+            )
+        return rows
+
+    def _time_each(self, row: Row, process: Process) -> None:
+        seconds = process.ask("run_each", cell=_cell(row))["seconds"]
+        row["rounds"].append(seconds)
+        log(f"  {_cell(row)} {row['contender']}: {1000 * sum(seconds) / len(seconds):.1f} ms per text")
+
+    def new_types(self) -> list[Row]:
+        """Measure the encoding of types that were not encoded before."""
+        with self._loaded() as (processes, _):
+            rows: list[Row] = [
+                {"workload": "new-types", "types": NUM_NEW_TYPES, "contender": name, "seconds": []}
+                for name in self.ready
+                if CONTENDERS[name].encodes
+            ]
+
+            def encode(row: Row) -> None:
+                self._encode(row, processes[row["contender"]])
+
+            self._rounds(rows, encode, encode)
+        for row in rows:
+            del row["seconds"][:1]  # the warm-up
+        return rows
+
+    def _encode(self, row: Row, process: Process) -> None:
+        # The descriptions differ from those of earlier rounds, because a contender may keep the vectors of types.
+        types = {
+            label: f"{description} Round {len(row['seconds'])}."
+            for label, description in workloads.made_up_types(row["types"]).items()
+        }
+        row["seconds"].append(process.ask("encode_types", types=types)["seconds"])
+        log(f"  {_cell(row)} {row['contender']}: {row['types'] / row['seconds'][-1]:.0f} types/s")
 
     # ---- cold start ----
 

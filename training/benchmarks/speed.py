@@ -16,7 +16,8 @@ Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`). 
 runs on the CPU.
 
 The JSON file has these keys: `about` (machine, commit, settings), `contenders`, `order` (the measurements in their
-order of time) and `targets`. The keys `throughput`, `cold_start` and `training` have rows with all rounds.
+order of time) and `targets`. The keys `throughput`, `latency`, `new_types`, `cold_start` and `training` have rows with
+all rounds.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from .tables import page
 
 RESULTS = Path(__file__).parent / "speed.json"
 QUICK_RESULTS = Path(".bench") / "quick" / "speed.json"
-WORKLOADS = (*workloads.CORPORA, workloads.LONG, "cold", "train")
+WORKLOADS = (*workloads.CORPORA, workloads.LONG, "latency", "new-types", "cold", "train")
 ALLOCATOR_VARIABLES = (
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -110,9 +111,16 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
         bench = Bench(arguments, settings, Path(scratch))
         results: Results = {"about": about(arguments, argv, settings, sorted(made_up))}
         bench.build()
-        results.update(contenders=bench.contenders, order=bench.order, throughput=[], cold_start=[], training=[])
+        results.update(contenders=bench.contenders, order=bench.order)
+        results.update(throughput=[], latency=[], new_types=[], cold_start=[], training=[])
         if texts:
             results["throughput"] = bench.throughput(texts)
+        if "latency" in arguments.workloads:
+            log("latency")
+            results["latency"] = bench.latency(workloads.sentences(tests["ncbi"], arguments.sentences))
+        if "new-types" in arguments.workloads:
+            log("new types")
+            results["new_types"] = bench.new_types()
         if "cold" in arguments.workloads:
             log("cold start")
             results["cold_start"] = bench.cold_start(tests["ncbi"][0]["text"])
@@ -134,7 +142,7 @@ def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str
     tests = {
         name: workloads.read_documents(arguments.corpora, name, "test")
         for name in workloads.CORPORA
-        if {name, workloads.LONG, "cold"} & wanted
+        if {name, workloads.LONG, "latency", "cold"} & wanted
     }
     texts = {
         name: workloads.sentences(tests[name], arguments.sentences) for name in workloads.CORPORA if name in wanted
@@ -190,7 +198,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _add_arguments(parser)
     arguments = parser.parse_args(argv)
     quick: dict[str, Any] = {"types": [1, 5, 100], "rounds": 2, "steps": 2, "sentences": 32, "seconds": 3.0}
-    full: dict[str, Any] = {"types": [1, 5, 20, 100, 1000], "rounds": 5, "steps": 8, "sentences": 320, "seconds": 10.0}
+    full: dict[str, Any] = {
+        "types": [1, 5, 20, 100, 1000, 10_000],
+        "rounds": 5,
+        "steps": 8,
+        "sentences": 320,
+        "seconds": 10.0,
+    }
     for name, value in (quick if arguments.quick else full).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
@@ -214,7 +228,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"default: all of {', '.join(CONTENDERS)}")  # fmt: skip
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME",
         help=f"default: all of {', '.join(WORKLOADS)}")  # fmt: skip
-    add("--types", type=int, nargs="+", help="numbers of entity types (default: 1 5 20 100 1000)")
+    add("--types", type=int, nargs="+", help="numbers of entity types (default: 1 5 20 100 1000 10000)")
     add("--rounds", type=int, help="number of rounds (default: 5)")
     add("--threads", type=int, default=min(2, os.cpu_count() or 1), help="number of threads (default: 2)")
     add("--batch-size", type=int, default=32, help="texts or windows in a batch (default: 32)")

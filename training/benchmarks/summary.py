@@ -1,5 +1,6 @@
 """Summarise the rounds of the speed benchmark: medians, ratios to the bare encoder (the "floor"), and targets."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,11 @@ def measured(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that is not exceeded by at least `share` of the values (the nearest rank)."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
 def summarise(results: Results) -> None:
     """Add the figures of each row, and whether the targets are met, to the results of `training.benchmarks.speed`."""
     for row in results["throughput"]:
@@ -31,6 +37,13 @@ def summarise(results: Results) -> None:
             row["ratio_to_floor"] = times_as_fast(row, floor)
         if row.get("peak") is not None and row.get("loaded") is not None:
             row["peak_above_loaded"] = row["peak"] - row["loaded"]
+    for row in results.get("latency", ()):  # results of earlier versions have no latency
+        if "failed" not in row:
+            for figure, share in (("p50", 0.50), ("p95", 0.95)):
+                row[f"{figure}_milliseconds"] = measured([1000 * percentile(each, share) for each in row["rounds"]])
+    for row in results.get("new_types", ()):
+        if row["seconds"]:
+            row["types_per_second"] = measured([row["types"] / seconds for seconds in row["seconds"]])
     for row in results["cold_start"]:
         for part in ("import", "load", "first", "total"):
             if row.get(part):

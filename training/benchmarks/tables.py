@@ -30,6 +30,7 @@ def page(results: Results | None, plots: Sequence[Path] = (), folder: str = ".")
         contenders_table(results),
         *_truncation_note(results),
         types_table(results),
+        latency_table(results),
         other_table(results),
         _notes(results),
     ]
@@ -124,6 +125,24 @@ def types_table(results: Results) -> str:
                 rows.append([facts["title"], *(_shown(row, "texts_per_second") for row in found)])
     header = [f"{TITLES[corpus]}, sentences/s by number of types", *(f"{count:,}" for count in counts)]
     return table(header, rows, numbers=len(counts)) if rows else ""
+
+
+def latency_table(results: Results) -> str:
+    """Return the table of the times of single sentences, and of the encoding of new types."""
+    latency = {row["contender"]: row for row in results.get("latency", ())}
+    encoding = {row["contender"]: row for row in results.get("new_types", ())}
+    rows = []
+    for name, facts in results["contenders"].items():
+        single, new = latency.get(name, {}), encoding.get(name, {})
+        cells = [
+            f"{single[figure]['median']:.1f}" if figure in single else ""
+            for figure in ("p50_milliseconds", "p95_milliseconds")
+        ]
+        cells.append(f"{new['types_per_second']['median']:,.0f}" if "types_per_second" in new else "")
+        if any(cells):
+            rows.append([facts["title"], *cells])
+    header = ["one sentence at a time", "median, ms", "95th percentile, ms", "encoding of new types, types/s"]
+    return table(header, rows, numbers=len(header) - 1) if rows else ""
 
 
 def other_table(results: Results) -> str:

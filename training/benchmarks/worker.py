@@ -153,6 +153,20 @@ class Worker:
         entities = self.contender.run(self.jobs[cell])
         return {"seconds": time.perf_counter() - began, "entities": entities}
 
+    def run_each(self, cell: str) -> dict[str, Any]:
+        """Run a prepared job with one text at a time. Return the duration of each text."""
+        found = self.jobs[cell]
+        jobs = [Job([text], found.types, found.level) for text in found.texts]
+        for job in jobs:
+            self.contender.prepare(job)
+        return {"seconds": [self._seconds(job) for job in jobs]}
+
+    def encode_types(self, types: dict[str, str]) -> dict[str, Any]:
+        """Encode new types. Return the duration."""
+        began = time.perf_counter()
+        self.contender.encode_types(types)
+        return {"seconds": time.perf_counter() - began}
+
     def measure_memory(self, cell: str) -> dict[str, Any]:
         """Run a prepared job once. Return the peak memory of the process."""
         release_memory()

@@ -27,6 +27,8 @@ _THINGS = (
     "umbrella", "valley", "wagon", "yard", "button", "candle", "dome", "easel", "fence", "glove",
     "hinge", "inkwell", "jar", "kite", "lever", "mirror", "nail", "oar", "pulley", "quilt",
 )  # fmt: skip
+_PLACES = ("", " of a farm", " of a school", " of a ship", " of a station", " of a museum", " of a shop", " of a hotel",
+           " of a castle", " of a factory")  # fmt: skip
 
 
 def made_up_types(count: int) -> dict[str, str]:
@@ -35,18 +37,22 @@ def made_up_types(count: int) -> dict[str, str]:
     A larger count adds types to the types of a smaller count.
 
     Raises:
-        ValueError: the number is not between 1 and 1000.
+        ValueError: the number is not between 1 and 10,000.
     """
-    most = len(_QUALITIES) * len(_THINGS)
+    most = len(_PLACES) * len(_QUALITIES) * len(_THINGS)
     if not 1 <= count <= most:
         raise ValueError(
             f"the number of types must be between 1 and {most}, got {count}. Example: --types 1 5 20 100 1000"
         )
-    pairs = [(_QUALITIES[(index + turn) % len(_QUALITIES)], thing)
-             for turn in range(len(_QUALITIES)) for index, thing in enumerate(_THINGS)]  # fmt: skip
+    names = [
+        (_QUALITIES[(index + turn) % len(_QUALITIES)], thing + place)
+        for place in _PLACES
+        for turn in range(len(_QUALITIES))
+        for index, thing in enumerate(_THINGS)
+    ]
     return {
         f"{quality} {thing}": f"A {thing} that is {quality}, or a part, a maker or a place of such a {thing}."
-        for quality, thing in pairs[:count]
+        for quality, thing in names[:count]
     }
 
 

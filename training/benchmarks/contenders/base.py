@@ -104,6 +104,17 @@ class Contender(ABC):
     def run(self, job: Job) -> int:
         """Find the entities of a job and return their number. Its time is measured."""
 
+    def encode_types(self, types: dict[str, str]) -> None:
+        """Encode types that were not encoded before. Its time is measured.
+
+        Args:
+            types: name -> description.
+
+        Raises:
+            NotImplementedError: this contender does not encode types in a separate step.
+        """
+        raise NotImplementedError("this contender does not encode types in a separate step.")
+
     def level(self, job: Job, wanted: int, seconds: float) -> float:
         """Return the level at which an untrained head finds about `wanted` entities.
 

@@ -60,6 +60,9 @@ class Binder(Contender):
     def run(self, job: Job) -> int:
         return sum(map(len, self.ner(list(job.texts), entity_types=job.types)))
 
+    def encode_types(self, types: dict[str, str]) -> None:
+        self.ner.type_vectors(types)
+
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
         timer = step_timer()
         binder_trainer(self.settings, documents, types, steps, callbacks=[timer]).train()

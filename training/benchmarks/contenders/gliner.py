@@ -5,7 +5,7 @@ embeddings are reused. The models have the default settings of the library, exce
 size of the encoder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,15 @@ class Gliner(Contender):
         if self.options.get("two"):
             labels = tuple(job.types)
             if self._encoded[0] != labels:
-                vectors = self.model.encode_labels(list(labels), batch_size=self.settings.batch_size)
-                self._encoded = (labels, vectors)
+                self._encoded = (labels, self._embeddings(labels))
             job.made = self._encoded[1]
+
+    def encode_types(self, types: dict[str, str]) -> None:
+        """Encode the descriptions, which GLiNER accepts as labels; binder-ner encodes descriptions too."""
+        self._embeddings(types.values())
+
+    def _embeddings(self, labels: Iterable[str]) -> Any:
+        return self.model.encode_labels(list(labels), batch_size=self.settings.batch_size)
 
     def run(self, job: Job) -> int:
         return sum(map(len, self._find(job)))
