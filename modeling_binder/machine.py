@@ -12,13 +12,22 @@ def hardware() -> str:
     if torch.cuda.is_available():
         count, name = torch.cuda.device_count(), torch.cuda.get_device_name(0)
         return name if count == 1 else f"{count} x {name}"
-    name = platform.processor() or platform.machine()
+    return cpu(torch.get_num_threads())
+
+
+def cpu(threads: int) -> str:
+    """Return the name of the CPU with a number of threads."""
+    return f"{threads} thread{'s' if threads > 1 else ''} of {processor()}"
+
+
+def processor() -> str:
+    """Return the name of the CPU."""
     if sys.platform == "linux":
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        name = names[0] if names else name
-    threads = torch.get_num_threads()
-    return f"{threads} thread{'s' if threads > 1 else ''} of {name}"
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

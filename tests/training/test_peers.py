@@ -254,6 +254,8 @@ def test_the_comparison_does_the_missing_runs_and_writes_json_table_and_plot(sta
     page = (tmp_path / "page.md").read_text()
     assert peers_table(records) in page and "![F1 on the test set" in page and "(images/peers.svg)" in page
     assert "| small | 8 | BINDER | 6e-05 | " in page and "| 100.00 |  |\n" in page
+    assert f"Each package used {ours['device']}. Command: `python -m training.experiments.peers small " in page
+    assert str(tmp_path) not in page
     assert "transformers token classification†" in page and "failed: ended with exit status 1" in page
     assert page.startswith("before") and page.endswith("after\n")
     assert "<svg" in (tmp_path / "images" / "peers.svg").read_text()

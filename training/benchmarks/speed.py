@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning.data import write_json
-from modeling_binder.machine import hardware
+from modeling_binder.machine import processor
 from training.encoders import MINILM, resolve_encoder
 from training.experiments.provenance import provenance
 from training.pages import DOCS, ROOT, write_between
@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
                 flags = set(line.split())
                 break
     return {
-        "processor": hardware().partition(" of ")[2],
+        "processor": processor(),
         "cores": os.cpu_count(),
         "instructions": sorted(flags & INSTRUCTIONS),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,

@@ -25,7 +25,8 @@ from typing import Any
 
 from modeling_binder.finetuning.corpus import load_corpus
 from modeling_binder.finetuning.data import DataError, write_json
-from modeling_binder.machine import cpu_multiplies_bf16, hardware
+from modeling_binder.machine import cpu, cpu_multiplies_bf16
+from training.benchmarks.speed import without_folders
 from training.encoders import resolve_encoder
 from training.experiments.tables import key_of, merged
 from training.pages import DOCS, ROOT, write_between
@@ -33,7 +34,7 @@ from training.pages import DOCS, ROOT, write_between
 from . import CONTENDERS, OURS
 from .base import Settings
 from .runs import Data, RunError, difference, run, scored, write_data
-from .tables import Record, draw, peers_table
+from .tables import Record, draw, origins, peers_table
 from .worker import FINISHED, SETTINGS
 
 CORPORA = ("ncbi", "bc5cdr", "genia", "wikigold")
@@ -101,7 +102,7 @@ class Comparison:
 
     def record(self, data: Data, contender: str, seed: int) -> Record:
         """Run a contender and return its record; if it fails, the record has the reason as "error"."""
-        entry = CONTENDERS[contender]
+        entry, threads = CONTENDERS[contender], self.arguments.threads
         record: Record = {
             "corpus": data.name,
             "first": self.arguments.first,
@@ -111,8 +112,8 @@ class Comparison:
             "outermost": data.nested and not entry.nested,
             "documents": data.documents,
             "command": self.command,
-            "device": hardware(),
-            "threads": self.arguments.threads,
+            "device": cpu(threads),
+            "threads": threads,
             "bf16": self.arguments.bf16,
             "source_of_settings": entry.source,
         }
@@ -162,11 +163,12 @@ class Comparison:
 
 
 def page_content(records: Sequence[Record], plot: Path, page: Path) -> str:
-    """Return the table, and the plot if there are results to draw."""
+    """Return the table, the plot if there are results to draw, and the commands of the results."""
     content = peers_table(records)
     if draw(records, plot):
         link = Path(os.path.relpath(plot, page.parent)).as_posix()
         content += f"\n\n![F1 on the test set by minutes of training, for each corpus and package]({link})"
+        content += f"\n\n{origins(records)}"
     return content
 
 
@@ -204,7 +206,7 @@ def main(argv: list[str] | None = None) -> list[Record]:
     arguments = parse(argv)
     records: list[Record] = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.exists() else []
     try:
-        command = shlex.join(["python", "-m", "training.experiments.peers", *argv])
+        command = shlex.join(["python", "-m", "training.experiments.peers", *map(without_folders, argv)])
         comparison = Comparison(arguments, command, records)
         for records in comparison.records(comparison.data()):
             write_json(arguments.json, records)

@@ -48,6 +48,18 @@ def peers_table(records: Sequence[Record]) -> str:
     return text
 
 
+def origins(records: Sequence[Record]) -> str:
+    """Return for each command of the results: the threads and the processor of a package, the command, the commits."""
+    commits: dict[tuple[str, str], dict[str, None]] = {}
+    for record in records:
+        if "error" not in record:
+            commits.setdefault((record["device"], record["command"]), {})[record["commit"]] = None
+    return "\n\n".join(
+        f"Each package used {device}. Command: `{command}` at commit {', '.join(found)}."
+        for (device, command), found in commits.items()
+    )
+
+
 def _groups(records: Iterable[Record]) -> list[tuple[str, float, str]]:
     """Return corpus, training time and contender of each row; contenders are in the order of `CONTENDERS`."""
     corpora = list(dict.fromkeys(corpus_title(record) for record in records))
