@@ -290,12 +290,12 @@ def test_an_environment_that_cannot_be_installed_is_the_reason_of_the_failure(st
 
 def test_means_and_deviations_over_seeds():
     def record(seed, f1):
-        points = [{"share": share, "minutes": 1, "epochs": seed, "f1": f1} for share in (0.125, 0.25, 0.5, 1)]
+        points = [{"share": share, "minutes": 1, "f1": f1} for share in (0.125, 0.25, 0.5, 1)]
         return {"corpus": "a", "first": None, "minutes": 1.0, "contender": "gliner", "outermost": False, "seed": seed,
                 "learning_rate": 5e-5, "points": points}  # fmt: skip
 
     table = peers_table([record(1, 80.0), record(2, 82.0)])
-    assert "| 1.5 | 81.00 ± 1.41 |" in table and table.count("81.00 ± 1.41") == 4 and peers_table([]) == NOT_RUN
+    assert table.count("81.00 ± 1.41") == 4 and peers_table([]) == NOT_RUN
 
 
 def test_every_contender_has_its_module_and_its_requirements():

@@ -33,20 +33,12 @@ def peers_table(records: Sequence[Record]) -> str:
         done = [record for record in found if "error" not in record]
         title = CONTENDERS[name].title + (OUTERMOST if found[0]["outermost"] else "")
         if not done:
-            rows.append([corpus, f"{minutes:g}", title, "", "", *[""] * len(SHARES), f"failed: {found[0]['error']}"])
+            rows.append([corpus, f"{minutes:g}", title, "", *[""] * len(SHARES), f"failed: {found[0]['error']}"])
             continue
         cells = [_f1(done, share) for share in SHARES]
         rates = ", ".join(dict.fromkeys(f"{record['learning_rate']:g}" for record in done))
-        epochs = f"{mean(record['points'][-1]['epochs'] for record in done):.1f}"
-        rows.append([corpus, f"{minutes:g}", title, rates, epochs, *cells, _difference(done)])
-    header = [
-        "corpus",
-        "minutes",
-        "package",
-        "learning rate",
-        "epochs",
-        *(f"F1 at {_fraction(share)}" for share in SHARES),
-    ]
+        rows.append([corpus, f"{minutes:g}", title, rates, *cells, _difference(done)])
+    header = ["corpus", "minutes", "package", "learning rate", *(f"F1 at {_fraction(share)}" for share in SHARES)]
     text = table([*header, f"{CONTENDERS[OURS].title}'s lead (95% interval)"], rows, numbers=len(SHARES) + 1)
     if any(record["outermost"] for record in records):
         text += (
