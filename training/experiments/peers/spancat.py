@@ -74,11 +74,20 @@ class Spancat(Contender):
         self.chosen = {"max_words": longest, "batcher": dict(config["training"]["batcher"])}
         self.chosen["accumulate_gradient"] = training["accumulate_gradient"]
         examples = list(self.examples(self.nlp))
-        batches = self.loop.create_train_batches(self.nlp, lambda _: iter(examples), training["batcher"], 0)
+        read = 0  # number of texts; spaCy counts only whole epochs
+
+        def batches() -> Iterator[Any]:
+            nonlocal read
+            for epoch, batch in self.loop.create_train_batches(
+                self.nlp, lambda _: iter(examples), training["batcher"], 0
+            ):
+                read += len(batch)
+                yield epoch, batch
+
         steps = self.loop.train_while_improving(
             self.nlp,
             training["optimizer"],
-            batches,
+            batches(),
             lambda: (0.0, {}),  # no evaluation on dev, which would take training time
             dropout=training["dropout"],
             eval_frequency=10**9,
@@ -90,7 +99,7 @@ class Spancat(Contender):
             before_update=None,
         )
         for _, info, _ in steps:
-            if self.run.after_step(self, info["step"] + 1, info["epoch"]):
+            if self.run.after_step(self, info["step"] + 1, read / len(examples)):
                 break
 
     def predict(self, texts: Sequence[Text]) -> list[list[Found]]:
