@@ -39,13 +39,6 @@ def end_torch_threads() -> None:
         openmp.omp_pause_resource(_OMP_PAUSE_SOFT, openmp.omp_get_initial_device())
 
 
-# multiprocessing, datasets.map and gunicorn with preloading fork the process. A fork copies only the calling thread. So
-# torch would wait forever in the child process for threads that do not exist there. To prevent this, end the threads of
-# torch before a fork. Then torch starts new threads in the child process.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=end_torch_threads)
-
-
 def _replace_torch_pool() -> None:
     """Replace the second pool of threads of torch, which `torch.set_num_threads` creates, by a pool of this process.
 
@@ -56,8 +49,11 @@ def _replace_torch_pool() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
+# multiprocessing, datasets.map and gunicorn with preloading fork the process. A fork copies only the calling thread. So
+# torch would wait forever in the child process for threads that do not exist there. To prevent this, end the threads of
+# torch before a fork. Then torch starts new threads in the child process.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_replace_torch_pool)
+    os.register_at_fork(before=end_torch_threads, after_in_child=_replace_torch_pool)
 
 
 class ExportedEncoder(nn.Module):

@@ -165,13 +165,12 @@ class Bench:
 
     def latency(self, workload: workloads.Workload) -> list[Row]:
         """Measure the time of each text if the contenders get one text at a time."""
-        with self._loaded() as (processes, memory):
+        with self._loaded() as (processes, _):
             rows: list[Row] = [
                 {
                     "workload": "latency",
                     "types": FIXED_TYPES if CONTENDERS[name].types else None,
                     "contender": name,
-                    "loaded": memory[name],
                     "rounds": [],
                 }
                 for name in self.ready
