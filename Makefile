@@ -28,7 +28,7 @@ demo: $(VENV)/.installed-demo ## open the demo page with demo/model; BINDER_MODE
 
 test: lint types suite ## install, then run lint, types and suite
 
-lint: $(VENV)/.installed-dev ## check errors and format with ruff
+lint: $(VENV)/.installed-dev ## check the code and its formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

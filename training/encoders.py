@@ -1,6 +1,6 @@
 """Resolve the names of encoders.
 
-A name is an id on the Hub, a local folder, "minilm" or "mpnet". Python packages contain "minilm" and "mpnet".
+A name is an id on the Hub, a local folder, "minilm" or "mpnet". "minilm" and "mpnet" are encoders in Python packages.
 """
 
 import importlib.util
@@ -57,7 +57,7 @@ def resolve_encoder(name: str) -> str:
 def hub_ids(*names: str | None) -> list[str] | None:
     """Return the Hub ids of a model's encoders for its model card, without local folders.
 
-    Return None if the names do not include "minilm" or "mpnet". The configuration of the model then has the ids.
+    Return None if no name is "minilm" or "mpnet", because the configuration of the model then already contains the ids.
     """
     given = list(dict.fromkeys(name for name in names if name))
     if not any(name in _HUB_IDS for name in given):

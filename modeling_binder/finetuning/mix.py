@@ -25,10 +25,10 @@ class MixPart:
         types: the entity types that the documents are annotated for.
         weight: windows of the corpus are sampled in proportion to weight * sqrt(number of its windows).
         share: fixed share of this corpus in the sampled windows, above 0 and at most 1. It replaces the weight.
-        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If True, this name is
-            the name of the type for the model. If False, the label is the name.
-        negative_rate: share of the word starts and word ends outside mentions that are used as negatives. Use values
-            below 1 for corpora in which only some of the mentions are annotated.
+        named: whether descriptions begin with the name of the type and a colon ("film: a movie"). If True, the model
+            gets this name. If False, the model gets the label as the name.
+        negative_rate: of the word starts and word ends outside mentions, the share that is used as negatives. Use
+            values below 1 for corpora in which only some of the mentions are annotated.
         license, source: license and origin of the corpus, for the model card.
 
     Raises:
@@ -74,7 +74,7 @@ class MixPart:
             corpus: the corpus, see `load_corpus`.
             types: names of the types to train; None means all types of the corpus.
             exclude: names of types to remove together with their mentions.
-            parents: name of a type -> name of its parent, in addition to the parents in the corpus.
+            parents: name of a type -> name of its parent. It overrides the parents of these types in the corpus.
             partial: whether only some of the mentions are annotated; `negative_rate` then defaults to 0.1.
 
         Raises:
@@ -97,7 +97,7 @@ class MixSettings:
         foreign_types: number of additional types that serve as negatives for a window whose document has
             `Document.types`. They are sampled from the types of the other windows in the batch. A type is excluded if
             it may apply to mentions in the window. This is the case if its name shares a word with the name of a type
-            of the window. It is also the case if it shares a mention with such a type anywhere in the mix.
+            of the window. It is also the case if the two types have mentions on the same span anywhere in the mix.
         name, named_description, description: how often the text of a type is its name ("film"), its name and
             description ("film: a movie") or its description ("a movie"). Only the ratios of the three numbers matter.
         augment: shares of the texts that are changed at random before tokenisation. The keys are "lower" (lower case),
@@ -235,7 +235,7 @@ def choose_types(
     exclude: Iterable[str],
     parents: dict[str, str],
 ) -> tuple[EntityType, ...]:
-    """Return the types of a corpus that a mix uses. `parents` replaces the parents in the corpus.
+    """Return those types of a corpus that are used in a mix. `parents` overrides their parents in the corpus.
 
     Raises:
         DataError: a name is not a type of the corpus, no type is left, or a type is its own ancestor.
@@ -264,7 +264,7 @@ def choose_types(
 
 
 def restrict(documents: Iterable[Any], types: Sequence[EntityType]) -> list[Document]:
-    """Remove all other types from the `entities` and `types` of the documents."""
+    """Return the documents with only the given types in their `entities` and `types`."""
     names = {entity_type.name for entity_type in types}
     restricted = []
     for document in as_documents(documents):

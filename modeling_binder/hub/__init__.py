@@ -1,6 +1,7 @@
 """Push checkpoints and corpora to the Hub, with a card and in one commit.
 
-`model.push_to_hub`, `pipe.push_to_hub` and `trainer.push_to_hub` all call `push_model`. It pushes these files:
+`model.push_to_hub`, `pipe.push_to_hub` and `trainer.push_to_hub` all call `push_model`. It pushes these files
+(for an adapter, the adapter instead of the model, and no handler):
 
 - config.json, model.safetensors, the files of the tokenizer, and the Python code that loads these files.
 - README.md: the model card. model_card.json: the facts from which the card is generated.

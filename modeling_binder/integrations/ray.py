@@ -1,11 +1,12 @@
 """Annotate texts with Ray Data, on one machine or on many.
 
 `annotate` adds entities to a `ray.data.Dataset`. `run` is `annotate_files` on a cluster: its actors read, annotate and
-write the missing chunks of a job. A chunk is a group of rows, and it becomes one output file. So a task may run twice
-without harm: after the loss of an actor or a node, or if the task goes on after the end of its driver.
+write the missing chunks of a job. A chunk is a group of rows, and it becomes one output file. The name and the content
+of the file depend only on these rows. So a task may run twice without harm, for example after the loss of an actor or a
+node.
 
-`run` does not use `ray.data.checkpoint`, which reads the whole source again and keeps all ids in memory. It also
-duplicates rows if a task goes on after its driver was killed.
+`run` does not use `ray.data.checkpoint`, which reads the whole source again and keeps all ids in memory.
+`ray.data.checkpoint` also duplicates rows if a task goes on after its driver was killed.
 """
 
 import contextlib
@@ -269,7 +270,7 @@ def _check_checkpointing(dataset: ray.data.Dataset) -> None:
     if not starts_with_read(dataset._logical_plan.dag):
         raise ValueError(
             "DataContext.checkpoint_config is set, but Ray can resume only datasets that are read from files, such as "
-            "ray.data.read_parquet(...); it would annotate a dataset from memory from the start."
+            "ray.data.read_parquet(...). Ray would annotate all rows of any other dataset again."
         )
     if config.id_column not in (dataset.columns() or []):
         raise ValueError(

@@ -42,8 +42,8 @@ def connected(address: str | None = None, log_to_driver: bool = True) -> Iterato
     except (OSError, ValueError, RuntimeError) as error:
         reason = one_line(error)
         raise ConnectionError(
-            f"cannot connect to a Ray cluster at {given!r}: {reason:.200}. Start one with `ray start --head`, or leave "
-            "out the address to start Ray on this machine."
+            f"cannot connect to a Ray cluster at {given!r}: {reason:.200}. Start one with `ray start --head`, or pass "
+            "no address and unset RAY_ADDRESS to start Ray on this machine."
             if given
             else f"cannot start Ray on this machine: {reason:.200}."
         ) from None

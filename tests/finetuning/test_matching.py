@@ -77,8 +77,8 @@ def test_every_mention_is_matched_if_this_is_possible():
     assert match_by_label(gold, predicted) == pairs
 
 
-def test_matching_by_span_or_by_label_prefers_near_boundaries_among_equal_pairs():
-    """`match_by_span` prefers pairs with equal spans, and `match_by_label` prefers pairs with equal labels."""
+def test_equal_spans_or_equal_labels_are_paired_first_and_then_near_boundaries():
+    """`match_by_span` prefers equal spans, and `match_by_label` equal labels. Both then prefer near boundaries."""
     assert match_by_span([(0, 9, "A")], [(0, 9, "B"), (0, 8, "A")]) == [Pair((0, 9, "A"), (0, 9, "B"))]
     assert match_by_label([(0, 9, "A")], [(0, 9, "B"), (0, 8, "A")]) == [Pair((0, 9, "A"), (0, 8, "A"))]
     nested = [(0, 20, "A"), (0, 5, "A")]

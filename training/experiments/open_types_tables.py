@@ -127,7 +127,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
         "in the right order."
     )
     corpora = [*(f"F1 {name}" for name in results["texts"]), "mean F1"]
-    header = ["margin", "pairs decided", "right order", *corpora]
+    header = ["breadth_margin", "pairs decided", "right order", *corpora]
     content = f"{order}\n\n{table(header, rows, numbers=len(header) - 1)}"
     if not results.get("f1_by_tolerance"):  # files of earlier versions do not have this key
         return content
@@ -136,7 +136,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
         chosen = " (chosen)" if float(tolerance) == (results["tolerance"] or float("inf")) else ""
         scores = (f"{100 * value:.1f}" for value in (*found.values(), mean(found.values())))
         rows.append([("no limit" if tolerance == "inf" else f"{float(tolerance):g}") + chosen, *scores])
-    return f"{content}\n\n{table(['tolerance', *corpora], rows, numbers=len(corpora))}"
+    return f"{content}\n\n{table(['breadth_tolerance', *corpora], rows, numbers=len(corpora))}"
 
 
 # Marker in the page -> file of results, and the function that makes the table from them

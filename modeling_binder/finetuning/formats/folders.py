@@ -85,7 +85,7 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
         options: options of the reader of the format.
 
     Raises:
-        DataError: there is no file in the format, or the only file of a split has another suffix.
+        DataError: there is no file in the format, or all files of a split have suffixes that the format does not use.
     """
     name, chosen = format_named(format)
     suffixes = chosen.suffixes
