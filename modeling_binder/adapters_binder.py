@@ -203,8 +203,8 @@ class AdapterMixin:
         _warn_about_missing(name, set(loaded.missing_keys) - before)
         if loaded.unexpected_keys:
             logger.warning("Weights of the adapter %s are not used: %s.", name, sorted(loaded.unexpected_keys)[:3])
-        # transformers has stored here how to rename the weights of the adapter. It must not rename the weights of a
-        # merged model, so the old value is restored.
+        # load_adapter has stored in _weight_conversions how to rename the weights of the adapter. Restore the old
+        # value, so that the weights of a merged model are not renamed.
         self._weight_conversions = conversions
         settings = None if peft_model_id is None else _read_settings(peft_model_id, location)
         if settings is None:

@@ -223,8 +223,8 @@ def flat_exact(starts: Tensor, ends: Tensor, types: Tensor, weights: Tensor) -> 
     positions: list[int] = []  # the distinct ends of the spans, in order
     # total[i] is the total weight of the best set of spans that end at one of the first i positions.
     total = [0.0]
-    # If a span of the best set for total[i + 1] ends at positions[i], choice[i] is the index of this span, and the
-    # number of positions at or before its start. Otherwise, choice[i] is None.
+    # choice[i] belongs to total[i + 1]. If the best set contains a span that ends at positions[i], choice[i] is a pair:
+    # the index of this span, and the number of positions at or before its start. Otherwise, choice[i] is None.
     choice: list[tuple[int, int] | None] = []
     for end, start, weight, index in _one_type_each(starts, ends, types, weights):
         if not positions or positions[-1] != end:

@@ -57,7 +57,7 @@ def test_entity_types_of_a_call_are_resolved(given, expected):
     assert resolved(given) == expected
 
 
-def test_an_exact_name_has_priority_and_an_ambiguous_name_becomes_its_description():
+def test_an_exact_name_has_priority_and_an_ambiguous_name_is_used_as_a_description():
     own = [{"name": "US", "description": "A country."}, {"name": "us", "description": "A pronoun."}]
     assert [text for _, text, *_ in resolve_entity_types(["us", "US", "Us"], own)] == ["A pronoun.", "A country.", "Us"]
 
