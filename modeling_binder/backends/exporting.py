@@ -86,7 +86,8 @@ def export(
         facts = {"made of": source, "check": report}
         (folder / "export.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if target.exists():
-            os.replace(target, Path(temporary, "former"))  # it is deleted only after the new folder is in its place
+            # The old folder is deleted with the temporary folder, after the new folder has replaced it.
+            os.replace(target, Path(temporary, "former"))
         os.replace(folder, target)
     return report
 

@@ -210,9 +210,9 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Remove descriptions that several types share, so that each description belongs to one type if possible.
 
-    If some of the types that share a description have no unshared description, these types keep the shared description.
-    Otherwise, the first of the types in alphabetical order keeps it. So each type keeps at least one description. If
-    several types keep the same description, `checks.find_problems` reports it.
+    Suppose that several types have the same description. The types that have no other description keep it. If all of
+    them have another description, only the first type in alphabetical order keeps it. So each type keeps at least one
+    description. If several types keep the same description, `checks.find_problems` reports it.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():
