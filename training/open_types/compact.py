@@ -210,9 +210,9 @@ def split_of(document: Document, name: str, test: Iterable[str]) -> str:
 def distinct_phrasings(phrasings: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Remove descriptions that several types share, so that each description belongs to one type if possible.
 
-    Suppose that several types have the same description. The types that have no other description keep it. If all of
-    them have another description, only the first type in alphabetical order keeps it. So each type keeps at least one
-    description. If several types keep the same description, `checks.find_problems` reports it.
+    Suppose that several types have the same description. The types that share all their descriptions with other types
+    keep it. If there are no such types, only the first type in alphabetical order keeps it, and each other type still
+    has a description of its own. If several types keep the same description, `checks.find_problems` reports it.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for name, texts in phrasings.items():
