@@ -249,7 +249,7 @@ def test_the_results_of_earlier_texts_are_yielded_if_the_model_fails(bad, batch_
     found, error = results_until_error(reader(find, batch_size, lambda text: windows).read(iter(texts)))
     assert error.startswith("out of memory")
     assert found == [windows * text for text in texts[: len(found)]]
-    # The failed batch may also contain windows of other texts. The results before the first of these texts are yielded.
+    # The failed batch may contain windows of several texts. Only the results of earlier texts are yielded.
     shared = [texts.index(int(size)) for size in error.split("[")[1].rstrip("]").split(", ")]
     assert len(found) == min(shared)
     assert max(runs.values()) <= windows, "each window is processed once"

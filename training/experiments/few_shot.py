@@ -142,8 +142,8 @@ class Data:
 def draw_texts(documents: Sequence[Document], size: int, seed: int) -> list[Document]:
     """Sample `size` texts at random. If possible, the sample has a mention of each type.
 
-    First, the function samples a text for each type without a text, the rarest type first. Then it samples further
-    texts.
+    First, the function goes through the types, the rarest type first. If no sampled text mentions a type yet, it
+    samples a text that mentions this type. Then it samples further texts.
 
     Raises:
         DataError: there are fewer than `size` documents.
