@@ -5,10 +5,12 @@ registers the BINDER model, and this registration needs the complete module.
 """
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
@@ -132,8 +134,21 @@ def encode(
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if token_type_ids is not None and "token_type_ids" in inspect.signature(encoder.forward).parameters:
         inputs["token_type_ids"] = token_type_ids
-    hidden: Tensor = encoder(**inputs).last_hidden_state
+    with attention_kernels(input_ids.device):
+        hidden: Tensor = encoder(**inputs).last_hidden_state
     return hidden
+
+
+def attention_kernels(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which `scaled_dot_product_attention` does not use the kernels of cuDNN.
+
+    On recent GPUs, PyTorch prefers these kernels. cuDNN then builds a plan for each new shape of a batch, which takes
+    longer than the forward pass (https://github.com/modelscope/FunASR/issues/3704). The batches of BINDER have many
+    shapes, because windows and descriptions are padded to the longest of a batch.
+    """
+    if device.type != "cuda" or not torch.backends.cuda.cudnn_sdp_enabled():
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def max_positions(encoder: nn.Module) -> int | None:

@@ -22,8 +22,10 @@ from transformers import (
     ViTConfig,
 )
 
+import modeling_binder.modeling_binder
 from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
 from modeling_binder.decoding_binder import propose_spans, required_margin
+from modeling_binder.encoders_binder import attention_kernels
 from tests.tiny import build_model, tiny_encoder_config
 
 SIZES = {
@@ -353,3 +355,26 @@ def test_find_spans_equals_score_followed_by_propose_spans(seed, joint, with_wid
 def test_a_configuration_with_an_unsuitable_encoder_is_rejected(part, encoder, message):
     with pytest.raises(ValueError, match=message):
         build_model(**{part: encoder.to_dict()})
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_descriptions_in_blocks_of_similar_length_have_the_same_states(pooling, monkeypatch):
+    model = build_model(type_pooling=pooling).eval()
+    lengths = torch.tensor([3, 9, 4, 9, 1, 6, 2])
+    mask = (torch.arange(9) < lengths[:, None]).long()
+    ids = torch.randint(5, 250, (7, 9)) * mask
+    expected = model.encode_type_states(ids, mask, torch.zeros_like(ids))
+    seen = []
+    pooled = model._pooled_type_states
+    monkeypatch.setattr(model, "_pooled_type_states", lambda *block: seen.append(block[0].shape) or pooled(*block))
+    monkeypatch.setattr(modeling_binder.modeling_binder, "DESCRIPTIONS_PER_BLOCK", 3)
+    torch.testing.assert_close(model.encode_type_states(ids, mask, torch.zeros_like(ids)), expected)
+    assert seen == [(3, 3), (3, 9), (1, 9)]
+
+
+def test_attention_on_a_gpu_does_not_use_cudnn():
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    with attention_kernels(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+    with attention_kernels(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
