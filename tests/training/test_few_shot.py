@@ -27,10 +27,7 @@ def test_a_sample_has_a_mention_of_each_type_if_possible():
 
 
 def test_the_fewer_texts_there_are_the_more_passes_training_makes():
-    settings = Settings()
-    passes = [settings.passes(size, CHECKPOINT) for size in (10, 50, 200, 1000)]
-    assert passes == [30, 24, 6, 3]
-    assert settings.passes(200, ENCODER) == settings.encoder_passes * 6
+    assert [Settings().passes(size) for size in (10, 50, 200, 1000)] == [60, 48, 12, 6]
 
 
 def test_the_first_planned_runs_evaluate_the_unchanged_checkpoint_and_no_run_occurs_twice():
@@ -92,7 +89,7 @@ def command(folders, checkpoint, encoder, *more):
 
 
 def test_an_interrupted_command_continues_without_repeating_runs(checkpoint, encoder, folders, monkeypatch, capsys):
-    monkeypatch.setattr(Settings, "passes", lambda settings, size, start: 2)
+    monkeypatch.setattr(Settings, "passes", lambda settings, size: 2)
     measured, original = [], few_shot.Experiment.measure
 
     def measure(self, run):

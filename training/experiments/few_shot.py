@@ -68,8 +68,6 @@ class Settings:
         reads: approximate number of texts that a run trains on, including repetitions. It determines the number of
             passes over the texts.
         min_passes, max_passes: minimum and maximum number of passes over the texts.
-        encoder_passes: factor for the number of passes of a model that starts from an encoder. It needs more passes,
-            because its heads are untrained.
         tokens_per_batch: maximum number of tokens in a batch, padding included.
         learning_rate: learning rate of the text encoder of a checkpoint.
         head_learning_rate: learning rate of the heads of a checkpoint.
@@ -78,20 +76,18 @@ class Settings:
     """
 
     limit: int = 400
-    reads: int = 1200
-    min_passes: int = 3
-    max_passes: int = 30
-    encoder_passes: int = 2
+    reads: int = 2400
+    min_passes: int = 6
+    max_passes: int = 60
     tokens_per_batch: int = 600
     learning_rate: float = 1e-4
     head_learning_rate: float = 4e-4
     encoder_learning_rate: float = 2e-4
     encoder_head_learning_rate: float = 2e-3
 
-    def passes(self, size: int, start: str) -> int:
-        """Return the number of passes over `size` texts for a model that starts from `CHECKPOINT` or `ENCODER`."""
-        passes = min(self.max_passes, max(self.min_passes, round(self.reads / size)))
-        return passes * self.encoder_passes if start == ENCODER else passes
+    def passes(self, size: int) -> int:
+        """Return the number of passes over `size` texts."""
+        return min(self.max_passes, max(self.min_passes, round(self.reads / size)))
 
 
 @dataclass(frozen=True)
@@ -239,7 +235,7 @@ class Experiment:
 
         The type encoder encodes each description once before training, so fewer descriptions save time.
         """
-        read = run.size * self.settings.passes(run.size, run.start)
+        read = run.size * self.settings.passes(run.size)
         number = min(len(self.kept.train), math.ceil(read * run.replay / (1 - run.replay)))
         seeded = random.Random(run.draw)
         documents = seeded.sample(self.kept.train, number)
@@ -264,7 +260,7 @@ class Experiment:
             rates = (settings.encoder_learning_rate, settings.encoder_head_learning_rate)
         arguments = TrainingArguments(
             folder,
-            num_train_epochs=settings.passes(run.size, run.start) if run.size else 1,
+            num_train_epochs=settings.passes(run.size) if run.size else 1,
             learning_rate=rates[0],
             warmup_steps=0.1,
             weight_decay=0.01,
