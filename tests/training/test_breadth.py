@@ -21,6 +21,7 @@ from training.experiments.breadth import (
     PhrasedTypes,
     Training,
     best_margin,
+    chosen_margin,
     flatten,
     main,
     train_network,
@@ -127,6 +128,12 @@ def test_the_largest_of_equally_good_margins_is_chosen():
     scores["inf"] = {"a": 0.3, "b": 0.3}
     assert best_margin(scores) == 2.0
     assert best_margin({**scores, "inf": {"a": 0.4, "b": 0.3}}) is None
+
+
+def test_the_smallest_margin_is_chosen_whose_f1_may_be_lower_by_chance():
+    scores = {"0.0": {"a": 0.494}, "1.0": {"a": 0.496}, "2.0": {"a": 0.5}, "inf": {"a": 0.3}}
+    assert chosen_margin(scores) == 1.0
+    assert chosen_margin({**scores, "inf": {"a": 0.501}}) is None
 
 
 class Recognizer:
