@@ -2,7 +2,7 @@
 
 The margin of a span is its raw score minus the dynamic threshold. The score that users see is
 sigmoid(margin / temperature). A temperature calibrates the scores of a type. It is positive, so it does not change
-which scores are above 0.5. The thresholds here are probabilities: the lowest score of an entity.
+which scores are above 0.5. The thresholds here are probabilities: an entity is returned if its score is higher.
 """
 
 from collections.abc import Mapping, Sequence
