@@ -22,6 +22,8 @@ from .openvino_binder import OpenVinoEncoder
 
 logger = logging.get_logger(__name__)
 
+DESCRIPTIONS_PER_BLOCK = 1024  # descriptions that are encoded at once
+
 _ADVICE = "BINDER needs a bidirectional encoder that starts with a [CLS] token, such as BERT, RoBERTa or ModernBERT."
 _LEFT_TO_RIGHT = (
     "reads texts from left to right: the first token does not depend on later tokens, so it cannot represent the "
@@ -137,6 +139,43 @@ def encode(
     with attention_kernels(input_ids.device):
         hidden: Tensor = encoder(**inputs).last_hidden_state
     return hidden
+
+
+def encode_pooled(
+    encoder: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    token_type_ids: Tensor | None,
+    pooling: str,
+) -> Tensor:
+    """Run an encoder on descriptions [T, L], and pool the states of each description to one state, [T, H].
+
+    Many descriptions are encoded in blocks of similar length, so that most blocks have little padding.
+
+    Args:
+        encoder, input_ids, attention_mask, token_type_ids: see `encode`. Padding is on the right.
+        pooling: "cls" or "mean", see `BinderConfig.type_pooling`.
+    """
+    if attention_mask is None or len(input_ids) <= DESCRIPTIONS_PER_BLOCK:
+        return _pooled(encode(encoder, input_ids, attention_mask, token_type_ids), attention_mask, pooling)
+    lengths, order = attention_mask.sum(1).sort()
+    longest = [*lengths.tolist()[DESCRIPTIONS_PER_BLOCK - 1 :: DESCRIPTIONS_PER_BLOCK], input_ids.shape[1]]
+    blocks = []
+    for rows, length in zip(order.split(DESCRIPTIONS_PER_BLOCK), longest, strict=False):
+        mask = attention_mask[rows, :length]
+        segments = None if token_type_ids is None else token_type_ids[rows, :length]
+        blocks.append(_pooled(encode(encoder, input_ids[rows, :length], mask, segments), mask, pooling))
+    return torch.cat(blocks)[order.argsort()]
+
+
+def _pooled(states: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
+    """Pool states [T, L, H] to one state per row, [T, H]."""
+    if pooling == "cls":
+        return states[:, 0]
+    if attention_mask is None:
+        return states.mean(1)
+    weights = attention_mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def attention_kernels(device: torch.device) -> AbstractContextManager[Any]:

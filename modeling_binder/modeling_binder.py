@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from .breadth_binder import BreadthNetwork
 from .configuration_binder import BinderConfig
 from .decoding_binder import Proposals, above_threshold, candidate_spans, with_both_ends
-from .encoders_binder import build_encoder, encode, load_encoder, max_positions
+from .encoders_binder import build_encoder, encode, encode_pooled, load_encoder, max_positions
 from .heads_binder import PositionHead, SpanHead, vectors_of_windows, without_autocast
 from .losses_binder import BinderLosses, binder_losses
 from .pretrained_binder import BinderPreTrainedModel
@@ -25,7 +25,6 @@ from .scoring_binder import SpanParts
 from .tokenizers_binder import find_type_tokenizer
 from .types_binder import EncodedTypes, encode_descriptions
 
-DESCRIPTIONS_PER_BLOCK = 1024  # descriptions that are encoded at once, in blocks of similar length
 # `find_spans` compares a batch with blocks of entity types. These numbers limit the memory that a block needs.
 MAX_TYPES_PER_BLOCK = 1024
 MAX_TOKEN_PRODUCTS = 2**23  # number of tokens in the batch times number of types in the block
@@ -203,29 +202,10 @@ class BinderModel(BinderPreTrainedModel):
                 "the entity types of this checkpoint are frozen: it has no type encoder and finds only "
                 f"{', '.join(self.config.type_descriptions)}. For other types, load the original checkpoint."
             )
-        if type_attention_mask is None or len(type_input_ids) <= DESCRIPTIONS_PER_BLOCK:
-            return self._pooled_type_states(type_input_ids, type_attention_mask, type_token_type_ids)
-        # Sort the descriptions by length, so that most blocks have little padding.
-        lengths, order = type_attention_mask.sum(1).sort()
-        longest = [*lengths.tolist()[DESCRIPTIONS_PER_BLOCK - 1 :: DESCRIPTIONS_PER_BLOCK], type_input_ids.shape[1]]
-        blocks = []
-        for rows, length in zip(order.split(DESCRIPTIONS_PER_BLOCK), longest, strict=False):
-            segments = None if type_token_type_ids is None else type_token_type_ids[rows, :length]
-            tokens, mask = type_input_ids[rows, :length], type_attention_mask[rows, :length]
-            blocks.append(self._pooled_type_states(tokens, mask, segments))
-        return torch.cat(blocks)[order.argsort()]
-
-    def _pooled_type_states(
-        self, type_input_ids: Tensor, type_attention_mask: Tensor | None, type_token_type_ids: Tensor | None
-    ) -> Tensor:
         encoder = self.type_encoder if self.type_encoder is not None else self.text_encoder
-        states = encode(encoder, type_input_ids, type_attention_mask, type_token_type_ids)  # [T, L, H]
-        if self.config.type_pooling == "cls":
-            return states[:, 0]
-        if type_attention_mask is None:
-            return states.mean(1)
-        weights = type_attention_mask[..., None].to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1)
+        return encode_pooled(
+            encoder, type_input_ids, type_attention_mask, type_token_type_ids, self.config.type_pooling
+        )
 
     def project_types(self, type_states: Tensor) -> Tensor:
         """Project the states of entity types, [T, H], with the three heads. Return unit vectors, [T, 3, D]."""

@@ -22,8 +22,7 @@ from transformers import (
     ViTConfig,
 )
 
-import modeling_binder.modeling_binder
-from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline
+from modeling_binder import BinderConfig, BinderModel, BinderNerPipeline, encoders_binder
 from modeling_binder.decoding_binder import propose_spans, required_margin
 from modeling_binder.encoders_binder import attention_kernels
 from tests.tiny import build_model, tiny_encoder_config
@@ -365,9 +364,9 @@ def test_descriptions_in_blocks_of_similar_length_have_the_same_states(pooling, 
     ids = torch.randint(5, 250, (7, 9)) * mask
     expected = model.encode_type_states(ids, mask, torch.zeros_like(ids))
     seen = []
-    pooled = model._pooled_type_states
-    monkeypatch.setattr(model, "_pooled_type_states", lambda *block: seen.append(block[0].shape) or pooled(*block))
-    monkeypatch.setattr(modeling_binder.modeling_binder, "DESCRIPTIONS_PER_BLOCK", 3)
+    encode = encoders_binder.encode
+    monkeypatch.setattr(encoders_binder, "encode", lambda *block: seen.append(tuple(block[1].shape)) or encode(*block))
+    monkeypatch.setattr(encoders_binder, "DESCRIPTIONS_PER_BLOCK", 3)
     torch.testing.assert_close(model.encode_type_states(ids, mask, torch.zeros_like(ids)), expected)
     assert seen == [(3, 3), (3, 9), (1, 9)]
 
