@@ -187,7 +187,13 @@ def attention_kernels(device: torch.device) -> AbstractContextManager[Any]:
     """
     if device.type != "cuda" or not torch.backends.cuda.cudnn_sdp_enabled():
         return nullcontext()
-    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+    others = {
+        SDPBackend.FLASH_ATTENTION: torch.backends.cuda.flash_sdp_enabled(),
+        SDPBackend.EFFICIENT_ATTENTION: torch.backends.cuda.mem_efficient_sdp_enabled(),
+        SDPBackend.MATH: torch.backends.cuda.math_sdp_enabled(),
+    }
+    allowed = [backend for backend, enabled in others.items() if enabled]  # those that the user has not switched off
+    return sdpa_kernel(allowed) if allowed else nullcontext()
 
 
 def max_positions(encoder: nn.Module) -> int | None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     AutoModel,
     CLIPConfig,
@@ -376,4 +377,9 @@ def test_attention_on_a_gpu_does_not_use_cudnn():
     with attention_kernels(torch.device("cuda")):
         assert not torch.backends.cuda.cudnn_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
     with attention_kernels(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.CUDNN_ATTENTION]), attention_kernels(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert not torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.math_sdp_enabled()
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION]), attention_kernels(torch.device("cuda")):
         assert torch.backends.cuda.cudnn_sdp_enabled()
