@@ -200,6 +200,7 @@ def command(folders, checkpoint):
 
 def test_the_command_writes_a_checkpoint_with_the_network(checkpoint, folders, monkeypatch, capsys):
     monkeypatch.setattr("training.experiments.breadth.best_margin", lambda scores: 2.5)
+    monkeypatch.setattr("training.experiments.breadth.chosen_margin", lambda scores: 2.5)
     results = main(command(folders, checkpoint))
     saved = json.loads((folders / "breadth.json").read_text())
     assert (saved["pairs"], saved["types"], saved["margin"]) == (30, 33, 2.5)
