@@ -30,10 +30,10 @@ from modeling_binder.encoders_binder import encode
 from modeling_binder.finetuning import BinderTrainer, read_documents
 from modeling_binder.finetuning.data import write_json
 from modeling_binder.loading import load_pipeline
-from modeling_binder.streaming_binder import cut_into_batches
 from training.experiments.provenance import provenance
 from training.pages import DOCS, write_between
 
+from .contenders.floor import padded_batches
 from .speed import without_folders
 
 RESULTS = Path(__file__).parent / "gpu.json"
@@ -49,8 +49,8 @@ TRAINING = "training step"
 BATCH_SIZE = 64
 
 
-class Contender(NamedTuple):
-    """The name of a contender, the work of a round, which returns its duration in seconds, and its number of tokens."""
+class Measurement(NamedTuple):
+    """The name of a row, the work of a round, which returns its duration in seconds, and its number of tokens."""
 
     name: str
     work: Callable[[], float]
@@ -94,28 +94,13 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def encoder_batches(pipe: Any, texts: list[str]) -> list[dict[str, torch.Tensor]]:
-    """Return the token ids and masks of the batches in which the pipeline encodes these texts."""
-    tokenizer, config = pipe.tokenizer, pipe.model.config
-    windows = tokenizer(
-        texts,
-        truncation=True,
-        max_length=config.max_length,
-        stride=config.stride,
-        return_overflowing_tokens=True,
-        return_token_type_ids=False,
-    )["input_ids"]
-    windows.sort(key=len, reverse=True)
-    parts = cut_into_batches([len(window) for window in windows], BATCH_SIZE)
-    padded = (tokenizer.pad({"input_ids": windows[part]}, return_tensors="pt") for part in parts)
-    return [{name: tensor.to(pipe.device) for name, tensor in batch.items()} for batch in padded]
-
-
-def finding(model: str, texts: list[str], device: str, compiled: bool) -> Iterator[Contender]:
+def finding(model: str, texts: list[str], device: str, compiled: bool) -> Iterator[Measurement]:
     """Yield the contenders that find entities. A round reads all texts."""
     for precision, dtype in PRECISIONS.items():
         pipe = load_pipeline(model, device=device, dtype=dtype)
-        batches = encoder_batches(pipe, texts)
+        config = pipe.model.config
+        padded = padded_batches(pipe.tokenizer, texts, config.max_length, config.stride, BATCH_SIZE)
+        batches = [batch.to(pipe.device) for batch in padded]
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
         encoder = pipe.model.text_encoder
 
@@ -125,15 +110,15 @@ def finding(model: str, texts: list[str], device: str, compiled: bool) -> Iterat
                     encode(encoder, batch["input_ids"], batch["attention_mask"], None)
 
         find = partial(pipe, texts, entity_types=TYPES, batch_size=BATCH_SIZE)
-        yield Contender(f"bare encoder, {precision}", timed(forward, device), tokens)
-        yield Contender(f"binder-ner, {precision}", timed(find, device), tokens)
+        yield Measurement(f"bare encoder, {precision}", timed(forward, device), tokens)
+        yield Measurement(f"binder-ner, {precision}", timed(find, device), tokens)
     if compiled:
         pipe = load_pipeline(model, device=device, dtype=torch.bfloat16, compile=True)
         find = partial(pipe, texts, entity_types=TYPES, batch_size=BATCH_SIZE)
-        yield Contender("binder-ner, bf16, compile", timed(find, device), tokens)
+        yield Measurement("binder-ner, bf16, compile", timed(find, device), tokens)
 
 
-def training(model: str, documents: Path, device: str, steps: int) -> Iterator[Contender]:
+def training(model: str, documents: Path, device: str, steps: int) -> Iterator[Measurement]:
     """Yield the contenders that train, on a GPU in bfloat16. A round has some optimizer steps."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = [
@@ -180,8 +165,8 @@ def training(model: str, documents: Path, device: str, steps: int) -> Iterator[C
         trainer().train()
         return clock.seconds
 
-    yield Contender(f"bare encoders, {TRAINING}", timed(passes, device), tokens)
-    yield Contender(f"binder-ner, {TRAINING}", train, tokens)
+    yield Measurement(f"bare encoders, {TRAINING}", timed(passes, device), tokens)
+    yield Measurement(f"binder-ner, {TRAINING}", train, tokens)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:

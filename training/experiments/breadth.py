@@ -234,9 +234,13 @@ def best_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
     If the best value is infinity, return None. With an infinite margin, no type counts as broader. This is the same as
     having no network. With an infinite tolerance, the finer type always wins.
     """
-    means = {float(margin): mean(found.values()) for margin, found in scores.items()}
+    means = _means(scores)
     best = max(means, key=lambda margin: (means[margin], margin))
     return None if best == math.inf else best
+
+
+def _means(scores: Mapping[str, Mapping[str, float]]) -> dict[float, float]:
+    return {float(value): mean(found.values()) for value, found in scores.items()}
 
 
 def chosen_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
@@ -247,7 +251,7 @@ def chosen_margin(scores: Mapping[str, Mapping[str, float]]) -> float | None:
     best = best_margin(scores)
     if best is None:
         return None
-    means = {float(margin): mean(found.values()) for margin, found in scores.items()}
+    means = _means(scores)
     return min(margin for margin in means if means[margin] >= means[best] - NOISE)
 
 

@@ -32,21 +32,10 @@ class Floor(Contender):
         self.encoder = self.transformers.AutoModel.from_pretrained(self.settings.encoder, dtype=dtype).eval()
 
     def prepare(self, job: Job) -> None:
-        windows = self.tokenizer(
-            list(job.texts),
-            truncation=True,
-            max_length=self.settings.max_length,
-            stride=self.settings.stride,
-            return_overflowing_tokens=True,
-            return_token_type_ids=False,
-        )["input_ids"]
-        windows.sort(key=len, reverse=True)
-        batches = [slice(0, 1)]
-        if len(windows) > 1:  # in a cold start, there is one window, and binder-ner must not be imported
-            from modeling_binder.streaming_binder import cut_into_batches
-
-            batches = list(cut_into_batches([len(window) for window in windows], self.settings.batch_size))
-        job.made = [self.tokenizer.pad({"input_ids": windows[part]}, return_tensors="pt") for part in batches]
+        settings = self.settings
+        job.made = padded_batches(
+            self.tokenizer, list(job.texts), settings.max_length, settings.stride, settings.batch_size
+        )
 
     def run(self, job: Job) -> int:
         with self.torch.inference_mode():
@@ -83,6 +72,32 @@ class Floor(Contender):
                 timed[name].append(seconds)
         texts.eval()
         return timed
+
+
+def padded_batches(tokenizer: Any, texts: list[str], max_length: int, stride: int, batch_size: int) -> list[Any]:
+    """Return the token ids and masks of the batches in which the pipeline encodes these texts.
+
+    Args:
+        tokenizer: the tokenizer of the text encoder.
+        texts: the texts.
+        max_length, stride: see `BinderConfig`.
+        batch_size: maximum number of windows in a batch.
+    """
+    windows = tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_token_type_ids=False,
+    )["input_ids"]
+    windows.sort(key=len, reverse=True)
+    batches = [slice(0, 1)]
+    if len(windows) > 1:  # in a cold start, there is one window, and binder-ner must not be imported
+        from modeling_binder.streaming_binder import cut_into_batches
+
+        batches = list(cut_into_batches([len(window) for window in windows], batch_size))
+    return [tokenizer.pad({"input_ids": windows[part]}, return_tensors="pt") for part in batches]
 
 
 def dtype_of(options: Mapping[str, Any]) -> Any:
