@@ -30,7 +30,17 @@ from training.arguments import BinderTrainingArguments, CardArguments, ModelArgu
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
-from training.mixes import Folders, chosen_sets, load_prepared, rates, read_dev, read_mix, report_table, save_prepared
+from training.mixes import (
+    Folders,
+    chosen_sets,
+    load_prepared,
+    rates,
+    read_dev,
+    read_mix,
+    report_table,
+    save_prepared,
+    with_shares,
+)
 from training.runs import publish, run_training, save_results
 
 
@@ -43,6 +53,12 @@ class MixArguments:
         default=None, metadata={"help": "(in a recipe) default values for keys in `mix` and `dev`"}
     )
     dev: str | None = field(default=None, metadata={"help": "(in a recipe) list of development sets"})
+    shares: str | None = field(
+        default=None,
+        metadata={
+            "help": "shares of corpora, instead of those in `mix`; on the command line as JSON: '{\"open_types\": 0.5}'"
+        },
+    )
     data: str | None = field(default=None, metadata={"help": "folder of the corpora; defaults to $BINDER_DATA"})
     prepared: str | None = field(default=None, metadata={"help": "folder in which the tokenised mix is saved"})
     prepare_only: bool = field(
@@ -130,9 +146,11 @@ def parse(argv: list[str]) -> Run:
     parser.set_defaults(**settings)
     untouched, chosen = vars(parser.parse_args([])), vars(parser.parse_args(argv[1:]))
     given = {key: value for key, value in chosen.items() if value != untouched[key]}
-    for key in ("dev", "phrasings", "augment", "learning_rates"):
+    for key in ("dev", "shares", "phrasings", "augment", "learning_rates"):
         if isinstance(chosen[key], str):
             chosen[key] = _from_json(key, chosen[key])
+    if chosen["shares"]:
+        chosen["mix"] = with_shares(chosen["mix"] or [], chosen["shares"])
     mix, model, card, training = parser.parse_dict(chosen)
     return Run(mix, model, card, training, path.stem, given)
 

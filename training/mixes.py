@@ -166,6 +166,28 @@ def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict
     return keys
 
 
+def with_shares(entries: Sequence[Any], shares: Mapping[str, float]) -> list[Any]:
+    """Return the entries of `mix`, with other shares for some corpora.
+
+    Args:
+        entries: the value of `mix` in a recipe.
+        shares: name of a corpus -> its share of the texts, see `MixPart`.
+
+    Raises:
+        ValueError: no entry has the name of a corpus in `shares`.
+    """
+    changed, unknown = [], dict(shares)
+    for raw in entries:
+        entry = {"corpus": raw} if isinstance(raw, str) else raw
+        if isinstance(entry, Mapping) and isinstance(entry.get("corpus"), str) and _name(entry) in shares:
+            raw = {**entry, "share": shares[_name(entry)]}
+            unknown.pop(_name(entry), None)
+        changed.append(raw)
+    if unknown:
+        raise ValueError(f"'shares' names {next(iter(unknown))!r}, which is not a corpus of the mix.")
+    return changed
+
+
 def _entry(entry: Any, defaults: Mapping[str, Any], known: set[str], where: str) -> dict[str, Any]:
     entry = {"corpus": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("corpus"), str):

@@ -170,6 +170,17 @@ def test_one_error_lists_all_problems_of_a_mix(mix_recipe, tmp_path):
         read(tmp_path, {"corpus": "genes", "share": 1.0}, "cells")
 
 
+def test_shares_on_the_command_line_replace_the_shares_of_the_recipe(mix_recipe, tmp_path, capsys):
+    run = ["--output_dir", str(tmp_path / "run"), "--max_steps", "2", "--shares", '{"genes": 0.75}']
+    main([str(mix_recipe), *run])
+    table = capsys.readouterr().out
+    assert "75.0%" in table and "25.0%" in table
+    with pytest.raises(SystemExit, match=r"'shares' names 'proteins', which is not a corpus of the mix"):
+        main([str(mix_recipe), "--shares", '{"proteins": 0.5}'])
+    with pytest.raises(SystemExit, match=r"--shares must be JSON"):
+        main([str(mix_recipe), "--shares", "half"])
+
+
 def test_types_of_development_sets_are_passed_by_name_or_description(tmp_path, mix_recipe):
     types = (
         EntityType("PER", ("person: a person by name.",)),
