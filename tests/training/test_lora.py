@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from training.experiments import lora
+from training.experiments import lora, recipe_runs
 from training.experiments.tables import NOT_RUN
 from training.finetune import main as finetune
 
@@ -31,8 +31,8 @@ def recipes(recipe, monkeypatch):
         finetune([str(folder / command[3].rpartition("/")[2]), *command[4:]])
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(lora, "subprocess", SimpleNamespace(run=run))
-    monkeypatch.setattr(lora, "RECIPES", folder)
+    monkeypatch.setattr(recipe_runs, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(recipe_runs, "RECIPES", folder)
     monkeypatch.setattr(lora, "recipe_of", lambda name: yaml.safe_load((folder / f"{name}.yaml").read_text()))
     return commands
 

@@ -12,6 +12,7 @@ import torch
 from modeling_binder import BinderModel
 from tests.tiny import build_model
 from training.arguments import parse_recipe
+from training.experiments import recipe_runs
 from training.experiments import results as module
 from training.experiments.ablations import VARIANTS, GlobalThresholdModel
 from training.experiments.ablations import main as ablate
@@ -122,7 +123,7 @@ def test_only_recipes_without_results_are_run(runs, tmp_path, monkeypatch):
     class Done:
         returncode = 0
 
-    monkeypatch.setattr(module.subprocess, "run", lambda command, **_: commands.append(command[1:]) or Done())
+    monkeypatch.setattr(recipe_runs.subprocess, "run", lambda command, **_: commands.append(command[1:]) or Done())
     shutil.copytree(runs / "a", runs / "ncbi-minilm-42")
     arguments = ["--checkpoints", str(runs), "--json", str(tmp_path / "r.json"), "--no-tables"]
     main(["ncbi-minilm", "--seeds", "42", "43", "--token-classifier", *arguments])

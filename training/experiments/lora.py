@@ -10,7 +10,6 @@ training/experiments/lora.json. At the end, a table is written into docs/fine-tu
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 from hub_cards.markdown import table
 from modeling_binder.finetuning.data import write_json
-from training.experiments.tables import NOT_RUN, RECIPES, recipe_of
+from training.experiments.recipe_runs import check_recipes, run_if_missing
+from training.experiments.tables import NOT_RUN, recipe_of
 from training.pages import DOCS, ROOT, write_between
 
 PAGE = DOCS / "fine-tuning.md"
@@ -45,20 +45,11 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int], options: Sequence[
         ValueError: a recipe does not exist.
         RuntimeError: a run failed.
     """
-    for name in recipes:
-        if not (RECIPES / f"{name}.yaml").is_file():
-            known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-            raise ValueError(f"unknown recipe {name!r}; the recipes are {known}.")
+    check_recipes(recipes)
     for seed in seeds:
         for name in recipes:
             output = folder / f"{name}-{seed}"
-            if not (output / "results.json").is_file():
-                print(f"\n=== {name}, seed {seed} ===", flush=True)
-                target = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
-                command = [sys.executable, "-m", "training.finetune", f"training/recipes/{name}.yaml"]
-                command += ["--seed", str(seed), "--output_dir", str(target), *options]
-                if subprocess.run(command, cwd=ROOT, check=False).returncode:
-                    raise RuntimeError(f"{name}, seed {seed}, failed; run the same command again to continue.")
+            run_if_missing(name, seed, output, options=options)
             yield record(output)
 
 

@@ -11,17 +11,16 @@ it continues an interrupted training.
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning.data import write_json
+from training.experiments.recipe_runs import check_recipes, run_if_missing
 from training.experiments.tables import (
     FIGURES,
     KEY,
-    RECIPES,
     Run,
     ablations_table,
     benchmarks_table,
@@ -89,26 +88,14 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
         ValueError: a recipe does not exist.
         RuntimeError: a run failed. The results of earlier runs are kept.
     """
+    check_recipes(recipes)
     modules = [("training.finetune", "")]
     if token_classifier:
         modules.append(("training.experiments.token_classifier", "-tokens"))
     for name in recipes:
-        if not (RECIPES / f"{name}.yaml").is_file():
-            known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-            raise ValueError(f"unknown recipe {name!r}; the recipes are {known}.")
-    for name in recipes:
         for seed in seeds or [recipe_of(name)["seed"]]:
             for module, suffix in modules:
-                output = folder / f"{name}{suffix}-{seed}"
-                if (output / "results.json").is_file():
-                    continue
-                command = [sys.executable, "-m", module, f"training/recipes/{name}.yaml", "--seed", str(seed)]
-                print(f"\n=== {name}{suffix}, seed {seed} ===", flush=True)
-                # The results contain the command. Use a relative path, so that they do not contain folders of this
-                # machine.
-                target = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
-                if subprocess.run([*command, "--output_dir", str(target)], cwd=ROOT, check=False).returncode:
-                    raise RuntimeError(f"{name}{suffix}, seed {seed}, failed; run the same command again to continue.")
+                run_if_missing(name, seed, folder / f"{name}{suffix}-{seed}", module)
 
 
 def write_tables(runs: Sequence[Run]) -> None:
