@@ -1,6 +1,7 @@
 """Write the tables of docs/how-to-ask-for-a-type.md.
 
     python -m training.experiments.zero_shot demo/model CORPUS... --json training/experiments/zero_shot.json
+    python -m training.experiments.zero_shot demo/model CORPUS... --json training/experiments/zero_shot_others.json
     python -m training.experiments.zero_shot demo/model training/open_types \\
         --json training/experiments/open_types_test.json
     python -m training.experiments.few_shot demo/model CORPUS... --json training/experiments/few_shot.json
@@ -143,6 +144,7 @@ def breadth_table(results: Mapping[str, Any]) -> str:
 TABLES = {
     "zero-shot": ("zero_shot.json", zero_shot_table),
     "wording": ("zero_shot.json", wording_table),
+    "zero-shot-others": ("zero_shot_others.json", zero_shot_table),
     "open-types-test": ("open_types_test.json", zero_shot_table),
     "few-shot": ("few_shot.json", few_shot_table),
     "forgetting": ("few_shot.json", forgetting_table),
