@@ -24,7 +24,17 @@ JSON = Path(__file__).parent / "open_types_runs.json"
 PAGE = DOCS / "results.md"
 MARKER = "open-types-runs"
 # Settings that do not change what a model learns; the table leaves them out.
-_NEUTRAL = ("prepared", "max_minutes", "eval_", "per_device_eval", "save_", "load_best", "dataloader_", "teacher=")
+_NEUTRAL = (
+    "data=",
+    "prepared",
+    "max_minutes",
+    "eval_",
+    "per_device_eval",
+    "save_",
+    "load_best",
+    "dataloader_",
+    "teacher=",
+)
 _ORIGIN = (*KEY, "command", "commit", "device", "steps", "epochs", "minutes", "peak_memory_mb", "trained_parameters")
 
 
