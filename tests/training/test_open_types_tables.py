@@ -123,3 +123,4 @@ def test_the_command_writes_all_tables_into_the_page(tmp_path):
 
 def test_absolute_paths_of_checkpoints_are_shortened():
     assert model_name("/home/somebody/base") == "base" and model_name("user/name") == "user/name"
+    assert model_name("checkpoints/base") == "base"

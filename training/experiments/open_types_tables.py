@@ -37,8 +37,9 @@ WORDINGS = {
 
 
 def model_name(source: str) -> str:
-    """Return the name of a checkpoint for the page. An absolute path is shortened to its last component."""
-    return Path(source).name if Path(source).is_absolute() else source
+    """Return the name of a checkpoint for the page: the last part of an absolute path or of `checkpoints/NAME`."""
+    path = Path(source)
+    return path.name if path.is_absolute() or path.parts[0] == "checkpoints" else source
 
 
 def zero_shot_table(results: Mapping[str, Any]) -> str:
