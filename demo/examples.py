@@ -26,19 +26,20 @@ OWN_TYPE_EXAMPLES = (
     ),
 )
 
-# For all models; most models were not trained on these types
+# For all models; most models were not trained on these types. Each description begins with the name of the type, which
+# gives the best results on average (see docs/how-to-ask-for-a-type.md).
 NEW_TYPE_EXAMPLES = (
     Example(
         "Personal data",
         "Please send the invoice for order 7741 to Maria Jensen, 12 Harbour Street, Aarhus, or call +45 5550 1234 "
         "before 3 March.",
         {
-            "person": "A human being, by name.",
-            "street address": "A street with the number of a house.",
-            "city": "A town or a city.",
-            "phone number": "A number to dial.",
-            "order number": "The number that identifies an order.",
-            "date": "A day, month or year.",
+            "person": "person: a human being, by name",
+            "street address": "street address: a street with the number of a house",
+            "city": "city: a town or a city",
+            "phone number": "phone number: a number to dial",
+            "order number": "order number: the number that identifies an order",
+            "date": "date: a day, month or year",
         },
     ),
     Example(
@@ -46,12 +47,12 @@ NEW_TYPE_EXAMPLES = (
         "The 2019 Riesling from the Mosel went well with the smoked trout, but the tannins of the Nebbiolo were too "
         "much for it, said sommelier Ines Duarte of the Blue Heron.",
         {
-            "grape variety": "A kind of grape from which wine is made.",
-            "wine region": "An area where wine is grown.",
-            "dish": "Something that was cooked to be eaten.",
-            "vintage": "The year in which the grapes of a wine were harvested.",
-            "sommelier": "A person who recommends and serves wine.",
-            "restaurant": "A place where people go to eat.",
+            "grape variety": "grape variety: a kind of grape from which wine is made",
+            "wine region": "wine region: an area where wine is grown",
+            "dish": "dish: something that was cooked to be eaten",
+            "vintage": "vintage: the year in which the grapes of a wine were harvested",
+            "sommelier": "sommelier: a person who recommends and serves wine",
+            "restaurant": "restaurant: a place where people go to eat",
         },
     ),
     Example(
@@ -59,10 +60,10 @@ NEW_TYPE_EXAMPLES = (
         "After the update to version 4.2 the Orion X7 router drops its connection whenever the firewall is on; going "
         "back to 4.1 on Windows 11 helps.",
         {
-            "device": "A piece of electronic equipment, by its name or kind.",
-            "software version": "The number of a release of a program.",
-            "operating system": "The system software of a computer.",
-            "problem": "Something that does not work as it should.",
+            "device": "device: a piece of electronic equipment, by its name or kind",
+            "software version": "software version: the number of a release of a program",
+            "operating system": "operating system: the system software of a computer",
+            "problem": "problem: something that does not work as it should",
         },
     ),
     Example(
@@ -70,12 +71,12 @@ NEW_TYPE_EXAMPLES = (
         "This lease between Lindqvist Holdings Ltd. (the Landlord) and the Port of Riga begins on 1 May 2024, runs for "
         "five years and costs 12,000 euros a month.",
         {
-            "company": "A business, by name.",
-            "organization": "A company, an authority or another group of people with a name.",
-            "contract role": "What a party is called in a contract.",
-            "start date": "The day on which something begins.",
-            "duration": "How long something lasts.",
-            "price": "An amount of money that has to be paid.",
+            "company": "company: a business, by name",
+            "organization": "organization: a company, an authority or another group of people with a name",
+            "contract role": "contract role: what a party is called in a contract",
+            "start date": "start date: the day on which something begins",
+            "duration": "duration: how long something lasts",
+            "price": "price: an amount of money that has to be paid",
         },
     ),
     Example(
@@ -83,12 +84,12 @@ NEW_TYPE_EXAMPLES = (
         "In 1974 the pianist Lena Moravec recorded Night Ferries, an album of tangos for bandoneon and string "
         "quartet, at the Paradiso in Amsterdam.",
         {
-            "musician": "A person who plays or sings music.",
-            "album": "A collection of recorded music, by its title.",
-            "musical genre": "A style of music.",
-            "musical instrument": "A thing that is played to make music.",
-            "concert venue": "A place where concerts are given.",
-            "year": "A year, in digits.",
+            "musician": "musician: a person who plays or sings music",
+            "album": "album: a collection of recorded music, by its title",
+            "musical genre": "musical genre: a style of music",
+            "musical instrument": "musical instrument: a thing that is played to make music",
+            "concert venue": "concert venue: a place where concerts are given",
+            "year": "year: a year, in digits",
         },
     ),
 )
