@@ -166,7 +166,7 @@ def rates(entries: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, dict
     return keys
 
 
-def with_shares(entries: Sequence[Any], shares: Mapping[str, float]) -> list[Any]:
+def with_shares(entries: Sequence[Any], shares: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return the entries of `mix`, with other shares for some corpora.
 
     Args:
@@ -174,18 +174,15 @@ def with_shares(entries: Sequence[Any], shares: Mapping[str, float]) -> list[Any
         shares: name of a corpus -> its share of the texts, see `MixPart`.
 
     Raises:
-        ValueError: no entry has the name of a corpus in `shares`.
+        DataError: an entry of `mix` is malformed.
+        ValueError: `shares` is no mapping, or no entry has the name of a corpus in `shares`.
     """
-    changed, unknown = [], dict(shares)
-    for raw in entries:
-        entry = {"corpus": raw} if isinstance(raw, str) else raw
-        if isinstance(entry, Mapping) and isinstance(entry.get("corpus"), str) and _name(entry) in shares:
-            raw = {**entry, "share": shares[_name(entry)]}
-            unknown.pop(_name(entry), None)
-        changed.append(raw)
-    if unknown:
-        raise ValueError(f"'shares' names {next(iter(unknown))!r}, which is not a corpus of the mix.")
-    return changed
+    if not isinstance(shares, Mapping):
+        raise ValueError(f"'shares' must be a mapping from names of corpora to shares, got {shares!r:.60}.")
+    mix = [_entry(raw, {}, _PART, f"mix[{index}]") for index, raw in enumerate(entries)]
+    if unknown := sorted(set(shares) - set(map(_name, mix))):
+        raise ValueError(f"'shares' names {unknown[0]!r}, which is not a corpus of the mix.")
+    return [{**entry, "share": shares[_name(entry)]} if _name(entry) in shares else entry for entry in mix]
 
 
 def _entry(entry: Any, defaults: Mapping[str, Any], known: set[str], where: str) -> dict[str, Any]:

@@ -179,6 +179,8 @@ def test_shares_on_the_command_line_replace_the_shares_of_the_recipe(mix_recipe,
         main([str(mix_recipe), "--shares", '{"proteins": 0.5}'])
     with pytest.raises(SystemExit, match=r"--shares must be JSON"):
         main([str(mix_recipe), "--shares", "half"])
+    with pytest.raises(SystemExit, match=r"'shares' must be a mapping from names of corpora to shares, got 0\.5"):
+        main([str(mix_recipe), "--shares", "0.5"])
 
 
 def test_types_of_development_sets_are_passed_by_name_or_description(tmp_path, mix_recipe):
