@@ -1,6 +1,7 @@
 """Read recipes: YAML files of hyper-parameters, which the command line can override."""
 
 import difflib
+import json
 import logging
 import os
 import sys
@@ -187,6 +188,13 @@ class BinderTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "stop after this many evaluations without a higher development F1"}
     )
+    learning_rates: Mapping[str, float] | str | None = field(
+        default=None,
+        metadata={
+            "help": "learning rates of parts of the model, which replace --learning_rate; on the command line as JSON: "
+            "'{\"heads\": 4e-4}'"
+        },
+    )
     bf16: bool = field(
         default=False,
         metadata={"help": "train in mixed precision (bfloat16); ignored on a device that does not support it"},
@@ -198,6 +206,8 @@ class BinderTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.learning_rates, str):
+            self.learning_rates = from_json("learning_rates", self.learning_rates)
         # `finetune` pushes once, after the evaluation. So Trainer must not push during training.
         if self.push_to_hub:
             self.hub_model_id, self.push_to_hub = str(self.push_to_hub), None
@@ -212,6 +222,14 @@ class BinderTrainingArguments(TrainingArguments):
                 logger.warning("%s: training in float32, as with --bf16 false.", place)
                 self.bf16 = False
         super().__post_init__()
+
+
+def from_json(key: str, text: str) -> Any:
+    """Parse an argument that is passed as JSON on the command line. Raise ValueError if it is not JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"--{key} must be JSON, as in the recipe, got {text!r:.60}.") from None
 
 
 def expand(path: str) -> str:

@@ -139,6 +139,7 @@ def _build_trainer(
         eval_dataset=corpus.dev or None,
         processing_class=tokenizer,
         freeze=frozen,
+        learning_rates=training_arguments.learning_rates,  # type: ignore[arg-type]  # a mapping, see __post_init__
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
         card={**card.card(), "base_model": base_model},
     )

@@ -8,7 +8,6 @@ same command again. `--prepared FOLDER` saves the tokenised mix in a folder. If 
 command uses this mix and does not need the corpora.
 """
 
-import json
 import logging
 import sys
 from dataclasses import asdict, dataclass, field
@@ -26,7 +25,7 @@ from modeling_binder.finetuning.mix import MixSettings, TypedDocuments
 from modeling_binder.finetuning.packed import PackedMix
 from modeling_binder.hub import PushError
 from modeling_binder.processing_binder import BinderWindower
-from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, read_recipe
+from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, from_json, read_recipe
 from training.checkpoints import checkpoint_to_resume, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
@@ -90,10 +89,6 @@ class MixArguments:
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "parts of the model that are not trained, for example type_encoder"}
     )
-    learning_rates: str | None = field(
-        default=None,
-        metadata={"help": "learning rates of parts of the model; on the command line as JSON: '{\"heads\": 4e-4}'"},
-    )
     max_minutes: float | None = field(
         default=None, metadata={"help": "time limit in minutes, including the evaluation and saving of the model"}
     )
@@ -146,9 +141,9 @@ def parse(argv: list[str]) -> Run:
     parser.set_defaults(**settings)
     untouched, chosen = vars(parser.parse_args([])), vars(parser.parse_args(argv[1:]))
     given = {key: value for key, value in chosen.items() if value != untouched[key]}
-    for key in ("dev", "shares", "phrasings", "augment", "learning_rates"):
+    for key in ("dev", "shares", "phrasings", "augment"):
         if isinstance(chosen[key], str):
-            chosen[key] = _from_json(key, chosen[key])
+            chosen[key] = from_json(key, chosen[key])
     if chosen["shares"]:
         chosen["mix"] = with_shares(chosen["mix"] or [], chosen["shares"])
     mix, model, card, training = parser.parse_dict(chosen)
@@ -161,13 +156,6 @@ def is_mix_recipe(path: str) -> bool:
         return "mix" in read_recipe(Path(path))
     except (OSError, ValueError):
         return False
-
-
-def _from_json(key: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError(f"--{key} must be JSON, as in the recipe, got {text!r:.60}.") from None
 
 
 def build_model(run: Run) -> tuple[BinderModel, Any]:
@@ -233,7 +221,8 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
         PushError: the push to the Hub failed. The checkpoint is saved.
     """
     arguments, output = run.training, Path(str(run.training.output_dir))
-    settings = {**asdict(run.mix), **asdict(run.model), "seed": arguments.seed, "max_steps": arguments.max_steps}
+    settings = {**asdict(run.mix), **asdict(run.model)}
+    settings |= {name: getattr(arguments, name) for name in ("seed", "max_steps", "learning_rates")}
     for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
         del settings[name]  # these settings may change when an interrupted training is continued
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
@@ -253,7 +242,7 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
         eval_dataset=dev or None,
         processing_class=tokenizer,
         freeze=run.mix.freeze,
-        learning_rates=run.mix.learning_rates,  # type: ignore[arg-type]
+        learning_rates=arguments.learning_rates,  # type: ignore[arg-type]  # a mapping, see __post_init__
         max_minutes=run.mix.max_minutes,
         teacher=load_teacher(run),
         card={**run.card.card(), "base_model": hub_ids(run.model.encoder, run.model.type_encoder)},

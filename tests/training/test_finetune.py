@@ -180,6 +180,22 @@ def test_the_command_line_overrides_the_recipe(recipe):
     assert training.output_dir == "checkpoints/recipe"
 
 
+def test_parts_of_the_model_can_have_their_own_learning_rates(recipe, tmp_path):
+    rates = '{"heads": 0, "type_encoder": 0}'
+    for steps in ("1", "3"):
+        finetune([str(recipe), "--output_dir", str(tmp_path / steps), "--max_steps", steps, "--learning_rates", rates])
+    one, three = (load_file(tmp_path / steps / "model.safetensors") for steps in ("1", "3"))
+    changed = {name.split(".")[0] for name, weights in one.items() if not torch.equal(weights, three[name])}
+    assert changed == {"text_encoder"}
+    recipe.write_text(f"{recipe.read_text()}\nlearning_rates: {rates}\n")
+    parsed = parse_recipe([str(recipe)])
+    assert parsed.training.learning_rates == parsed.settings()["learning_rates"] == {"heads": 0, "type_encoder": 0}
+    with pytest.raises(SystemExit, match="--learning_rates must be JSON"):
+        finetune([str(recipe), "--learning_rates", "heads=0"])
+    with pytest.raises(SystemExit, match=r"learning_rates accepts the parts embeddings, .* got 'head'"):
+        finetune([str(recipe), "--output_dir", str(tmp_path / "bad"), "--learning_rates", '{"head": 0}'])
+
+
 @pytest.mark.parametrize("multiplies", [True, False])
 def test_bf16_is_ignored_on_a_cpu_without_bfloat16_instructions(recipe, monkeypatch, caplog, multiplies):
     monkeypatch.setattr("training.arguments.cpu_multiplies_bf16", lambda: multiplies)

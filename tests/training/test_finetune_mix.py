@@ -226,7 +226,7 @@ def load_corpus_of(folder):
 
 def test_mappings_are_passed_as_json_on_the_command_line(mix_recipe):
     run = parse([str(mix_recipe), "--learning_rates", '{"heads": 0.001}', "--phrasings", '{"name": 1.0}'])
-    assert run.mix.learning_rates == {"heads": 0.001} and run.mix.settings().name == 1.0
+    assert run.training.learning_rates == {"heads": 0.001} and run.mix.settings().name == 1.0
     with pytest.raises(ValueError, match=r"--learning_rates must be JSON"):
         parse([str(mix_recipe), "--learning_rates", "heads=1"])
 
