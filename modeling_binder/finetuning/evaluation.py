@@ -32,6 +32,7 @@ def evaluate(
     stride: int | None = None,
     batch_size: int = 32,
     flat_algorithm: str = "exact",
+    threshold: float | None = None,
 ) -> tuple[SpanMetrics, list[list[dict[str, Any]]]]:
     """Predict the mentions of documents with a checkpoint, and compare the predictions with the gold mentions.
 
@@ -47,6 +48,7 @@ def evaluate(
             `max_length` is given, this default is scaled as in `BinderWindower.for_model`.
         batch_size: number of windows in a batch.
         flat_algorithm: "exact" or "greedy", for flat decoding.
+        threshold: lowest score of a predicted entity, between 0 and 1. Defaults to the thresholds of the checkpoint.
 
     Returns:
         The metrics, and the predicted entities of each document. The entities of a document are a list of `{"start",
@@ -66,6 +68,9 @@ def evaluate(
         windower = BinderWindower.for_model(model, tokenizer, max_length, stride)
         max_length, stride = windower.max_length, windower.stride
     set_fields(config, decoding=decoding, inference=inference, max_length=max_length, stride=stride)
+    if threshold is not None:
+        config.thresholds = None
+        set_fields(config, default_threshold=threshold)
     config.validate_entity_types()
     place = "the types to evaluate (--types FILE, or entity_types=...; default: the types of the model)"
     check_labels(documents, config.type_descriptions, "the documents", place)
