@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeling_binder import BinderConfig
+from modeling_binder import BinderModel
 from modeling_binder.finetuning import DataError, Document, Mention, evaluate, read_documents, write_jsonl
 from modeling_binder.finetuning.data import as_documents
 
@@ -75,7 +75,7 @@ def relabel(
         raise ValueError(f"expected 0 < doubtful <= certain < 1, got doubtful {doubtful:g} and certain {certain:g}.")
     documents = as_documents(documents)
     _, found = evaluate(checkpoint, documents, threshold=doubtful)
-    nested = BinderConfig.from_pretrained(checkpoint).decoding == "nested"
+    nested = BinderModel.from_pretrained(checkpoint).config.decoding == "nested"
     return [
         with_found(document, entities, certain, nested) for document, entities in zip(documents, found, strict=True)
     ]
