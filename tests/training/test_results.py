@@ -18,8 +18,16 @@ from training.experiments.ablations import VARIANTS, GlobalThresholdModel
 from training.experiments.ablations import main as ablate
 from training.experiments.new_types import main as hold_out
 from training.experiments.provenance import commit, provenance
-from training.experiments.results import TABLES, collect, main
-from training.experiments.tables import PAPER, RECIPES, ablations_table, benchmarks_table, mean, overview_table
+from training.experiments.results import TABLES, collect, main, record
+from training.experiments.tables import (
+    PAPER,
+    RECIPES,
+    ablations_table,
+    benchmarks_table,
+    mean,
+    overview_table,
+    settings_table,
+)
 from training.experiments.token_classifier import main as token_classifier
 from training.pages import DOCS, ROOT, write_between
 
@@ -95,6 +103,15 @@ def test_benchmark_tables_show_means_over_seeds(runs):
         "the overview shows only benchmarks with results"
     )
     assert "corpus not available" in rows["CoNLL 2003 (English)"] and "not run yet" in rows["GENIA"]
+
+
+def test_the_settings_table_shows_recipes_with_several_settings(runs):
+    found = [*collect(runs), *(record(run(70, recipe=name)) for name in ("genia-minilm", "bc5cdr-distant-minilm"))]
+    assert settings_table(found).splitlines()[2:] == [
+        "| NCBI-disease | as in the recipe | 2 | 81.00 ± 1.41 | 81.00 ± 1.41 |",
+        "| NCBI-disease | num\\_train\\_epochs=1 | 1 | 10.00 | 10.00 |",
+    ]
+    assert settings_table([]) == "Not run yet."
 
 
 def test_tables_are_written_between_their_markers(tmp_path):

@@ -32,6 +32,7 @@ from training.experiments.tables import (
     over_seeds,
     overview_table,
     recipe_of,
+    settings_table,
 )
 from training.pages import DOCS, ROOT, write_between
 
@@ -39,6 +40,7 @@ COLLECTED = Path(__file__).parent / "results.json"
 # Marker of a table in docs/results.md -> the function that makes the table
 TABLES = {
     "benchmarks": benchmarks_table,
+    "settings": settings_table,
     "ablations": ablations_table,
     "distant": distant_table,
     "new types": new_types_table,

@@ -142,6 +142,24 @@ def ablations_table(runs: Iterable[Run]) -> str:
     return table(header, rows, numbers=len(header) - 1) if rows else NOT_RUN
 
 
+def settings_table(runs: Iterable[Run]) -> str:
+    """Return the table of recipes that were also run with other settings, with F1 on dev and test."""
+    groups = {key: found for key, found in over_seeds(runs).items() if key[1] == "binder" and key[0] != DISTANT}
+    compared = {recipe for recipe, _, _, changed in groups if changed}
+    rows = [
+        [
+            recipe_of(recipe)["dataset_name"],
+            changed or "as in the recipe",
+            len(found),
+            mean(found, "dev_f1"),
+            mean(found, "test", "f1"),
+        ]
+        for (recipe, _, _, changed), found in sorted(groups.items())
+        if recipe in compared
+    ]
+    return table(["corpus", "settings", "seeds", "dev F1", "test F1"], rows, numbers=3) if rows else NOT_RUN
+
+
 def distant_table(runs: Iterable[Run]) -> str:
     """Return the table of distant supervision on BC5CDR: the dictionary alone, and models trained on its labels."""
     rows = []
