@@ -37,7 +37,12 @@ class Entry:
 
 
 CONTENDERS = {
-    OURS: Entry("BINDER", "binder:Binder", "training/recipes/ncbi-minilm.yaml", (6e-5, 3e-5, 1.2e-4)),
+    OURS: Entry(
+        "BINDER",
+        "binder:Binder",
+        "batch size and windows of training/recipes/ncbi-minilm.yaml; one learning rate for all parts of the model",
+        (6e-5, 3e-5, 1.2e-4),
+    ),
     "tokens": Entry(
         "transformers token classification",
         "tokens:Tokens",
