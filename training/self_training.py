@@ -21,6 +21,7 @@ from typing import Any
 from modeling_binder import BinderModel
 from modeling_binder.finetuning import DataError, Document, Mention, evaluate, read_documents, write_jsonl
 from modeling_binder.finetuning.data import as_documents
+from modeling_binder.loading import check_model
 
 CERTAIN, DOUBTFUL = 0.5, 0.2
 
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None) -> list[Document]:
     try:
         if arguments.documents.exists() and arguments.output.resolve() == arguments.documents.resolve():
             raise DataError(f"{arguments.output}: this file is an input; pass another file for the output.")
+        check_model(arguments.checkpoint)
         before = read_documents(arguments.documents)
         after = relabel(arguments.checkpoint, before, arguments.certain, arguments.doubtful)
         write_jsonl(arguments.output, after)

@@ -1,5 +1,6 @@
 """Freeze parts of a model (such as its text encoder), set their learning rates, and encode descriptions of types."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,16 @@ def check_parts(parts: Iterable[str], argument: str) -> None:
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"{argument} accepts the parts {', '.join(PARTS)}, got {part!r}.")
+
+
+def check_rates(rates: Any) -> None:
+    """Raise ValueError if learning rates are not a mapping from parts of the model to numbers of at least 0."""
+    if not isinstance(rates, Mapping):
+        raise ValueError(f"learning_rates must be a mapping such as {{'heads': 4e-4}}, got {rates!r:.60}.")
+    check_parts(rates, "learning_rates")
+    for part, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
+            raise ValueError(f"learning_rates: the rate of {part!r} must be a number of at least 0, got {rate!r:.60}.")
 
 
 def freeze_parts(model: BinderModel, parts: Iterable[str]) -> None:

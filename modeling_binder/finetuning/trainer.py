@@ -22,7 +22,7 @@ from .facts import training_facts
 from .lora import resolve_base
 from .mix import Mix, TypedDocuments
 from .packed import PackedMix
-from .parts import check_parts, encode_phrasings, freeze_parts, parameter_groups, types_are_frozen
+from .parts import check_parts, check_rates, encode_phrasings, freeze_parts, parameter_groups, types_are_frozen
 from .time_limit import Clock, StopInTime
 from .windows import LengthGroupedSampler, WindowCollator, WindowDataset
 
@@ -115,9 +115,9 @@ class BinderTrainer(EvaluatingTrainer):
         unused = [name for name in _WITHOUT_EFFECT if kwargs.get(name) is not None]
         if unused:
             raise TypeError(f"BinderTrainer has its own loss, batches and evaluation: leave out {', '.join(unused)}.")
+        check_rates(learning_rates or {})
         self.freeze, self.learning_rates = tuple(freeze), dict(learning_rates or {})
         check_parts(self.freeze, "freeze")
-        check_parts(self.learning_rates, "learning_rates")
         self._type_tokenizer = type_tokenizer
         reference = self._reference(model, model_init)
         reference.config.check_entity_types()

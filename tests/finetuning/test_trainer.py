@@ -347,6 +347,9 @@ def test_parts_of_the_model_can_be_frozen_and_unknown_parts_raise_an_error(tmp_p
     for argument in ("freeze", "learning_rates"):
         with pytest.raises(ValueError, match=rf"{argument} accepts the parts .*heads, got 'decoder'"):
             BinderTrainer(model, arguments(tmp_path), processing_class=tokenizer, **{argument: {"decoder": 1e-3}})
+    for rates, message in (([1], r"must be a mapping .*got \[1\]"), ({"heads": "x"}, "the rate of 'heads' .*got 'x'")):
+        with pytest.raises(ValueError, match=f"learning_rates.* {message}"):
+            BinderTrainer(model, arguments(tmp_path), processing_class=tokenizer, learning_rates=rates)
 
 
 def test_fsdp_and_deepspeed_raise_an_error(tmp_path, tokenizer):

@@ -71,6 +71,8 @@ def test_bad_input_raises_an_error_and_writes_nothing(recipe, tmp_path):
     train = tmp_path / "corpus" / "train.jsonl"
     with pytest.raises(SystemExit, match=r"expected 0 < doubtful <= certain < 1, got doubtful 0\.6 and certain 0\.5"):
         main([str(model), str(train), str(output), "--doubtful", "0.6"])
+    with pytest.raises(SystemExit, match=r"cannot load the model .*config"):
+        main([str(tmp_path / "corpus"), str(train), str(output)])
     with pytest.raises(SystemExit, match="this file is an input"):
         main([str(model), str(train), str(train)])
     (tmp_path / "other.jsonl").write_text(
