@@ -82,7 +82,8 @@ def answer(page):
 def find_in(page, path):
     """Upload a file and start the search. The tab "Files" must be open."""
     page.set_input_files("#upload input[type=file]", path)
-    page.locator("#upload").get_by_text(path.stem).first.wait_for()
+    # The name also appears during the upload. The preview appears after it.
+    page.locator("#upload .file-preview").get_by_text(path.stem).first.wait_for()
     page.click("#start")
 
 
