@@ -308,7 +308,7 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
 
 
 def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:
-    """Read a recipe as a dictionary, including inherited keys, but without the key `results`.
+    """Read a recipe as a dictionary, including inherited keys.
 
     The value of the key `inherit` is the path of a base recipe, relative to the folder of this recipe. The recipe
     inherits all keys of the base recipe. Its own keys override inherited keys. Lists and mappings are not merged.
@@ -330,7 +330,6 @@ def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: expected lines 'key: value', got {type(recipe).__name__}.")
-    recipe.pop("results", None)
     base = recipe.pop("inherit", None)
     for name in recipe:
         if known is not None and name not in known:

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from modeling_binder.finetuning import DataError, Document, Mention, compute_span_metrics, read_documents
 from modeling_binder.finetuning.data import read_types
 from modeling_binder.finetuning.files import (
+    check_not_input,
     iter_lines,
     read_json,
     stem_of,
@@ -402,8 +403,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = _parser().parse_args(argv)
     try:
         inputs = [arguments.dictionary, arguments.text, *arguments.names]
-        if any(path.exists() and arguments.output.resolve() == path.resolve() for path in inputs):
-            raise DataError(f"{arguments.output}: this file is an input; pass another file for the output.")
+        check_not_input(arguments.output, inputs)
         labeler = _labeler(arguments)
         counts = _label_file(labeler, arguments)
     except (DataError, OSError, ModuleNotFoundError) as error:

@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeling_binder import BinderModel
 from modeling_binder.finetuning import DataError, Document, Mention, evaluate, read_documents, write_jsonl
 from modeling_binder.finetuning.data import as_documents
-from modeling_binder.loading import check_model
+from modeling_binder.finetuning.files import check_not_input
+from modeling_binder.loading import check_model, load_config
 
 CERTAIN, DOUBTFUL = 0.5, 0.2
 
@@ -76,7 +76,7 @@ def relabel(
         raise ValueError(f"expected 0 < doubtful <= certain < 1, got doubtful {doubtful:g} and certain {certain:g}.")
     documents = as_documents(documents)
     _, found = evaluate(checkpoint, documents, threshold=doubtful)
-    nested = BinderModel.from_pretrained(checkpoint).config.decoding == "nested"
+    nested = load_config(checkpoint).decoding == "nested"
     return [
         with_found(document, entities, certain, nested) for document, entities in zip(documents, found, strict=True)
     ]
@@ -99,8 +99,7 @@ def main(argv: list[str] | None = None) -> list[Document]:
     )
     arguments = parser.parse_args(argv)
     try:
-        if arguments.documents.exists() and arguments.output.resolve() == arguments.documents.resolve():
-            raise DataError(f"{arguments.output}: this file is an input; pass another file for the output.")
+        check_not_input(arguments.output, [arguments.documents])
         check_model(arguments.checkpoint)
         before = read_documents(arguments.documents)
         after = relabel(arguments.checkpoint, before, arguments.certain, arguments.doubtful)

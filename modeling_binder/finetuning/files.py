@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -300,6 +300,16 @@ def check_writable(path: str | Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"{path}: cannot write to the folder {path.parent} ({error.strerror}).") from None
+
+
+def check_not_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Check that an output file is not one of the input files.
+
+    Raises:
+        DataError: the output file is an input file.
+    """
+    if any(path.exists() and output.resolve() == path.resolve() for path in inputs):
+        raise DataError(f"{output}: this file is an input; pass another file for the output.")
 
 
 def write_json(path: str | Path, value: Any) -> None:

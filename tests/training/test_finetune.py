@@ -244,7 +244,7 @@ def test_a_recipe_inherits_the_keys_of_another_recipe(recipe, tmp_path):
     (tmp_path / "folder").mkdir()
     middle, heir = tmp_path / "folder" / "middle.yaml", tmp_path / "heir.yaml"
     middle.write_text("inherit: ../recipe.yaml\nseed: 5\nmax_span_width: 10\n")
-    heir.write_text("inherit: folder/middle.yaml\nseed: 6\nresults: {test: 1}\n")
+    heir.write_text("inherit: folder/middle.yaml\nseed: 6\n")
     inherited = yaml.safe_load(recipe.read_text())
     assert read_recipe(heir) == {**inherited, "max_span_width": 10, "seed": 6}
     parsed = parse_recipe([str(heir), "--stride", "4"])
