@@ -83,11 +83,11 @@ def _means(runs: Sequence[Run], *path: str) -> list[str]:
     return [mean(runs, *path, figure) for figure in FIGURES]
 
 
-def _benchmark_runs(runs: Iterable[Run], name: str) -> tuple[list[Run], list[Run]]:
-    """Return the runs of BINDER and of the token classifier on a benchmark with the unchanged recipe."""
+def _benchmark_runs(runs: Iterable[Run], name: str, encoder: str = "minilm") -> tuple[list[Run], list[Run]]:
+    """Return the runs of BINDER and of the token classifier on a benchmark with the unchanged recipe of an encoder."""
     groups = over_seeds(runs)
     models = ("binder", "token classifier")
-    ours, tokens = (groups.get((f"{name}-minilm", model, "", ""), []) for model in models)
+    ours, tokens = (groups.get((f"{name}-{encoder}", model, "", ""), []) for model in models)
     return ours, tokens
 
 
@@ -107,6 +107,7 @@ def benchmarks_table(runs: Sequence[Run]) -> str:
     rows = []
     for name, paper in PAPER.items():
         ours, tokens = _benchmark_runs(runs, name)
+        base_size, _ = _benchmark_runs(runs, name, "mpnet")
         minutes = [run["minutes"] for run in ours if run["minutes"] is not None]
         cells = _means(ours, "test")
         if not ours:
@@ -119,10 +120,12 @@ def benchmarks_table(runs: Sequence[Run]) -> str:
                 mean(tokens, "test", "f1"),
                 len(ours) or "",
                 round(statistics.mean(minutes)) if minutes else "",
+                mean(base_size, "test", "f1"),
                 f"{paper} ({recipe_of(name)['encoder'].split('/')[-1]})",
             ]
         )
-    header = ["corpus", "P", "R", "F1", "nested F1", "token classifier F1", "seeds", "minutes", "paper's F1 (encoder)"]
+    header = ["corpus", "P", "R", "F1", "nested F1", "token classifier F1", "seeds", "minutes", "F1 with MPNet",
+              "paper's F1 (encoder)"]  # fmt: skip
     return table(header, rows)
 
 
