@@ -5,17 +5,20 @@ Results contain the command and the commit of a run. The results are collected a
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from modeling_binder import BinderModel
+from modeling_binder.finetuning.data import write_json
 from tests.tiny import build_model
 from training.arguments import parse_recipe
 from training.experiments import recipe_runs
 from training.experiments import results as module
 from training.experiments.ablations import VARIANTS, GlobalThresholdModel
 from training.experiments.ablations import main as ablate
+from training.experiments.lead import main as lead
 from training.experiments.new_types import main as hold_out
 from training.experiments.provenance import commit, provenance
 from training.experiments.results import TABLES, collect, main, record
@@ -29,6 +32,7 @@ from training.experiments.tables import (
     settings_table,
 )
 from training.experiments.token_classifier import main as token_classifier
+from training.finetune import main as finetune
 from training.pages import DOCS, ROOT, write_between
 
 
@@ -62,7 +66,8 @@ def runs(tmp_path):
 
     write("a", run(80, 42))
     write("deep/b", run(82, 43, minutes=3.0))
-    write("tokens", run(79, model="token classifier"))
+    difference = {"difference": 0.01, "low": -0.001, "high": 0.021}
+    write("tokens", {**run(79, model="token classifier"), "lead": difference})
     write("changed", run(10, changed="num_train_epochs=1"))
     write("neither-recipe-nor-variant", {"metrics": {"test": {}}, "seed": 1})
     write("half", {**run(1), "metrics": {}})
@@ -97,7 +102,8 @@ def test_benchmark_tables_show_means_over_seeds(runs):
     rows = {line.split("|")[1].strip(): line for line in benchmarks_table(found).splitlines()}
     cells = [cell.strip() for cell in rows["NCBI-disease"].split("|")[2:-1]]
     ours = ["81.00 ± 1.41"] * 3
-    assert cells == [*ours, "", "79.00", "2", "2", "85.00", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
+    lead = "+1.00 (-0.10 to +2.10)"
+    assert cells == [*ours, "", "79.00", lead, "2", "2", "85.00", "90.9 (BiomedNLP-BiomedBERT-base-uncased-abstract)"]
     assert len(rows) == 12, "the table has a header, a separator and all ten benchmarks"
     overview = overview_table(collect(runs)).splitlines()
     assert overview[2:] == ["| NCBI-disease | 81.00 ± 1.41 | 79.00 | 90.9 |"], (
@@ -141,16 +147,29 @@ def test_only_recipes_without_results_are_run(runs, tmp_path, monkeypatch):
     class Done:
         returncode = 0
 
-    monkeypatch.setattr(recipe_runs.subprocess, "run", lambda command, **_: commands.append(command[1:]) or Done())
+    def pretend(command, **_):
+        commands.append(command[1:])
+        if "--output_dir" in command:
+            write_json(Path(command[command.index("--output_dir") + 1]) / "results.json", run(80))
+        return Done()
+
+    monkeypatch.setattr(recipe_runs.subprocess, "run", pretend)
     shutil.copytree(runs / "a", runs / "ncbi-minilm-42")
     arguments = ["--checkpoints", str(runs), "--json", str(tmp_path / "r.json"), "--no-tables"]
     main(["ncbi-minilm", "--seeds", "42", "43", "--token-classifier", *arguments])
     recipe = "training/recipes/ncbi-minilm.yaml"
     assert [(c[1], c[2], c[4]) for c in commands] == [
         ("training.experiments.token_classifier", recipe, "42"),
+        ("training.experiments.lead", recipe, str(runs / "ncbi-minilm-tokens-42")),
         ("training.finetune", recipe, "43"),
         ("training.experiments.token_classifier", recipe, "43"),
+        ("training.experiments.lead", recipe, str(runs / "ncbi-minilm-tokens-43")),
     ]
+    for seed in (42, 43):
+        write_json(runs / f"ncbi-minilm-tokens-{seed}" / "results.json", {**run(80), "lead": {}})
+    commands.clear()
+    main(["ncbi-minilm", "--seeds", "42", "43", "--token-classifier", *arguments])
+    assert not commands
     with pytest.raises(SystemExit, match="unknown recipe 'nothing'"):
         main(["nothing", *arguments])
     Done.returncode = 1
@@ -245,3 +264,20 @@ def test_the_token_classifier_is_trained_with_the_same_recipe(recipe, tmp_path, 
     assert "micro" in capsys.readouterr().out and (output / "model.safetensors").exists()
     with pytest.raises(SystemExit, match=r"num_train_epochs: 12.* before, 13.* now.*--restart true"):
         token_classifier([str(recipe), "--output_dir", str(output), "--num_train_epochs", "13"])
+
+
+def test_the_lead_over_the_token_classifier_is_added_to_its_results(recipe, tmp_path, capsys):
+    ours, tokens = tmp_path / "ours", tmp_path / "tokens"
+    f1 = [
+        train([str(recipe), "--output_dir", str(output), "--num_train_epochs", "4"])["metrics"]["test"]["micro"]["f1"]
+        for train, output in ((finetune, ours), (token_classifier, tokens))
+    ]
+    found = lead([str(recipe), str(ours), str(tokens)])
+    assert [found["f1"], found["other_f1"]] == pytest.approx(f1) and max(f1) > 0
+    assert found["low"] <= found["difference"] <= found["high"] and "BINDER" in capsys.readouterr().out
+    results = json.loads((tokens / "results.json").read_text())
+    assert results["lead"] == found and results["metrics"]["test"]["micro"]["f1"] == f1[1]
+    with pytest.raises(SystemExit, match="cannot load the model"):
+        lead([str(recipe), str(tmp_path / "nothing"), str(tokens)])
+    with pytest.raises(SystemExit, match=r"results\.json"):
+        lead([str(recipe), str(ours), str(tmp_path / "nothing")])

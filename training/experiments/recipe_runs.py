@@ -1,5 +1,6 @@
 """Run recipes in separate processes, for the experiments that compare several runs."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,11 +35,29 @@ def run_if_missing(
     """
     if (output / "results.json").is_file():
         return
-    title = f"{output.name.removesuffix(f'-{seed}')}, seed {seed}"
-    print(f"\n=== {title} ===", flush=True)
     # The results contain the command. Use a relative path, so that they do not contain folders of this machine.
     target = output.relative_to(ROOT) if output.is_relative_to(ROOT) else output
-    command = [sys.executable, "-m", module, f"training/recipes/{recipe}.yaml"]
-    command += ["--seed", str(seed), "--output_dir", str(target), *options]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    arguments = [f"training/recipes/{recipe}.yaml", "--seed", str(seed), "--output_dir", str(target), *options]
+    _run(f"{output.name.removesuffix(f'-{seed}')}, seed {seed}", module, arguments)
+
+
+def compare_if_missing(recipe: str, seed: int, binder: Path, tokens: Path) -> None:
+    """Compare the two models of a recipe in a separate process, unless the token classifier's results have the lead.
+
+    Args:
+        recipe: name of a recipe.
+        seed: random seed of both models.
+        binder, tokens: output folders of BINDER and of the token classifier.
+
+    Raises:
+        RuntimeError: the comparison failed.
+    """
+    if "lead" not in json.loads((tokens / "results.json").read_text(encoding="utf-8")):
+        arguments = [f"training/recipes/{recipe}.yaml", str(binder), str(tokens)]
+        _run(f"{recipe}, BINDER's lead, seed {seed}", "training.experiments.lead", arguments)
+
+
+def _run(title: str, module: str, arguments: Sequence[str]) -> None:
+    print(f"\n=== {title} ===", flush=True)
+    if subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode:
         raise RuntimeError(f"{title}, failed; run the same command again to continue.")

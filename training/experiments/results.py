@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_binder.finetuning.data import write_json
-from training.experiments.recipe_runs import check_recipes, run_if_missing
+from training.experiments.recipe_runs import check_recipes, compare_if_missing, run_if_missing
 from training.experiments.tables import (
     FIGURES,
     KEY,
@@ -63,6 +63,8 @@ def record(results: dict[str, Any]) -> Run:
     run["test_types"] = {name: percent(scores) for name, scores in metrics["test"]["per_type"].items()}
     if metrics["test"]["nested"]["gold"]:
         run["test_nested"] = percent(metrics["test"]["nested"])
+    if "lead" in results:
+        run["lead"] = results["lead"]
     if "held out" in metrics:
         run["held_out"] = percent(metrics["held out"]["micro"])
         run["held_out_types"] = {name: percent(scores) for name, scores in metrics["held out"]["per_type"].items()}
@@ -96,8 +98,11 @@ def run_missing(recipes: Sequence[str], seeds: Sequence[int] | None, token_class
         modules.append(("training.experiments.token_classifier", "-tokens"))
     for name in recipes:
         for seed in seeds or [recipe_of(name)["seed"]]:
-            for module, suffix in modules:
-                run_if_missing(name, seed, folder / f"{name}{suffix}-{seed}", module)
+            outputs = [folder / f"{name}{suffix}-{seed}" for _, suffix in modules]
+            for (module, _), output in zip(modules, outputs, strict=True):
+                run_if_missing(name, seed, output, module)
+            if token_classifier:
+                compare_if_missing(name, seed, *outputs)
 
 
 def write_tables(runs: Sequence[Run]) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,12 @@ def mean(runs: Sequence[Run], *path: str) -> str:
     return f"{statistics.mean(values):.2f}{spread}"
 
 
+def lead(comparison: Mapping[str, Any]) -> str:
+    """Return the difference of two F1 scores in percent, with its interval (see `BootstrapResult`)."""
+    difference, low, high = (f"{100 * comparison[name]:+.2f}" for name in ("difference", "low", "high"))
+    return f"{difference} ({low} to {high})"
+
+
 def _means(runs: Sequence[Run], *path: str) -> list[str]:
     return [mean(runs, *path, figure) for figure in FIGURES]
 
@@ -118,14 +124,15 @@ def benchmarks_table(runs: Sequence[Run]) -> str:
                 *cells,
                 mean(ours, "test_nested", "f1"),
                 mean(tokens, "test", "f1"),
+                "; ".join(lead(run["lead"]) for run in tokens if run.get("lead")),
                 len(ours) or "",
                 round(statistics.mean(minutes)) if minutes else "",
                 mean(base_size, "test", "f1"),
                 f"{paper} ({recipe_of(name)['encoder'].split('/')[-1]})",
             ]
         )
-    header = ["corpus", "P", "R", "F1", "nested F1", "token classifier F1", "seeds", "minutes", "F1 with MPNet",
-              "paper's F1 (encoder)"]  # fmt: skip
+    header = ["corpus", "P", "R", "F1", "nested F1", "token classifier F1", "lead (95% interval)", "seeds", "minutes",
+              "F1 with MPNet", "paper's F1 (encoder)"]  # fmt: skip
     return table(header, rows)
 
 

@@ -9,7 +9,8 @@ The command accepts the recipes of `training.finetune`. It uses only the model s
 import json
 import logging
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorForTokenClassification,
     Trainer,
+    TrainingArguments,
     set_seed,
 )
 
@@ -107,6 +109,32 @@ def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     predicted = trainer.predict(data).predictions.argmax(-1).tolist()
     gold = [document.entities for document in data.windows.documents]
     return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)
+
+
+def predict(
+    checkpoint: Path, documents: Sequence[Document], entity_types: Mapping[str, str], model_arguments: ModelArguments
+) -> list[list[tuple[int, int, str]]]:
+    """Return the mentions that a trained token classifier finds in each document.
+
+    Args:
+        checkpoint: folder of the token classifier.
+        documents: the documents.
+        entity_types: the types of the corpus that it was trained on, in the same order.
+        model_arguments: `max_length` and `stride` of its windows.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    windower = BinderWindower(tokenizer, model_arguments.max_length, model_arguments.stride)
+    data = TaggedWindows(WindowDataset(documents, windower, entity_types, 2**16, "Tokenising"))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(output_dir=folder, per_device_eval_batch_size=32, report_to="none")
+        arguments.dataloader_pin_memory = arguments.device.type != "cpu"
+        trainer = TokenTrainer(
+            AutoModelForTokenClassification.from_pretrained(checkpoint),
+            arguments,
+            data_collator=DataCollatorForTokenClassification(tokenizer),
+            processing_class=tokenizer,
+        )
+        return data.mentions(trainer.predict(data).predictions.argmax(-1).tolist())
 
 
 def train(

@@ -8,7 +8,7 @@ from typing import Any
 from hub_cards.markdown import table
 from modeling_binder.drawing.colors import PALETTE
 from training.benchmarks.plots import as_svg, new_figure, style
-from training.experiments.tables import NOT_RUN
+from training.experiments.tables import NOT_RUN, lead
 
 from . import CONTENDERS, OURS
 from .base import SHARES
@@ -84,10 +84,7 @@ def _f1(records: Sequence[Record], share: float) -> str:
 
 def _difference(records: Sequence[Record]) -> str:
     """Return BINDER's lead with its interval; with several seeds, one after the other."""
-    leads = [record["lead"] for record in records if record.get("lead")]
-    return "; ".join(
-        f"{100 * lead['difference']:+.2f} ({100 * lead['low']:+.2f} to {100 * lead['high']:+.2f})" for lead in leads
-    )
+    return "; ".join(lead(record["lead"]) for record in records if record.get("lead"))
 
 
 def _fraction(share: float) -> str:
