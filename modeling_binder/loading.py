@@ -40,17 +40,6 @@ def load_tokenizer(model: str | os.PathLike[str]) -> Any:
     return AutoTokenizer.from_pretrained(base_of_adapter(model) or model)
 
 
-def load_config(model: str | os.PathLike[str], revision: str | None = None) -> Any:
-    """Load the configuration of a model. For an adapter, this is the configuration of its base model.
-
-    Args:
-        model: folder, or id on the Hub.
-        revision: branch, tag or commit of the repository on the Hub.
-    """
-    base = base_of_adapter(model, revision=revision)
-    return AutoConfig.from_pretrained(base or model, revision=None if base else revision)
-
-
 def check_model(model: str) -> None:
     """Check that a name belongs to a BINDER model, by loading only the configuration.
 
@@ -67,7 +56,8 @@ def check_model(model: str) -> None:
 
 
 def _check_type(model: str, revision: str | None) -> None:
-    found = load_config(model, revision).model_type
+    base = base_of_adapter(model, revision=revision)
+    found = AutoConfig.from_pretrained(base or model, revision=None if base else revision).model_type
     if found != "binder":
         raise ValueError(f"it is a model of the type {found!r}, not 'binder'")
 

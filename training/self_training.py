@@ -18,10 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modeling_binder import BinderModel
 from modeling_binder.finetuning import DataError, Document, Mention, evaluate, read_documents, write_jsonl
 from modeling_binder.finetuning.data import as_documents
 from modeling_binder.finetuning.files import check_not_input
-from modeling_binder.loading import check_model, load_config
+from modeling_binder.loading import check_model
 
 CERTAIN, DOUBTFUL = 0.5, 0.2
 
@@ -76,7 +77,8 @@ def relabel(
         raise ValueError(f"expected 0 < doubtful <= certain < 1, got doubtful {doubtful:g} and certain {certain:g}.")
     documents = as_documents(documents)
     _, found = evaluate(checkpoint, documents, threshold=doubtful)
-    nested = load_config(checkpoint).decoding == "nested"
+    # An adapter may have another decoding than its base model. So the configuration of the base model is not enough.
+    nested = BinderModel.from_pretrained(checkpoint).config.decoding == "nested"
     return [
         with_found(document, entities, certain, nested) for document, entities in zip(documents, found, strict=True)
     ]
