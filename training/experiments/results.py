@@ -120,7 +120,9 @@ def main(argv: list[str] | None = None) -> list[Run]:
     )
     parser.add_argument("recipes", nargs="*", help="recipes to run first, such as ncbi-minilm (default: none)")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the seed of the recipe")
-    parser.add_argument("--token-classifier", action="store_true", help="also run the token classifier")
+    parser.add_argument(
+        "--token-classifier", action="store_true", help="also run the token classifier, and compare the two models"
+    )
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="default: checkpoints")
     parser.add_argument("--json", type=Path, default=COLLECTED, help="default: training/experiments/results.json")
     parser.add_argument("--no-tables", action="store_true", help="write only the JSON file")

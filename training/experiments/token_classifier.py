@@ -70,10 +70,15 @@ class TaggedWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.items[index]
 
-    def mentions(self, predictions: Sequence[Sequence[int]]) -> list[list[tuple[int, int, str]]]:
-        """Return the mentions of each document, from the tag ids of all tokens of all windows."""
+    def mentions(self, scores: Any) -> list[list[tuple[int, int, str]]]:
+        """Return the mentions of each document.
+
+        Args:
+            scores: NumPy array with the scores of all tags for all tokens of all windows, as `Trainer.predict` returns
+                them.
+        """
         words: list[dict[int, tuple[int, str]]] = [{} for _ in self.windows.documents]  # start of a word -> end, tag
-        for index, tags in enumerate(predictions):
+        for index, tags in enumerate(scores.argmax(-1).tolist()):
             window = self.windows.windows[index]
             document = words[self.windows.document_index[index]]
             end = -1
@@ -106,9 +111,9 @@ def score(trainer: Trainer, data: TaggedWindows) -> SpanMetrics:
     # `compute_metrics` compares predictions with the development set. Switch it off, because `data` may be another
     # split.
     trainer.compute_metrics = None
-    predicted = trainer.predict(data).predictions.argmax(-1).tolist()
+    predicted = data.mentions(trainer.predict(data).predictions)
     gold = [document.entities for document in data.windows.documents]
-    return compute_span_metrics(gold, data.mentions(predicted), data.windows.entity_types)
+    return compute_span_metrics(gold, predicted, data.windows.entity_types)
 
 
 def predict(
@@ -127,14 +132,15 @@ def predict(
     data = TaggedWindows(WindowDataset(documents, windower, entity_types, 2**16, "Tokenising"))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(output_dir=folder, per_device_eval_batch_size=32, report_to="none")
-        arguments.dataloader_pin_memory = arguments.device.type != "cpu"
-        trainer = TokenTrainer(
-            AutoModelForTokenClassification.from_pretrained(checkpoint),
-            arguments,
-            data_collator=DataCollatorForTokenClassification(tokenizer),
-            processing_class=tokenizer,
-        )
-        return data.mentions(trainer.predict(data).predictions.argmax(-1).tolist())
+        trainer = _trainer(AutoModelForTokenClassification.from_pretrained(checkpoint), arguments, tokenizer)
+        return data.mentions(trainer.predict(data).predictions)
+
+
+def _trainer(model: Any, arguments: TrainingArguments, tokenizer: Any, **options: Any) -> TokenTrainer:
+    """Return the trainer of a token classifier; `options` are further arguments of `Trainer`."""
+    arguments.dataloader_pin_memory = arguments.device.type != "cpu"
+    collator = DataCollatorForTokenClassification(tokenizer)
+    return TokenTrainer(model, arguments, data_collator=collator, processing_class=tokenizer, **options)
 
 
 def train(
@@ -189,24 +195,15 @@ def _build_trainer(
         id2label=dict(enumerate(tags)),
         label2id={tag: index for index, tag in enumerate(tags)},
     )
-    arguments.dataloader_pin_memory = arguments.device.type != "cpu"
 
     def metrics(prediction: Any) -> dict[str, float]:
         # Trainer calls this function only for the development set.
-        found = data["dev"].mentions(prediction.predictions.argmax(-1).tolist())
+        found = data["dev"].mentions(prediction.predictions)
         gold = [document.entities for document in data["dev"].windows.documents]
         return {"f1": compute_span_metrics(gold, found, data["dev"].windows.entity_types).micro.f1}
 
-    trainer = TokenTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data["train"],
-        eval_dataset=data["dev"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorForTokenClassification(tokenizer),
-        compute_metrics=metrics,
-    )
-    return trainer, data
+    splits = {"train_dataset": data["train"], "eval_dataset": data["dev"]}
+    return _trainer(model, arguments, tokenizer, compute_metrics=metrics, **splits), data
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

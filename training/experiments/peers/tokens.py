@@ -42,7 +42,7 @@ class Tokens(Contender):
 
     def predict(self, texts: Sequence[Text]) -> list[list[Found]]:
         data = self._windows(self.settings.split)
-        found: list[list[Found]] = data.mentions(self.trainer.predict(data).predictions.argmax(-1).tolist())
+        found: list[list[Found]] = data.mentions(self.trainer.predict(data).predictions)
         return found
 
     def _windows(self, split: str) -> Any:
