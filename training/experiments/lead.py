@@ -34,6 +34,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = parser.parse_args(argv)
     try:
         results_file = arguments.tokens / "results.json"
+        if not results_file.is_file():
+            raise DataError(
+                f"{results_file} does not exist: train the token classifier first (python -m "
+                f"training.experiments.token_classifier {arguments.recipe} --output_dir {arguments.tokens})."
+            )
         results: dict[str, Any] = json.loads(results_file.read_text(encoding="utf-8"))
         check_model(arguments.binder)
         recipe = parse_recipe([arguments.recipe])
