@@ -5,7 +5,8 @@ embeddings are reused. The models have the default settings of the library, exce
 size of the encoder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,24 @@ class Gliner(Contender):
         if self.options.get("two"):
             labels = tuple(job.types)
             if self._encoded[0] != labels:
-                self._encoded = (labels, self._embeddings(labels))
+                with self._padded_to_the_longest(labels):
+                    self._encoded = (labels, self._embeddings(labels))
             job.made = self._encoded[1]
+
+    @contextmanager
+    def _padded_to_the_longest(self, labels: Sequence[str]) -> Iterator[None]:
+        """Pad labels to the longest of them. The embeddings stay the same.
+
+        The library pads each label to the maximum length of the tokenizer. Ten thousand labels then take a quarter of
+        an hour, and the preparation of a job is not measured.
+        """
+        tokenizer = self.model.data_processor.labels_tokenizer
+        usual = tokenizer.model_max_length
+        tokenizer.model_max_length = min(usual, max(map(len, tokenizer(list(labels))["input_ids"])))
+        try:
+            yield
+        finally:
+            tokenizer.model_max_length = usual
 
     def encode_types(self, types: dict[str, str]) -> None:
         """Encode the descriptions, which GLiNER accepts as labels; binder-ner encodes descriptions too."""
