@@ -16,7 +16,7 @@ from tests.tiny import build_model
 from training.arguments import parse_recipe
 from training.experiments import recipe_runs
 from training.experiments import results as module
-from training.experiments.ablations import VARIANTS, GlobalThresholdModel
+from training.experiments.ablations import VARIANTS, GlobalThresholdModel, SharedDropoutModel
 from training.experiments.ablations import main as ablate
 from training.experiments.lead import main as lead
 from training.experiments.new_types import main as hold_out
@@ -27,6 +27,7 @@ from training.experiments.tables import (
     RECIPES,
     ablations_table,
     benchmarks_table,
+    distant_table,
     mean,
     overview_table,
     settings_table,
@@ -121,6 +122,19 @@ def test_the_settings_table_shows_recipes_with_several_settings(runs):
     assert settings_table([]) == "Not run yet."
 
 
+def test_the_table_of_distant_supervision_names_the_encoder():
+    found = [
+        record(run(73, recipe="bc5cdr-minilm", model="dictionary", variant="all-names")),
+        record(run(80, recipe="bc5cdr-distant-minilm")),
+        record(run(82, recipe="bc5cdr-distant-mpnet", changed="corpus=corpora/other")),
+    ]
+    assert distant_table(found).splitlines()[2:] == [
+        "| dictionary alone, all-names | 73.00 | 73.00 | 73.00 |",
+        "| binder trained on its labels | 80.00 | 80.00 | 80.00 |",
+        "| binder with MPNet trained on its labels, corpus=corpora/other | 82.00 | 82.00 | 82.00 |",
+    ]
+
+
 def test_tables_are_written_between_their_markers(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n")
@@ -211,6 +225,22 @@ def test_the_global_threshold_model_replaces_only_the_scores_of_the_cls_token():
     assert model.thresholds.grad.tolist() == [0, 0, 100]
 
 
+def test_shared_dropout_drops_the_same_dimensions_of_all_vectors_in_a_forward_pass():
+    torch.manual_seed(0)
+    model = SharedDropoutModel(build_model(projection_dropout=0.5).config).train()
+    dropped = []
+    model.span_head.dropout.register_forward_hook(lambda _, __, vectors: dropped.append(vectors.detach() == 0))
+    inputs = {"input_ids": torch.tensor([[2, 8, 9, 3]]), "type_input_ids": torch.tensor([[2, 9, 3]])}
+    model(**inputs)
+    masks = [mask.flatten(0, -2) for mask in dropped]
+    assert len(masks) == 4 and 0 < masks[0][0].sum() < len(masks[0][0])
+    assert all(torch.equal(row, masks[0][0]) for mask in masks for row in mask)
+    model(**inputs)
+    assert not torch.equal(dropped[-1].flatten(0, -2)[0], masks[0][0])
+    vectors = torch.ones(3, 16)
+    assert torch.equal(model.eval().span_head.dropout(vectors), vectors)
+
+
 @pytest.mark.slow
 def test_each_variant_is_trained_once_with_its_changed_settings(recipe, tmp_path, capsys):
     folder = tmp_path / "ablations"
@@ -220,9 +250,12 @@ def test_each_variant_is_trained_once_with_its_changed_settings(recipe, tmp_path
     assert set(found) == set(VARIANTS)
     assert {r["changed"] for r in found.values()} == {"decoding=flat, num_train_epochs=1, first=8"}
     settings = {name: json.loads((folder / name / "config.json").read_text()) for name in
-                ("unchanged", "shared-encoders", "span-loss-alone", "names-for-descriptions")}  # fmt: skip
+                ("unchanged", "shared-encoders", "span-loss-alone", "names-for-descriptions",
+                 "projection-to-256-dimensions", "no-dropout-on-projected-vectors")}  # fmt: skip
     assert [settings[name]["share_encoders"] for name in ("unchanged", "shared-encoders")] == [False, True]
     assert settings["span-loss-alone"]["start_loss_weight"] == 0
+    assert settings["projection-to-256-dimensions"]["projection_size"] == 256
+    assert settings["no-dropout-on-projected-vectors"]["projection_dropout"] == 0
     assert all(t["name"] == t["description"] for t in settings["names-for-descriptions"]["entity_types"])
     with pytest.raises(ValueError, match="does not exist"):
         ablations_table(found.values())  # the recipe of this test is not in training/recipes

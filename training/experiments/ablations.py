@@ -51,6 +51,34 @@ class GlobalThresholdModel(BinderModel):
         return torch.where(at_zero, first, start), torch.where(at_zero, second, end), torch.where(corner, third, span)
 
 
+class SharedDropout(nn.Dropout):
+    """Dropout that drops the same dimensions of all vectors, until `mask` is set to None."""
+
+    mask: Tensor | None = None
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        if not self.training:
+            return vectors
+        if self.mask is None:
+            self.mask = super().forward(vectors.new_ones(vectors.shape[-1]))
+        return vectors * self.mask
+
+
+class SharedDropoutModel(BinderModel):
+    """BINDER whose span head drops the same dimensions of start, end, width and type vectors in a forward pass.
+
+    In `BinderModel`, each of these vectors loses its own dimensions.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dropout = self.span_head.dropout = SharedDropout(self.config.projection_dropout)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.dropout.mask = None
+        return super().forward(*args, **kwargs)
+
+
 def _bare_names(corpus: Corpus) -> Corpus:
     return replace(corpus, entity_types={name: name.replace("_", " ") for name in corpus.entity_types})
 
@@ -67,6 +95,7 @@ class Variant:
         model: changed settings of the model.
         corpus: function that changes the corpus before training.
         model_class: class of the model.
+        head_rate: learning rate of the heads, as a multiple of the learning rate of the encoders.
         evaluation: arguments of `evaluate`. If they are set, no model is trained. The unchanged model is evaluated with
             these arguments.
         flat: whether the variant is only for recipes with flat decoding. It is skipped for other recipes.
@@ -75,6 +104,7 @@ class Variant:
     model: dict[str, Any] = field(default_factory=dict)
     corpus: Callable[[Corpus], Corpus] | None = None
     model_class: type[BinderModel] = BinderModel
+    head_rate: float | None = None
     evaluation: dict[str, Any] | None = None
     flat: bool = False
 
@@ -89,6 +119,10 @@ VARIANTS = {
     "shared encoders": Variant({"share_encoders": True}),
     "span loss alone": Variant({"start_loss_weight": 0.0, "end_loss_weight": 0.0, "span_loss_weight": 1.0}),
     "texts without mentions dropped": Variant(corpus=_drop_empty),
+    "four times the learning rate for the heads": Variant(head_rate=4.0),
+    "projection to 256 dimensions": Variant({"projection_size": 256}),
+    "no dropout on projected vectors": Variant({"projection_dropout": 0.0}),
+    "shared dropout in the span head": Variant(model_class=SharedDropoutModel),
 }
 
 
@@ -107,6 +141,8 @@ def run(name: str, recipe: Recipe, corpus: Corpus, folder: Path, origin: dict[st
         write_json(output / "results.json", results)
         return results
     recipe.training.output_dir = str(output)
+    if variant.head_rate is not None:
+        recipe.training.learning_rates = {"heads": variant.head_rate * recipe.training.learning_rate}
     return finetune(
         variant.corpus(corpus) if variant.corpus else corpus,
         replace(recipe.model, **variant.model),

@@ -26,7 +26,7 @@ PAPER = {
     "bc2gm": 84.6,
 }
 LICENSED = {"conll2003", "ace2004", "ace2005"}  # corpora that require a paid licence; no results
-DISTANT = "bc5cdr-distant-minilm"
+DISTANT = {"bc5cdr-distant-minilm": "binder", "bc5cdr-distant-mpnet": "binder with MPNet"}  # recipe -> model
 KEY = ("recipe", "model", "variant", "changed", "seed")  # these fields identify a run
 NOT_RUN = "Not run yet."
 FIGURES = ("precision", "recall", "f1")
@@ -154,7 +154,7 @@ def ablations_table(runs: Iterable[Run]) -> str:
 
 def settings_table(runs: Iterable[Run]) -> str:
     """Return the table of recipes that were also run with other settings, with F1 on dev and test."""
-    groups = {key: found for key, found in over_seeds(runs).items() if key[1] == "binder" and key[0] != DISTANT}
+    groups = {key: found for key, found in over_seeds(runs).items() if key[1] == "binder" and key[0] not in DISTANT}
     compared = {recipe for recipe, _, _, changed in groups if changed}
     rows = [
         [
@@ -176,8 +176,10 @@ def distant_table(runs: Iterable[Run]) -> str:
     for (recipe, model, variant, changed), found in over_seeds(runs).items():
         if model == "dictionary":
             rows.append([f"dictionary alone, {variant}", *_means(found, "test")])
-        elif recipe == DISTANT:
-            rows.append([f"{model} trained on its labels{changed and f', {changed}'}", *_means(found, "test")])
+        elif recipe in DISTANT and model == "binder":
+            rows.append(
+                [f"{DISTANT[recipe]} trained on its labels{changed and f', {changed}'}", *_means(found, "test")]
+            )
     return table(["", "P", "R", "F1"], rows, numbers=3) if rows else NOT_RUN
 
 
