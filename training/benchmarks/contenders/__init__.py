@@ -104,6 +104,14 @@ CONTENDERS = {
         trains=True,
         note=f"label embeddings are computed beforehand; {UNTRAINED_NOTE}",
     ),
+    "fast-gliner": Entry(
+        "fast_gliner, one encoder",
+        "fast_gliner:FastGliner",
+        environment="fast_gliner",
+        types=True,
+        max_types=1000,
+        note=f"GLiNER in Rust and onnxruntime, with 4 threads (the library chooses their number); {UNTRAINED_NOTE}",
+    ),
     "span-marker": Entry(
         "SpanMarker",
         "span_marker:SpanMarker",

@@ -98,7 +98,10 @@ class Contender(ABC):
         """Load the model that `build` wrote. This is the second step of a cold start."""
 
     def prepare(self, job: Job) -> None:  # noqa: B027
-        """Do work that users do only once, such as computing label embeddings. Its time is not measured."""
+        """Do work that users do only once, such as computing label embeddings. Its time is not measured.
+
+        This is called again before each run of a job, because another job may have been prepared in the meantime.
+        """
 
     @abstractmethod
     def run(self, job: Job) -> int:
@@ -126,6 +129,7 @@ class Contender(ABC):
 
         def count(level: float) -> int:
             job.level = level
+            self.prepare(job)
             return self.run(job)
 
         return calibrate(count, wanted, seconds)

@@ -61,7 +61,7 @@ class Gliner(Contender):
         self._encoded: tuple[tuple[str, ...], Any] = ((), None)  # the last labels and their embeddings
 
     def prepare(self, job: Job) -> None:
-        if self.options.get("two"):
+        if self.options.get("two") and job.made is None:
             labels = tuple(job.types)
             if self._encoded[0] != labels:
                 with self._padded_to_the_longest(labels):
