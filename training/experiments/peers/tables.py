@@ -117,7 +117,7 @@ def draw(records: Sequence[Record], path: Path) -> bool:
                     handles.setdefault(entry.title, line)
             axis.set_title(panel[0], loc="left", fontsize=10)
             axis.set_xlabel("minutes of training")
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 100)
         axes[0].set_ylabel("F1 on the test set, %")
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
