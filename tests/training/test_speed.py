@@ -20,7 +20,7 @@ from tests.tiny import TYPES, build_model, build_tokenizer, corpus
 from training.benchmarks import bench, environments, speed
 from training.benchmarks.contenders import CONTENDERS
 from training.benchmarks.contenders.base import Job, Settings, calibrate, words_and_mentions
-from training.benchmarks.processes import ContenderError, Process
+from training.benchmarks.processes import ContenderError, Process, environment
 from training.benchmarks.summary import describe_target, measured, percentile, summarise
 from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, latency_table, page, types_table
 from training.benchmarks.worker import Worker, spread
@@ -385,6 +385,15 @@ def test_a_failed_installation_is_reported(workspace, tmp_path, monkeypatch):
     python = environments.python_of("gliner", tmp_path)
     monkeypatch.setattr(environments.subprocess, "run", None)
     assert environments.python_of("gliner", tmp_path) == python, "the environment must be installed only once"
+
+
+def test_contenders_run_with_the_given_threads_and_the_default_waiting_policy(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    found = environment(3)
+    assert found["OMP_NUM_THREADS"] == found["RAYON_NUM_THREADS"] == "3" and found["LANG"] == "C.UTF-8"
+    assert "OMP_WAIT_POLICY" not in found
 
 
 def test_a_process_that_ends_unexpectedly_is_reported(workspace, tmp_path):

@@ -117,11 +117,16 @@ class Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the environment variables of this process, with a number of threads and without GPU and network access."""
+    """Return the environment variables of a contender: a number of threads, and no GPU and network access.
+
+    The policy for waiting threads is the default, because one contender runs at a time. With OMP_WAIT_POLICY=PASSIVE,
+    threads sleep between operations, which slows single sentences down.
+    """
     count = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     return {
-        **os.environ,
+        **inherited,
         **dict.fromkeys(names, count),
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
