@@ -175,6 +175,17 @@ def calibrate(count: Callable[[float], int], wanted: int, seconds: float) -> flo
     return best[1]
 
 
+def characters_of_words(text: str, ends: Sequence[int], most: int) -> int:
+    """Return the number of characters that a contender processes if it reads only the first words of a text.
+
+    Args:
+        text: the text.
+        ends: the end of each word.
+        most: maximum number of words.
+    """
+    return len(text) if len(ends) <= most else ends[most - 1]
+
+
 def sigmoid(level: float) -> float:
     return 1 / (1 + math.exp(-level))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import Contender, Job
+from .base import Contender, Job, characters_of_words
 from .gliner import Gliner
 
 WORD = re.compile(r"\w+(?:[-_]\w+)*|\S")  # the words of the library
@@ -79,5 +79,4 @@ class FastGliner(Contender):
         return sum(len(found) for batch in batches for found in self.model.predict_entities(list(batch), labels))
 
     def characters_read(self, text: str, types: dict[str, str]) -> int:
-        ends = [word.end() for word in WORD.finditer(text)]
-        return len(text) if len(ends) <= MAX_WORDS else ends[MAX_WORDS - 1]
+        return characters_of_words(text, [word.end() for word in WORD.finditer(text)], MAX_WORDS)

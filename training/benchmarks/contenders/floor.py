@@ -32,6 +32,8 @@ class Floor(Contender):
         self.encoder = self.transformers.AutoModel.from_pretrained(self.settings.encoder, dtype=dtype).eval()
 
     def prepare(self, job: Job) -> None:
+        if job.made is not None:
+            return
         settings = self.settings
         job.made = padded_batches(
             self.tokenizer, list(job.texts), settings.max_length, settings.stride, settings.batch_size

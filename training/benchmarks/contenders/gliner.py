@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .base import Contender, Job, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
+from .base import Contender, Job, characters_of_words, logit, sigmoid, step_timer, trainer_arguments, words_and_mentions
 
 LOWEST = -20.0  # a minimum score (as a logit) that is lower than the scores of all spans
 POSITIONS = 8192  # number of position embeddings, enough for a thousand labels before the text
@@ -112,7 +112,7 @@ class Gliner(Contender):
 
     def characters_read(self, text: str, types: dict[str, str]) -> int:
         ends = [end for _, _, end in self.model.data_processor.words_splitter(text)]
-        return len(text) if len(ends) <= self.model.config.max_len else ends[self.model.config.max_len - 1]
+        return characters_of_words(text, ends, self.model.config.max_len)
 
     def training_steps(self, documents: Sequence[dict[str, Any]], types: dict[str, str], steps: int) -> dict[str, Any]:
         from gliner.training import Trainer, TrainingArguments
