@@ -87,6 +87,7 @@ def in_process():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "Process", InProcess)
         patch.setattr(bench, "NUM_NEW_TYPES", 20)
+        patch.setattr(bench, "PAUSE_SECONDS", 0)
         yield
     torch.set_num_threads(threads)
 
@@ -158,6 +159,28 @@ def test_a_run_writes_tables_and_plots(workspace, results):
     (workspace / "speed.md").write_text(PAGE)
     speed.main(["--tables", *arguments(workspace)])
     assert (workspace / "speed.md").read_text() == text, "the tables must depend only on the JSON file"
+
+
+def test_keep_adds_the_parts_that_were_not_measured_again(workspace, results, in_process, tmp_path, capsys):
+    def run(*more):
+        options = ["--contenders", *NAMES, "--types", "1", "5", "--rounds", "2", "--keep", "--out", str(out), *more]
+        return speed.main([*arguments(workspace), *options])
+
+    out, origin = tmp_path / "speed.json", {name: results["about"][name] for name in ("command", "commit", "date")}
+    out.write_text(json.dumps(results))
+    kept = run("--workloads", "latency")
+    assert kept["latency"] != results["latency"] and len(kept["latency"]) == len(NAMES)
+    for part in ("throughput", "new_types", "cold_start", "training"):
+        assert kept[part] == results[part]
+    assert kept["about"]["kept"] == dict.fromkeys(("throughput", "new_types", "cold_start", "training"), origin)
+    sentence = "Earlier results of throughput, new types, cold start, training: `python -m"
+    assert sentence in (workspace / "speed.md").read_text()
+    again = run("--workloads", "cold")  # each part keeps the command that measured it
+    assert again["about"]["kept"]["training"] == origin
+    assert again["about"]["kept"]["latency"]["command"] == kept["about"]["command"]
+    with pytest.raises(SystemExit, match="cannot be kept, because they differ in threads"):
+        run("--workloads", "cold", "--threads", "2")
+    assert json.loads(out.read_text()) == again
 
 
 def test_a_contender_that_cannot_be_built_is_skipped_with_the_reason(workspace, in_process, capsys):

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from .summary import Row
 
 COLD_PARTS = ("import", "load", "first", "total")
 NUM_NEW_TYPES = 1000
+# Pause before each measurement. Threads of the previous contender may wait actively for up to 0.1 seconds after its
+# answer (onnxruntime in fast_gliner), and would slow the next contender down.
+PAUSE_SECONDS = 0.3
 
 
 def log(line: str) -> None:
@@ -88,6 +92,7 @@ class Bench:
         """Run an action for a row of the results, and record it in `order`. Skip rows that failed before."""
         if "failed" in row:
             return
+        time.sleep(PAUSE_SECONDS)
         try:
             action(row)
         except ContenderError as reason:

@@ -3,6 +3,7 @@
     make bench BENCH_ARGS="--model checkpoints/ncbi-minilm-42"
     python -m training.benchmarks.speed --model checkpoints/ncbi-minilm-42
     python -m training.benchmarks.speed --model ... --quick  # takes minutes; writes no tables
+    python -m training.benchmarks.speed --model ... --workloads latency --keep  # keeps other results of the JSON file
     python -m training.benchmarks.speed --tables             # only writes tables and plots, from the JSON file
 
 The contenders are binder-ner in several precisions, the bare encoder, and other packages. Each contender runs in a
@@ -17,7 +18,7 @@ runs on the CPU.
 
 The JSON file has these keys: `about` (machine, commit, settings), `contenders`, `order` (the measurements in their
 order of time) and `targets`. The keys `throughput`, `latency`, `new_types`, `cold_start` and `training` have rows with
-all rounds.
+all rounds. With `--keep`, `about` also names the command and the commit of the earlier results.
 """
 
 import argparse
@@ -54,6 +55,12 @@ ALLOCATOR_VARIABLES = (
     "MALLOC_TOP_PAD_",
     "LD_PRELOAD",
 )
+PARTS = ("throughput", "latency", "new_types", "cold_start", "training")
+# Results that differ in one of these settings cannot stand in one table.
+COMPARABLE = (
+    *("threads", "rounds", "batch_size", "train_batch_size", "max_length", "stride"),
+    *("types", "encoder", "model"),
+)
 INSTRUCTIONS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"}
 
 
@@ -78,11 +85,11 @@ def machine() -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
-    """Run the benchmark.
+    """Run the benchmark. With `--keep`, add the earlier results of other workloads.
 
     Raises:
         FileNotFoundError: a corpus or the checkpoint is missing.
-        ValueError: an argument is invalid.
+        ValueError: an argument is invalid, or the earlier results cannot be kept.
         RuntimeError: no contender could be run.
     """
     if not (arguments.model / "config.json").is_file():
@@ -110,9 +117,12 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
         )
         bench = Bench(arguments, settings, Path(scratch))
         results: Results = {"about": about(arguments, argv, settings, sorted(made_up))}
+        earlier = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.keep else None
+        if earlier is not None:
+            check_comparable(results["about"], earlier["about"])
         bench.build()
         results.update(contenders=bench.contenders, order=bench.order)
-        results.update(throughput=[], latency=[], new_types=[], cold_start=[], training=[])
+        results.update({part: [] for part in PARTS})
         if texts:
             results["throughput"] = bench.throughput(texts)
         if "latency" in arguments.workloads:
@@ -132,8 +142,33 @@ def measure(arguments: argparse.Namespace, argv: list[str]) -> Results:
     if not bench.ready:
         raise RuntimeError("no contender could be run: " + "; ".join(
             f"{name}: {facts['skipped']}" for name, facts in bench.contenders.items()))  # fmt: skip
+    if earlier is not None:
+        keep(results, earlier)
     summarise(results)
     return results
+
+
+def check_comparable(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Raise ValueError if the facts `about` two results say that they cannot stand in one table."""
+    differ = [name for name in COMPARABLE if ours[name] != theirs[name]]
+    parts = ("processor", "cores", "instructions")
+    differ += [name for name in parts if ours["machine"][name] != theirs["machine"][name]]
+    if differ:
+        raise ValueError(
+            f"the results in --out cannot be kept, because they differ in {', '.join(differ)}. Leave --keep out, and "
+            "measure all workloads."
+        )
+
+
+def keep(results: Results, earlier: Results) -> None:
+    """Add the parts of earlier results that were not measured again, and their command, commit and date."""
+    origin = {name: earlier["about"][name] for name in ("command", "commit", "date")}
+    kept = results["about"]["kept"] = {}
+    for part in PARTS:
+        if not results[part] and earlier[part]:
+            results[part] = earlier[part]
+            kept[part] = earlier["about"].get("kept", {}).get(part, origin)
+    results["contenders"] = earlier["contenders"] | results["contenders"]
 
 
 def _read_texts(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, workloads.Workload]]:
@@ -243,6 +278,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--page", type=Path, default=DOCS / "speed.md", help="page with the tables (default: docs/speed.md); the plots "
         "are written into images/ next to it")  # fmt: skip
     add("--no-tables", action="store_true", help="do not change the page")
+    add("--keep", action="store_true", help="keep earlier results in --out of the parts that are not measured again "
+        "(throughput, latency, new types, cold start, training)")  # fmt: skip
     add("--tables", action="store_true", help="only write the tables and plots from the results in --out")
     add("--quick", action="store_true", help="few sentences, two rounds, no tables; results in .bench/quick")
 

@@ -48,10 +48,15 @@ def _origin(results: Results) -> str:
     allocator = escape(", ".join(settings) or "default settings")
     instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
     quick = "**A quick run, not a result.** " if about["quick"] else ""
+    commands: dict[str, list[str]] = {}
+    for part, origin in about.get("kept", {}).items():
+        found = f"`{origin['command']}` at commit {origin['commit']}, {origin['date']}"
+        commands.setdefault(found, []).append(part.replace("_", " "))
+    kept = "".join(f" Earlier results of {', '.join(parts)}: {found}." for found, parts in commands.items())
     return (
         f"{quick}{threads} of {escape(machine['processor'] + instructions)}, batch size {about['batch_size']}, "
         f"medians of {about['rounds']} interleaved rounds. Allocator: {allocator}. Command: `{about['command']}` at "
-        f"commit {about['commit']}, {about['date']}."
+        f"commit {about['commit']}, {about['date']}.{kept}"
     )
 
 
