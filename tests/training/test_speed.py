@@ -87,7 +87,7 @@ def in_process():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "Process", InProcess)
         patch.setattr(bench, "NUM_NEW_TYPES", 20)
-        patch.setattr(bench, "PAUSE_SECONDS", 0)
+        patch.setattr(bench, "WARM_UP_SECONDS", 1e-9)
         yield
     torch.set_num_threads(threads)
 
@@ -268,6 +268,22 @@ def test_measured_returns_median_and_range():
 def test_percentiles_are_measured_values():
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
     assert [percentile(values, share) for share in (0.0, 0.2, 0.21, 0.5, 0.95, 1.0)] == [1, 1, 2, 3, 5, 5]
+
+
+def test_short_runs_are_a_warm_up_and_the_last_run_counts(workspace, monkeypatch):
+    monkeypatch.setattr(bench, "WARM_UP_SECONDS", 1.0)
+    durations = [0.4, 0.4, 0.3, 0.2]
+
+    class Timed:
+        def ask(self, do, cell):
+            return {"seconds": durations.pop(0), "entities": 0}
+
+    row = {"workload": "ncbi", "types": None, "contender": "floor", "texts": 1, "seconds": []}
+    bench.Bench._time(None, row, Timed())
+    assert row["seconds"] == [0.3] and durations == [0.2]
+    durations[:] = [2.0, 0.5]
+    bench.Bench._time(None, row, Timed())
+    assert row["seconds"] == [0.3, 2.0] and durations == [0.5]
 
 
 def test_each_round_encodes_other_new_types(workspace, in_process, monkeypatch):

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +18,9 @@ from .summary import Row
 
 COLD_PARTS = ("import", "load", "first", "total")
 NUM_NEW_TYPES = 1000
-# Pause before each measurement. Threads of the previous contender may wait actively for up to 0.1 seconds after its
-# answer (onnxruntime in fast_gliner), and would slow the next contender down.
-PAUSE_SECONDS = 0.3
+# Runs that end within this time are a warm-up. The previous contender may still keep a core busy for a tenth of a second
+# (threads of onnxruntime wait actively), and the first batches after a pause take longer.
+WARM_UP_SECONDS = 1.0
 
 
 def log(line: str) -> None:
@@ -92,7 +91,6 @@ class Bench:
         """Run an action for a row of the results, and record it in `order`. Skip rows that failed before."""
         if "failed" in row:
             return
-        time.sleep(PAUSE_SECONDS)
         try:
             action(row)
         except ContenderError as reason:
@@ -161,7 +159,10 @@ class Bench:
         log(f"  {_cell(row)} {row['contender']}: {row['texts']} texts")
 
     def _time(self, row: Row, process: Process) -> None:
-        answer = process.ask("run", cell=_cell(row))
+        elapsed = 0.0
+        while elapsed < WARM_UP_SECONDS:
+            answer = process.ask("run", cell=_cell(row))
+            elapsed += answer["seconds"]
         row["seconds"].append(answer["seconds"])
         row["entities"] = answer["entities"]
         log(f"  {_cell(row)} {row['contender']}: {row['texts'] / answer['seconds']:.1f} texts/s")

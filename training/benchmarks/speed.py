@@ -10,8 +10,9 @@ The contenders are binder-ner in several precisions, the bare encoder, and other
 separate process. Each other package runs in a separate environment. The first run of the benchmark installs these
 environments into .bench/.
 
-A round runs every contender once on each workload. So if other work slows the machine down for a while, this affects
-all contenders. Ratios are computed within a round, and the figures are medians over rounds.
+A round runs every contender on each workload. So if other work slows the machine down for a while, this affects all
+contenders. A contender repeats a short run until a second has passed, and the last run counts. Ratios are computed
+within a round, and the figures are medians over rounds.
 
 Sentences come from corpora/NAME/test.jsonl (see `python -m training.corpora`). The entity types are made up. Everything
 runs on the CPU.
