@@ -18,8 +18,8 @@ from .summary import Row
 
 COLD_PARTS = ("import", "load", "first", "total")
 NUM_NEW_TYPES = 1000
-# Runs that end within this time are a warm-up. The previous contender may still keep a core busy for a tenth of a second
-# (threads of onnxruntime wait actively), and the first batches after a pause take longer.
+# Runs that end within this time are a warm-up. The first batches after a pause take longer, and threads of the previous
+# contender may still keep a core busy for 0.1 seconds (onnxruntime waits actively).
 WARM_UP_SECONDS = 1.0
 
 
