@@ -20,6 +20,7 @@ from tests.tiny import TYPES, build_model, build_tokenizer, corpus
 from training.benchmarks import bench, environments, speed
 from training.benchmarks.contenders import CONTENDERS
 from training.benchmarks.contenders.base import Job, Settings, calibrate, words_and_mentions
+from training.benchmarks.plots import colour
 from training.benchmarks.processes import ContenderError, Process, environment
 from training.benchmarks.summary import describe_target, measured, percentile, summarise
 from training.benchmarks.tables import NOT_MEASURED, TRUNCATES, contenders_table, latency_table, page, types_table
@@ -259,6 +260,10 @@ def test_targets_for_many_types_and_for_training_are_computed():
         "value"
     ] == pytest.approx(1.25)
     assert targets["training step of the fastest peer, relative to ours"]["value"] == pytest.approx(2)
+
+
+def test_every_contender_has_its_own_colour():
+    assert len({colour(name) for name in CONTENDERS}) == len(CONTENDERS)
 
 
 def test_measured_returns_median_and_range():

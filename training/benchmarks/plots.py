@@ -14,7 +14,7 @@ from .contenders.base import FIXED_TYPES
 from .summary import MEGABYTE, Results, row_of
 from .workloads import CORPORA, LONG, TITLES
 
-_COLORS = (*(bar for bar, _ in PALETTE), "#a6761d", "#8c6bb1", "#882255")
+_COLORS = (*(bar for bar, _ in PALETTE), "#a6761d", "#8c6bb1", "#882255", "#332288")
 INK, DARK_PAGE_INK = "#24292f", "#e6edf3"  # colours of text and axes on light and on dark pages
 
 
