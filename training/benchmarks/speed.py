@@ -162,13 +162,15 @@ def check_comparable(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 
 
 def keep(results: Results, earlier: Results) -> None:
-    """Add the parts of earlier results that were not measured again, and their command, commit and date."""
+    """Add the earlier rows of workloads that were not measured again, and their command, commit and date."""
     origin = {name: earlier["about"][name] for name in ("command", "commit", "date")}
     kept = results["about"]["kept"] = {}
     for part in PARTS:
-        if not results[part] and earlier[part]:
-            results[part] = earlier[part]
-            kept[part] = earlier["about"].get("kept", {}).get(part, origin)
+        measured = {row["workload"] for row in results[part]}
+        rows = [row for row in earlier[part] if row["workload"] not in measured]
+        results[part] += rows
+        for row in rows:
+            kept[row["workload"]] = earlier["about"].get("kept", {}).get(row["workload"], origin)
     results["contenders"] = earlier["contenders"] | results["contenders"]
 
 
@@ -279,8 +281,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--page", type=Path, default=DOCS / "speed.md", help="page with the tables (default: docs/speed.md); the plots "
         "are written into images/ next to it")  # fmt: skip
     add("--no-tables", action="store_true", help="do not change the page")
-    add("--keep", action="store_true", help="keep earlier results in --out of the parts that are not measured again "
-        "(throughput, latency, new types, cold start, training)")  # fmt: skip
+    add("--keep", action="store_true", help="keep earlier results in --out of workloads that are not measured "
+        "again")  # fmt: skip
     add("--tables", action="store_true", help="only write the tables and plots from the results in --out")
     add("--quick", action="store_true", help="few sentences, two rounds, no tables; results in .bench/quick")
 

@@ -49,15 +49,18 @@ def _origin(results: Results) -> str:
     instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
     quick = "**A quick run, not a result.** " if about["quick"] else ""
     commands: dict[str, list[str]] = {}
-    for part, origin in about.get("kept", {}).items():
-        found = f"`{origin['command']}` at commit {origin['commit']}, {origin['date']}"
-        commands.setdefault(found, []).append(part.replace("_", " "))
-    kept = "".join(f" Earlier results of {', '.join(parts)}: {found}." for found, parts in commands.items())
+    for workload, origin in about.get("kept", {}).items():
+        commands.setdefault(_command(origin), []).append(workload)
+    kept = "".join(f" Earlier results of {', '.join(names)}: {command}." for command, names in commands.items())
     return (
         f"{quick}{threads} of {escape(machine['processor'] + instructions)}, batch size {about['batch_size']}, "
-        f"medians of {about['rounds']} interleaved rounds. Allocator: {allocator}. Command: `{about['command']}` at "
-        f"commit {about['commit']}, {about['date']}.{kept}"
+        f"medians of {about['rounds']} interleaved rounds. Allocator: {allocator}. "
+        f"Command: {_command(about)}.{kept}"
     )
+
+
+def _command(origin: dict[str, Any]) -> str:
+    return f"`{origin['command']}` at commit {origin['commit']}, {origin['date']}"
 
 
 def _shown(row: Row | None, figure: str, divisor: float = 1.0) -> str:
