@@ -45,18 +45,22 @@ def is_hidden(path: str | Path) -> bool:
 def visible_files(folder: str | Path, suffixes: Collection[str] | None = None) -> list[Path]:
     """Return the files of a folder and its sub-folders in the order of their names, without hidden files.
 
+    Links to folders are followed, but no folder is read twice.
+
     Args:
         folder: the folder.
         suffixes: suffixes of the files to return, in lower case (see `suffix_of`). `None` means all files.
     """
     folder = Path(folder)
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not is_hidden(path.relative_to(folder))
-        and (suffixes is None or suffix_of(path) in suffixes)
-    )
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
+        paths = [] if real in seen else [Path(place, name) for name in names if not is_hidden(name)]
+        seen.add(real)
+        found += [path for path in paths if path.is_file() and (suffixes is None or suffix_of(path) in suffixes)]
+    return sorted(found)
 
 
 @contextmanager

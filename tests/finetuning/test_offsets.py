@@ -15,6 +15,7 @@ from modeling_binder.finetuning.offsets import (
     BYTES,
     CODE_POINTS,
     CODE_POINTS_CRLF,
+    GRAPHEMES,
     JAVA_UNITS,
     PYTHON_UNITS,
     UTF16,
@@ -128,6 +129,12 @@ def test_a_lone_surrogate_raises_an_error():
 def test_wrong_offsets_are_repaired_within_a_given_distance(caplog):
     assert read(OSLO, (12, 16, "Oslo"), (0, 4, "Rome"), repair_within=10) == ["Oslo"]
     assert "'Oslo' occurs at 18, not at 12; moved" in caplog.text and "not 'Rome'; left out" in caplog.text
+
+
+def test_grapheme_clusters_are_counted():
+    text = "e\u0301 👩‍🔬 한\r\n"
+    assert to_unit(text, GRAPHEMES, range(len(text) + 1)) == [0, 0, 1, 2, 2, 2, 3, 4, 5, 5, 6]
+    assert read(text, (0, 1, None), (2, 3, None), (4, 5, None), units=(GRAPHEMES,)) == ["e\u0301", "👩‍🔬", "한"]
 
 
 @given(st.text(alphabet="a🎉é\r\n \u0301東"), st.data())

@@ -23,6 +23,7 @@ from .bioc import read_bioc, write_bioc
 from .brat import read_brat, write_brat
 from .columns import read_iob, write_columns
 from .conllu import read_conllu
+from .detection import detect_format
 from .docbin import read_docbin, write_docbin
 from .doccano import read_doccano, write_doccano
 from .folders import read_splits
@@ -32,7 +33,7 @@ from .label_studio import read_label_studio, write_label_studio
 from .prodigy import read_prodigy
 from .pubmed import read_pubmed
 from .pubtator import read_pubtator, write_pubtator
-from .registry import FORMATS, SUFFIXES, detect_format, read_documents, write_format
+from .registry import FORMATS, SUFFIXES, read_documents, write_format
 from .token_spans import read_token_spans
 from .webanno import read_webanno
 

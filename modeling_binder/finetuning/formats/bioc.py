@@ -73,7 +73,11 @@ def _from_xml(path: Path) -> list[Mapping[str, Any]]:
     with open_bytes(path) as file, xml_errors(path):
         root = ElementTree.parse(file).getroot()
     documents: list[Mapping[str, Any]] = [
-        {"id": document.findtext("id", ""), "passages": [_passage(item) for item in document.iterfind("passage")]}
+        {
+            "id": document.findtext("id", ""),
+            "passages": [_passage(item) for item in document.iterfind("passage")],
+            "annotations": _annotations_in(document),
+        }
         for document in root.iter("document")
     ]
     if not documents:
@@ -86,19 +90,23 @@ def _passage(element: ElementTree.Element) -> dict[str, Any]:
         "offset": _number(element.findtext("offset")),
         "text": element.findtext("text"),
         "sentences": [_passage(sentence) for sentence in element.iterfind("sentence")],
-        "annotations": [
-            {
-                "id": annotation.get("id"),
-                "infons": {infon.get("key"): infon.text for infon in annotation.iterfind("infon")},
-                "text": annotation.findtext("text"),
-                "locations": [
-                    {"offset": _number(place.get("offset")), "length": _number(place.get("length"))}
-                    for place in annotation.iterfind("location")
-                ],
-            }
-            for annotation in element.iterfind("annotation")
-        ],
+        "annotations": _annotations_in(element),
     }
+
+
+def _annotations_in(element: ElementTree.Element) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": annotation.get("id"),
+            "infons": {infon.get("key"): infon.text for infon in annotation.iterfind("infon")},
+            "text": annotation.findtext("text"),
+            "locations": [
+                {"offset": _number(place.get("offset")), "length": _number(place.get("length"))}
+                for place in annotation.iterfind("location")
+            ],
+        }
+        for annotation in element.iterfind("annotation")
+    ]
 
 
 def _number(value: str | None) -> Any:

@@ -140,7 +140,13 @@ def _members(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
                 if suffix_of(member.name) not in _SUFFIXES or is_hidden(member.name):
                     continue
                 # For security: extract in memory, because a member with a path such as ../../x must not write a file.
-                content = archive.extractfile(member)
+                try:
+                    content = archive.extractfile(member)
+                except KeyError:
+                    raise DataError(
+                        f"{source}: {member.name} is a link to {member.linkname}, which is not in the archive; make "
+                        "the archive with files instead of links: tar --dereference."
+                    ) from None
                 if content is not None:
                     data = content.read()
                     data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data

@@ -1,6 +1,7 @@
 """Read exports of doccano, and write files that doccano can import, in JSONL for sequence labelling.
 
-The editor of doccano counts offsets in UTF-16 units. Older versions count code points.
+The editor of doccano counts offsets in UTF-16 units. Older versions count code points. Projects with the setting "Count
+grapheme clusters as one character" count grapheme clusters.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 from ..data import Document
 from ..errors import DataError
 from ..files import stem_of, written_whole
-from ..offsets import JAVA_UNITS, UTF16, RawDocument, RawMention, align, distinct_ids, to_unit
+from ..offsets import GRAPHEMES, JAVA_UNITS, UTF16, RawDocument, RawMention, align, distinct_ids, to_unit
 from .found import found_documents
 from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
 
@@ -53,7 +54,7 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
             )
         )
     named = all(record.data.get("offsets") == _UNIT for record in records)
-    return distinct_ids(align(documents, (UTF16,) if named else JAVA_UNITS))
+    return distinct_ids(align(documents, (UTF16,) if named else (*JAVA_UNITS, GRAPHEMES)))
 
 
 def _mentions(record: Record) -> Iterable[RawMention]:

@@ -1,5 +1,6 @@
 """Read the splits of a corpus in any format, from a folder, a file, or a dataset on the Hub."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from ..splits import SPLIT_NAMES, split_of, splits_in
 from .brat import read_brat
 from .hub_dataset import read_hub_dataset
 from .registry import check_options, format_named, read_documents
+
+logger = logging.getLogger(__name__)
 
 Splits = dict[str, list[Document]]
 
@@ -94,22 +97,35 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
         return [_Part(source.name, (source.name,), partial(read_documents, source, format, **options))]
     if not source.is_dir():
         raise DataError(f"{source}: there is no such file or folder.")
-    parts, others = [], []
+    paths, others = [], []
     for path in visible_files(source):
-        relative = path.relative_to(source)
-        part = _Part(relative.as_posix(), relative.parts, partial(read_documents, path, format, **options))
         # The suffix may also be the name of a split, as in "eng.train".
         if is_chosen or suffix_of(path) in suffixes or splits_in(suffix_of(path)):
-            parts += [part] if is_chosen or path.name not in _CORPUS_FILES else []
+            paths += [path] if is_chosen or path.name not in _CORPUS_FILES else []
         else:
-            others.append(part)
+            others.append(path.relative_to(source))
+    if chosen.common is not None:
+        options = chosen.common(source, paths, **options)
+    parts = [
+        _Part(name.as_posix(), name.parts, partial(read_documents, path, format, **options))
+        for path, name in ((path, path.relative_to(source)) for path in paths)
+    ]
     placed = {split_of(part.names) for part in parts}
-    left_out = [part.name for part in others if (split := split_of(part.names)) and split not in placed]
-    if left_out and (parts or any(split_of(part.names) == "train" for part in others)):
+    left_out = [name.as_posix() for name in others if (split := split_of(name.parts)) and split not in placed]
+    if left_out and (parts or any(split_of(name.parts) == "train" for name in others)):
         raise DataError(
             f"{source}: {_listed(left_out)} would be left out, because the suffixes of the format {format} are "
             f"{', '.join(suffixes)}. Choose the files, for example with --split "
             f"{split_of(PurePosixPath(left_out[0]).parts)}={left_out[0]}."
+        )
+    if parts and others:
+        logger.warning(
+            "%s: left out %d files, because the suffixes of the format %s are %s: %s.",
+            source,
+            len(others),
+            format,
+            ", ".join(suffixes),
+            _listed(name.as_posix() for name in others),
         )
     if not parts:
         raise DataError(f"{source}: there is no file with one of the suffixes {', '.join(suffixes)}.")

@@ -113,6 +113,8 @@ class HtmlText(HTMLParser):
         node = self._root
         for step in filter(None, path.split("/")):
             match = _STEP.fullmatch(step)
+            if step == "tbody[1]" and node.name == "table" and all(child.name != "tbody" for child in node.children):
+                continue  # a browser inserts <tbody> around the rows of a table
             named = [child for child in node.children if match and child.name == match[1].lower()]
             index = int(match[2] or 1) - 1 if match else 0
             if not 0 <= index < len(named):

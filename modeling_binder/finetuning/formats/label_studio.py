@@ -18,13 +18,22 @@ from ..files import written_whole
 from ..offsets import BROWSER_UNITS, UTF16_CRLF, Offset, RawDocument, RawMention, align, distinct_ids, fits, to_unit
 from .found import found_documents
 from .html_text import HtmlText
-from .records import Record, identifier_of, label_of, list_of, offset_of, read_records, text_of
+from .records import (
+    LABEL_LISTS,
+    Record,
+    identifier_of,
+    is_labelled_span,
+    label_of,
+    list_of,
+    offset_of,
+    read_records,
+    text_of,
+)
 
 logger = logging.getLogger(__name__)
 
 _EXPECTED = "a task: 'data' with a text, and 'annotations'"
 _OPTION = " Name the field of the text with text_field=... (--text-field)."
-_LABELS = ("labels", "hypertextlabels", "paragraphlabels", "htmllabels")
 _PLACES = ("start", "end", "startOffset", "endOffset", "globalOffsets")
 _SPEAKERS = ("author", "speaker", "name", "role", "user")
 
@@ -110,6 +119,10 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
     for item in listed:
         if not isinstance(item, Mapping):
             raise DataError(f"{where}: expected a list of objects in {key!r}, got {item!r:.60}.")
+        if "result" not in item:
+            raise DataError(
+                f"{where}: expected 'result' in each item of {key!r}, got the fields {', '.join(map(repr, item)):.100}."
+            )
     done = [item for item in listed if not (item.get("was_cancelled") or item.get("skipped"))]
     annotations = []
     for position, item in enumerate([item for item in done if item.get("ground_truth")] or done, 1):
@@ -130,6 +143,8 @@ def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
+            if is_labelled_span(item) or (isinstance(item, Mapping) and "start_offset" in item):
+                raise DataError(f"{record.where}: {name!r} has annotations as in doccano; read the file as 'doccano'.")
             if not isinstance(item, Mapping) or (any(key in item for key in _SPEAKERS) and not _labels(item)):
                 continue  # skip a choice, or a turn of a dialogue
             regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
@@ -138,7 +153,7 @@ def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
 
 def _labels(result: Mapping[str, Any]) -> list[Any]:
     value = result.get("value", result)
-    key = next((key for key in _LABELS if isinstance(value, Mapping) and value.get(key)), None)
+    key = next((key for key in LABEL_LISTS if isinstance(value, Mapping) and value.get(key)), None)
     return value[key] if key and isinstance(value[key], list) else []
 
 
@@ -161,12 +176,14 @@ def _region(result: Any, value: Any, labelled: set[str], where: str) -> Mapping[
     if _labels(result):
         return {**value, "to_name": result.get("to_name")}
     name = f"the region {result['id']!r}" if "id" in result else "a region"
-    unknown = [key for key in value if key.endswith("labels") and key not in _LABELS]
+    unknown = [key for key in value if key.endswith("labels") and key not in LABEL_LISTS]
     if unknown:
         raise DataError(
-            f"{where}: {name} has {unknown[0]!r}, which is not a kind of label for texts; expected {_LABELS[0]!r}."
+            f"{where}: {name} has {unknown[0]!r}, which is not a kind of label for texts; expected {LABEL_LISTS[0]!r}."
         )
-    if any(key in value for key in (*_PLACES, *_LABELS)) and ("id" not in result or repr(result["id"]) not in labelled):
+    if any(key in value for key in (*_PLACES, *LABEL_LISTS)) and (
+        "id" not in result or repr(result["id"]) not in labelled
+    ):
         raise DataError(
             f"{where}: {name} has no label (its fields are {', '.join(map(repr, value)):.80}); add a label, or remove "
             "the region."

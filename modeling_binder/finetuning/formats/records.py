@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from ..errors import DataError
 from ..files import read_text
 
+# Fields of Label Studio with the labels of a region, for all kinds of texts
+LABEL_LISTS = ("labels", "hypertextlabels", "paragraphlabels", "htmllabels")
+
 
 class Record(NamedTuple):
     """An object in a JSON file, and its position for error messages: "FILE:LINE" or "FILE: record N"."""
@@ -101,6 +104,11 @@ def list_of(value: Any, name: str, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise DataError(f"{where}: {name!r} must be a list, got {value!r:.60}.")
     return value
+
+
+def is_labelled_span(value: Any) -> bool:
+    """Return whether a value is a mention as doccano writes it: [start, end, type]."""
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(offset, int) for offset in value[:2])
 
 
 def label_of(value: Any, where: str) -> str:

@@ -5,13 +5,14 @@ WebAnno and INCEpTION are written in Java, so offsets count UTF-16 units.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..data import Document
 from ..errors import DataError
-from ..files import read_lines, stem_of
+from ..files import open_bytes, read_lines, stem_of
 from ..offsets import CODE_POINTS, JAVA_UNITS, RawDocument, RawMention, align, locate
 
 logger = logging.getLogger(__name__)
@@ -49,37 +50,42 @@ class _Sentence:
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
-def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
+def read_webanno(
+    path: str | Path, layer: str | None = None, feature: str | None = None, layer_required: bool = True
+) -> list[Document]:
     """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
 
     The mentions are the spans of the layer NamedEntity, and their types are the values of its feature "value". If a
     file does not have this layer, the spans of its custom layer are used. There must then be exactly one custom layer.
-    Several spans may have the same tokens. Spans may be nested, and may begin inside a token.
+    A file without annotations has no layers, and gives a document without mentions. Several spans may have the same
+    tokens. Spans may be nested, and may begin inside a token.
 
     Args:
         path: the file.
         layer: name of the layer ("webanno.custom.Drug"), or its last component ("Drug").
         feature: name of the feature that contains the type. Defaults to "value", or to the only feature. In a layer
             without features, the type is the name of the layer.
+        layer_required: whether a file with other layers, but without the given layer, raises an error. Otherwise, it
+            gives a document without mentions.
 
     Raises:
         DataError: a line is malformed; a span has no type; the offsets of a token do not select its text; or the layer
             or the feature is unknown or cannot be determined. Messages about lines contain the line number.
     """
     path = Path(path)
-    lines = read_lines(path)
-    if not lines[0].startswith("#FORMAT=WebAnno TSV 3"):
-        raise DataError(f"{path}:1: expected '#FORMAT=WebAnno TSV 3.x', got {lines[0]!r:.60}.")
+    lines = _lines(path)
     layers = _layers(lines)
-    chosen = _chosen(path, layers, layer)
-    column = _column(path, chosen, feature)
+    chosen = _chosen(path, layers, layer, layer_required)
+    column = None if chosen is None else _column(path, chosen, feature)
     document = RawDocument(stem_of(path), "", where=str(path))
-    expected = max(item.column + max(1, len(item.features)) for item in layers)
+    expected = max((item.column + max(1, len(item.features)) for item in layers), default=3)
     spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for sentence, rows in _placed(path, lines, document):
         for place, (line, cells) in zip(rows, sentence.rows, strict=True):
             if len(cells) < expected:
                 raise DataError(f"{path}:{line}: expected {expected} columns separated by tabs, got {len(cells)}.")
+            if chosen is None or column is None:
+                continue
             for number, (value, identifier) in enumerate(_values(cells[column])):
                 if value == "*" and chosen.features:
                     raise DataError(f"{path}:{line}: a span of {chosen.name} has no {feature or 'value'}; set it.")
@@ -95,6 +101,37 @@ def read_webanno(path: str | Path, layer: str | None = None, feature: str | None
     return align([document], (CODE_POINTS,))
 
 
+def webanno_layer(source: Path, paths: Iterable[Path], **options: Any) -> dict[str, Any]:
+    """Choose the layer for all files of a corpus, because a file contains only the layers of its own annotations.
+
+    Args:
+        source: name of the corpus, for messages.
+        paths: the files.
+        options: options of `read_webanno`.
+
+    Returns:
+        The options with which `read_webanno` reads each of the files.
+
+    Raises:
+        DataError: the layer is unknown or cannot be determined.
+    """
+    layers = {layer.name: layer for path in paths if _is_webanno(path) for layer in _layers(_lines(path))}
+    chosen = _chosen(source, list(layers.values()), options.get("layer"))
+    return {**options, "layer": chosen and chosen.name, "layer_required": False}
+
+
+def _is_webanno(path: Path) -> bool:
+    with open_bytes(path) as file:
+        return b"#FORMAT=WebAnno TSV 3" in file.read(100)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = read_lines(path)
+    if not lines[0].startswith("#FORMAT=WebAnno TSV 3"):
+        raise DataError(f"{path}:1: expected '#FORMAT=WebAnno TSV 3.x', got {lines[0]!r:.60}.")
+    return lines
+
+
 def _layers(lines: Sequence[str]) -> list[_Layer]:
     layers, column = [], 3
     for line in lines:
@@ -106,8 +143,10 @@ def _layers(lines: Sequence[str]) -> list[_Layer]:
     return layers
 
 
-def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer:
+def _chosen(path: Path, layers: Sequence[_Layer], name: str | None, required: bool = True) -> _Layer | None:
     spans = [layer for layer in layers if layer.is_span]
+    if not spans:
+        return None
     listed = ", ".join(layer.name for layer in spans) or "none"
     if name is not None:
         named = [layer for layer in spans if name in (layer.name, layer.name.rpartition(".")[2])]
@@ -122,6 +161,8 @@ def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer:
                 ", ".join(c.name for c in custom),
             )
         named = named or custom
+    if not named and not required:
+        return None
     if len(named) != 1:
         raise DataError(
             f"{path}: expected {'the layer ' + name if name else 'a layer ' + _ENTITIES + ' or one custom layer'} of "

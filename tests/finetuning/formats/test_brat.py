@@ -22,6 +22,21 @@ def write_pair(folder, name, text, annotation, encoding="utf-8"):
     return folder / f"{name}.ann"
 
 
+def test_links_in_folders_and_archives_are_followed(tmp_path):
+    write_pair(tmp_path / "more", "1", "In Oslo.", "T1\tX 3 7\tOslo\n")
+    write_pair(tmp_path / "corpus", "2", "In Rome.", "")
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "more")
+    (tmp_path / "corpus" / "self").symlink_to(tmp_path / "corpus")
+    assert list(read_brat(tmp_path / "corpus")) == ["2", "linked/1"]
+    (tmp_path / "corpus" / "3.txt").symlink_to("../more/1.txt")
+    (tmp_path / "corpus" / "3.ann").write_text("")
+    assert read_brat(tmp_path / "corpus")["3"].text == "In Oslo."
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "corpus", arcname="corpus")
+    with pytest.raises(DataError, match=r"corpus/3\.txt is a link to \.\./more/1\.txt, .*tar --dereference"):
+        read_brat(tmp_path / "a.tar")
+
+
 def test_a_folder_and_an_archive_give_the_same_documents(tmp_path, caplog):
     text = "The IL-2 gene\r\nof T cells."
     annotation = (

@@ -59,6 +59,18 @@ def test_doccano_exports_are_read(tmp_path, row, name):
     assert first.id == "3" and found(first) == [("Oslo", "X")] and second == Document("a-2", "Nothing")
 
 
+@pytest.mark.parametrize(
+    ("text", "spans", "words"),
+    [
+        ("👨🏻‍🚒 saw Bob and e\u0301 Amy", [[6, 9, "X"], [16, 19, "X"]], ["Bob", "Amy"]),
+        ("a\r\nक्षितिज in दिल्ली", [[2, 6, "X"], [10, 13, "X"]], ["क्षितिज", "दिल्ली"]),  # क्षि counts as two
+    ],
+)
+def test_doccano_may_count_grapheme_clusters(tmp_path, text, spans, words):
+    (document,) = read_doccano(write_lines(tmp_path, {"text": text, "label": spans}))
+    assert found(document) == [(word, "X") for word in words]
+
+
 def test_malformed_doccano_records_raise_an_error(tmp_path):
     for row, message in [
         ({"text": "a", "label": [[0, 9, "X"]]}, r"a\.jsonl:1: label\[0\]: spans 0\.\.9 in a text of 1"),
@@ -210,6 +222,16 @@ def test_variants_of_bioc_are_read(tmp_path, caplog):
     (read,) = read_bioc(write_lines(tmp_path, document))
     assert read.text == "é in Oslo\nRome." and found(read) == [("é", "X"), ("Oslo", "X"), ("Rome", "X")]
     assert "left out 1 annotations without a location" in caplog.text
+
+
+def test_annotations_of_a_document_in_bioc_xml_are_read(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(
+        "<collection><document><id>1</id><passage><offset>0</offset><text>In Oslo.</text></passage>"
+        '<annotation id="T1"><infon key="type">Place</infon><location offset="3" length="4"/><text>Oslo</text>'
+        "</annotation></document></collection>"
+    )
+    assert read_documents(path) == [Document("1", "In Oslo.", (Mention(3, 7, "Place"),))]
 
 
 def test_malformed_bioc_raises_an_error(tmp_path):

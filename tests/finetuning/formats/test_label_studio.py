@@ -103,6 +103,13 @@ def test_regions_of_html_are_read(tmp_path):
     assert found(read(tmp_path, task("In Oslo", plain))[0]) == [("Oslo", "X")]
 
 
+@pytest.mark.parametrize("html", ["<table><tr><td>Ann</td></tr></table>", "<table><tbody><tr><td>Ann</table>"])
+def test_a_path_has_the_table_body_that_a_browser_inserts(tmp_path, html):
+    place = "/table[1]/tbody[1]/tr[1]/td[1]/text()[1]"
+    results = [region(place, place, "Ann", startOffset=0, endOffset=3, key="hypertextlabels")]
+    assert found(read(tmp_path, task(html, *results))[0]) == [("Ann", "X")]
+
+
 def test_regions_of_dialogues_are_read(tmp_path):
     turns = [{"author": "A", "text": "I met 🎉 Anna."}, {"author": "B", "text": "In Oslo?"}]
     value = {"startOffset": 9, "endOffset": 13, "text": "Anna", "paragraphlabels": ["Person"]}

@@ -5,7 +5,14 @@ import gzip
 import pytest
 
 from modeling_binder.finetuning import DataError, Document, read_documents
-from modeling_binder.finetuning.formats import detect_format, read_conllu, read_docbin, read_pubmed, read_webanno
+from modeling_binder.finetuning.formats import (
+    detect_format,
+    read_conllu,
+    read_docbin,
+    read_pubmed,
+    read_splits,
+    read_webanno,
+)
 
 
 def found(document):
@@ -205,11 +212,33 @@ def webanno_file(*layers, cell="X"):
         (webanno_file("webanno.custom.A|x", "webanno.custom.B|y"), {"layer": "B"}, [("Oslo", "X")]),
         (webanno_file("webanno.custom.A|x|y"), {"feature": "y"}, [("Oslo", "X")]),
         (webanno_file("webanno.custom.A|x", cell="_"), {}, []),
+        (webanno_file().replace("\t\t\n", "\n"), {}, []),  # a file without annotations has no layers
+        (webanno_file().replace("\t\t\n", "\n"), {"layer": "A"}, []),
         (webanno_file("webanno.custom.A|x", cell="a\\|b\\[1\\]"), {}, [("Oslo", "a|b[1]")]),
     ],
 )
 def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions):
     assert found(read_webanno(write(tmp_path, "a.tsv", content), **options)[0]) == mentions
+
+
+def test_one_layer_is_read_from_all_webanno_files_of_a_corpus(tmp_path, caplog):
+    """Each file has only the layers of its own annotations."""
+    entities = "de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity|value"
+    write(tmp_path, "a.tsv", webanno_file(entities, "webanno.custom.Dose|unit"))
+    write(tmp_path, "b.tsv", webanno_file("webanno.custom.Dose|unit", cell="mg"))
+    write(tmp_path, "c.tsv", webanno_file().replace("\t\t\n", "\n"))
+    write(tmp_path, "README.tsv", "something else")
+    names = {"train": ["a", "b", "c"]}
+    assert [found(document) for document in read_splits(tmp_path, "webanno", names)["train"]] == [
+        [("Oslo", "X")],
+        [],
+        [],
+    ]
+    assert "only the layer NamedEntity is read; these layers are left out: webanno.custom.Dose" in caplog.text
+    doses = read_splits(tmp_path, "webanno", names, layer="Dose")["train"]
+    assert [len(document.entities) for document in doses] == [1, 1, 0]
+    with pytest.raises(DataError, match="expected the layer Drug of spans; the layers of spans are de"):
+        read_splits(tmp_path, "webanno", names, layer="Drug")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +250,6 @@ def test_custom_layers_of_webanno_are_read(tmp_path, content, options, mentions)
             "the layers of spans are webanno.custom.A, webanno.custom.B",
         ),
         (webanno_file("webanno.custom.A|x|y"), "has the features x, y; choose the one that contains the type, with"),
-        (webanno_file(), "the layers of spans are none"),
         (webanno_file("webanno.custom.A|x", cell="*"), r"a\.tsv:6: a span of webanno\.custom\.A has no value"),
         (
             webanno_file("webanno.custom.A|x").replace("0-4", "1-4"),

@@ -1,4 +1,4 @@
-"""All file formats: detection of the format, round trips of documents, and the splits of a corpus.
+"""All file formats: round trips of documents, and the splits of a corpus.
 
 A corpus is a folder, a file or a dataset of the datasets library.
 """
@@ -131,49 +131,7 @@ def test_unknown_formats_and_options_raise_an_error(tmp_path):
     }
 
 
-# ---- detection of the format ----
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "format"),
-    [
-        ("a.jsonl", '{"text": "a", "entities": []}', "jsonl"),
-        ("a.json", '{"text": "a", "entities": [{"start": 0, "end": 1, "label": "X"}]}', "jsonl"),
-        ("a", '{"text": "a", "entities": [], "spans": []}', "jsonl"),
-        ("a.jsonl", '{"text": "a", "spans": [], "answer": "accept"}', "prodigy"),
-        ("a.json", '[{"id": 1, "text": "a", "annotator": 1}]', "label-studio"),
-        ("a.json", '[{"text": "a", "label": [{"start": 0, "end": 1, "labels": ["X"]}]}]', "label-studio"),
-        ("a.json", '[{"id": 1, "data": {"text": "a"}, "completions": []}]', "label-studio"),
-        ("a.jsonl", '{"text": "a", "labels": [[0, 1, "X"]]}', "doccano"),
-        ("a.jsonl", "nonsense", "jsonl"),
-        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "webanno"),
-        ("a.tsv", "a\tO\n", "conll"),
-        ("eng.testa", "a NN O\n", "conll"),
-        ("a.txt", "\ufeff\n12-a|t|Title\n", "pubtator"),
-        ("a.conll", "# global.columns = ID FORM NER\n1\ta\tO\n", "conllu"),
-        ("a.conllu", "", "conllu"),
-        ("a.spacy", b"\x00", "docbin"),
-        ("a.xml", "<?xml version='1.0'?><!-- x --><collection/>", "bioc"),
-        ("a.nxml", "<PubmedArticleSet/>", "pubmed"),
-        ("a.ann", "", "brat"),
-    ],
-)
-def test_the_format_is_detected_from_content_and_suffix(tmp_path, name, content, format):
-    assert detect_format(write(tmp_path, name, content)) == format
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.xml", "<html/>", "XML with <html> is unknown; expected BioC"),
-        ("a.zip", "PK", "this is a zip archive; unpack it"),
-        ("a/b.txt", "x", "this is a folder without .ann files"),
-    ],
-)
-def test_files_in_unknown_formats_raise_an_error(tmp_path, name, content, message):
-    path = write(tmp_path, name, content)
-    with pytest.raises(DataError, match=message):
-        read_documents(path.parent if "/" in name else path)
+# ---- JSON ----
 
 
 def test_a_json_list_of_documents_is_read(tmp_path):
@@ -286,6 +244,14 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
     assert sizes(read_splits(tmp_path / "test.tsv", "iob", {"train": ["test"]})) == {"train": 1}
     with pytest.raises(DataError, match="there is no training split, only test"):
         read_splits(tmp_path / "test.tsv", "iob")
+
+
+def test_files_with_other_suffixes_are_named_in_a_warning(tmp_path, caplog):
+    for name in ("part1.conll", "part2.bioes", "README"):
+        write(tmp_path, name, ROWS)
+    assert sizes(read_splits(tmp_path, "conll")) == {"train": 1}
+    assert "left out 2 files, because the suffixes of the format conll are .tsv" in caplog.text
+    assert "'README', 'part2.bioes'" in caplog.text
 
 
 def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
