@@ -6,6 +6,7 @@ import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .numbers_binder import whole_number
@@ -25,6 +26,9 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+|_|[^\w\s]")
 _UNSPACED_CHARACTER = re.compile(rf"[{_UNSPACED}]")
 _WHITE_SPACE = re.compile(r"\s")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# White space that is also a control character. BERT's tokenizer deletes control characters, and so would join the words
+# around it. Word processors export line breaks and page breaks as such characters.
+_CONTROL_SPACE = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 _JOINERS = {"\u200d", "\u2060", "\u00ad"}  # zero-width joiner, word joiner, soft hyphen
 
 
@@ -97,8 +101,12 @@ def join_words(words: Iterable[str], keep_blank: bool = True) -> tuple[str, list
     return " ".join(kept), spans
 
 
-def replace_surrogates(text: str) -> str:
-    """Replace each lone surrogate by U+FFFD, because tokenizers reject lone surrogates. Offsets do not change."""
+def _tokenizable(text: str) -> str:
+    """Replace characters that tokenizers reject or delete. Offsets do not change.
+
+    Lone surrogates become U+FFFD, and white space that is also a control character becomes a space.
+    """
+    text = _CONTROL_SPACE.sub(" ", text)
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -222,6 +230,19 @@ def _pieces(text: str, words: WordSpans | None) -> Iterator[tuple[int, str, Word
     yield begin, text[begin:], rest
 
 
+def _covered_words(
+    offsets: Sequence[tuple[int, int]], word_starts: Sequence[int], word_ends: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return the first and the last word that each token overlaps. -1 for tokens that overlap no word."""
+    first_words, last_words = [-1] * len(offsets), [-1] * len(offsets)
+    for token, (start, end) in enumerate(offsets):
+        first = bisect_right(word_ends, start)  # the first word that ends after the token starts
+        last = bisect_left(word_starts, end) - 1  # the last word that starts before the token ends
+        if first <= last and start < end:
+            first_words[token], last_words[token] = first, last
+    return first_words, last_words
+
+
 class BinderWindower:
     """Tokenises texts and splits them into windows. Also tokenises the descriptions of entity types.
 
@@ -303,30 +324,31 @@ class BinderWindower:
         If a token covers two words, it is the first token of the first word and the last token of the second word. The
         offsets are exact, but a span that begins or ends inside the token cannot be found.
 
+        BERT's tokenizer replaces a whole word by [UNK] if it contains an unknown character. A word extends to the next
+        white space or punctuation, so "Oslo🎉" would be one [UNK]. The words in such a token are tokenised separately.
+
         Args:
             text: a text, which may be empty. Lone surrogates (invalid characters) are replaced by U+FFFD.
             words: character spans of the words, ordered and without overlaps. Defaults to `split_words(text)`.
         """
-        text = replace_surrogates(text)
-        encoding = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # no warning about the length, because long texts are split into windows
-        )
-        input_ids: list[int] = encoding["input_ids"]
+        text = _tokenizable(text)
         spans = split_words(text) if words is None else words
         word_starts = [start for start, _ in spans]
         word_ends = [end for _, end in spans]
+        input_ids, offsets = self._tokenize(text)
+        first_words, last_words = _covered_words(offsets, word_starts, word_ends)
+        if self.tokenizer.unk_token_id in input_ids:
+            borders = [
+                word_starts[word]
+                for token, first, last in zip(input_ids, first_words, last_words, strict=True)
+                if token == self.tokenizer.unk_token_id
+                for word in range(first + 1, last + 1)
+                if text[word_starts[word - 1]].isalnum() or text[word_starts[word]].isalnum()
+            ]
+            if borders:
+                input_ids, offsets = self._tokenize_apart(text, borders)
+                first_words, last_words = _covered_words(offsets, word_starts, word_ends)
         count = len(input_ids)
-        first_words, last_words = [-1] * count, [-1] * count
-        for token, (start, end) in enumerate(encoding["offset_mapping"]):
-            first = bisect_right(word_ends, start)  # the first word that ends after the token starts
-            last = bisect_left(word_starts, end) - 1  # the last word that starts before the token ends
-            if first <= last and start < end:
-                first_words[token], last_words[token] = first, last
         starts, ends, breakable = [-1] * count, [-1] * count, [True] * count
         previous = -1  # last word that the tokens before the current token overlap
         for token, word in enumerate(first_words):
@@ -343,6 +365,26 @@ class BinderWindower:
             if word >= 0:
                 following = min(following, first_words[token])
         return EncodedText(input_ids, starts, ends, breakable)
+
+    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the token ids of a text, and the character offsets of the tokens."""
+        encoding = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about the length, because long texts are split into windows
+        )
+        return encoding["input_ids"], encoding["offset_mapping"]
+
+    def _tokenize_apart(self, text: str, borders: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokenise a text with a space inserted at each of the ascending offsets. Return offsets in the given text."""
+        edges = [0, *borders, len(text)]
+        input_ids, offsets = self._tokenize(" ".join(text[start:end] for start, end in pairwise(edges)))
+        inserted = [border + number for number, border in enumerate(borders)]  # offsets of the inserted spaces
+        moved = [(start - bisect_left(inserted, start), end - bisect_left(inserted, end)) for start, end in offsets]
+        return input_ids, moved
 
     def read(self, text: str, words: WordSpans | None = None) -> Iterator[TextWindow]:
         """Yield the windows of a text. The text is tokenised in pieces, so memory does not grow with its length.
@@ -425,7 +467,7 @@ class BinderWindower:
         Raises:
             ValueError: a description is longer than the type encoder accepts. Descriptions are never truncated.
         """
-        texts = [replace_surrogates(text) for text in descriptions]
+        texts = [_tokenizable(text) for text in descriptions]
         encoding = self.type_tokenizer(
             texts, padding=True, padding_side="right", return_token_type_ids=False, return_tensors="pt", verbose=False
         )

@@ -122,6 +122,32 @@ def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
         assert {w.starts[i] for w in pieces for i in range(len(w.starts))} <= {s for s, _ in split_words(text)} | {-1}
 
 
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("gene🎉 ➤cell", [(0, 4), (4, 5), (6, 7), (7, 11)]),  # symbols that are not in the vocabulary
+        ("cell✓🎉x", [(0, 4), (4, 6), (6, 7)]),
+        ("gene🎉🎉", [(0, 4)]),
+        ("genใe", [(0, 3), (3, 4), (4, 5)]),
+        ("cell\x0bgene\x85cell", [(0, 4), (5, 9), (10, 14)]),  # BERT deletes control characters
+    ],
+)
+def test_words_next_to_unknown_symbols_and_control_characters_have_their_own_tokens(text, spans):
+    located = BinderWindower(TOKENIZER).encode(text).locate(spans)
+    assert None not in located
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(located))
+
+
+@given(st.text(alphabet="ab🎉✓é\u0301 \x0b\x1f\u2028กที-", max_size=20))
+@settings(deadline=None)
+def test_every_word_of_letters_can_be_found(text):
+    encoded = BinderWindower(TOKENIZER).encode(text)
+    spans = [(start, end) for start, end in split_words(text) if text[start].isalnum()]
+    assert None not in encoded.locate(spans)
+    offsets = [offset for offset in (*encoded.starts, *encoded.ends) if offset >= 0]
+    assert set(offsets) <= {offset for span in split_words(text) for offset in span}
+
+
 def test_windows_begin_between_words_if_possible():
     windower = BinderWindower(TOKENIZER, 12, 4)
     encoded = windower.encode("promoter genes cells promoting " * 4)
