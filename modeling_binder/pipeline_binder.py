@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from .decoding_binder import flat_spans, probability
-from .numbers_binder import whole_number
+from .decoding_binder import flat_spans, probability, required_margin
+from .numbers_binder import as_number, whole_number
 from .processing_binder import BinderWindower, TextWindow, join_words
 from .results_binder import Entities, ResultFormats
 from .streaming_binder import (
@@ -110,6 +110,12 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
         self._windowers: dict[Any, BinderWindower] = {}
         self._reported: set[tuple[str, str]] = set()  # warnings that have been logged: label of a call, model's type
         super().__init__(*args, **kwargs)
+        if not hasattr(self.model, "backend"):
+            raise ValueError(
+                f"{self.model.config._name_or_path or type(self.model).__name__} is a {self.model.config.model_type!r} "
+                "model, not a BINDER model. BinderModel.from_encoders(...) makes a BINDER model from it, which must be "
+                "trained."
+            )
         if backend not in (None, self.model.backend):
             raise ValueError(
                 f"backend={backend!r} does not match {self.model.config._name_or_path or 'the model'}, which runs on "
@@ -148,6 +154,9 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
         if is_split_into_words not in (None, True, False):
             raise ValueError(f"is_split_into_words must be True or False, got {is_split_into_words!r:.80}.")
+        if threshold is not None:
+            values = list(threshold.values()) if isinstance(threshold, Mapping) else [threshold]
+            required_margin(list(map(as_number, values)), len(values))  # raises an error for invalid thresholds
         types = None if entity_types is None else self._resolve(entity_types)
         lengths = {"max_length": max_length, "stride": stride}
         preprocess: dict[str, Any] = {n: None if v is None else whole_number(n, v) for n, v in lengths.items()}

@@ -1,7 +1,9 @@
 """Find the files of a table: on this machine, at an fsspec URL, or in a dataset on the Hub."""
 
+import lzma
 import posixpath
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ FORMATS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+MANIFEST = "_binder.json"  # file in each output folder; it begins with an underscore, so programs skip it
 COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text files
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _GLOB = re.compile(r"[*?\[]")
@@ -44,9 +47,18 @@ class SourceFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the file for reading bytes. A compressed file is decompressed."""
-        with fsspec.open(self.url, "rb", compression="infer") as file:
-            yield file
+        """Open the file for reading bytes. A compressed file is decompressed.
+
+        Raises:
+            ValueError: the compressed data are incomplete or damaged.
+        """
+        try:
+            with fsspec.open(self.url, "rb", compression="infer") as file:
+                yield file
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # an error of the file system. The errors of gzip and bz2 have no number.
+            raise ValueError(f"{self.url}: not a complete compressed file ({error}).") from None
 
 
 def filesystem_of(url: str | Path) -> tuple[Any, str]:
@@ -131,8 +143,13 @@ def _urls(source: str) -> tuple[list[str], dict[str, str]]:
                 found for found in filesystem.glob(path) if not _is_hidden(found, root) and not filesystem.isdir(found)
             ]
         elif filesystem.isdir(path):
+            listed = filesystem.find(path)
+            # The output folder of an annotation may lie in the folder of its source.
+            outputs = {posixpath.dirname(found) for found in listed if posixpath.basename(found) == MANIFEST} - {path}
             paths = [
-                found for found in filesystem.find(path) if not _is_hidden(found, path) and _suffix(found) in FORMATS
+                found
+                for found in listed
+                if not _is_hidden(found, path) and _suffix(found) in FORMATS and posixpath.dirname(found) not in outputs
             ]
             root = path
         else:

@@ -88,6 +88,7 @@ class AnnotationJob:
         }
         folder.check(parameters)  # check before `Source` scans the files, which may take minutes
         table = Source(files, columns, rows_per_part, str(source))
+        folder.check_schema(table.schema)
         folder.start(parameters, {"source": str(source), "versions": versions()})
         return cls(table, folder, annotator, folder.done())
 

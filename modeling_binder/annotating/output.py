@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .files import filesystem_of
+from .files import MANIFEST, filesystem_of
 from .source import PART_COLUMN, Columns
 
-MANIFEST = "_binder.json"  # begins with an underscore, because programs that read tables skip these files
 _SUCCESS = "_SUCCESS"
 _TEMPORARY = ".tmp-"
 FORMATS = ("parquet", "jsonl")
@@ -68,6 +67,19 @@ class OutputFolder:
                 f"{self.url}: the folder belongs to another job. {' '.join(differences)} Use the same "
                 "parameters, or choose another folder."
             )
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Check that the format of the folder can store all columns.
+
+        Raises:
+            ValueError: the format is Parquet, and a column contains only objects without fields.
+        """
+        for field in schema if self.format == "parquet" else ():
+            if _has_empty_struct(field.type):
+                raise ValueError(
+                    f"{self.url}: Parquet cannot store the column {field.name!r}, because it has objects without "
+                    "fields ({}); write JSONL with format='jsonl' (--format jsonl), or remove the column."
+                )
 
     def start(self, parameters: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Create the folder and its manifest, if they do not exist yet.
@@ -152,6 +164,11 @@ def write_parts(folder: OutputFolder, columns: Columns, table: pa.Table) -> int:
             raise RuntimeError(f"expected {num_rows} rows of the part {name}, got {rows.num_rows}.")
         folder.write(name, rows)
     return int(table.num_rows - table[columns.error].null_count)
+
+
+def _has_empty_struct(type: pa.DataType) -> bool:
+    inner = [type.field(index).type for index in range(type.num_fields)]
+    return (pa.types.is_struct(type) and not inner) or any(map(_has_empty_struct, inner))
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

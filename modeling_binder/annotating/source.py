@@ -120,7 +120,7 @@ class Source:
             for scanned in reader.scan(file, number, rows_per_part, id_column):
                 self.chunks.append(scanned.chunk)
                 schema = _unify(schema, scanned, file)
-                if scanned.ids is not None:
+                if scanned.ids is not None and _is_id(scanned.ids.type):
                     has_missing_ids = has_missing_ids or bool(scanned.ids.null_count)
                     ids = scanned.ids.drop_null().to_pylist()
                     hashes.append(np.fromiter(map(hash, ids), np.int64, len(ids)))
@@ -132,7 +132,9 @@ class Source:
             columns = replace(columns, new_ids=columns.id not in schema.names)
         self.columns = columns
         columns.check(schema.names, name)
-        self.schema = _check_types(schema, columns, has_missing_ids, name)
+        # `Table.filter` has no kernel for views of strings.
+        fields = [field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field for field in schema]
+        self.schema = _check_types(pa.schema(fields), columns, has_missing_ids, name)
         self._check_ids(np.concatenate(hashes), name)
 
     @property
@@ -206,11 +208,15 @@ def _check_types(schema: pa.Schema, columns: Columns, has_missing_ids: bool, nam
     if columns.new_ids:
         return schema
     field = schema.field(columns.id)
-    if not (pa.types.is_null(field.type) or _is_string(field.type) or pa.types.is_integer(field.type)):
+    if not _is_id(field.type):
         raise ValueError(f"{name}: the column {columns.id!r} has the type {field.type}; expected strings or integers.")
     if has_missing_ids:  # the new ids of these rows are strings, so all ids must be strings
         schema = schema.set(schema.get_field_index(columns.id), field.with_type(pa.string()))
     return schema
+
+
+def _is_id(type: pa.DataType) -> bool:
+    return bool(pa.types.is_null(type) or _is_string(type) or pa.types.is_integer(type))
 
 
 def _is_string(type: pa.DataType) -> bool:

@@ -136,17 +136,20 @@ def _check_files(arguments: argparse.Namespace, models: dict[str, str]) -> None:
     Raises:
         CommandError: a model cannot be loaded, a file is missing, or an output cannot be written.
     """
-    from ..finetuning.files import check_writable, suffix_of
+    from ..finetuning.errors import DataError
+    from ..finetuning.files import check_not_input, check_writable, suffix_of
     from ..finetuning.formats import SUFFIXES
 
     for name, model in models.items():
         if suffix_of(model) in SUFFIXES and not os.path.exists(model):
             raise CommandError(f"{name} {model}: there is no such file.")
+    inputs = [path for path in (arguments.corpus, arguments.model, arguments.against, arguments.types) if path]
     for name in ("json", "predictions", "errors"):
         if path := getattr(arguments, name):
             try:
                 check_writable(path)
-            except OSError as error:
+                check_not_input(path, map(Path, inputs))
+            except (OSError, DataError) as error:
                 raise CommandError(f"--{name} {error}") from None
     if models:
         from ..loading import check_model

@@ -12,19 +12,23 @@ On a terminal, the command draws the entities. In a pipe, it writes JSON Lines: 
 """
 
 import argparse
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
 from ..finetuning.data import Document
+from ..finetuning.files import check_not_input
 from ..finetuning.offsets import with_distinct_ids
 from . import CommandError
 from .options import add_loading_arguments, add_type_arguments, call_options, load_pipeline
 from .results import OUTPUT_FORMATS, Result, choose_format, write_results
 from .sources import INPUT_FORMATS, Columns, count_documents, find_sources, read_sources
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_DELAY = 2  # seconds before a progress bar appears
 
@@ -68,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = call_options(arguments)
     sources = find_sources(arguments.inputs or ["-"], arguments.input_format)
     columns = Columns(arguments.text_column, arguments.id_column)
+    if arguments.output is not None:
+        files = [Path(source.name) for source in sources if source.format is not None and not source.is_stdin]
+        check_not_input(arguments.output, [*files, *([arguments.types] if arguments.types else [])])
     # Read the first text before the model, so that an error in the text is raised without waiting for the model.
     documents = _with_first_read(read_sources(sources, columns))
     total = None
@@ -88,6 +95,19 @@ def _with_first_read(documents: Iterator[Document]) -> Iterator[Document]:
     return chain(first, documents)
 
 
+def _with_distinct_ids(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield the documents with distinct ids. Log a warning for the first id that changes."""
+    warned = False
+    given, distinct = tee(documents)
+    for before, document in zip(given, with_distinct_ids(distinct), strict=True):
+        if document.id != before.id and not warned:
+            logger.warning(
+                "the id %r occurs several times; in the output, a further text has the id %r.", before.id, document.id
+            )
+            warned = True
+        yield document
+
+
 def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any]) -> Iterator[Result]:
     """Yield each document and its entities, in order.
 
@@ -99,7 +119,7 @@ def _find(pipeline: Any, documents: Iterable[Document], options: dict[str, Any])
     waiting: deque[Document] = deque()  # documents whose texts were passed to the pipeline, without entities yet
 
     def texts() -> Iterator[str]:
-        for document in with_distinct_ids(documents):
+        for document in _with_distinct_ids(documents):
             waiting.append(document)
             yield document.text
 

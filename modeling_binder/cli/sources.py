@@ -15,6 +15,8 @@ from ..finetuning.files import (
     UTF16_MARKS,
     allow_long_csv_cells,
     decoded_lines,
+    decompressed,
+    is_stream,
     open_bytes,
     stem_of,
     suffix_of,
@@ -95,7 +97,8 @@ def read_sources(sources: Iterable[Source], columns: Columns) -> Iterator[Docume
         if source.format is None:
             yield Document("1", _checked(source.name, "the text"))
         elif source.is_stdin:
-            yield from _READERS[source.format](sys.stdin.buffer, "stdin", columns)
+            with decompressed(sys.stdin.buffer, "stdin") as file:
+                yield from _READERS[source.format](file, "stdin", columns)
         elif source.format == "parquet":
             yield from _read_parquet(source.name, columns)
         elif source.format in _READERS:
@@ -106,13 +109,13 @@ def read_sources(sources: Iterable[Source], columns: Columns) -> Iterator[Docume
 
 
 def count_documents(sources: Iterable[Source], columns: Columns) -> int | None:
-    """Check all documents and return their number. Return None if a source is stdin, which can be read only once.
+    """Check all documents and return their number. Return None if a source is stdin or a pipe, which is read only once.
 
     Raises:
         DataError: see `read_sources`.
     """
     sources = list(sources)
-    if any(source.is_stdin for source in sources):
+    if any(source.is_stdin or (source.format is not None and is_stream(source.name)) for source in sources):
         return None
     return sum(1 for _ in read_sources(sources, columns))
 
@@ -133,13 +136,12 @@ def _format_of(path: Path) -> str:
 
 
 def _text_only(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return the file, at its start. Raise `DataError` if the file is binary."""
-    head = file.read(2**12)
+    """Return the file. Raise `DataError` if the file is binary."""
+    head = file.peek(2**12)  # type: ignore[attr-defined]  # a pipe cannot be read again from its start
     if b"\0" in head and not head.startswith(UTF16_MARKS):  # the reader has a better error for UTF-16
         raise DataError(
             f"{name}: this is a binary file; expected text, JSONL or CSV, or a Parquet file with the suffix .parquet."
         )
-    file.seek(0)
     return file
 
 

@@ -72,20 +72,33 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if compressed:
-                with gzip.open(file) as content:
-                    yield content  # type: ignore[misc]
-            else:
-                yield file
+        with path.open("rb") as file, decompressed(file, path) as content:
+            yield content
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file.") from None
     except IsADirectoryError:
         raise DataError(f"{path}: this is a folder; give the path of a file in it.") from None
+
+
+@contextmanager
+def decompressed(file: IO[bytes], name: str | Path) -> Iterator[IO[bytes]]:
+    """Return a file for reading bytes, decompressed if it is a gzip file. The file may be a pipe.
+
+    Args:
+        file: a file that is open for reading bytes, with the method `peek`.
+        name: the name of the file, for the error.
+
+    Raises:
+        DataError: the gzip data are incomplete or damaged.
+    """
+    try:
+        if file.peek(2)[:2] == b"\x1f\x8b":  # type: ignore[attr-defined]
+            with gzip.open(file) as content:
+                yield content  # type: ignore[misc]
+        else:
+            yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a complete gzip file ({error}).") from None
+        raise DataError(f"{name}: not a complete gzip file ({error}).") from None
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -307,13 +320,17 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_not_input(output: Path, inputs: Iterable[Path]) -> None:
-    """Check that an output file is not one of the input files.
+    """Check that an output is not one of the inputs, or a folder that contains an input.
 
     Raises:
-        DataError: the output file is an input file.
+        DataError: the output would replace an input.
     """
-    if any(path.exists() and output.resolve() == path.resolve() for path in inputs):
-        raise DataError(f"{output}: this file is an input; pass another file for the output.")
+    if is_stream(output):
+        return
+    for path in inputs:
+        if path.exists() and output.resolve() in (path.resolve(), *path.resolve().parents):
+            problem = "is an input" if output.resolve() == path.resolve() else f"contains the input {path}"
+            raise DataError(f"{output}: the output {problem}; choose another output.")
 
 
 def write_json(path: str | Path, value: Any) -> None:

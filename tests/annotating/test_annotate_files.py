@@ -133,6 +133,33 @@ def test_changed_data_or_weights_are_rejected_as_another_job(tmp_path, table, ch
         prepare(table, tmp_path / "out", checkpoint)
 
 
+def test_the_output_folder_may_lie_in_the_folder_of_the_source(tmp_path, checkpoint):
+    source, target = tmp_path / "source", tmp_path / "source" / "out"
+    source.mkdir()
+    write_table(source / "table.jsonl", [{"text": text} for text in texts(6)])
+    annotate_files(source, target, checkpoint, rows_per_part=2, format="jsonl")
+    for part in sorted(target.glob("part-*"))[1:]:
+        part.unlink()
+    assert annotate_files(source, target, checkpoint, rows_per_part=2, format="jsonl") == (4, 0, 2)
+    again = annotate_files(target, tmp_path / "again", checkpoint, entities_column="e", error_column="x")
+    assert again.rows == 6
+
+
+def test_objects_without_fields_are_rejected_before_the_work(tmp_path, checkpoint):
+    table = write_table(tmp_path / "table.jsonl", [{"text": "the gene", "meta": {"inner": [{}]}}])
+    with pytest.raises(ValueError, match=r"Parquet cannot store the column 'meta', .*--format jsonl"):
+        prepare(table, tmp_path / "out", checkpoint)
+    assert not (tmp_path / "out").exists()
+    assert annotate_files(table, tmp_path / "out", checkpoint, format="jsonl").rows == 1
+
+
+def test_strings_of_all_arrow_types_are_annotated(tmp_path, checkpoint):
+    columns = {"text": pa.array(texts(3), pa.string_view()), "title": pa.array(list("abc"), pa.large_string())}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
+    annotate_files(tmp_path / "table.parquet", tmp_path / "out", checkpoint)
+    assert [row["text"] for row in rows_in(tmp_path / "out")] == texts(3)
+
+
 def test_unsuitable_output_folders_are_rejected(tmp_path, table, checkpoint):
     with pytest.raises(ValueError, match="has files of other programs"):
         prepare(table, tmp_path, checkpoint)

@@ -103,10 +103,17 @@ def test_invalid_arguments_are_rejected_before_the_evaluation(files, options, me
         ("perfect.jsonl", ["--against", "./nope/x"], "--against: cannot load the model './nope/x': there is no such "),
         ("perfect.jsonl", ["--json", "/proc/x.json"], "--json /proc/x.json: cannot write to the folder /proc ("),
         ("perfect.jsonl", ["--predictions", "/"], "--predictions /: this is a folder;"),
+        (
+            "perfect.jsonl",
+            ["--predictions", "{0}/test.jsonl"],
+            "test.jsonl: the output is an input; choose another",
+        ),
+        ("perfect.jsonl", ["--json", "{0}/./perfect.jsonl"], "perfect.jsonl: the output is an input; choose another"),
         ("perfect.jsonl", ["--errors", "/dev/null/x.html"], "--errors /dev/null/x.html: cannot write to the folder"),
     ],
 )
 def test_missing_models_and_files_are_rejected_before_the_evaluation(files, model, options, message, capsys):
+    options = [option.format(files) for option in options]
     assert evaluate(files / model, files / "test.jsonl", *options) == 1
     output = capsys.readouterr()
     assert message.format(files) in output.err and output.out == ""

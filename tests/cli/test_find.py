@@ -7,7 +7,8 @@ import pty
 import signal
 import subprocess
 import sys
-from io import BytesIO, StringIO, TextIOWrapper
+from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader, BytesIO, StringIO, TextIOWrapper
 
 import pyarrow
 import pytest
@@ -30,7 +31,8 @@ def find(checkpoint, capsys, monkeypatch):
 
     def call(*arguments, stdin=None):
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin.encode())))
+            content = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr(sys, "stdin", TextIOWrapper(BufferedReader(BytesIO(content))))
         model = [] if "--model" in arguments else ["--model", checkpoint]
         capsys.readouterr()
         code = main(["find", *map(str, (*model, *arguments))])
@@ -234,6 +236,38 @@ def test_a_text_file_is_one_text_or_one_text_per_line(find, tmp_path):
     assert texts_of(find("--input-format", "lines", stdin=content)[1]) == [("stdin-1", lines[0]), ("stdin-3", lines[1])]
     assert texts_of(find("--input-format", "csv", "-", stdin="text\nthe gene\n")[1]) == [("stdin-1", "the gene")]
     assert texts_of(find(files[0], files[0])[1]) == [("a", content), ("a-2", content)], "ids differ"
+
+
+def test_pipes_and_compressed_stdin_are_read(find, tmp_path):
+    lines = "".join(f"{text}\n" for text in SENTENCES)
+    code, out, _ = find("--input-format", "lines", "-", stdin=gzip.compress(lines.encode()))
+    assert code == 0 and [text for _, text in texts_of(out)] == SENTENCES
+    os.mkfifo(tmp_path / "pipe")
+    for content in (lines.encode(), gzip.compress(lines.encode())):
+        with ThreadPoolExecutor() as pool:
+            pool.submit((tmp_path / "pipe").write_bytes, content)
+            code, out, _ = find("--input-format", "lines", tmp_path / "pipe")
+        assert code == 0 and [text for _, text in texts_of(out)] == SENTENCES
+
+
+def test_the_output_must_not_replace_an_input(find, tmp_path):
+    path = write_table(tmp_path, "t.jsonl")
+    before = path.read_bytes()
+    for arguments, problem in (
+        ([path, "--output", path], "the output is an input"),
+        ([path, "--format", "brat", "--output", tmp_path], f"the output contains the input {path}"),
+    ):
+        code, _, error = find(*arguments)
+        assert code == 1 and problem in error
+    assert path.read_bytes() == before and list(tmp_path.glob("*.ann")) == []
+
+
+def test_changed_ids_are_named_in_a_warning(find, tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "text": "the gene"}) + "\n" for name in "abaa"))
+    code, out, _ = find(path)
+    assert code == 0 and [name for name, _ in texts_of(out)] == ["a", "b", "a-2", "a-3"]
+    assert caplog.messages == ["the id 'a' occurs several times; in the output, a further text has the id 'a-2'."]
 
 
 def test_columns_of_texts_and_ids_can_be_chosen(find, tmp_path):
