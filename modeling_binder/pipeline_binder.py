@@ -11,7 +11,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .decoding_binder import flat_spans, probability, required_margin
-from .numbers_binder import as_number, whole_number
+from .numbers_binder import whole_number
 from .processing_binder import BinderWindower, TextWindow, join_words
 from .results_binder import Entities, ResultFormats
 from .streaming_binder import (
@@ -156,7 +156,7 @@ class BinderNerPipeline(ResultFormats, ChunkPipeline):
             raise ValueError(f"is_split_into_words must be True or False, got {is_split_into_words!r:.80}.")
         if threshold is not None:
             values = list(threshold.values()) if isinstance(threshold, Mapping) else [threshold]
-            required_margin(list(map(as_number, values)), len(values))  # raises an error for invalid thresholds
+            required_margin(values, len(values))  # raises an error for invalid thresholds
         types = None if entity_types is None else self._resolve(entity_types)
         lengths = {"max_length": max_length, "stride": stride}
         preprocess: dict[str, Any] = {n: None if v is None else whole_number(n, v) for n, v in lengths.items()}

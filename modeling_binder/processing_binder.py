@@ -337,11 +337,12 @@ class BinderWindower:
         word_ends = [end for _, end in spans]
         input_ids, offsets = self._tokenize(text)
         first_words, last_words = _covered_words(offsets, word_starts, word_ends)
-        if self.tokenizer.unk_token_id in input_ids:
+        unknown = self.tokenizer.unk_token_id
+        if unknown in input_ids:
             borders = [
                 word_starts[word]
                 for token, first, last in zip(input_ids, first_words, last_words, strict=True)
-                if token == self.tokenizer.unk_token_id
+                if token == unknown
                 for word in range(first + 1, last + 1)
                 if text[word_starts[word - 1]].isalnum() or text[word_starts[word]].isalnum()
             ]

@@ -1,5 +1,6 @@
 """Find the files of a table: on this machine, at an fsspec URL, or in a dataset on the Hub."""
 
+import gzip
 import lzma
 import posixpath
 import re
@@ -56,9 +57,10 @@ class SourceFile:
             with fsspec.open(self.url, "rb", compression="infer") as file:
                 yield file
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # an error of the file system. The errors of gzip and bz2 have no number.
-            raise ValueError(f"{self.url}: not a complete compressed file ({error}).") from None
+            of_system = isinstance(error, OSError) and type(error) not in (OSError, gzip.BadGzipFile)
+            if of_system or getattr(error, "errno", None) or not self.url.endswith(COMPRESSIONS):
+                raise
+            raise ValueError(f"{self.url}: not a complete compressed file ({error}).") from error
 
 
 def filesystem_of(url: str | Path) -> tuple[Any, str]:
@@ -144,13 +146,10 @@ def _urls(source: str) -> tuple[list[str], dict[str, str]]:
             ]
         elif filesystem.isdir(path):
             listed = filesystem.find(path)
+            outputs = {posixpath.dirname(found) for found in listed if posixpath.basename(found) == MANIFEST}
+            tables = [found for found in listed if not _is_hidden(found, path) and _suffix(found) in FORMATS]
             # The output folder of an annotation may lie in the folder of its source.
-            outputs = {posixpath.dirname(found) for found in listed if posixpath.basename(found) == MANIFEST} - {path}
-            paths = [
-                found
-                for found in listed
-                if not _is_hidden(found, path) and _suffix(found) in FORMATS and posixpath.dirname(found) not in outputs
-            ]
+            paths = [found for found in tables if posixpath.dirname(found) not in outputs] or tables
             root = path
         else:
             filesystem.info(path)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..finetuning.data import Document
-from ..finetuning.files import check_not_input
+from ..finetuning.files import check_not_input, suffix_of
 from ..finetuning.offsets import with_distinct_ids
 from . import CommandError
 from .options import add_loading_arguments, add_type_arguments, call_options, load_pipeline
@@ -73,8 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     sources = find_sources(arguments.inputs or ["-"], arguments.input_format)
     columns = Columns(arguments.text_column, arguments.id_column)
     if arguments.output is not None:
-        files = [Path(source.name) for source in sources if source.format is not None and not source.is_stdin]
-        check_not_input(arguments.output, [*files, *([arguments.types] if arguments.types else [])])
+        inputs = [Path(source.name) for source in sources if source.format is not None and not source.is_stdin]
+        if format == "brat":  # it replaces the files of a folder
+            inputs += [path.parent for path in inputs if suffix_of(path) in (".ann", ".txt")]
+        check_not_input(arguments.output, [*inputs, *([arguments.types] if arguments.types else [])])
     # Read the first text before the model, so that an error in the text is raised without waiting for the model.
     documents = _with_first_read(read_sources(sources, columns))
     total = None
@@ -102,7 +104,7 @@ def _with_distinct_ids(documents: Iterable[Document]) -> Iterator[Document]:
     for before, document in zip(given, with_distinct_ids(distinct), strict=True):
         if document.id != before.id and not warned:
             logger.warning(
-                "the id %r occurs several times; in the output, a further text has the id %r.", before.id, document.id
+                "several texts have the id %r; in the output, the second of them has the id %r.", before.id, document.id
             )
             warned = True
         yield document

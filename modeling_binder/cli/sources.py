@@ -68,7 +68,7 @@ def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Sourc
             stdin is then "text".
 
     Raises:
-        DataError: a file is missing, or the format cannot be read from stdin.
+        DataError: a file is missing, or the format cannot be read from stdin or from a pipe.
     """
     sources = []
     for argument in inputs:
@@ -76,6 +76,11 @@ def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Sourc
             if format not in (None, "text", "lines", "jsonl", "csv", "tsv"):
                 raise DataError(f"the format {format} cannot be read from stdin; pass a file instead.")
             sources.append(Source("stdin", format or "text", is_stdin=True))
+        elif is_stream(argument):
+            chosen = format or _FORMAT_OF_SUFFIX.get(suffix_of(argument), "text")
+            if chosen not in _READERS or chosen == "json":
+                raise DataError(f"{argument}: the format {chosen} cannot be read from a pipe; pass a file instead.")
+            sources.append(Source(argument, chosen))
         elif os.path.exists(argument):
             sources.append(Source(argument, format or _format_of(Path(argument))))
         elif len(inputs) > 1:

@@ -45,22 +45,34 @@ def is_hidden(path: str | Path) -> bool:
 def visible_files(folder: str | Path, suffixes: Collection[str] | None = None) -> list[Path]:
     """Return the files of a folder and its sub-folders in the order of their names, without hidden files.
 
-    Links to folders are followed, but no folder is read twice.
+    Links to folders are followed, unless they lead to a folder that is listed already or that contains `folder`.
 
     Args:
         folder: the folder.
         suffixes: suffixes of the files to return, in lower case (see `suffix_of`). `None` means all files.
     """
-    folder = Path(folder)
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    paths = (path for path in _walk(str(folder), set()) if path.is_file())
+    return sorted(path for path in paths if suffixes is None or suffix_of(path) in suffixes)
+
+
+def _walk(folder: str, seen: set[str]) -> Iterator[Path]:
+    """Yield the visible files of a folder. Links to folders come last, so a file is listed under its own name.
+
+    Args:
+        folder: the folder.
+        seen: real paths of the folders that were listed already. The function adds further paths.
+    """
+    links: list[str] = []
+    for place, folders, names in os.walk(folder):
         real = os.path.realpath(place)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
-        paths = [] if real in seen else [Path(place, name) for name in names if not is_hidden(name)]
-        seen.add(real)
-        found += [path for path in paths if path.is_file() and (suffixes is None or suffix_of(path) in suffixes)]
-    return sorted(found)
+        folders[:] = [] if real in seen else [name for name in folders if not is_hidden(name)]
+        links += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+        if real not in seen:
+            seen.add(real)
+            yield from (Path(place, name) for name in names if not is_hidden(name))
+    for link in sorted(links):
+        if not any(path.startswith(os.path.join(os.path.realpath(link), "")) for path in seen):
+            yield from _walk(link, seen)
 
 
 @contextmanager
@@ -320,17 +332,13 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_not_input(output: Path, inputs: Iterable[Path]) -> None:
-    """Check that an output is not one of the inputs, or a folder that contains an input.
+    """Check that an output is not one of the inputs.
 
     Raises:
         DataError: the output would replace an input.
     """
-    if is_stream(output):
-        return
-    for path in inputs:
-        if path.exists() and output.resolve() in (path.resolve(), *path.resolve().parents):
-            problem = "is an input" if output.resolve() == path.resolve() else f"contains the input {path}"
-            raise DataError(f"{output}: the output {problem}; choose another output.")
+    if any(path.exists() and output.resolve() == path.resolve() for path in inputs) and not is_stream(output):
+        raise DataError(f"{output}: the output is an input; choose another output.")
 
 
 def write_json(path: str | Path, value: Any) -> None:

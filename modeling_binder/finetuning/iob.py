@@ -84,7 +84,7 @@ def tag_problem(tag: object, label: str | None) -> str | None:
     if match is None:
         return f"unknown tag {tag!r}; expected O, or B-, I-, E-, S-, L-, U- or M- with a type, for example B-Disease."
     if any(is_tag(part, label) for part in tag.split("|")[1:]):
-        return f"the tag {tag!r} contains several tags; expected one tag for each token."
+        return f"the tag {tag!r} contains several tags; expected one for each token. If it is one, rename its type."
     if not is_tag(tag, label):
         return f"the tag {tag!r} has no type; write {tag}-TYPE, or pass label='TYPE'."
     return None

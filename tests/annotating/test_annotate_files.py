@@ -141,8 +141,10 @@ def test_the_output_folder_may_lie_in_the_folder_of_the_source(tmp_path, checkpo
     for part in sorted(target.glob("part-*"))[1:]:
         part.unlink()
     assert annotate_files(source, target, checkpoint, rows_per_part=2, format="jsonl") == (4, 0, 2)
-    again = annotate_files(target, tmp_path / "again", checkpoint, entities_column="e", error_column="x")
-    assert again.rows == 6
+    for number, folder in enumerate((target, tmp_path / "results")):  # if there are only output folders, they are read
+        target.rename(tmp_path / "results" / "a") if number else (tmp_path / "results").mkdir()
+        again = annotate_files(folder, tmp_path / f"{number}", checkpoint, entities_column="e", error_column="x")
+        assert again.rows == 6
 
 
 def test_objects_without_fields_are_rejected_before_the_work(tmp_path, checkpoint):
@@ -153,7 +155,7 @@ def test_objects_without_fields_are_rejected_before_the_work(tmp_path, checkpoin
     assert annotate_files(table, tmp_path / "out", checkpoint, format="jsonl").rows == 1
 
 
-def test_strings_of_all_arrow_types_are_annotated(tmp_path, checkpoint):
+def test_views_of_strings_are_annotated(tmp_path, checkpoint):
     columns = {"text": pa.array(texts(3), pa.string_view()), "title": pa.array(list("abc"), pa.large_string())}
     pq.write_table(pa.table(columns), tmp_path / "table.parquet")
     annotate_files(tmp_path / "table.parquet", tmp_path / "out", checkpoint)

@@ -249,6 +249,15 @@ def test_invalid_files_raise_an_error(tmp_path, name, content, error):
         read(tmp_path / name, rows_per_part=2)
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
+def test_errors_of_the_network_are_not_reported_as_damaged_files(tmp_path, name):
+    """Many of these errors are an OSError without a number, like the errors of gzip and bz2."""
+    (tmp_path / name).write_bytes(gzip.compress(b"x"))
+    (file,) = find_files(tmp_path / name)
+    with pytest.raises(TimeoutError), file.open():
+        raise TimeoutError("no answer")
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [

@@ -248,18 +248,26 @@ def test_pipes_and_compressed_stdin_are_read(find, tmp_path):
             pool.submit((tmp_path / "pipe").write_bytes, content)
             code, out, _ = find("--input-format", "lines", tmp_path / "pipe")
         assert code == 0 and [text for _, text in texts_of(out)] == SENTENCES
+    code, _, error = find("--input-format", "doccano", tmp_path / "pipe")
+    assert code == 1 and "pipe: the format doccano cannot be read from a pipe; pass a file instead." in error
 
 
 def test_the_output_must_not_replace_an_input(find, tmp_path):
     path = write_table(tmp_path, "t.jsonl")
     before = path.read_bytes()
-    for arguments, problem in (
-        ([path, "--output", path], "the output is an input"),
-        ([path, "--format", "brat", "--output", tmp_path], f"the output contains the input {path}"),
+    (tmp_path / "brat").mkdir()
+    (tmp_path / "brat" / "1.txt").write_text("the gene")
+    (tmp_path / "brat" / "1.ann").write_text("R1\tA B C\n")
+    for arguments in (
+        [path, "--output", path],
+        [tmp_path / "brat", "--format", "brat", "--output", tmp_path / "brat" / "."],
+        [tmp_path / "brat" / "1.txt", "--format", "brat", "--output", tmp_path / "brat"],
     ):
         code, _, error = find(*arguments)
-        assert code == 1 and problem in error
-    assert path.read_bytes() == before and list(tmp_path.glob("*.ann")) == []
+        assert code == 1 and "the output is an input; choose another output." in error
+    assert path.read_bytes() == before and (tmp_path / "brat" / "1.ann").read_text() == "R1\tA B C\n"
+    code, _, error = find(path, "--format", "brat", "--output", tmp_path)
+    assert code == 0 and len(list(tmp_path.glob("*.ann"))) == 2 and path.read_bytes() == before
 
 
 def test_changed_ids_are_named_in_a_warning(find, tmp_path, caplog):
@@ -267,7 +275,7 @@ def test_changed_ids_are_named_in_a_warning(find, tmp_path, caplog):
     path.write_text("".join(json.dumps({"id": name, "text": "the gene"}) + "\n" for name in "abaa"))
     code, out, _ = find(path)
     assert code == 0 and [name for name, _ in texts_of(out)] == ["a", "b", "a-2", "a-3"]
-    assert caplog.messages == ["the id 'a' occurs several times; in the output, a further text has the id 'a-2'."]
+    assert caplog.messages == ["several texts have the id 'a'; in the output, the second of them has the id 'a-2'."]
 
 
 def test_columns_of_texts_and_ids_can_be_chosen(find, tmp_path):

@@ -129,13 +129,25 @@ def test_a_text_tokenised_in_pieces_has_the_same_windows(text, piece, split):
         ("cell✓🎉x", [(0, 4), (4, 6), (6, 7)]),
         ("gene🎉🎉", [(0, 4)]),
         ("genใe", [(0, 3), (3, 4), (4, 5)]),
-        ("cell\x0bgene\x85cell", [(0, 4), (5, 9), (10, 14)]),  # BERT deletes control characters
     ],
 )
-def test_words_next_to_unknown_symbols_and_control_characters_have_their_own_tokens(text, spans):
+def test_words_next_to_unknown_symbols_have_their_own_tokens(text, spans):
     located = BinderWindower(TOKENIZER).encode(text).locate(spans)
     assert None not in located
     assert all(last < first for (_, last), (first, _) in itertools.pairwise(located))
+
+
+def test_symbols_without_words_stay_one_token():
+    assert len(BinderWindower(TOKENIZER).encode("🎉✓ gene").input_ids) == 2
+
+
+@pytest.mark.parametrize("space", ["\x0b", "\x0c", "\x1c", "\x1f", "\x85"])
+def test_control_characters_that_are_white_space_separate_words(space):
+    """BERT's tokenizer deletes control characters, and so would join the words around them."""
+    windower = BinderWindower(TOKENIZER)
+    assert windower.encode(f"cell{space}gene") == windower.encode("cell gene")
+    types = windower.encode_types([f"cell{space}gene", "cell gene"])["type_input_ids"]
+    assert torch.equal(types[0], types[1])
 
 
 @given(st.text(alphabet="ab🎉✓é\u0301 \x0b\x1f\u2028กที-", max_size=20))

@@ -206,6 +206,12 @@ def _parser() -> argparse.ArgumentParser:
         "hub: name of this column",
     )
     parser.add_argument("--text-field", help="Label Studio and doccano: the field with the text")
+    parser.add_argument(
+        "--graphemes",
+        action="store_true",
+        default=None,
+        help='doccano: the project has the setting "Count grapheme clusters as one character"',
+    )
     parser.add_argument("--config", help="hub: the configuration, if the dataset has several configurations")
     parser.add_argument("--layer", help="WebAnno TSV: the layer with the mentions")
     parser.add_argument("--feature", help="WebAnno TSV: the feature with the types")
@@ -215,7 +221,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_READER_OPTIONS = ("label", "token_column", "tag_column", "text_field", "config", "layer", "feature", "groups")
+_READER_OPTIONS = (
+    *("label", "token_column", "tag_column", "text_field", "graphemes", "config", "layer", "feature", "groups"),
+)
 
 
 def main(argv: list[str] | None = None) -> None:

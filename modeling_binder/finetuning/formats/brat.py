@@ -121,9 +121,9 @@ def _files(source: Path) -> Iterator[tuple[tuple[str, str], bytes]]:
         for path in visible_files(source, _SUFFIXES):
             yield _key(path.relative_to(source)), read_bytes(path)
     elif suffix_of(source) in _SUFFIXES and not (source.exists() and tarfile.is_tarfile(source)):
-        siblings = visible_files(source.parent, _SUFFIXES) if source.exists() else []
-        for path in [source, *siblings]:
-            if path == source or (path.parent == source.parent and stem_of(path) == stem_of(source)):
+        siblings = source.parent.iterdir() if source.exists() else ()
+        for path in [source, *sorted(siblings)]:
+            if path == source or (stem_of(path) == stem_of(source) and suffix_of(path) in _SUFFIXES and path.is_file()):
                 yield _key(Path(path.name)), read_bytes(path)
     else:
         yield from _members(source)

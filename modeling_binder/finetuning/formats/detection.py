@@ -27,7 +27,7 @@ _LABEL_STUDIO = {
     "lead_time",
 }
 _JSON_MIN = {"annotation_id", "completion_id"}
-_PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer", "spans"}
+_PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer"}
 _OWN = {"words", "undecided", "types"}
 
 
@@ -80,44 +80,49 @@ def _xml_format(path: Path, head: bytes) -> str:
 
 
 def _json_format(path: Path) -> str:
-    records = []
-    for record in islice(_records(path), _RECORDS):
-        if (shown := _shown_by_annotations(record)) is not None:
-            return shown
-        records.append(record)
+    records = list(islice(_records(path), _RECORDS))
+    shown = [kind for record in records for kind in _annotations(record)]
+    if shown:
+        return min(shown)[1]
     return _shown_by_fields({key: value for record in records for key, value in record.items()})
 
 
-def _shown_by_annotations(record: Mapping[str, Any]) -> str | None:
-    """Return the format that the annotations of a record show. Return None if the record has no annotations.
+def _annotations(record: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield the formats of the annotations in a record, each with a rank. The lowest rank decides the format of a file.
 
-    Names of fields show little, because most tools keep and export other fields of the imported texts (metadata).
+    A record may have several kinds of annotations, because tools keep other fields of the imported texts (metadata),
+    and export them again. For the same reason, the names of fields alone show little.
     """
-    if "text" not in record and isinstance(record.get("data"), Mapping):
-        return "label-studio"
-    if "text" not in record and "data" not in record and _BIOC & set(record):
-        return "bioc"
-    if "text" not in record and ("tokenized_text" in record or _has_token_spans(record)):
-        return "gliner"
     firsts = {name: value[0] for name, value in record.items() if isinstance(value, list) and value}
-    if any(is_labelled_span(firsts.get(name)) for name in ("label", "labels", "entities", "annotations", "spans")):
-        return "doccano"
     objects = {name: item for name, item in firsts.items() if isinstance(item, Mapping)}
-    if any("start_offset" in item and "end_offset" in item for item in objects.values()):
-        return "doccano"
-    if any("result" in objects.get(name, ()) for name in ("annotations", "completions", "predictions")):
-        return "label-studio"
-    if any(isinstance(item.get(name), list) for item in objects.values() for name in LABEL_LISTS):
-        return "label-studio"
-    spans = [name for name, item in objects.items() if "start" in item and "end" in item]
-    formats = {
-        "entities": "jsonl",
-        "spans": "prodigy",
-        "annotations": "doccano",
-        "label": "doccano",
-        "labels": "doccano",
-    }
-    return next((format for name, format in formats.items() if name in spans), None)
+    with_labels = [
+        name for name, item in objects.items() if any(isinstance(item.get(key), list) for key in LABEL_LISTS)
+    ]
+    spans = [name for name, item in objects.items() if {"start", "end"} <= set(item) and name not in with_labels]
+
+    def has(key: str, *names: str) -> bool:
+        return any(key in objects.get(name, ()) for name in names)
+
+    if "text" not in record and ("tokenized_text" in record or _has_token_spans(record)):
+        yield 0, "gliner"
+    if any(is_labelled_span(firsts.get(name)) for name in ("label", "labels")):
+        yield 1, "doccano"
+    if "text" in record and "entities" in spans:
+        yield 2, "jsonl"
+    if is_labelled_span(firsts.get("entities")) or has("start_offset", "entities", "label", "labels", "annotations"):
+        yield 3, "doccano"
+    if "passages" in objects or has("passages", *_BIOC):
+        yield 4, "bioc"
+    if "text" not in record and isinstance(record.get("data"), Mapping):
+        yield 5, "label-studio"
+    if has("result", "annotations", "completions", "predictions") or has("start", *with_labels):
+        yield 5, "label-studio"
+    if "spans" in spans and ("entities" not in record or _PRODIGY & set(record)):
+        yield 6, "prodigy"
+    if {"annotations", "label", "labels"} & set(spans) or any(
+        is_labelled_span(firsts.get(name)) for name in ("annotations", "spans")
+    ):
+        yield 7, "doccano"
 
 
 def _has_token_spans(record: Mapping[str, Any]) -> bool:
@@ -131,13 +136,15 @@ def _shown_by_fields(record: Mapping[str, Any]) -> str:
         record: the fields of all records.
     """
     keys = set(record)
+    if keys & _BIOC and "text" not in keys:
+        return "bioc"
     if {"text", "entities"} <= keys:
         return "doccano" if {"relations", "Comments"} & keys and not _OWN & keys else "jsonl"
-    if any(isinstance(record.get(name), list) for name in ("label", "labels")) and not _JSON_MIN & keys:
+    if any(record.get(name) == [] for name in ("label", "labels")) and not _JSON_MIN & keys:
         return "doccano"
     if keys & _LABEL_STUDIO:
         return "label-studio"
-    if keys & _PRODIGY and "text" in keys:
+    if keys & {*_PRODIGY, "spans"} and "text" in keys:
         return "prodigy"
     if keys & {"text", "data"} and keys & {"label", "labels", "entities"}:
         return "doccano"

@@ -1,7 +1,7 @@
 """Read exports of doccano, and write files that doccano can import, in JSONL for sequence labelling.
 
 The editor of doccano counts offsets in UTF-16 units. Older versions count code points. Projects with the setting "Count
-grapheme clusters as one character" count grapheme clusters.
+grapheme clusters as one character" count grapheme clusters (option `graphemes`).
 """
 
 import json
@@ -23,7 +23,7 @@ _UNIT = "utf-16"
 _FIELDS = ("label", "labels", "entities", "annotations", "spans")
 
 
-def read_doccano(path: str | Path, text_field: str | None = None) -> list[Document]:
+def read_doccano(path: str | Path, text_field: str | None = None, graphemes: bool = False) -> list[Document]:
     """Read an export of doccano: `{"id", "text", "label": [[start, end, type], ...]}`.
 
     Exports with relations are supported too: `{"text", "entities": [{"label", "start_offset", "end_offset"}],
@@ -36,6 +36,7 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
     Args:
         path: the file, JSONL or JSON.
         text_field: the field that contains the text. Defaults to "text", or to "data" if there is no field "text".
+        graphemes: whether offsets count grapheme clusters.
 
     Raises:
         DataError: a field is missing or malformed, or an offset is outside the text. The message names the record.
@@ -54,7 +55,8 @@ def read_doccano(path: str | Path, text_field: str | None = None) -> list[Docume
             )
         )
     named = all(record.data.get("offsets") == _UNIT for record in records)
-    return distinct_ids(align(documents, (UTF16,) if named else (*JAVA_UNITS, GRAPHEMES)))
+    units = (GRAPHEMES,) if graphemes else (UTF16,) if named else JAVA_UNITS
+    return distinct_ids(align(documents, units))
 
 
 def _mentions(record: Record) -> Iterable[RawMention]:

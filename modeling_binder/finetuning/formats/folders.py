@@ -75,6 +75,13 @@ def read_splits(
             f"{_listed(part.name for part in parts)}); choose the training data, for example with "
             f"--split train={parts[0].name}."
         )
+    if format != "hub" and (reader := format_named(format)[1].reader) and Path(source).is_dir():
+        files = {part.name: Path(source, part.name) for chosen in placed.values() for part in chosen}
+        read = reader(Path(source), files.values(), **options)
+        placed = {
+            split: [part._replace(read=partial(read, files[part.name])) for part in chosen]
+            for split, chosen in placed.items()
+        }
     return {split: _with_distinct_ids(placed[split]) for split in SPLIT_NAMES if split in placed}
 
 
@@ -104,8 +111,6 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
             paths += [path] if is_chosen or path.name not in _CORPUS_FILES else []
         else:
             others.append(path.relative_to(source))
-    if chosen.common is not None:
-        options = chosen.common(source, paths, **options)
     parts = [
         _Part(name.as_posix(), name.parts, partial(read_documents, path, format, **options))
         for path, name in ((path, path.relative_to(source)) for path in paths)
@@ -120,9 +125,8 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
         )
     if parts and others:
         logger.warning(
-            "%s: left out %d files, because the suffixes of the format %s are %s: %s.",
+            "%s: the suffixes of the format %s are %s, so these files are left out: %s.",
             source,
-            len(others),
             format,
             ", ".join(suffixes),
             _listed(name.as_posix() for name in others),

@@ -119,11 +119,11 @@ def _annotations(record: Record, number: int) -> list[_Annotation]:
     for item in listed:
         if not isinstance(item, Mapping):
             raise DataError(f"{where}: expected a list of objects in {key!r}, got {item!r:.60}.")
-        if "result" not in item:
-            raise DataError(
-                f"{where}: expected 'result' in each item of {key!r}, got the fields {', '.join(map(repr, item)):.100}."
-            )
     done = [item for item in listed if not (item.get("was_cancelled") or item.get("skipped"))]
+    if other := [item for item in done if "result" not in item]:
+        raise DataError(
+            f"{where}: expected 'result' in each item of {key!r}, got the fields {', '.join(map(repr, other[0])):.100}."
+        )
     annotations = []
     for position, item in enumerate([item for item in done if item.get("ground_truth")] or done, 1):
         results = list_of(item.get("result"), "result", where)
@@ -143,12 +143,18 @@ def _minimal_regions(record: Record) -> list[Mapping[str, Any]]:
     regions = []
     for name, value in record.data.items():
         for item in value if isinstance(value, list) else ():
-            if is_labelled_span(item) or (isinstance(item, Mapping) and "start_offset" in item):
-                raise DataError(f"{record.where}: {name!r} has annotations as in doccano; read the file as 'doccano'.")
             if not isinstance(item, Mapping) or (any(key in item for key in _SPEAKERS) and not _labels(item)):
                 continue  # skip a choice, or a turn of a dialogue
+            if _labels(item) and not any(key in item for key in _PLACES):
+                continue  # skip an object of the user with a field "labels"
             regions.append(_region(item, item, set(), f"{record.where}, {name!r}"))
-    return [region for region in regions if region is not None]
+    found = [region for region in regions if region is not None]
+    for name in () if found else ("label", "labels", "entities"):
+        value = record.data.get(name)
+        first = value[0] if isinstance(value, list) and value else None
+        if is_labelled_span(first) or (isinstance(first, Mapping) and "start_offset" in first):
+            raise DataError(f"{record.where}: {name!r} has annotations as in doccano; read the file as 'doccano'.")
+    return found
 
 
 def _labels(result: Mapping[str, Any]) -> list[Any]:

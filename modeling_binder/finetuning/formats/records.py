@@ -108,7 +108,12 @@ def list_of(value: Any, name: str, where: str) -> list[Any]:
 
 def is_labelled_span(value: Any) -> bool:
     """Return whether a value is a mention as doccano writes it: [start, end, type]."""
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(offset, int) for offset in value[:2])
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(offset, int) for offset in value[:2])
+        and isinstance(value[2], str)
+    )
 
 
 def label_of(value: Any, where: str) -> str:

@@ -24,7 +24,7 @@ from .pubmed import read_pubmed
 from .pubtator import read_pubtator, write_pubtator
 from .records import read_records
 from .token_spans import read_token_spans
-from .webanno import read_webanno, webanno_layer
+from .webanno import read_webanno, webanno_reader
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Format:
             options.
         suffixes: usual suffixes of files in the format.
         write: function that writes documents to a path. None if the package cannot write the format.
-        common: function that determines the options of `read` for a corpus of several files. Its arguments are the name
-            of the corpus, the paths and the given options. None if each file is read with the given options.
+        reader: function that returns a function which reads each file of a corpus. Its arguments are the name of the
+            corpus, its paths and the options. None if `read` reads each file, independently of the other files.
     """
 
     read: Callable[..., list[Document]]
     suffixes: tuple[str, ...]
     write: Callable[..., None] | None = None
-    common: Callable[..., dict[str, Any]] | None = None
+    reader: Callable[..., Callable[[Path], list[Document]]] | None = None
 
 
 def _read_jsonl(path: str | Path) -> list[Document]:
@@ -85,7 +85,7 @@ FORMATS: dict[str, Format] = {
     "label-studio": Format(read_label_studio, (".json",), write_label_studio),
     "doccano": Format(read_doccano, (".jsonl", ".json"), write_doccano),
     "prodigy": Format(read_prodigy, (".jsonl", ".json")),
-    "webanno": Format(read_webanno, (".tsv",), common=webanno_layer),
+    "webanno": Format(read_webanno, (".tsv",), reader=webanno_reader),
     "bioc": Format(read_bioc, (".xml", ".json", ".jsonl"), write_bioc),
     "conllu": Format(read_conllu, (".conllu", ".conllup", ".conll")),
     "docbin": Format(read_docbin, (".spacy",), write_docbin),

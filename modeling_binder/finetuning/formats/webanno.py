@@ -5,14 +5,14 @@ WebAnno and INCEpTION are written in Java, so offsets count UTF-16 units.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..data import Document
 from ..errors import DataError
-from ..files import open_bytes, read_lines, stem_of
+from ..files import read_lines, stem_of
 from ..offsets import CODE_POINTS, JAVA_UNITS, RawDocument, RawMention, align, locate
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,7 @@ class _Sentence:
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
-def read_webanno(
-    path: str | Path, layer: str | None = None, feature: str | None = None, layer_required: bool = True
-) -> list[Document]:
+def read_webanno(path: str | Path, layer: str | None = None, feature: str | None = None) -> list[Document]:
     """Read a file in WebAnno TSV 3 (3.0 to 3.3) as one document.
 
     The mentions are the spans of the layer NamedEntity, and their types are the values of its feature "value". If a
@@ -65,17 +63,41 @@ def read_webanno(
         layer: name of the layer ("webanno.custom.Drug"), or its last component ("Drug").
         feature: name of the feature that contains the type. Defaults to "value", or to the only feature. In a layer
             without features, the type is the name of the layer.
-        layer_required: whether a file with other layers, but without the given layer, raises an error. Otherwise, it
-            gives a document without mentions.
 
     Raises:
         DataError: a line is malformed; a span has no type; the offsets of a token do not select its text; or the layer
             or the feature is unknown or cannot be determined. Messages about lines contain the line number.
     """
     path = Path(path)
+    layers = _layers(_lines(path))
+    return _read(path, _chosen(path, layers, layer), feature)
+
+
+def webanno_reader(
+    source: Path, paths: Iterable[Path], layer: str | None = None, feature: str | None = None
+) -> Callable[[Path], list[Document]]:
+    """Return a function that reads the files of a corpus, with one layer for all files.
+
+    A file contains only the layers of its own annotations. So a file without the layer has no mentions.
+
+    Args:
+        source: name of the corpus, for messages.
+        paths: the files of the corpus.
+        layer, feature: see `read_webanno`.
+
+    Raises:
+        DataError: the layer is unknown or cannot be determined, or a file is malformed.
+    """
+    layers = {found.name: found for path in paths for found in _layers(_lines(path))}
+    chosen = _chosen(source, list(layers.values()), layer)
+    return partial(_read, chosen=chosen, feature=feature)
+
+
+def _read(path: Path, chosen: _Layer | None, feature: str | None) -> list[Document]:
+    """Read the mentions of a layer. `None` or a layer that the file does not have gives a document without mentions."""
     lines = _lines(path)
     layers = _layers(lines)
-    chosen = _chosen(path, layers, layer, layer_required)
+    chosen = next((layer for layer in layers if chosen is not None and layer.name == chosen.name), None)
     column = None if chosen is None else _column(path, chosen, feature)
     document = RawDocument(stem_of(path), "", where=str(path))
     expected = max((item.column + max(1, len(item.features)) for item in layers), default=3)
@@ -101,30 +123,6 @@ def read_webanno(
     return align([document], (CODE_POINTS,))
 
 
-def webanno_layer(source: Path, paths: Iterable[Path], **options: Any) -> dict[str, Any]:
-    """Choose the layer for all files of a corpus, because a file contains only the layers of its own annotations.
-
-    Args:
-        source: name of the corpus, for messages.
-        paths: the files.
-        options: options of `read_webanno`.
-
-    Returns:
-        The options with which `read_webanno` reads each of the files.
-
-    Raises:
-        DataError: the layer is unknown or cannot be determined.
-    """
-    layers = {layer.name: layer for path in paths if _is_webanno(path) for layer in _layers(_lines(path))}
-    chosen = _chosen(source, list(layers.values()), options.get("layer"))
-    return {**options, "layer": chosen and chosen.name, "layer_required": False}
-
-
-def _is_webanno(path: Path) -> bool:
-    with open_bytes(path) as file:
-        return b"#FORMAT=WebAnno TSV 3" in file.read(100)
-
-
 def _lines(path: Path) -> list[str]:
     lines = read_lines(path)
     if not lines[0].startswith("#FORMAT=WebAnno TSV 3"):
@@ -143,9 +141,10 @@ def _layers(lines: Sequence[str]) -> list[_Layer]:
     return layers
 
 
-def _chosen(path: Path, layers: Sequence[_Layer], name: str | None, required: bool = True) -> _Layer | None:
+def _chosen(path: Path, layers: Sequence[_Layer], name: str | None) -> _Layer | None:
+    """Return the layer with the mentions, or None if there are no layers of spans and no name is given."""
     spans = [layer for layer in layers if layer.is_span]
-    if not spans:
+    if not spans and name is None:
         return None
     listed = ", ".join(layer.name for layer in spans) or "none"
     if name is not None:
@@ -161,8 +160,6 @@ def _chosen(path: Path, layers: Sequence[_Layer], name: str | None, required: bo
                 ", ".join(c.name for c in custom),
             )
         named = named or custom
-    if not named and not required:
-        return None
     if len(named) != 1:
         raise DataError(
             f"{path}: expected {'the layer ' + name if name else 'a layer ' + _ENTITIES + ' or one custom layer'} of "

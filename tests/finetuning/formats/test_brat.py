@@ -27,7 +27,10 @@ def test_links_in_folders_and_archives_are_followed(tmp_path):
     write_pair(tmp_path / "corpus", "2", "In Rome.", "")
     (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "more")
     (tmp_path / "corpus" / "self").symlink_to(tmp_path / "corpus")
-    assert list(read_brat(tmp_path / "corpus")) == ["2", "linked/1"]
+    write_pair(tmp_path / "corpus", "train/3", "In Bern.", "")
+    (tmp_path / "corpus" / "current").symlink_to("train")
+    (tmp_path / "corpus" / "up").symlink_to("..")
+    assert list(read_brat(tmp_path / "corpus")) == ["2", "linked/1", "train/3"]
     (tmp_path / "corpus" / "3.txt").symlink_to("../more/1.txt")
     (tmp_path / "corpus" / "3.ann").write_text("")
     assert read_brat(tmp_path / "corpus")["3"].text == "In Oslo."

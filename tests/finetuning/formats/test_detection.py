@@ -72,6 +72,8 @@ METADATA = [
     {"documents": ["a.pdf"], "passages": None},
     {"relations": [], "Comments": []},
     {"meta": {"source": "b"}, "tokens": ["Amy"]},
+    {"sentences": [{"start_offset": 0, "end_offset": 17}]},
+    {"topics": [{"labels": ["a"]}], "boxes": [[10, 20, 30]]},
 ]
 
 
@@ -86,10 +88,42 @@ def test_annotations_show_the_format_whatever_metadata_a_file_has(tmp_path, reco
     assert read_documents(path) == [Document("1", TEXT["text"], (Mention(0, 3, "X"),))]
 
 
-def test_the_first_annotated_record_shows_the_format(tmp_path):
-    empty = {"text": "Oslo", "entities": [], "label": []}
-    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [empty] * 60 + [{**empty, **DOCCANO}])))
-    assert [len(document.entities) for document in read_documents(path)] == [0] * 60 + [1]
+@pytest.mark.parametrize(
+    ("metadata", "format"),
+    [
+        ({"annotations": [{"result": []}]}, "jsonl"),
+        ({"spans": [[0, 3, "Y"]]}, "jsonl"),
+        ({"spans": [{"start": 4, "end": 7, "label": "Y"}], "answer": "accept"}, "jsonl"),
+        ({"passages": [{"offset": 0, "text": "x"}]}, "jsonl"),
+    ],
+)
+def test_our_entities_weigh_more_than_annotations_in_other_fields(tmp_path, metadata, format):
+    empty = {"id": 0, "text": "Oslo", "entities": []}
+    path = write(tmp_path, "a.jsonl", "\n".join(json.dumps({**metadata, **record}) for record in (empty, OWN)))
+    assert detect_format(path) == format
+    assert [len(document.entities) for document in read_documents(path)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("record", "format"),
+    [
+        ({"id": "1", "text": "x", "passages": [{"offset": 0, "text": "x"}]}, "bioc"),
+        ({"text": "x", "labels": ["X"], "answer": "accept"}, "prodigy"),
+        ({"text": "x", "label": ["a"], "annotator": 1}, "label-studio"),
+        ({"text": "x", "label": []}, "doccano"),
+        ({"text": "x", "entities": [], "spans": [{"start": 0, "end": 1, "label": "X"}]}, "jsonl"),
+    ],
+)
+def test_formats_of_unusual_records(tmp_path, record, format):
+    assert detect_format(write(tmp_path, "a.jsonl", json.dumps(record))) == format
+
+
+def test_the_labels_of_doccano_weigh_more_than_imported_entities(tmp_path):
+    imported = {"text": "Oslo", "entities": [{"start": 0, "end": 4, "label": "Y"}], "label": []}
+    exported = {**imported, **DOCCANO, "entities": []}
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [imported] * 60 + [exported])))
+    documents = read_documents(path)
+    assert [mention.label for document in documents for mention in document.entities] == ["Y"] * 60 + ["X"]
 
 
 def test_our_fields_are_kept_in_files_with_fields_of_other_tools(tmp_path):

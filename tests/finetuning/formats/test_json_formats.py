@@ -67,7 +67,8 @@ def test_doccano_exports_are_read(tmp_path, row, name):
     ],
 )
 def test_doccano_may_count_grapheme_clusters(tmp_path, text, spans, words):
-    (document,) = read_doccano(write_lines(tmp_path, {"text": text, "label": spans}))
+    path = write_lines(tmp_path, {"text": text, "label": spans})
+    (document,) = read_documents(path, "doccano", graphemes=True)
     assert found(document) == [(word, "X") for word in words]
 
 

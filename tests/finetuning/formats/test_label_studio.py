@@ -157,6 +157,15 @@ def test_each_annotation_of_a_task_becomes_a_document(tmp_path, caplog):
     assert len({document.id for document in read(tmp_path, *rows)}) == 2
 
 
+def test_cancelled_annotations_and_lists_of_numbers_are_ignored(tmp_path):
+    annotated = task("In Oslo", region(3, 7, "Oslo"))
+    annotated["annotations"].append({"id": 9, "was_cancelled": True})
+    assert len(read(tmp_path, annotated)) == 1
+    region_of_min = {"start": 3, "end": 7, "text": "Oslo", "labels": ["X"]}
+    (document,) = read(tmp_path, {"text": "In Oslo", "label": [region_of_min], "entities": [[10, 20, 30], [0, 1, "a"]]})
+    assert found(document) == [("Oslo", "X")]
+
+
 def test_results_without_regions_are_ignored(tmp_path):
     results = [
         region(0, 4, "Oslo"),

@@ -213,7 +213,6 @@ def webanno_file(*layers, cell="X"):
         (webanno_file("webanno.custom.A|x|y"), {"feature": "y"}, [("Oslo", "X")]),
         (webanno_file("webanno.custom.A|x", cell="_"), {}, []),
         (webanno_file().replace("\t\t\n", "\n"), {}, []),  # a file without annotations has no layers
-        (webanno_file().replace("\t\t\n", "\n"), {"layer": "A"}, []),
         (webanno_file("webanno.custom.A|x", cell="a\\|b\\[1\\]"), {}, [("Oslo", "a|b[1]")]),
     ],
 )
@@ -239,6 +238,11 @@ def test_one_layer_is_read_from_all_webanno_files_of_a_corpus(tmp_path, caplog):
     assert [len(document.entities) for document in doses] == [1, 1, 0]
     with pytest.raises(DataError, match="expected the layer Drug of spans; the layers of spans are de"):
         read_splits(tmp_path, "webanno", names, layer="Drug")
+    # Files of the folder that are not read do not matter.
+    (dose,) = read_splits(tmp_path, "webanno", {"train": ["b"]})["train"]
+    assert found(dose) == [("Oslo", "mg")]
+    with pytest.raises(DataError, match="expected the layer A of spans; the layers of spans are none"):
+        read_webanno(tmp_path / "c.tsv", layer="A")
 
 
 @pytest.mark.parametrize(

@@ -250,8 +250,8 @@ def test_files_with_other_suffixes_are_named_in_a_warning(tmp_path, caplog):
     for name in ("part1.conll", "part2.bioes", "README"):
         write(tmp_path, name, ROWS)
     assert sizes(read_splits(tmp_path, "conll")) == {"train": 1}
-    assert "left out 2 files, because the suffixes of the format conll are .tsv" in caplog.text
-    assert "'README', 'part2.bioes'" in caplog.text
+    assert "the suffixes of the format conll are .tsv" in caplog.text
+    assert "so these files are left out: 'README', 'part2.bioes'." in caplog.text
 
 
 def test_names_of_brat_folders_or_files_determine_splits(tmp_path):
