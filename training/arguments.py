@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,9 +32,9 @@ class DataArguments:
 
     corpus: str | None = field(default=None, metadata={"help": "folder with train/dev/test files and types.json"})
     train_file: str | None = field(
-        default=None, metadata={"help": "training set: JSONL or another format that read_documents reads"}
+        default=None, metadata={"help": "training set: JSONL or another format; replaces the one of the corpus"}
     )
-    dev_file: str | None = field(default=None, metadata={"help": "development set, used to choose the best checkpoint"})
+    dev_file: str | None = field(default=None, metadata={"help": "development set, which chooses the best checkpoint"})
     test_file: str | None = field(default=None, metadata={"help": "test set, evaluated once at the end"})
     types: str | None = field(
         default=None,
@@ -53,7 +53,12 @@ class DataArguments:
         """
         if self.corpus is not None:
             corpus = load_corpus(expand(self.corpus))
+            files = {split: file for split in SPLIT_NAMES if (file := getattr(self, f"{split}_file"))}
+            documents: dict[str, Any] = {split: read_documents(expand(file)) for split, file in files.items()}
+            corpus = replace(corpus, **documents)
             if self.types is None:
+                for split, file in files.items():
+                    check_labels(documents[split], corpus.entity_types, file)
                 return corpus
             types = self._types(self.types)
             for split in SPLIT_NAMES:
@@ -292,6 +297,7 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     if argv and not argv[0].startswith("-"):
         settings = read_recipe(Path(argv[0]), {action.dest for action in parser._actions})
         name = Path(argv[0]).stem
+        _check_values(settings, parser, argv[0])
         settings.setdefault("output_dir", f"checkpoints/{name}")
         argv = argv[1:]
     parser.set_defaults(**settings)
@@ -304,7 +310,43 @@ def parse_recipe(argv: list[str] | None = None) -> Recipe:
     changed = {key: value for key, value in overrides.items() if key in settings or key in named}
     data, model, start, lora, card, training = parser.parse_dict(overrides)
     start.config = {key: value for key, value in changed.items() if key in CHANGEABLE}
+    if start.init_from:
+        _check_effect(changed, named, start.init_from)
     return Recipe(data, model, card, training, changed, name, given, start, lora)
+
+
+def _check_values(settings: Mapping[str, Any], parser: HfArgumentParser, path: str) -> None:
+    """Check the types of the values of a recipe, because dataclasses do not check them.
+
+    Raises:
+        ValueError: a value is missing, is not a list or a whole number, or is not one of the choices.
+    """
+    for action in parser._actions:
+        if action.dest not in settings:
+            continue
+        value, where = settings[action.dest], f"{path}: {action.dest}"
+        if value is None and action.default is not None:
+            raise ValueError(f"{where} has no value; write a value, or remove the line.")
+        if action.nargs == "+" and action.dest != "debug" and not isinstance(value, (list, type(None))):
+            raise ValueError(f"{where} must be a list, got {value!r:.60}; write [{value!s:.60}].")
+        if action.type is int and isinstance(value, float):
+            raise ValueError(f"{where} must be a whole number, got {value!r}.")
+        if action.choices and value not in (*action.choices, None):
+            raise ValueError(f"{where} must be one of {', '.join(map(str, action.choices))}, got {value!r:.60}.")
+
+
+def _check_effect(changed: Mapping[str, Any], named: Collection[str], checkpoint: str) -> None:
+    """Check that no setting is given which the checkpoint determines. Warn about such settings of the recipe.
+
+    Raises:
+        ValueError: such a setting is on the command line.
+    """
+    fixed = [field.name for field in fields(ModelArguments) if field.name in changed and field.name not in CHANGEABLE]
+    given = [name for name in fixed if name in named]
+    if given:
+        raise ValueError(f"--{given[0]} has no effect, because {checkpoint} determines it; leave it out.")
+    if fixed:
+        logger.warning("these settings of the recipe have no effect with --init_from: %s.", ", ".join(fixed))
 
 
 def read_recipe(path: Path, known: set[str] | None = None, inheriting: Sequence[Path] = ()) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Find the checkpoint from which an interrupted training continues."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from modeling_binder.finetuning import Corpus
 from modeling_binder.finetuning.data import write_json
 
 _CHECKPOINT_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
@@ -41,12 +43,21 @@ def save_settings(output: Path, settings: Mapping[str, Any]) -> None:
     write_json(output / _SETTINGS_NAME, dict(settings))
 
 
+def checksum(corpus: Corpus) -> str:
+    """Return a checksum of the data that determine a training: the entity types, and the documents of train and dev."""
+    digest = hashlib.sha256(repr((corpus.entity_types, corpus.types)).encode("utf-8", "surrogatepass"))
+    for document in (*corpus.train, None, *corpus.dev):
+        digest.update(repr(document).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:12]
+
+
 def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | None:
     """Return the last complete checkpoint of an earlier training in a folder, or None if there is no checkpoint.
 
     Args:
         output: output folder of the training.
-        settings: settings of the new training. They are compared with the settings that `save_settings` saved.
+        settings: settings of the new training. They are compared with the settings that `save_settings` saved. The key
+            "data" has the `checksum` of its data.
 
     Raises:
         ValueError: the earlier training had other settings.
@@ -56,6 +67,7 @@ def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | Non
     saved = output / _SETTINGS_NAME
     before = json.loads(saved.read_text(encoding="utf-8")) if saved.exists() else {}
     now = json.loads(json.dumps(settings, default=str))
+    before.setdefault("data", now.get("data"))  # earlier versions did not save it
     different = [
         f"{name}: {before.get(name)!r} before, {now.get(name)!r} now"
         for name in sorted({*before, *now} - _RESUMABLE)
@@ -63,7 +75,7 @@ def checkpoint_to_resume(output: Path, settings: Mapping[str, Any]) -> str | Non
     ]
     if different:
         raise ValueError(
-            f"{output} holds an interrupted run with other settings ({'; '.join(different)}). Pass another "
+            f"{output} holds an earlier run with other settings or data ({'; '.join(different)}). Pass another "
             "--output_dir, or start from the beginning with --restart true."
         )
     return checkpoint

@@ -41,6 +41,7 @@ from training.experiments.provenance import provenance
 # contains its words in their exact case. Otherwise, `words` is empty.
 Payload: TypeAlias = tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]
 UNKNOWN = ""  # the type of names without a type in the dictionary
+_MANY_TYPES = 20  # a dictionary with more types than this, and more types than names, has its columns swapped
 _BEGINNING = 1000  # number of lines from which the format of a text file is detected
 
 
@@ -65,7 +66,14 @@ def read_dictionary(path: str | Path) -> Iterator[Entry]:
         DataError: a line has no type or no name, or a wrong number of columns. The message contains the line number.
     """
     path = Path(path)
-    yield from _json_entries(path) if suffix_of(path) == ".json" else _table_entries(path)
+    entries = list(_json_entries(path) if suffix_of(path) == ".json" else _table_entries(path))
+    names, types = ({getattr(entry, key) for entry in entries} for key in ("name", "type"))
+    if len(types) > max(_MANY_TYPES, len(names)):
+        raise DataError(
+            f"{path}: there are {len(types)} types for {len(names)} names. In a file without a header, the first "
+            "column has the types. If it has the names, add the header 'name<TAB>type'."
+        )
+    yield from entries
 
 
 def _table_entries(path: Path) -> Iterator[Entry]:

@@ -30,14 +30,14 @@ from modeling_binder import BinderModel
 from modeling_binder.finetuning import BinderTrainer, Corpus, DataError, WindowDataset, data_report
 from modeling_binder.hub import PushError, check_access
 from training.arguments import BinderTrainingArguments, CardArguments, ModelArguments, parse_recipe
-from training.checkpoints import checkpoint_to_resume, save_settings
+from training.checkpoints import checkpoint_to_resume, checksum, save_settings
 from training.encoders import hub_ids, resolve_encoder
 from training.experiments.provenance import provenance
 from training.finetune_mix import is_mix_recipe
 from training.finetune_mix import main as train_on_mix
 from training.lora import LoraArguments
 from training.runs import publish, run_training, save_results
-from training.start import StartArguments
+from training.start import StartArguments, check_not_start
 
 logger = logging.getLogger("training.finetune")
 
@@ -77,13 +77,15 @@ def finetune(
         PushError: you have no write access to the repository (checked before the training), or the push failed (the
             checkpoint is saved).
     """
+    start = start or StartArguments()
     if not corpus.train:
         raise DataError("the corpus has no training documents: add a train.jsonl, or pass --train_file FILE.")
-    settings, output = settings or {}, Path(str(training_arguments.output_dir))
+    settings, output = {**(settings or {}), "data": checksum(corpus)}, Path(str(training_arguments.output_dir))
+    check_not_start(output, start.init_from)
     checkpoint = None if training_arguments.restart else checkpoint_to_resume(output, settings)
     if training_arguments.hub_model_id:
         check_access(training_arguments.hub_model_id, training_arguments.hub_token)
-    start, lora, card = start or StartArguments(), lora or LoraArguments(), card or CardArguments()
+    lora, card = lora or LoraArguments(), card or CardArguments()
     trainer = _build_trainer(corpus, model_arguments, training_arguments, card, model_class, start, lora)
     splits = _windows(trainer, corpus)
     if trainer.is_world_process_zero():

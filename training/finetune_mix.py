@@ -41,6 +41,7 @@ from training.mixes import (
     with_shares,
 )
 from training.runs import publish, run_training, save_results
+from training.start import check_not_start
 
 
 @dataclass
@@ -225,6 +226,7 @@ def finetune_mix(run: Run, origin: dict[str, Any] | None = None) -> dict[str, An
     settings |= {name: getattr(arguments, name) for name in ("seed", "max_steps", "learning_rates")}
     for name in ("max_minutes", "processes", "prepared", "data", "prepare_only"):
         del settings[name]  # these settings may change when an interrupted training is continued
+    check_not_start(output, run.mix.init_from)
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     set_seed(arguments.seed)
     model, tokenizer = build_model(run)

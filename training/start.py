@@ -51,6 +51,8 @@ class StartArguments:
     def __post_init__(self) -> None:
         if self.replay and not self.init_from:
             raise ValueError("--replay needs --init_from CHECKPOINT, the checkpoint to start from.")
+        if not 0 <= self.replay < 1:
+            raise ValueError(f"--replay must be at least 0 and less than 1, got {self.replay}.")
 
     def frozen_parts(self, model: BinderModel) -> list[str]:
         """Return the names of the parts of a model that are not trained."""
@@ -77,6 +79,16 @@ class StartArguments:
         old = [MixPart.of(name, load_corpus(folder)) for name, folder in zip(names, folders, strict=True)]
         mix: Mix = replay_mix(MixPart.of("corpus", corpus), old, self.replay, self.tokens_per_batch)
         return mix
+
+
+def check_not_start(output: Path, init_from: str | None) -> None:
+    """Check that the output folder of a training is not the checkpoint to start from.
+
+    Raises:
+        ValueError: it is. The training would replace the checkpoint.
+    """
+    if init_from and Path(init_from).exists() and output.resolve() == Path(init_from).resolve():
+        raise ValueError(f"{output} is the checkpoint to start from, and would be replaced; pass another --output_dir.")
 
 
 def load_checkpoint(

@@ -97,6 +97,16 @@ def test_dictionary_formats_give_the_same_entries(name, content, tmp_path):
     assert set(read_dictionary(tmp_path / name)) == {("IL-2", "Gene"), ("CD8", "Gene"), ("monocyte", "Cell")}
 
 
+def test_swapped_columns_raise_an_error(tmp_path):
+    rows = [f"name {number}\t{'Gene' if number % 2 else 'Cell'}" for number in range(30)]
+    path = tmp_path / "d.tsv"
+    path.write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"there are 30 types for 2 names\. .*add the header 'name<TAB>type'"):
+        list(read_dictionary(path))
+    path.write_text("\n".join(["name\ttype", *rows]))
+    assert next(read_dictionary(path)) == ("name 0", "Cell")
+
+
 def test_entries_of_a_file_that_has_only_names_have_no_type(tmp_path):
     (tmp_path / "d.txt").write_text('"quoted name\nplain\n')
     assert list(read_dictionary(tmp_path / "d.txt")) == [('"quoted name', ""), ("plain", "")]
@@ -185,7 +195,7 @@ def test_the_command_raises_an_error_if_no_name_is_found_or_an_input_would_be_ov
         main(arguments)
     with pytest.raises(SystemExit, match=r"empty\.txt: this file has no text"):
         main([paths["d.tsv"], paths["empty.txt"], paths["out.jsonl"]])
-    with pytest.raises(SystemExit, match=r"text\.txt: this file is an input; pass another file for the output"):
+    with pytest.raises(SystemExit, match=r"text\.txt: the output is an input; choose another output"):
         main([paths["d.tsv"], paths["text.txt"], paths["text.txt"]])
     assert not (tmp_path / "out.jsonl").exists()
     main([*arguments, "--allow-no-mentions"])

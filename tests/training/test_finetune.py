@@ -281,6 +281,48 @@ def test_invalid_inheritance_raises_an_error(tmp_path, content, message):
         finetune([str(tmp_path / "heir.yaml")])
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("examples: hello", r"bad\.yaml: examples must be a list, got 'hello'; write \[hello\]"),
+        ("freeze: type_encoder", r"freeze must be a list, got 'type_encoder'"),
+        ("seed: 4.5", r"seed must be a whole number, got 4\.5"),
+        ("learning_rate:", "learning_rate has no value"),
+        ("decoding: falt", "decoding must be one of nested, flat, got 'falt'"),
+    ],
+)
+def test_values_of_a_wrong_type_in_a_recipe_raise_an_error(tmp_path, content, message):
+    (tmp_path / "bad.yaml").write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        finetune([str(tmp_path / "bad.yaml")])
+
+
+def test_a_file_replaces_the_file_of_the_corpus(recipe, tmp_path):
+    folder = recipe.parent / "corpus"
+    write_jsonl(tmp_path / "other.jsonl", corpus(3))
+    loaded = DataArguments(corpus=str(folder), test_file=str(tmp_path / "other.jsonl")).load()
+    assert loaded.test == corpus(3) and loaded.train == corpus(6)
+    (tmp_path / "unknown.jsonl").write_text('{"text": "x", "entities": [{"start": 0, "end": 1, "label": "Unknown"}]}\n')
+    with pytest.raises(DataError, match=r"unknown\.jsonl: the label 'Unknown'"):
+        DataArguments(corpus=str(folder), dev_file=str(tmp_path / "unknown.jsonl")).load()
+    with pytest.raises(DataError, match=r"none\.jsonl: there is no such file"):
+        DataArguments(corpus=str(folder), train_file=str(tmp_path / "none.jsonl")).load()
+
+
+@pytest.mark.parametrize("changed", ["train.jsonl", "types.json"])
+def test_a_run_is_not_resumed_with_other_data(recipe, tmp_path, changed):
+    arguments = [str(recipe), "--output_dir", str(tmp_path / "run"), "--max_steps", "1"]
+    finetune(arguments)
+    if changed == "train.jsonl":
+        write_jsonl(tmp_path / "corpus" / changed, corpus(2))
+    else:
+        descriptions = {name: f"{text} Now changed." for name, text in TYPES.items()}
+        (tmp_path / "corpus" / changed).write_text(json.dumps(descriptions))
+    with pytest.raises(SystemExit, match=r"an earlier run with other settings or data \(data: '\w+' before, '\w+' now"):
+        finetune(arguments)
+    assert finetune([*arguments, "--restart", "true"])["steps"] == 1
+
+
 def test_invalid_data_raise_an_error_before_anything_is_written(recipe, tmp_path):
     output = tmp_path / "run"
     arguments = [str(recipe), "--output_dir", str(output)]

@@ -73,7 +73,7 @@ def test_bad_input_raises_an_error_and_writes_nothing(recipe, tmp_path):
         main([str(model), str(train), str(output), "--doubtful", "0.6"])
     with pytest.raises(SystemExit, match=r"cannot load the model .*config"):
         main([str(tmp_path / "corpus"), str(train), str(output)])
-    with pytest.raises(SystemExit, match="this file is an input"):
+    with pytest.raises(SystemExit, match="the output is an input"):
         main([str(model), str(train), str(train)])
     (tmp_path / "other.jsonl").write_text(
         json.dumps({"id": "1", "text": TEXT, "entities": [{"start": 0, "end": 3, "label": "Word"}]}) + "\n"

@@ -57,6 +57,18 @@ def test_freeze_without_replay_freezes_only_the_given_part(recipe, checkpoint, t
     assert not all(tensor.equal(trained[name]) for name, tensor in weights(before, "type_encoder").items())
 
 
+def test_settings_that_the_checkpoint_determines_raise_an_error_or_a_warning(recipe, checkpoint, tmp_path, caplog):
+    command = [str(recipe), "--output_dir", str(tmp_path / "run"), "--init_from", str(checkpoint)]
+    with pytest.raises(SystemExit, match=r"--max_span_width has no effect, because .*checkpoint determines it"):
+        finetune([*command, "--max_span_width", "300"])
+    with pytest.raises(SystemExit, match=r"--replay must be at least 0 and less than 1, got 1\.5"):
+        finetune([*command, "--replay", "1.5"])
+    with pytest.raises(SystemExit, match=r"is the checkpoint to start from, and would be replaced; pass another"):
+        finetune([*command[:2], str(checkpoint), *command[3:]])
+    parse_recipe(command)
+    assert "these settings of the recipe have no effect with --init_from: encoder" in caplog.text
+
+
 def test_types_of_the_corpus_replace_the_types_of_the_checkpoint(tokenizer, tmp_path):
     former = build_model(use_breadth=True, thresholds={"Gene": 0.7}, decoding="flat")
     former.save_pretrained(tmp_path / "former")

@@ -31,7 +31,7 @@ from modeling_binder.finetuning.splits import SPLIT_NAMES
 from modeling_binder.finetuning.windows import LengthGroupedSampler
 from modeling_binder.processing_binder import BinderWindower
 from training.arguments import BinderTrainingArguments, ModelArguments, parse_recipe
-from training.checkpoints import checkpoint_to_resume, save_settings
+from training.checkpoints import checkpoint_to_resume, checksum, save_settings
 from training.encoders import resolve_encoder
 from training.experiments.provenance import provenance
 from training.runs import run_training, save_results
@@ -162,6 +162,7 @@ def train(
         ValueError: `output_dir` contains an interrupted training with other settings.
     """
     output = Path(str(arguments.output_dir))
+    settings = {**settings, "data": checksum(corpus)}
     checkpoint = None if arguments.restart else checkpoint_to_resume(output, settings)
     trainer, data = _build_trainer(corpus, model_arguments, arguments)
     if trainer.is_world_process_zero():
