@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..adapters_binder import unwrapped
 from ..hub import base_models, fingerprint
+from ..hub.checkpoint import evaluation_settings
 from ..machine import hardware, versions
 from .metrics import SpanMetrics
 from .report import SplitReport
@@ -83,6 +85,7 @@ def training_facts(
         )
     return {
         "weights": fingerprint(model),
+        "evaluated": evaluation_settings(unwrapped(model).config),
         "base_model": base_models(model),
         "data": {name: SplitReport.of(name, dataset).to_dict() for name, dataset in splits.items()},
         "results": {split: metrics.to_dict() for split, metrics in results.items()},

@@ -237,8 +237,15 @@ def _raw_bytes(tensor: Tensor) -> Any:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
+def evaluation_settings(config: Any) -> dict[str, Any]:
+    """Return the settings of a configuration that change the results of an evaluation, as JSON values."""
+    names = ("decoding", "inference", "thresholds", "default_threshold")
+    settings = {"entity_types": config.type_descriptions, **{name: getattr(config, name) for name in names}}
+    return dict(json.loads(json.dumps(settings)))
+
+
 def facts_of(model: Any) -> dict[str, Any]:
-    """Return the facts for the card of a checkpoint, without facts that belong to other weights.
+    """Return the facts for the card of a checkpoint, without facts that belong to other weights or settings.
 
     The facts come from the trainer, or from the model_card.json of the checkpoint from which the model was loaded.
     """
@@ -256,7 +263,17 @@ def facts_of(model: Any) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         logger.warning("The facts from %s are malformed and left out of the card: %s", source, error)
         return stated
+    if _changed_settings(facts, unwrapped(model).config):
+        logger.warning("The results from %s belong to other settings of the model: the card omits them.", source)
+        facts = {name: value for name, value in facts.items() if name != "results"}
     return {**facts, **stated}
+
+
+def _changed_settings(facts: Mapping[str, Any], config: Any) -> list[str]:
+    """Return the settings that have changed since the evaluation, except tuned thresholds, which the card names."""
+    now = evaluation_settings(config)
+    tuned = ("thresholds", "default_threshold") if facts.get("thresholds") else ()
+    return [name for name, value in facts.get("evaluated", {}).items() if value != now.get(name) and name not in tuned]
 
 
 def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:

@@ -395,6 +395,33 @@ def test_rewrite_card_adds_facts_that_belong_to_the_weights(checkpoint, model, c
     assert "3 corpora" in card and "license: mit" in card and 'model="alice/other"' in card
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decoding": "flat"},
+        {"thresholds": {"Gene": 0.9}},
+        {"default_threshold": 0.8},
+        {"entity_types": [{"name": "Gene", "description": "A person."}]},
+    ],
+)
+def test_results_of_other_settings_are_not_shown(tokenizer, tmp_path, change, caplog):
+    model = build_model()
+    arguments = TrainingArguments(str(tmp_path / "run"), report_to="none", use_cpu=True)
+    trainer = BinderTrainer(model, arguments, corpus(1), corpus(1), processing_class=tokenizer)
+    trainer.score(trainer.eval_dataset, "dev")
+    trainer.facts()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert "## Results" in (tmp_path / "saved" / "README.md").read_text()
+    rewrite_card(tmp_path / "saved", "alice/tiny")
+    assert "## Results" in (tmp_path / "saved" / "README.md").read_text()
+    for name, value in change.items():
+        setattr(model.config, name, value)
+    model.save_pretrained(tmp_path / "saved")
+    rewrite_card(tmp_path / "saved", "alice/tiny")
+    assert "## Results" not in (tmp_path / "saved" / "README.md").read_text()
+    assert "belong to other settings of the model" in caplog.text
+
+
 def test_examples_may_have_their_own_entity_types(model, tokenizer):
     facts = {"examples": ["the gene", {"text": "cells in oslo", "entity_types": {"City": "A city."}}]}
     plain, typed = find_examples(model, tokenizer, facts)
