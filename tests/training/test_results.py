@@ -198,6 +198,8 @@ def test_provenance_lists_changed_settings_command_and_commit(recipe):
     assert origin["changed"] == "num_train_epochs=1" and origin["command"] == "python -m training.finetune 'a b.yaml'"
     assert origin["commit"] == commit() and origin["device"]
     assert parse_recipe([]).name is None and parse_recipe([]).given == {}
+    orders = [provenance("x", [], "a", given, "b")["changed"] for given in ({"b": 1, "a": 2}, {"a": 2, "b": 1})]
+    assert orders == ["a=2, b=1"] * 2
 
 
 def test_every_benchmark_has_two_recipes():

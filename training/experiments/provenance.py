@@ -46,7 +46,7 @@ def provenance(
         "recipe": recipe,
         "model": model,
         "variant": variant,
-        "changed": ", ".join(changed),
+        "changed": ", ".join(sorted(changed)),  # the order of options on the command line does not matter
         "command": shlex.join(["python", "-m", module, *argv]),
         "commit": commit(),
         "device": hardware(),
