@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from .drawing import draw
     from .modeling_binder import BinderModel, BinderOutput
     from .pipeline_binder import BinderNerPipeline
-    from .processing_binder import BinderWindower, split_words
+    from .processing_binder import BinderWindower
     from .tokenizers_binder import load_tokenizers
+    from .words_binder import split_words
 
 __version__ = "0.1.0"
 
@@ -38,8 +39,9 @@ if not TYPE_CHECKING:
             "drawing": ["draw"],
             "modeling_binder": ["BinderModel", "BinderOutput"],
             "pipeline_binder": ["BinderNerPipeline"],
-            "processing_binder": ["BinderWindower", "split_words"],
+            "processing_binder": ["BinderWindower"],
             "tokenizers_binder": ["load_tokenizers"],
+            "words_binder": ["split_words"],
         },
     )
 

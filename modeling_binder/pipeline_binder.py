@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from .decoding_binder import flat_spans, probability, required_margin
 from .numbers_binder import whole_number
-from .processing_binder import BinderWindower, TextWindow, join_words
+from .processing_binder import BinderWindower, TextWindow
 from .results_binder import Entities, ResultFormats
 from .streaming_binder import (
     CPU_BATCH_SIZE,
@@ -27,6 +27,7 @@ from .streaming_binder import (
 )
 from .thresholds_binder import required_margins, type_temperatures
 from .types_binder import EncodedTypes, EntityType, EntityTypes, TypeCache, find_broader, resolve_entity_types
+from .words_binder import join_words
 
 logger = logging.get_logger(__name__)
 

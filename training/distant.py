@@ -34,7 +34,7 @@ from modeling_binder.finetuning.files import (
 )
 from modeling_binder.finetuning.formats import detect_format
 from modeling_binder.finetuning.iob import is_tag
-from modeling_binder.processing_binder import join_words, split_words
+from modeling_binder.words_binder import join_words, split_words
 from training.experiments.provenance import provenance
 
 # The value of a name in the automaton: (number of words, ((type, words), ...)). If case matters for the name, `words`

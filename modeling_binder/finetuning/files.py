@@ -94,7 +94,7 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def decompressed(file: IO[bytes], name: str | Path) -> Iterator[IO[bytes]]:
-    """Return a file for reading bytes, decompressed if it is a gzip file. The file may be a pipe.
+    """Yield a file for reading bytes, decompressed if it is a gzip file. The file may be a pipe.
 
     Args:
         file: a file that is open for reading bytes, with the method `peek`.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 
-from ..processing_binder import join_words
+from ..words_binder import join_words
 from .data import Document, Mention
 from .errors import DataError
 from .files import surrogate_problem

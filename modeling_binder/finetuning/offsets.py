@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import regex
 
-from ..processing_binder import split_words
+from ..words_binder import split_words
 from .data import Document, Mention
 from .errors import DataError
 from .files import surrogate_problem

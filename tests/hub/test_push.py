@@ -39,6 +39,7 @@ CODE = {
     "tokenizers_binder.py",
     "types_binder.py",
     "scoring_binder.py",
+    "words_binder.py",
 }
 CONTRACT = CODE | {
     "config.json",

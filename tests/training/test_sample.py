@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modeling_binder.finetuning import load_corpus
 from modeling_binder.finetuning.metrics import nested_flags
-from modeling_binder.processing_binder import split_words
+from modeling_binder.words_binder import split_words
 from training.sample.generate import load
 
 SAMPLE = Path(__file__).resolve().parents[2] / "training" / "sample"

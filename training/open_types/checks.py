@@ -9,7 +9,7 @@ from hub_cards.markdown import table
 from modeling_binder.finetuning import Corpus, Document
 from modeling_binder.finetuning.metrics import nested_flags
 from modeling_binder.finetuning.splits import SPLIT_NAMES
-from modeling_binder.processing_binder import split_words
+from modeling_binder.words_binder import split_words
 
 
 def find_problems(corpus: Corpus) -> list[str]:

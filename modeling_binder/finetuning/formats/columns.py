@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...processing_binder import split_words
+from ...words_binder import split_words
 from ..data import Document, Mention
 from ..errors import DataError
 from ..files import read_lines, stem_of, written_whole

@@ -106,9 +106,11 @@ def _file_parts(source: Path, format: str, is_chosen: bool, **options: Any) -> l
         raise DataError(f"{source}: there is no such file or folder.")
     paths, others = [], []
     for path in visible_files(source):
+        if path.name in _CORPUS_FILES and not is_chosen:
+            continue
         # The suffix may also be the name of a split, as in "eng.train".
         if is_chosen or suffix_of(path) in suffixes or splits_in(suffix_of(path)):
-            paths += [path] if is_chosen or path.name not in _CORPUS_FILES else []
+            paths.append(path)
         else:
             others.append(path.relative_to(source))
     parts = [

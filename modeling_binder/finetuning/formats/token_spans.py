@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...processing_binder import join_words
+from ...words_binder import join_words
 from ..data import Document, Mention
 from ..errors import DataError
 from ..files import stem_of, surrogate_problem

@@ -247,7 +247,7 @@ def test_files_and_folders_can_be_assigned_to_splits(tmp_path):
 
 
 def test_files_with_other_suffixes_are_named_in_a_warning(tmp_path, caplog):
-    for name in ("part1.conll", "part2.bioes", "README"):
+    for name in ("part1.conll", "part2.bioes", "README", "types.json"):
         write(tmp_path, name, ROWS)
     assert sizes(read_splits(tmp_path, "conll")) == {"train": 1}
     assert "the suffixes of the format conll are .tsv" in caplog.text

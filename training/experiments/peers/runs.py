@@ -16,7 +16,7 @@ from modeling_binder.finetuning.formats import read_documents
 from modeling_binder.finetuning.metrics import compute_span_metrics, has_overlap
 from modeling_binder.finetuning.prediction_files import read_predictions
 from modeling_binder.finetuning.splits import SPLIT_NAMES
-from modeling_binder.processing_binder import split_words
+from modeling_binder.words_binder import split_words
 from training.benchmarks.environments import python_of
 from training.benchmarks.processes import environment
 from training.experiments.provenance import commit
