@@ -327,6 +327,7 @@ def _check_values(settings: Mapping[str, Any], parser: HfArgumentParser, path: s
         value, where = settings[action.dest], f"{path}: {action.dest}"
         if value is None and action.default is not None:
             raise ValueError(f"{where} has no value; write a value, or remove the line.")
+        # transformers also accepts a string as `debug`.
         if action.nargs == "+" and action.dest != "debug" and not isinstance(value, (list, type(None))):
             raise ValueError(f"{where} must be a list, got {value!r:.60}; write [{value!s:.60}].")
         if action.type is int and isinstance(value, float):

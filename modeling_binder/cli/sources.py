@@ -26,7 +26,8 @@ from ..finetuning.formats import FORMATS, detect_format, read_documents
 from ..finetuning.formats.records import read_records
 
 # Formats of plain texts. The other formats are for annotated documents; only their texts are read.
-TEXT_FORMATS = ("text", "lines", "jsonl", "csv", "tsv", "parquet")
+STREAMED_FORMATS = ("text", "lines", "jsonl", "csv", "tsv")  # these can also be read from stdin and from pipes
+TEXT_FORMATS = (*STREAMED_FORMATS, "parquet")
 INPUT_FORMATS = (*TEXT_FORMATS, *(name for name in FORMATS if name not in TEXT_FORMATS))
 
 _FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
@@ -73,12 +74,12 @@ def find_sources(inputs: Sequence[str], format: str | None = None) -> list[Sourc
     sources = []
     for argument in inputs:
         if argument == "-":
-            if format not in (None, "text", "lines", "jsonl", "csv", "tsv"):
+            if format not in (None, *STREAMED_FORMATS):
                 raise DataError(f"the format {format} cannot be read from stdin; pass a file instead.")
             sources.append(Source("stdin", format or "text", is_stdin=True))
         elif is_stream(argument):
             chosen = format or _FORMAT_OF_SUFFIX.get(suffix_of(argument), "text")
-            if chosen not in _READERS or chosen == "json":
+            if chosen not in STREAMED_FORMATS:
                 raise DataError(f"{argument}: the format {chosen} cannot be read from a pipe; pass a file instead.")
             sources.append(Source(argument, chosen))
         elif os.path.exists(argument):

@@ -166,6 +166,11 @@ class _Ruler:
         return offset if 0 <= offset < len(self.positions) else None
 
 
+@lru_cache(maxsize=8)  # a long text with many mentions is measured only once
+def _ruler(text: str, unit: Unit) -> _Ruler:
+    return _Ruler(text, unit)
+
+
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
     """Remove white space at the start and end of a span. A span that contains only white space becomes empty.
 
@@ -216,11 +221,6 @@ def _fit(document: RawDocument, mention: RawMention, ruler: _Ruler) -> tuple[int
     return start, end
 
 
-@lru_cache(maxsize=8)  # long documents have many mentions
-def _ruler(text: str, unit: Unit) -> _Ruler:
-    return _Ruler(text, unit)
-
-
 def fits(document: RawDocument, mention: RawMention, units: Sequence[Unit]) -> bool:
     """Return whether a mention is within the text and selects its stated text in at least one of the units."""
     return any(_fit(document, mention, _ruler(document.text, unit)) is not None for unit in units)
@@ -233,7 +233,7 @@ def _misfits(document: RawDocument, unit: Unit) -> tuple[int, int]:
         The number of mentions that are outside the text or do not select their stated text; and the number of mentions
         without a stated text that start or end inside a word or at white space.
     """
-    ruler = _Ruler(document.text, unit)
+    ruler = _ruler(document.text, unit)
     misfits = cuts = 0
     for mention in document.mentions:
         span = _fit(document, mention, ruler)
@@ -287,7 +287,7 @@ def locate(
         if halves := [f"{document.where or document.id}: the {name} {problem}." for name, problem in odd if problem]:
             problems += halves
             continue
-        rulers = [_Ruler(document.text, unit) for unit in ordered] if document.mentions else []
+        rulers = [_ruler(document.text, unit) for unit in ordered] if document.mentions else []
         for mention in document.mentions:
             # Without a stated text, no other unit can be verified. So try other units only if there is one.
             fitting = (

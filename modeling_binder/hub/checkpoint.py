@@ -263,17 +263,17 @@ def facts_of(model: Any) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         logger.warning("The facts from %s are malformed and left out of the card: %s", source, error)
         return stated
-    if _changed_settings(facts, unwrapped(model).config):
+    if _settings_changed(facts, unwrapped(model).config):
         logger.warning("The results from %s belong to other settings of the model: the card omits them.", source)
         facts = {name: value for name, value in facts.items() if name != "results"}
     return {**facts, **stated}
 
 
-def _changed_settings(facts: Mapping[str, Any], config: Any) -> list[str]:
-    """Return the settings that have changed since the evaluation, except tuned thresholds, which the card names."""
+def _settings_changed(facts: Mapping[str, Any], config: Any) -> bool:
+    """Return whether a setting has changed since the evaluation, except tuned thresholds, which the card names."""
     now = evaluation_settings(config)
     tuned = ("thresholds", "default_threshold") if facts.get("thresholds") else ()
-    return [name for name, value in facts.get("evaluated", {}).items() if value != now.get(name) and name not in tuned]
+    return any(value != now.get(name) for name, value in facts.get("evaluated", {}).items() if name not in tuned)
 
 
 def _read_facts(model: Any) -> tuple[str, dict[str, Any]]:

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from transformers import TrainingArguments
+from transformers import BertModel, TrainingArguments, pipeline
 
 from modeling_binder import BinderNerPipeline
 from modeling_binder.finetuning import BinderTrainer
 from tests.fresh_process import run
+from tests.tiny import tiny_encoder_config
 
 TEXT = "the IL-2 gene promoter of cells"
 
@@ -125,3 +126,9 @@ def test_a_folder_without_weights_raises_an_error(checkpoint):
 
     with pytest.raises((OSError, ValueError), match=r"no file named model\.safetensors"):
         pipeline("binder-ner", model=str(checkpoint))
+
+
+def test_another_kind_of_model_is_rejected(tokenizer, tmp_path):
+    BertModel(tiny_encoder_config()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 'bert' model, not a BINDER model"):
+        pipeline("binder-ner", model=str(tmp_path), tokenizer=tokenizer)

@@ -12,19 +12,11 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
-from transformers import BertModel, pipeline
+from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_binder import BinderNerPipeline
-from tests.tiny import (
-    TYPES,
-    assert_same_entities,
-    build_model,
-    build_pipeline,
-    build_tokenizer,
-    keys,
-    tiny_encoder_config,
-)
+from tests.tiny import TYPES, assert_same_entities, build_model, build_pipeline, build_tokenizer, keys
 
 TEXTS = ["IL-2 gene promoter", "", "cells of the gene", "   ", "x", "The IL-2-mediated effect, in 2 cells."]
 
@@ -318,15 +310,6 @@ def test_a_text_can_be_given_as_a_list_of_words(pipe):
 def test_invalid_arguments_raise_an_error(pipe, arguments, error, message):
     with pytest.raises(error, match=message):
         pipe("IL-2 gene", **arguments)
-
-
-def test_an_invalid_threshold_or_another_kind_of_model_is_rejected_before_the_first_call(pipe, tmp_path):
-    for threshold in (7, {"Gene": -1}):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            pipeline("binder-ner", model=pipe.model, tokenizer=pipe.tokenizer, threshold=threshold)
-    BertModel(tiny_encoder_config()).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a 'bert' model, not a BINDER model"):
-        pipeline("binder-ner", model=str(tmp_path), tokenizer=pipe.tokenizer)
 
 
 def test_a_text_instead_of_words_is_rejected(pipe):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import pipeline
 
 from modeling_binder import BinderConfig, BinderNerPipeline
 from modeling_binder.decoding_binder import probability
@@ -113,3 +114,9 @@ def test_evaluation_and_pipeline_find_the_same_entities(tmp_path, types):
         assert sorted((e["label"], e["start"], e["end"]) for e in one) == sorted(keys(two))
     scores = [e["score"] for entities in predictions for e in sorted(entities, key=lambda e: (e["start"], e["end"]))]
     assert len(scores) > 3 and min(scores) > 0.3
+
+
+@pytest.mark.parametrize("threshold", [7, {"Gene": -1}])
+def test_an_invalid_threshold_is_rejected_before_the_first_call(threshold):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        pipeline("binder-ner", model=build_model(), tokenizer=build_tokenizer(), threshold=threshold)

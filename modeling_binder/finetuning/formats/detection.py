@@ -17,16 +17,8 @@ _COMPRESSED_ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz")
 _LINES = 50  # number of lines at the start of a file from which its format is detected
 _RECORDS = 1000  # the same for the records of a JSON file
 _BIOC = {"passages", "documents", "PubTator3", "PubTator"}
-_LABEL_STUDIO = {
-    "annotations",
-    "completions",
-    "predictions",
-    "annotation_id",
-    "completion_id",
-    "annotator",
-    "lead_time",
-}
 _JSON_MIN = {"annotation_id", "completion_id"}
+_LABEL_STUDIO = {*_JSON_MIN, "annotations", "completions", "predictions", "annotator", "lead_time"}
 _PRODIGY = {"_input_hash", "_task_hash", "_session_id", "_view_id", "answer"}
 _OWN = {"words", "undecided", "types"}
 

@@ -7,11 +7,7 @@ import pytest
 
 from modeling_binder.finetuning import DataError, Document, Mention, read_documents
 from modeling_binder.finetuning.formats import read_brat, read_splits, write_brat
-
-
-def found(document):
-    """Return the text and the label of each mention."""
-    return [(document.text[m.start : m.end], m.label) for m in document.entities]
+from tests.finetuning.formats.helpers import found
 
 
 def write_pair(folder, name, text, annotation, encoding="utf-8"):

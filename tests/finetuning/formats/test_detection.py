@@ -6,13 +6,7 @@ import pytest
 
 from modeling_binder.finetuning import DataError, Document, Mention, read_documents
 from modeling_binder.finetuning.formats import detect_format
-
-
-def write(tmp_path, name, content):
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+from tests.finetuning.formats.helpers import write
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,9 @@ from modeling_binder.finetuning.formats import (
     write_bioc,
     write_doccano,
 )
+from tests.finetuning.formats.helpers import found
 
 EMOJI = "Great news 🎉 from Oslo"
-
-
-def found(document):
-    """Return the text and the label of each mention."""
-    return [(document.text[m.start : m.end], m.label) for m in document.entities]
 
 
 def write_lines(tmp_path, *rows, name="a.jsonl"):

@@ -11,11 +11,7 @@ import pytest
 from modeling_binder.finetuning import DataError, Document, Mention, read_documents
 from modeling_binder.finetuning.formats import read_label_studio, write_label_studio
 from modeling_binder.finetuning.formats.html_text import HtmlText
-
-
-def found(document):
-    """Return the text and the label of each mention."""
-    return [(document.text[m.start : m.end], m.label) for m in document.entities]
+from tests.finetuning.formats.helpers import found
 
 
 def region(start, end, text=None, label="X", key="labels", **value):

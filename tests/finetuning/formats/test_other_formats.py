@@ -13,18 +13,7 @@ from modeling_binder.finetuning.formats import (
     read_splits,
     read_webanno,
 )
-
-
-def found(document):
-    """Return the text and the label of each mention."""
-    return [(document.text[m.start : m.end], m.label) for m in document.entities]
-
-
-def write(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
+from tests.finetuning.formats.helpers import found, write
 
 # ---- CoNLL-U ----
 

@@ -4,12 +4,7 @@ import pytest
 
 from modeling_binder.finetuning import DataError, Document, Mention, read_documents
 from modeling_binder.finetuning.formats import read_pubtator, write_pubtator
-
-
-def found(document):
-    """Return the text and the label of each mention."""
-    return [(document.text[m.start : m.end], m.label) for m in document.entities]
-
+from tests.finetuning.formats.helpers import found
 
 RECORDS = """11|t|Aspirin and headache.
 11|a|Aspirin relieves a headache.

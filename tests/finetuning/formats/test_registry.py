@@ -21,14 +21,7 @@ from modeling_binder.finetuning import (
 )
 from modeling_binder.finetuning.formats import FORMATS, detect_format, read_splits
 from modeling_binder.finetuning.offsets import trim
-
-
-def write(tmp_path, name, content):
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
+from tests.finetuning.formats.helpers import write
 
 # ---- round trips: write and read again ----
 

@@ -14,16 +14,10 @@ from modeling_binder.finetuning.data import read_entity_types
 from modeling_binder.finetuning.formats import FORMATS, read_documents, read_splits, write_format
 from modeling_binder.finetuning.iob import documents_from_words
 from modeling_binder.finetuning.splits import splits_in
+from tests.finetuning.formats.helpers import write
 
 WORDS = [("Mila", "B-PER"), ("moved", "O"), ("to", "O"), ("Port", "B-LOC"), ("Ellen", "I-LOC"), (".", "O")]
 MENTIONS = [("Mila", "PER"), ("Port Ellen", "LOC")]
-
-
-def write(folder, name, content):
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
 
 
 def found(documents):
