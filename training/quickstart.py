@@ -7,8 +7,10 @@ The second command only finds entities of the given types in one text, without t
 """
 
 import argparse
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -80,6 +82,17 @@ def ask(checkpoint: str | Path, questions: Iterable[tuple[str, Mapping[str, str]
         console.print(draw_entities(sentence, found, min(console.width, 100), list(types)))
 
 
+@contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m training.quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,7 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         elif from_model:
             command += ["--init_from", str(MODEL), "--decoding", "nested"]
             command += ["--num_train_epochs", str(EPOCHS_FROM_MODEL)]
-        finetune(command)
+        with _without_warnings("training.arguments"):  # the checkpoint replaces the encoder and the span width
+            finetune(command)
     console = Console(record=bool(arguments.svg), width=100 if arguments.svg else None)
     show(arguments.output_dir, console)
     if arguments.svg:
